@@ -1,0 +1,126 @@
+//! Canonical JSON: the one byte form of a JSON value, which is what gets hashed and written.
+//!
+//! The form is the one Python's `json.dumps(value, sort_keys=True, separators=(",", ":"))` gives:
+//!
+//! - object keys sorted by Unicode code point at every level; of a repeated key the last one counts;
+//! - no white space; everything outside printable ASCII as lower-case `\uXXXX` (surrogate pairs above
+//!   U+FFFF, U+007F included), `\" \\ \b \f \n \r \t` short, `/` as it is;
+//! - integers exact, whatever their size, `-0` as `0`;
+//! - a number spelled with a dot or an exponent is an IEEE double, in the shortest digits that read back
+//!   the same, always with a dot or an exponent: `1.0`, `1e+16`, `1e-05`;
+//! - NaN, infinities, numbers beyond a double and lone surrogates have no canonical form.
+//!
+//! Three ways lead to it, and they agree: [`Json::parse`] from text, [`Json::of`] from any
+//! [`serde::Serialize`], and [`Json::from`] from a [`Value`].
+//!
+//! ```
+//! use zero_bus::Json;
+//!
+//! let json = Json::parse(r#"{ "price": 1E2, "bid": -0, "name": "é" }"#)?;
+//! assert_eq!(json.as_str(), r#"{"bid":0,"name":"\u00e9","price":100.0}"#);
+//! # Ok::<(), zero_bus::JsonError>(())
+//! ```
+
+mod parse;
+pub(crate) mod scan;
+mod serialize;
+mod value;
+mod write;
+
+pub use parse::{JsonError, MAX_DEPTH};
+pub use value::{Integer, Value};
+
+use std::fmt;
+
+/// The canonical text of one JSON value. Always ASCII, always in the one form described in
+/// [`canonical`](crate::canonical): two values are the same exactly when their texts are.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Json(String);
+
+impl Json {
+    /// Reads one JSON value from text, white space around it allowed, and keeps its canonical form.
+    ///
+    /// Costs one pass over the text and one tree of the value.
+    ///
+    /// # Errors
+    /// [`JsonError`] where the text is no JSON value, nests deeper than [`MAX_DEPTH`], or has no canonical
+    /// form; it names the path inside the document, the line and the byte.
+    pub fn parse(text: &str) -> Result<Self, JsonError> {
+        Ok(Self::from(&Value::parse(text)?))
+    }
+
+    /// The canonical form of anything serializable. Structs become objects, `Option::None` null, enums
+    /// what `serde_json` makes of them; `f32` counts as the double it equals.
+    ///
+    /// Costs no tree: members are written as they come and put in order afterwards.
+    ///
+    /// # Errors
+    /// [`JsonError`] for NaN and infinities, for map keys that are no strings, numbers or booleans, for
+    /// nesting beyond [`MAX_DEPTH`], and for what the type's own `Serialize` reports.
+    pub fn of<T: serde::Serialize + ?Sized>(value: &T) -> Result<Self, JsonError> {
+        serialize::to_canonical(value).map(Self)
+    }
+
+    /// The text itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The value as a tree to look into.
+    pub fn value(&self) -> Value {
+        // The text was made by this module, which reads everything it writes.
+        Value::parse(&self.0).unwrap_or(Value::Null)
+    }
+
+    /// Whether the value is an object, as an event's payload must be.
+    pub fn is_object(&self) -> bool {
+        self.0.starts_with('{')
+    }
+
+    /// The same value laid out for people: indented by two, keys sorted, as Python's
+    /// `json.dumps(value, indent=2, sort_keys=True)` has it. No line break at the end.
+    pub fn pretty(&self) -> String {
+        write::pretty(&self.0)
+    }
+
+    /// Takes over text that is known to be canonical, because the scanner accepted it.
+    pub(crate) fn from_canonical(text: &str) -> Self {
+        debug_assert_eq!(scan::value(text.as_bytes(), 0), Some(text.len()));
+        Self(text.to_owned())
+    }
+}
+
+impl From<&Value> for Json {
+    fn from(value: &Value) -> Self {
+        let mut out = String::new();
+        write::value(value, &mut out);
+        Self(out)
+    }
+}
+
+/// Goes into another [`Json`] as the value it is. For the serializers of other formats it is a string that
+/// holds JSON text.
+impl serde::Serialize for Json {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_newtype_struct(serialize::CANONICAL_TEXT, &self.0)
+    }
+}
+
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A line of a log: one level deeper than the payload it holds may be.
+pub(crate) fn parse_line(text: &str) -> Result<Value, JsonError> {
+    parse::document(text, MAX_DEPTH + 1)
+}
+
+pub(crate) use write::{float as write_float, string as write_string};

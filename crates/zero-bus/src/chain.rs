@@ -1,0 +1,495 @@
+//! The chain: how an event is linked to the one before it, and how a line is held against that. No file, no
+//! clock.
+//!
+//! The checksum of an event is SHA-256 (FIPS 180-4) over the canonical form of the event without its
+//! `checksum`. Since that holds the checksum of the event before, an event commits to all of its past.
+//! What this can't show: that the end of a log is missing, and that somebody rewrote the log from some event
+//! on with checksums of their own. For that a checksum must be known from elsewhere.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use sha2::{Digest, Sha256};
+
+use crate::canonical::{self, Json, Value, scan};
+use crate::checksum::Checksum;
+use crate::error::{Error, Result};
+use crate::event::{Draft, EVENT_SCHEMA, Event, event_id, type_problem};
+
+/// Where a chain stands: how many events it has, and the checksum of the last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// Events so far, which is the index of the last one; 0 for an empty chain.
+    pub index: u64,
+    /// The checksum of the last event; `None` for an empty chain.
+    pub checksum: Option<Checksum>,
+}
+
+impl Draft {
+    /// Whether this can become an event. Appending checks it too.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the field.
+    pub fn check(&self) -> Result<()> {
+        if let Some(reason) = type_problem(&self.event_type) {
+            return Err(Error::invalid("event_type", reason));
+        }
+        if !self.as_of.is_finite() {
+            return Err(Error::invalid("as_of", format!("{} is not a time", self.as_of)));
+        }
+        if !self.payload.is_object() {
+            return Err(Error::invalid("payload", "must be an object"));
+        }
+        Ok(())
+    }
+}
+
+impl Event {
+    /// The canonical line, as it is written, without its line break.
+    pub fn line(&self) -> String {
+        let mut line = String::new();
+        write_line(self.index, self, self.previous_checksum, &mut line);
+        line
+    }
+}
+
+/// Links a draft to a head: appends its line (with its line break) to `out` and gives the event. The draft
+/// must have passed [`Draft::check`].
+pub(crate) fn link(head: Head, draft: Draft, out: &mut String) -> Event {
+    let index = head.index + 1;
+    let checksum = write_line(index, &draft, head.checksum, out);
+    out.push('\n');
+    let Draft { event_type, as_of, payload, trace_id } = draft;
+    let trace_id = trace_id.filter(|trace| !trace.is_empty());
+    Event { index, event_type, as_of, payload, previous_checksum: head.checksum, checksum, trace_id }
+}
+
+/// The parts that a draft and an event have in common.
+pub(crate) trait Content {
+    fn content(&self) -> (&str, f64, &Json, Option<&str>);
+}
+
+impl Content for Draft {
+    fn content(&self) -> (&str, f64, &Json, Option<&str>) {
+        (&self.event_type, self.as_of, &self.payload, self.trace_id.as_deref())
+    }
+}
+
+impl Content for Event {
+    fn content(&self) -> (&str, f64, &Json, Option<&str>) {
+        (&self.event_type, self.as_of, &self.payload, self.trace_id.as_deref())
+    }
+}
+
+/// Appends the canonical line of an event to `out`, computing its checksum on the way.
+pub(crate) fn write_line(
+    index: u64,
+    content: &impl Content,
+    previous: Option<Checksum>,
+    out: &mut String,
+) -> Checksum {
+    let (event_type, as_of, payload, trace_id) = content.content();
+    let start = out.len();
+    out.push_str(r#"{"as_of":"#);
+    canonical::write_float(as_of, out);
+    out.push(',');
+    let hashed_head = start..out.len();
+    // The checksum's own place: filled with itself once it is known.
+    out.push_str(r#""checksum":""#);
+    let place = out.len();
+    Checksum::UNKNOWN.write(out);
+    out.push_str("\",");
+    let rest = out.len();
+    out.push_str(r#""event_id":""#);
+    out.push_str(&event_id(index));
+    out.push_str(r#"","event_index":"#);
+    out.push_str(&index.to_string());
+    out.push_str(r#","event_type":"#);
+    canonical::write_string(event_type, out);
+    out.push_str(r#","payload":"#);
+    out.push_str(payload.as_str());
+    out.push_str(r#","previous_checksum":"#);
+    write_previous(previous, out);
+    out.push_str(r#","schema_version":""#);
+    out.push_str(EVENT_SCHEMA);
+    out.push('"');
+    if let Some(trace_id) = trace_id.filter(|trace| !trace.is_empty()) {
+        out.push_str(r#","trace_id":"#);
+        canonical::write_string(trace_id, out);
+    }
+    out.push('}');
+    let mut hasher = Sha256::new();
+    hasher.update(&out.as_bytes()[hashed_head]);
+    hasher.update(&out.as_bytes()[rest..]);
+    let checksum = Checksum::from_digest(hasher);
+    let mut spelled = String::with_capacity(71);
+    checksum.write(&mut spelled);
+    out.replace_range(place..place + spelled.len(), &spelled);
+    checksum
+}
+
+fn write_previous(previous: Option<Checksum>, out: &mut String) {
+    match previous {
+        None => out.push_str("null"),
+        Some(previous) => {
+            out.push('"');
+            previous.write(out);
+            out.push('"');
+        }
+    }
+}
+
+/// What is wrong with a line, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Which event, counted from 1 at the start of the log.
+    pub event: u64,
+    /// Where its line begins: bytes from the start of the log.
+    pub byte_offset: u64,
+    /// What is wrong.
+    pub kind: FaultKind,
+}
+
+/// The ways in which a line can be wrong. The first four are judged first, in this order, and have the texts
+/// that other programs read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FaultKind {
+    /// Its `schema_version` is another one.
+    UnsupportedSchema,
+    /// Its `event_index` is not one more than the one before.
+    NonSequentialIndex,
+    /// Its `previous_checksum` is not the checksum of the event before.
+    ChainBreak,
+    /// Its `checksum` is not that of its content.
+    ChecksumMismatch,
+    /// Not JSON: the problem, and the byte of the line it was found at.
+    NotJson(String, usize),
+    /// Not UTF-8, from this byte of the line on.
+    NotUtf8(usize),
+    /// JSON, but of this kind instead of an object.
+    NotAnObject(&'static str),
+    /// A field that every event has is not there.
+    MissingField(&'static str),
+    /// A field is not what the format says: what it is, and what it should be.
+    WrongField(&'static str, String),
+    /// A field that the format does not know.
+    UnknownField(String),
+    /// Longer than [`MAX_LINE_BYTES`](crate::MAX_LINE_BYTES).
+    LineTooLong,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let event = self.event;
+        match &self.kind {
+            FaultKind::UnsupportedSchema => write!(f, "unsupported schema at event {event}"),
+            FaultKind::NonSequentialIndex => write!(f, "non-sequential event index at event {event}"),
+            FaultKind::ChainBreak => write!(f, "checksum chain break at event {event}"),
+            FaultKind::ChecksumMismatch => write!(f, "checksum mismatch at event {event}"),
+            FaultKind::NotJson(problem, at) => {
+                write!(f, "not JSON at event {event}: {problem} (byte {at} of the line)")
+            }
+            FaultKind::NotUtf8(at) => write!(f, "not UTF-8 at event {event} (byte {at} of the line)"),
+            FaultKind::NotAnObject(kind) => write!(f, "not an object at event {event}: {kind}"),
+            FaultKind::MissingField(field) => write!(f, "missing field `{field}` at event {event}"),
+            FaultKind::WrongField(field, problem) => {
+                write!(f, "wrong field `{field}` at event {event}: {problem}")
+            }
+            FaultKind::UnknownField(field) => {
+                write!(f, "unknown field `{}` at event {event}", field.escape_debug())
+            }
+            FaultKind::LineTooLong => write!(f, "line too long at event {event}: more than 16 MiB"),
+        }
+    }
+}
+
+/// A line of a log that has the shape of an event, in canonical form. Whether its content is right is for
+/// [`Line::follows`] to say.
+#[derive(Debug)]
+pub(crate) struct Line<'a> {
+    /// The canonical form of the known fields. Borrowed where the line was canonical already.
+    text: Cow<'a, str>,
+    layout: Layout,
+    unknown: Option<Unknown>,
+}
+
+#[derive(Debug)]
+struct Unknown {
+    field: String,
+    /// The canonical form with it.
+    whole: String,
+}
+
+/// Where each field's value stands in a canonical line.
+#[derive(Debug)]
+struct Layout {
+    as_of: Range<usize>,
+    /// With its key and the comma behind it: what is cut out for hashing.
+    checksum_member: Range<usize>,
+    checksum: Range<usize>,
+    id: Range<usize>,
+    index: Range<usize>,
+    event_type: Range<usize>,
+    payload: Range<usize>,
+    previous: Range<usize>,
+    schema: Range<usize>,
+    trace_id: Option<Range<usize>>,
+}
+
+impl<'a> Line<'a> {
+    /// Reads a line (without its line break). A canonical one, as every writer of this format leaves, is
+    /// read without building anything.
+    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, FaultKind> {
+        let text = std::str::from_utf8(bytes).map_err(|error| FaultKind::NotUtf8(error.valid_up_to()))?;
+        match Layout::of(text.as_bytes()) {
+            Some(layout) => Ok(Line { text: Cow::Borrowed(text), layout, unknown: None }),
+            None => Self::read_any_spelling(text),
+        }
+    }
+
+    /// The way for lines that are spelled differently, or wrong: brought to canonical form first.
+    fn read_any_spelling(text: &str) -> Result<Line<'static>, FaultKind> {
+        let value = canonical::parse_line(text)
+            .map_err(|error| FaultKind::NotJson(error.problem().to_owned(), error.offset().unwrap_or(0)))?;
+        let Value::Object(mut fields) = value else { return Err(FaultKind::NotAnObject(value.kind())) };
+        // Another schema may have other fields, so it is judged before them.
+        if fields.get("schema_version").and_then(Value::as_str).is_some_and(|schema| schema != EVENT_SCHEMA)
+            && check_fields(&fields).is_err()
+        {
+            return Err(FaultKind::UnsupportedSchema);
+        }
+        check_fields(&fields)?;
+        if let Some(as_of) = fields.get("as_of").and_then(Value::as_f64) {
+            fields.insert("as_of".to_owned(), Value::Float(as_of));
+        }
+        let unknown = fields.keys().find(|key| !KNOWN.contains(&key.as_str())).cloned().map(|field| {
+            Unknown { field, whole: Json::from(&Value::Object(fields.clone())).as_str().to_owned() }
+        });
+        fields.retain(|key, _| KNOWN.contains(&key.as_str()));
+        let text = Json::from(&Value::Object(fields)).as_str().to_owned();
+        match Layout::of(text.as_bytes()) {
+            Some(layout) => Ok(Line { text: Cow::Owned(text), layout, unknown }),
+            // Cannot be: every field was there and had its type. Still not worth a panic.
+            None => Err(FaultKind::NotAnObject("an object of another shape")),
+        }
+    }
+
+    /// Judges the line as the event behind `head`: the four texts other programs read first, in their
+    /// order, then what they do not cover. Gives the new head.
+    pub(crate) fn follows(&self, head: Head) -> Result<Head, FaultKind> {
+        if self.get(&self.layout.schema) != concat_quotes(EVENT_SCHEMA) {
+            return Err(FaultKind::UnsupportedSchema);
+        }
+        let index = head.index + 1;
+        if self.get(&self.layout.index) != index.to_string() {
+            return Err(FaultKind::NonSequentialIndex);
+        }
+        let mut previous = String::with_capacity(73);
+        write_previous(head.checksum, &mut previous);
+        if self.get(&self.layout.previous) != previous {
+            return Err(FaultKind::ChainBreak);
+        }
+        self.is_sound(index).map(|checksum| Head { index, checksum: Some(checksum) })
+    }
+
+    /// Judges the line by itself, as the event at `index` behind an unknown one. Gives its checksum.
+    pub(crate) fn is_sound(&self, index: u64) -> Result<Checksum, FaultKind> {
+        let computed = self.computed_checksum();
+        if self.checksum() != Some(computed) {
+            return Err(FaultKind::ChecksumMismatch);
+        }
+        if let Some(unknown) = &self.unknown {
+            return Err(FaultKind::UnknownField(unknown.field.clone()));
+        }
+        if self.get(&self.layout.id) != concat_quotes(&event_id(index)) {
+            return Err(FaultKind::WrongField("event_id", format!("should be `{}`", event_id(index))));
+        }
+        if let Some(problem) = type_problem(&self.event_type()) {
+            return Err(FaultKind::WrongField("event_type", problem));
+        }
+        Ok(computed)
+    }
+
+    /// The event's index; `None` where it is no index at all.
+    pub(crate) fn index(&self) -> Option<u64> {
+        self.get(&self.layout.index).parse().ok().filter(|index| *index > 0)
+    }
+
+    /// Whether this line says it has our schema.
+    pub(crate) fn has_schema(&self) -> bool {
+        self.get(&self.layout.schema) == concat_quotes(EVENT_SCHEMA)
+    }
+
+    /// The checksum as the line has it; `None` where it is none.
+    pub(crate) fn checksum(&self) -> Option<Checksum> {
+        Checksum::parse(unquoted(self.get(&self.layout.checksum)))
+    }
+
+    /// The previous checksum as the line has it; `None` also where it is none.
+    pub(crate) fn previous_checksum(&self) -> Option<Checksum> {
+        Checksum::parse(unquoted(self.get(&self.layout.previous)))
+    }
+
+    pub(crate) fn event_type(&self) -> Cow<'_, str> {
+        resolved(self.get(&self.layout.event_type))
+    }
+
+    /// The whole line in canonical form, fields the format does not know included.
+    pub(crate) fn canonical(&self) -> &str {
+        self.unknown.as_ref().map_or(&self.text, |unknown| &unknown.whole)
+    }
+
+    /// The event. Meaningful for a line that was judged and found right.
+    pub(crate) fn event(&self, head: Head) -> Option<Event> {
+        Some(Event {
+            index: head.index,
+            event_type: self.event_type().into_owned(),
+            as_of: self.get(&self.layout.as_of).parse().ok()?,
+            payload: Json::from_canonical(self.get(&self.layout.payload)),
+            previous_checksum: self.previous_checksum(),
+            checksum: head.checksum?,
+            trace_id: self.layout.trace_id.as_ref().map(|trace| resolved(self.get(trace)).into_owned()),
+        })
+    }
+
+    fn get(&self, range: &Range<usize>) -> &str {
+        &self.text[range.clone()]
+    }
+
+    fn computed_checksum(&self) -> Checksum {
+        let cut = &self.layout.checksum_member;
+        let mut hasher = Sha256::new();
+        hasher.update(&self.text.as_bytes()[..cut.start]);
+        hasher.update(&self.text.as_bytes()[cut.end..]);
+        Checksum::from_digest(hasher)
+    }
+}
+
+fn concat_quotes(text: &str) -> String {
+    format!("\"{text}\"")
+}
+
+fn unquoted(token: &str) -> &str {
+    token.strip_prefix('"').and_then(|token| token.strip_suffix('"')).unwrap_or(token)
+}
+
+/// The text of a canonical string token.
+fn resolved(token: &str) -> Cow<'_, str> {
+    if !token.contains('\\') {
+        return Cow::Borrowed(unquoted(token));
+    }
+    match Value::parse(token) {
+        Ok(Value::String(text)) => Cow::Owned(text),
+        _ => Cow::Borrowed(unquoted(token)),
+    }
+}
+
+/// All fields of an event. Only the last may be missing.
+const KNOWN: [&str; 9] = [
+    "as_of",
+    "checksum",
+    "event_id",
+    "event_index",
+    "event_type",
+    "payload",
+    "previous_checksum",
+    "schema_version",
+    "trace_id",
+];
+
+/// Whether every field is there and has its type.
+fn check_fields(fields: &std::collections::BTreeMap<String, Value>) -> Result<(), FaultKind> {
+    for field in KNOWN {
+        let expected = match (field, fields.get(field)) {
+            ("trace_id", None) => continue,
+            (_, None) => return Err(FaultKind::MissingField(field)),
+            ("as_of", Some(Value::Float(_))) | ("event_index", Some(Value::Integer(_))) => continue,
+            ("payload", Some(Value::Object(_)))
+            | ("previous_checksum", Some(Value::Null | Value::String(_))) => continue,
+            ("as_of", Some(value)) if value.as_f64().is_some() => continue,
+            ("as_of", Some(_)) => "a number that fits a double",
+            ("event_index", Some(_)) => "an integer",
+            ("payload", Some(_)) => "an object",
+            ("previous_checksum", Some(_)) => "a string or null",
+            ("trace_id", Some(Value::String(trace))) if trace.is_empty() => "absent rather than empty",
+            (_, Some(Value::String(_))) => continue,
+            (_, Some(_)) => "a string",
+        };
+        let found = fields.get(field).map_or("nothing", Value::kind);
+        return Err(FaultKind::WrongField(field, format!("found {found}, should be {expected}")));
+    }
+    Ok(())
+}
+
+/// Whether a line without its line break is the beginning of one, rather than a whole one that is wrong.
+pub(crate) fn is_unfinished(bytes: Option<&[u8]>) -> bool {
+    match bytes.map(Line::read) {
+        None => true,
+        Some(Err(kind)) => matches!(kind, FaultKind::NotJson(..) | FaultKind::NotUtf8(_)),
+        Some(Ok(_)) => false,
+    }
+}
+
+impl Layout {
+    /// Finds the fields of a line that is canonical and has exactly the fields of an event, each of its
+    /// type. `None` for everything else.
+    fn of(text: &[u8]) -> Option<Self> {
+        let mut at = 0;
+        let mut token = |key: &str, end: fn(&[u8], usize) -> Option<usize>| -> Option<Range<usize>> {
+            let start = at + key.len();
+            if !text[at..].starts_with(key.as_bytes()) {
+                return None;
+            }
+            at = end(text, start)?;
+            Some(start..at)
+        };
+        let as_of = token(r#"{"as_of":"#, float)?;
+        let checksum = token(r#","checksum":"#, scan::string)?;
+        let id = token(r#","event_id":"#, scan::string)?;
+        let index = token(r#","event_index":"#, integer)?;
+        let event_type = token(r#","event_type":"#, scan::string)?;
+        let payload = token(r#","payload":"#, object)?;
+        let previous = token(r#","previous_checksum":"#, string_or_null)?;
+        let schema = token(r#","schema_version":"#, scan::string)?;
+        let trace_id = token(r#","trace_id":"#, scan::string);
+        let end = trace_id.as_ref().map_or(schema.end, |trace| trace.end);
+        if trace_id.as_ref().is_some_and(|trace| trace.len() == 2) || &text[end..] != b"}" {
+            return None;
+        }
+        let checksum_member = as_of.end + 1..checksum.end + 1;
+        Some(Self {
+            as_of,
+            checksum_member,
+            checksum,
+            id,
+            index,
+            event_type,
+            payload,
+            previous,
+            schema,
+            trace_id,
+        })
+    }
+}
+
+fn is_float(token: &[u8]) -> bool {
+    token.iter().any(|byte| matches!(byte, b'.' | b'e'))
+}
+
+fn float(text: &[u8], at: usize) -> Option<usize> {
+    scan::number(text, at).filter(|end| is_float(&text[at..*end]))
+}
+
+fn integer(text: &[u8], at: usize) -> Option<usize> {
+    scan::number(text, at).filter(|end| !is_float(&text[at..*end]))
+}
+
+fn object(text: &[u8], at: usize) -> Option<usize> {
+    (text.get(at) == Some(&b'{')).then(|| scan::value(text, at))?
+}
+
+fn string_or_null(text: &[u8], at: usize) -> Option<usize> {
+    if text[at..].starts_with(b"null") { Some(at + 4) } else { scan::string(text, at) }
+}

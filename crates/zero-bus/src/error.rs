@@ -1,0 +1,86 @@
+//! What can go wrong, sorted by what the caller does next.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::canonical::JsonError;
+use crate::chain::Fault;
+
+/// Everything this library reports. Messages name the file, the place in it and the way out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The system refused a file operation: mend the environment and try again. An append that ends so
+    /// has acknowledged nothing.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// What was being done, as in "open it for reading".
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The path does not lead to a bus: name another one.
+    #[error("{}: {reason}", path.display())]
+    NotABus {
+        /// What was named.
+        path: PathBuf,
+        /// Why it is none.
+        reason: String,
+    },
+    /// What the producer handed in cannot become an event: mend it. Nothing of it was written.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// The part at fault, as in `event_type`.
+        field: &'static str,
+        /// Why it was refused.
+        reason: String,
+    },
+    /// The log is damaged: everything before the fault can be read, nothing can be appended. Restore the
+    /// log from a mirror or a backup, or keep it as evidence and begin a new bus.
+    #[error("{}: {fault} (byte {}); the events before it can be read, appending is refused: \
+             restore the log or begin a new bus", path.display(), fault.byte_offset)]
+    Damaged {
+        /// The log.
+        path: PathBuf,
+        /// The first fault.
+        fault: Fault,
+    },
+    /// The log is not the file it was when this handle last looked: shortened or replaced. Open it again.
+    #[error("{}: {reason}; open the bus again to judge it afresh", path.display())]
+    Changed {
+        /// The log.
+        path: PathBuf,
+        /// What is different.
+        reason: &'static str,
+    },
+    /// An earlier write or sync on this handle failed, so that what it would build on is unknown. Open the
+    /// bus again: that judges the tail afresh.
+    #[error("{}: an earlier write or sync failed, so nothing more is acknowledged here; open the bus again", path.display())]
+    Poisoned {
+        /// The log.
+        path: PathBuf,
+    },
+}
+
+impl Error {
+    /// Puts the file and the action to a system error; for `map_err`.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+
+    pub(crate) fn invalid(field: &'static str, reason: impl Into<String>) -> Self {
+        Self::Invalid { field, reason: reason.into() }
+    }
+}
+
+impl From<JsonError> for Error {
+    fn from(error: JsonError) -> Self {
+        Self::Invalid { field: "payload", reason: error.to_string() }
+    }
+}
+
+/// This library's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

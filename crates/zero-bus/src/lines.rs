@@ -1,0 +1,214 @@
+//! A log as lines: forwards in blocks, and the last ones from the end. Never holds more than one line and
+//! one block, and no line longer than the format allows.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::event::MAX_LINE_BYTES;
+use crate::storage::{StorageFile, read_exact_at};
+
+/// The log's file name in a bus directory.
+pub(crate) const LOG: &str = "events.jsonl";
+
+/// The companion file that appenders lock for one batch, and readers for one look at the end.
+pub(crate) const LOCK: &str = "bus.lock";
+
+/// Bytes read at a time.
+const BLOCK: usize = 256 << 10;
+
+/// A line that was found. Blank ones are passed over.
+#[derive(Debug)]
+pub(crate) struct Found<'a> {
+    /// Where it begins, in bytes from the start of the log.
+    pub(crate) offset: u64,
+    /// How long it is, its line break not counted.
+    pub(crate) length: u64,
+    /// The line without its line break; `None` where it is too long to be held.
+    pub(crate) bytes: Option<&'a [u8]>,
+    /// Whether a line break ends it.
+    pub(crate) terminated: bool,
+}
+
+/// Reads forwards from a place that begins a line, up to an end.
+pub(crate) struct Lines {
+    file: Arc<dyn StorageFile>,
+    /// Read from the file, not handed out yet: `buffer[start..]`.
+    buffer: Vec<u8>,
+    start: usize,
+    /// Where `buffer[start]` stands in the file.
+    at: u64,
+    end: u64,
+}
+
+impl Lines {
+    pub(crate) fn new(file: Arc<dyn StorageFile>, at: u64, end: u64) -> Self {
+        Self { file, buffer: Vec::new(), start: 0, at, end }
+    }
+
+    /// Where the next line begins.
+    pub(crate) fn at(&self) -> u64 {
+        self.at
+    }
+
+    pub(crate) fn file(&self) -> &dyn StorageFile {
+        &*self.file
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Reads on to a new end.
+    pub(crate) fn extend(&mut self, end: u64) {
+        self.end = end;
+    }
+
+    /// Goes to another place that begins a line.
+    pub(crate) fn go_to(&mut self, at: u64) {
+        self.buffer.clear();
+        self.start = 0;
+        self.at = at;
+    }
+
+    /// The next line that is not blank.
+    pub(crate) fn next(&mut self) -> io::Result<Option<Found<'_>>> {
+        loop {
+            let Some((length, terminated)) = self.find_end()? else { return Ok(None) };
+            let offset = self.at;
+            if length > MAX_LINE_BYTES {
+                let (length, terminated) = self.pass_over()?;
+                return Ok(Some(Found { offset, length, bytes: None, terminated }));
+            }
+            let line = self.start..self.start + length;
+            let taken = length + usize::from(terminated);
+            self.start += taken;
+            self.at += taken as u64;
+            if is_blank(&self.buffer[line.clone()]) {
+                continue;
+            }
+            return Ok(Some(Found {
+                offset,
+                length: length as u64,
+                bytes: Some(&self.buffer[line]),
+                terminated,
+            }));
+        }
+    }
+
+    /// Passes over one line, blank or not, however long.
+    pub(crate) fn pass_line(&mut self) -> io::Result<()> {
+        self.pass_over().map(|_| ())
+    }
+
+    /// How long the line at `start` is and whether a line break ends it; `None` at the end. A length above
+    /// the limit means that the line is longer than what was read.
+    fn find_end(&mut self) -> io::Result<Option<(usize, bool)>> {
+        let mut searched = 0;
+        loop {
+            let unread = &self.buffer[self.start..];
+            if let Some(newline) = memchr::memchr(b'\n', &unread[searched..]) {
+                return Ok(Some((searched + newline, true)));
+            }
+            searched = unread.len();
+            if searched > MAX_LINE_BYTES {
+                return Ok(Some((searched, false)));
+            }
+            if !self.fill()? {
+                return Ok((searched > 0).then_some((searched, false)));
+            }
+        }
+    }
+
+    /// Reads one block more; `false` at the end.
+    fn fill(&mut self) -> io::Result<bool> {
+        self.buffer.drain(..self.start);
+        self.start = 0;
+        let held = self.buffer.len();
+        let left = self.end.saturating_sub(self.at + held as u64);
+        if left == 0 {
+            return Ok(false);
+        }
+        self.buffer.resize(held + left.min(BLOCK as u64) as usize, 0);
+        let read = read_exact_at(&*self.file, &mut self.buffer[held..], self.at + held as u64);
+        if read.is_err() {
+            self.buffer.truncate(held);
+        }
+        read.map(|()| true)
+    }
+
+    /// Passes over a line that is too long to be held. Gives its length and whether a line break ends it.
+    fn pass_over(&mut self) -> io::Result<(u64, bool)> {
+        let begin = self.at;
+        loop {
+            if let Some(newline) = memchr::memchr(b'\n', &self.buffer[self.start..]) {
+                self.start += newline + 1;
+                self.at += newline as u64 + 1;
+                return Ok((self.at - 1 - begin, true));
+            }
+            self.at += (self.buffer.len() - self.start) as u64;
+            self.buffer.clear();
+            self.buffer.shrink_to(BLOCK);
+            self.start = 0;
+            if !self.fill()? {
+                return Ok((self.at - begin, false));
+            }
+        }
+    }
+}
+
+/// The last line before `end` that is not blank, read from the end backwards.
+#[derive(Debug)]
+pub(crate) struct LastLine {
+    pub(crate) offset: u64,
+    /// `None` where it is too long to be held.
+    pub(crate) bytes: Option<Vec<u8>>,
+    pub(crate) terminated: bool,
+}
+
+/// Finds the last line that is not blank and begins before `end`, which ends the file or begins a line.
+/// Reads that line and the white space behind it.
+pub(crate) fn last_line(file: &dyn StorageFile, end: u64) -> io::Result<Option<LastLine>> {
+    let mut terminated = false;
+    let content_end = find_back(file, end, |byte| {
+        terminated |= byte == b'\n';
+        !byte.is_ascii_whitespace()
+    })?;
+    let Some(last) = content_end else { return Ok(None) };
+    let offset = find_back(file, last, |byte| byte == b'\n')?.map_or(0, |newline| newline + 1);
+    let length = last + 1 - offset;
+    let bytes = if length > MAX_LINE_BYTES as u64 {
+        None
+    } else {
+        let mut bytes = vec![0; length as usize];
+        read_exact_at(file, &mut bytes, offset)?;
+        Some(bytes)
+    };
+    Ok(Some(LastLine { offset, bytes, terminated }))
+}
+
+/// Where the last byte before `end` is that is wanted.
+fn find_back(
+    file: &dyn StorageFile,
+    end: u64,
+    mut wanted: impl FnMut(u8) -> bool,
+) -> io::Result<Option<u64>> {
+    // Small at first, since a line is usually found at once.
+    let mut block = 4 << 10;
+    let mut buffer = Vec::new();
+    let mut end = end;
+    while end > 0 {
+        let length = end.min(block);
+        buffer.resize(length as usize, 0);
+        read_exact_at(file, &mut buffer, end - length)?;
+        if let Some(position) = buffer.iter().rposition(|byte| wanted(*byte)) {
+            return Ok(Some(end - length + position as u64));
+        }
+        end -= length;
+        block = (block * 2).min(BLOCK as u64);
+    }
+    Ok(None)
+}
+
+fn is_blank(line: &[u8]) -> bool {
+    line.iter().all(u8::is_ascii_whitespace)
+}

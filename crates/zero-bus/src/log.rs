@@ -1,0 +1,223 @@
+//! Appending. [`Bus::append_batch`] is the commit point: what it returns has been synced.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::chain::{self, Head};
+use crate::error::{Error, Result};
+use crate::event::{Draft, Event, MAX_LINE_BYTES};
+use crate::lines::{LOCK, LOG};
+use crate::recover::{self, End, SetAside};
+use crate::storage::{Access, Directory, Lock, Storage, StorageFile};
+
+/// A bus opened for appending. Any number of handles, in any number of processes, may append to one bus;
+/// each append takes the lock for as long as it writes and syncs.
+///
+/// Opening and appending read the last two lines of the log and nothing more, however long it is.
+pub struct Bus {
+    storage: Arc<dyn Storage>,
+    writer: Mutex<Writer>,
+    set_aside: Option<SetAside>,
+}
+
+struct Writer {
+    log: Arc<dyn StorageFile>,
+    lock: Box<dyn StorageFile>,
+    end: End,
+    poisoned: bool,
+    /// The batch being written; kept for its memory.
+    lines: String,
+}
+
+impl Bus {
+    /// Opens the bus in a directory for appending, making both (0700, 0600) where there is none.
+    ///
+    /// A torn tail, the unfinished line that a crash leaves, is set aside in a file next to the log and cut
+    /// off; [`Bus::set_aside`] tells. Reads the last two lines of the log.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where the log does not end in a sound event, [`Error::NotABus`] where the path is
+    /// no directory, [`Error::Io`] for what the system refuses.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("bus");
+    /// let bus = zero_bus::Bus::open(&path)?;
+    /// assert_eq!(bus.head().index, 0);
+    /// # Ok::<(), zero_bus::Error>(())
+    /// ```
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        if path.exists() && !path.is_dir() {
+            return Err(Error::NotABus {
+                path: path.to_owned(),
+                reason: "it is a file, not a directory".to_owned(),
+            });
+        }
+        let directory = Directory::create(path).map_err(Error::io("open the directory", path))?;
+        Self::open_in(Arc::new(directory))
+    }
+
+    /// Opens the bus in any storage, see [`Bus::open`].
+    ///
+    /// # Errors
+    /// As [`Bus::open`].
+    pub fn open_in(storage: Arc<dyn Storage>) -> Result<Self> {
+        let open = |name, access| {
+            storage.open(name, access).map_err(Error::io("open it for appending", &storage.path(name)))
+        };
+        let lock = open(LOCK, Access::Append)?;
+        let log: Arc<dyn StorageFile> = Arc::from(open(LOG, Access::Append)?);
+        // Both files' names, before anything in them is acknowledged.
+        storage.sync().map_err(Error::io("sync the directory of", &storage.path(LOG)))?;
+        let mut writer = Writer { log, lock, end: End::default(), poisoned: false, lines: String::new() };
+        let set_aside = writer.locked(&*storage, |writer| {
+            let (end, set_aside) = recover::recover(&*storage, &writer.log)?;
+            writer.end = end;
+            Ok(set_aside)
+        })?;
+        Ok(Self { storage, writer: Mutex::new(writer), set_aside })
+    }
+
+    /// The torn tail that opening this handle set aside, if there was one.
+    pub fn set_aside(&self) -> Option<&SetAside> {
+        self.set_aside.as_ref()
+    }
+
+    /// Where the chain stands, as far as this handle has seen: other handles may have gone on since.
+    pub fn head(&self) -> Head {
+        self.writer().end.head
+    }
+
+    /// Appends one event. When this returns, the event has been synced.
+    ///
+    /// Costs one `write` and one `fdatasync`, whatever the length of the log.
+    ///
+    /// # Errors
+    /// As [`Bus::append_batch`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use std::collections::BTreeMap;
+    /// use zero_bus::{Bus, Draft};
+    ///
+    /// let bus = Bus::open(dir.path())?;
+    /// let reading = BTreeMap::from([("celsius", 21.5)]);
+    /// let event = bus.append(Draft::new("sensor.reading", 1777593600.0, &reading)?)?;
+    /// assert_eq!(event.id(), "evt-000000000001");
+    /// # Ok::<(), zero_bus::Error>(())
+    /// ```
+    pub fn append(&self, draft: Draft) -> Result<Event> {
+        let mut events = self.append_batch(vec![draft])?;
+        // One draft in, one event out.
+        Ok(events.remove(0))
+    }
+
+    /// Appends events in their order, next to each other, with one write and one sync for all of them. When
+    /// this returns, all of them have been synced. A crash before that may leave the first few of them.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where one of them cannot be an event: none is written. [`Error::Io`] where the
+    /// write or the sync fails: none is acknowledged, and this handle takes no more
+    /// ([`Error::Poisoned`]). [`Error::Damaged`] and [`Error::Changed`] where the log is no longer what it
+    /// was.
+    pub fn append_batch(&self, drafts: Vec<Draft>) -> Result<Vec<Event>> {
+        drafts.iter().try_for_each(Draft::check)?;
+        let storage = &*self.storage;
+        self.writer().locked(storage, |writer| {
+            writer.see_the_end(storage)?;
+            writer.commit(storage, drafts)
+        })
+    }
+
+    /// Where the chain stands now, with the bus's lock held while something is made of it.
+    pub(crate) fn with_head<T>(&self, work: impl FnOnce(&dyn Storage, Head) -> Result<T>) -> Result<T> {
+        let storage = &*self.storage;
+        self.writer().locked(storage, |writer| work(storage, writer.end.head))
+    }
+
+    pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        // A panic between two statements of a commit leaves the writer poisoned by its own flag.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Writer {
+    /// Does something with the bus's lock held.
+    fn locked<T>(&mut self, storage: &dyn Storage, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let path = storage.path(LOCK);
+        loop {
+            self.lock.lock(Lock::Exclusive).map_err(Error::io("lock it", &path))?;
+            // Who removes the lock file must not have two appenders hold two different ones.
+            if storage.is_current(LOCK, &*self.lock).map_err(Error::io("look at it", &path))? {
+                break;
+            }
+            self.lock = storage.open(LOCK, Access::Append).map_err(Error::io("open it", &path))?;
+        }
+        let result = work(self);
+        let unlocked = self.lock.unlock().map_err(Error::io("unlock it", &path));
+        result.and_then(|value| unlocked.map(|()| value))
+    }
+
+    /// Goes to the real end of the log, which other handles may have moved.
+    fn see_the_end(&mut self, storage: &dyn Storage) -> Result<()> {
+        let path = storage.path(LOG);
+        if self.poisoned {
+            return Err(Error::Poisoned { path });
+        }
+        if !storage.is_current(LOG, &*self.log).map_err(Error::io("look at it", &path))? {
+            return Err(Error::Changed { path, reason: "another file was put in its place" });
+        }
+        let length = self.log.size().map_err(Error::io("look at it", &path))?;
+        if length < self.end.offset {
+            return Err(Error::Changed { path, reason: "it is shorter than it was" });
+        }
+        if length > self.end.offset {
+            // Another handle appended, or died while it did.
+            let (end, _) = recover::recover(storage, &self.log)?;
+            if end.head.index < self.end.head.index {
+                return Err(Error::Changed { path, reason: "it holds fewer events than it did" });
+            }
+            self.end = end;
+        }
+        Ok(())
+    }
+
+    /// Links, writes, syncs. Nothing before the sync is known to anybody, and nothing after it can fail.
+    fn commit(&mut self, storage: &dyn Storage, drafts: Vec<Draft>) -> Result<Vec<Event>> {
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.clear();
+        if self.end.unterminated {
+            lines.push('\n');
+        }
+        let mut head = self.end.head;
+        let mut events = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            let begin = lines.len();
+            let event = chain::link(head, draft, &mut lines);
+            let length = lines.len() - begin - 1;
+            if length > MAX_LINE_BYTES {
+                let reason = format!("makes a line of {length} bytes, more than {MAX_LINE_BYTES}");
+                return Err(Error::invalid("payload", reason));
+            }
+            head = Head { index: event.index, checksum: Some(event.checksum) };
+            events.push(event);
+        }
+        if events.is_empty() {
+            return Ok(events);
+        }
+        let path = storage.path(LOG);
+        // Until both have succeeded, what the file holds is unknown.
+        self.poisoned = true;
+        self.log.append(lines.as_bytes()).map_err(Error::io("append to it", &path))?;
+        self.log.sync().map_err(Error::io("sync it", &path))?;
+        self.poisoned = false;
+        self.end = End { head, offset: self.end.offset + lines.len() as u64, unterminated: false };
+        self.lines = lines;
+        Ok(events)
+    }
+}

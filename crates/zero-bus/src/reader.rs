@@ -1,0 +1,400 @@
+//! Reading events that were checked on the way, from any index, once or for as long as they come.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::chain::{Fault, FaultKind, Head, Line, is_unfinished};
+use crate::error::{Error, Result};
+use crate::event::{Event, index_of_id};
+use crate::lines::{LOCK, LOG, Lines};
+use crate::log::Bus;
+use crate::recover::{self, name_the_damage};
+use crate::storage::{Access, Directory, Lock, Storage, StorageFile, Watch};
+use crate::walk::{self, Integrity, Progress};
+
+/// A bus opened for reading. Changes nothing and needs no more than the right to read.
+#[derive(Clone)]
+pub struct Reader {
+    storage: Arc<dyn Storage>,
+}
+
+impl Reader {
+    /// Opens the bus in a directory for reading. A directory without a log is an empty bus.
+    ///
+    /// # Errors
+    /// [`Error::NotABus`] where the path is no directory, [`Error::Io`] for what the system refuses.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let not_a_bus = |reason: &str| Error::NotABus { path: path.to_owned(), reason: reason.to_owned() };
+        let directory = Directory::open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => not_a_bus("there is no such directory"),
+            io::ErrorKind::NotADirectory => not_a_bus("it is a file, not a directory"),
+            _ => Error::io("open the directory", path)(error),
+        })?;
+        let reader = Self::open_in(Arc::new(directory));
+        // Reports early what every later call would run into.
+        reader.log()?;
+        Ok(reader)
+    }
+
+    /// Opens the bus in any storage for reading.
+    pub fn open_in(storage: Arc<dyn Storage>) -> Self {
+        Self { storage }
+    }
+
+    /// The events from an index on, in their order, up to the end of the log as it is now. Each is checked:
+    /// its own checksum, and the link to the one before.
+    ///
+    /// Finds the place by bisection: some twenty lines are read for a log of a million.
+    ///
+    /// # Errors
+    /// [`Error::Io`]. What is wrong with the log comes as the item in whose place it stands.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use std::collections::BTreeMap;
+    /// use zero_bus::{Bus, Draft, Reader};
+    ///
+    /// let bus = Bus::open(dir.path())?;
+    /// for celsius in [21.5, 22.0, 22.5] {
+    ///     bus.append(Draft::new("sensor.reading", 1777593600.0, &BTreeMap::from([("celsius", celsius)]))?)?;
+    /// }
+    /// for event in Reader::open(dir.path())?.events(2)? {
+    ///     let event = event?;
+    ///     println!("{} {} {}", event.id(), event.event_type, event.payload);
+    /// }
+    /// # Ok::<(), zero_bus::Error>(())
+    /// ```
+    pub fn events(&self, from: u64) -> Result<Events> {
+        Events::open(Arc::clone(&self.storage), from.max(1))
+    }
+
+    /// The event at an index; `None` beyond the end.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where the log is not sound up to there, [`Error::Io`].
+    pub fn event(&self, index: u64) -> Result<Option<Event>> {
+        if index == 0 {
+            return Ok(None);
+        }
+        match self.events(index)?.next() {
+            Some(event) => event.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The event with an id; `None` where there is none.
+    ///
+    /// # Errors
+    /// As [`Reader::event`].
+    pub fn event_by_id(&self, id: &str) -> Result<Option<Event>> {
+        index_of_id(id).map_or(Ok(None), |index| self.event(index))
+    }
+
+    /// Where the chain stands, judged by the last two lines; a torn tail is passed over.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where the log does not end in a sound event, [`Error::Io`].
+    pub fn head(&self) -> Result<Head> {
+        let Some((file, end)) = self.log()? else { return Ok(Head::default()) };
+        match recover::head(&*file, end).map_err(Error::io("read its tail", &self.storage.path(LOG)))? {
+            Some(head) => Ok(head),
+            None => Err(name_the_damage(&*self.storage, &file, end)),
+        }
+    }
+
+    /// Bytes in the log.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn size_bytes(&self) -> Result<u64> {
+        Ok(self.log()?.map_or(0, |(_, end)| end))
+    }
+
+    /// The events from an index on, and then those that are still to come.
+    ///
+    /// # Errors
+    /// As [`Reader::events`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use std::time::Duration;
+    /// use zero_bus::{Bus, Draft};
+    ///
+    /// let bus = Bus::open(dir.path())?;
+    /// let mut follower = bus.reader().follow(1)?;
+    /// assert_eq!(follower.next(Duration::ZERO)?, None);
+    ///
+    /// let event = bus.append(Draft::new("door.opened", 1777593600.0, &std::collections::BTreeMap::from([("by", "cat")]))?)?;
+    /// assert_eq!(follower.next(Duration::from_secs(5))?, Some(event));
+    /// # Ok::<(), zero_bus::Error>(())
+    /// ```
+    pub fn follow(&self, from: u64) -> Result<Follow> {
+        // Watching begins before the first look, so that nothing falls between the two.
+        let watch =
+            self.storage.watch().map_err(Error::io("watch the directory of", &self.storage.path(LOG)))?;
+        Ok(Follow { events: self.events(from)?, watch })
+    }
+
+    /// Walks the log as it is now, see [`walk::walk`].
+    pub(crate) fn walk(
+        &self,
+        each: impl FnMut(u64, &Line<'_>) -> io::Result<()>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Integrity> {
+        let Some((file, end)) = self.log()? else {
+            return Ok(Integrity::of_nothing());
+        };
+        walk::walk(Lines::new(file, 0, end), each, progress)
+            .map_err(Error::io("read it", &self.storage.path(LOG)))
+    }
+
+    pub(crate) fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+
+    /// The log and where it ends now; `None` where there is none yet.
+    pub(crate) fn log(&self) -> Result<Option<(Arc<dyn StorageFile>, u64)>> {
+        log(&*self.storage)
+    }
+}
+
+impl Bus {
+    /// A reader of the same bus.
+    pub fn reader(&self) -> Reader {
+        Reader::open_in(Arc::clone(self.storage()))
+    }
+}
+
+fn log(storage: &dyn Storage) -> Result<Option<(Arc<dyn StorageFile>, u64)>> {
+    let path = storage.path(LOG);
+    let file: Arc<dyn StorageFile> = match storage.open(LOG, Access::Read) {
+        Ok(file) => Arc::from(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("open it for reading", &path)(error)),
+    };
+    let end = settled_end(storage, &*file)?;
+    Ok(Some((file, end)))
+}
+
+/// The end of the log while nobody is in the middle of appending.
+fn settled_end(storage: &dyn Storage, file: &dyn StorageFile) -> Result<u64> {
+    let path = storage.path(LOCK);
+    let look = || file.size().map_err(Error::io("look at it", &storage.path(LOG)));
+    let lock = match storage.open(LOCK, Access::Read) {
+        Ok(lock) => lock,
+        // Without the file nobody of ours has ever appended: a bus from elsewhere.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return look(),
+        Err(error) => return Err(Error::io("open it for reading", &path)(error)),
+    };
+    lock.lock(Lock::Shared).map_err(Error::io("lock it", &path))?;
+    let end = look();
+    lock.unlock().map_err(Error::io("unlock it", &path))?;
+    end
+}
+
+/// Checked events, see [`Reader::events`]. Ends at the end of the log as it was, at a torn tail, or behind
+/// the first error.
+pub struct Events {
+    storage: Arc<dyn Storage>,
+    /// `None` while there is no log.
+    lines: Option<Lines>,
+    head: Head,
+    from: u64,
+    torn_bytes: u64,
+    failed: bool,
+}
+
+impl Events {
+    fn open(storage: Arc<dyn Storage>, from: u64) -> Result<Self> {
+        let log = log(&*storage)?;
+        let mut events =
+            Self { storage, lines: None, head: Head::default(), from, torn_bytes: 0, failed: false };
+        if let Some((file, end)) = log {
+            events.start(file, end)?;
+        }
+        Ok(events)
+    }
+
+    fn start(&mut self, file: Arc<dyn StorageFile>, end: u64) -> Result<()> {
+        let before = self.from - 1;
+        let place = find(&file, end, before).map_err(Error::io("read it", &self.storage.path(LOG)))?;
+        // Without a sound line to start from, reading starts at the beginning and meets the first fault.
+        let (at, head) = place.unwrap_or_default();
+        self.head = head;
+        self.lines = Some(Lines::new(file, at, end));
+        Ok(())
+    }
+
+    /// Bytes of an unfinished line behind the last event, where reading met one; 0 otherwise.
+    pub fn torn_bytes(&self) -> u64 {
+        self.torn_bytes
+    }
+
+    /// How far reading is: bytes before the next event, and bytes up to the end.
+    pub fn position(&self) -> Progress {
+        let (bytes, bytes_total) = self.lines.as_ref().map_or((0, 0), |lines| (lines.at(), lines.end()));
+        Progress { bytes, bytes_total }
+    }
+
+    fn read(&mut self) -> Result<Option<Event>> {
+        let Some(lines) = &mut self.lines else { return Ok(None) };
+        let path = self.storage.path(LOG);
+        loop {
+            let found = lines.next().map_err(Error::io("read it", &path))?;
+            let Some(found) = found else { return Ok(None) };
+            let byte_offset = found.offset;
+            if !found.terminated && is_unfinished(found.bytes) {
+                self.torn_bytes = found.length;
+                lines.go_to(byte_offset);
+                lines.extend(byte_offset);
+                return Ok(None);
+            }
+            let judged = found.bytes.ok_or(FaultKind::LineTooLong).and_then(Line::read).and_then(|line| {
+                let head = line.follows(self.head)?;
+                self.head = head;
+                Ok(if head.index < self.from { None } else { line.event(head) })
+            });
+            match judged {
+                Ok(None) => {}
+                Ok(event) => return Ok(event),
+                Err(kind) => {
+                    let fault = Fault { event: self.head.index + 1, byte_offset, kind };
+                    return Err(Error::Damaged { path, fault });
+                }
+            }
+        }
+    }
+}
+
+impl Iterator for Events {
+    type Item = Result<Event>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let event = self.read();
+        self.failed = event.is_err();
+        event.transpose()
+    }
+}
+
+/// Where the line behind the event at an index begins, found by bisection, with the head that this event
+/// is. The start for index 0, the end for one beyond the last. `None` where the lines met do not bear it
+/// out.
+fn find(file: &Arc<dyn StorageFile>, end: u64, index: u64) -> io::Result<Option<(u64, Head)>> {
+    if index == 0 {
+        return Ok(Some((0, Head::default())));
+    }
+    // The line at `low` begins an event that does not lie behind the wanted one; `high` is behind it.
+    let (mut low, mut high) = (0, end);
+    while high - low > 64 << 10 {
+        let middle = low + (high - low) / 2;
+        match first_line_from(file, middle, high)? {
+            None => high = middle,
+            Some((offset, Some(found))) if found <= index => low = offset,
+            Some((_, Some(_))) => high = middle,
+            Some((_, None)) => return Ok(None),
+        }
+    }
+    let mut lines = Lines::new(Arc::clone(file), low, end);
+    while let Some(found) = lines.next()? {
+        let terminated = found.terminated;
+        let Some(line) = found.bytes.and_then(|bytes| Line::read(bytes).ok()) else { return Ok(None) };
+        match line.index() {
+            Some(found) if found < index => {}
+            Some(found) if found == index && line.has_schema() => {
+                let head = line.is_sound(index).ok().map(|checksum| Head { index, checksum: Some(checksum) });
+                return Ok(head.map(|head| (lines.at(), head)));
+            }
+            // An unfinished last line is no event: what is wanted lies beyond the end.
+            None if !terminated => break,
+            _ => return Ok(None),
+        }
+    }
+    Ok(None)
+}
+
+/// The first line that begins at or behind a place and before `high`, with its index.
+fn first_line_from(
+    file: &Arc<dyn StorageFile>,
+    from: u64,
+    high: u64,
+) -> io::Result<Option<(u64, Option<u64>)>> {
+    let end = file.size()?;
+    // What lies between the byte before and its line break is the rest of a line that began earlier.
+    let mut lines = Lines::new(Arc::clone(file), from - 1, end);
+    lines.pass_line()?;
+    if lines.at() >= high {
+        return Ok(None);
+    }
+    Ok(lines.next()?.filter(|found| found.offset < high).map(|found| {
+        let index = found.bytes.and_then(|bytes| Line::read(bytes).ok()).and_then(|line| line.index());
+        (found.offset, index)
+    }))
+}
+
+/// Events as they become durable, see [`Reader::follow`].
+pub struct Follow {
+    events: Events,
+    watch: Box<dyn Watch>,
+}
+
+impl Follow {
+    /// The next event, waiting for it up to a time; `None` when that is over. Sleeps while nothing happens.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] at the first fault, [`Error::Changed`] where the log was shortened or replaced,
+    /// [`Error::Io`].
+    pub fn next(&mut self, at_most: Duration) -> Result<Option<Event>> {
+        let deadline = Instant::now().checked_add(at_most);
+        loop {
+            if let Some(event) = self.events.read()? {
+                return Ok(Some(event));
+            }
+            if self.look_again()? {
+                continue;
+            }
+            let left =
+                deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Ok(None);
+            }
+            let path = self.events.storage.path(LOG);
+            // A long wait is cut into shorter ones, as the system takes no endless ones.
+            self.watch
+                .wait(left.min(Duration::from_secs(3600)))
+                .map_err(Error::io("wait for changes of", &path))?;
+        }
+    }
+
+    /// Whether there is more to read than there was.
+    fn look_again(&mut self) -> Result<bool> {
+        let events = &mut self.events;
+        let storage = Arc::clone(&events.storage);
+        let path = storage.path(LOG);
+        let Some(lines) = &mut events.lines else {
+            let Some((file, end)) = log(&*storage)? else { return Ok(false) };
+            events.start(file, end)?;
+            return Ok(true);
+        };
+        if !storage.is_current(LOG, lines.file()).map_err(Error::io("look at it", &path))? {
+            return Err(Error::Changed { path, reason: "another file was put in its place" });
+        }
+        let end = settled_end(&*storage, lines.file())?;
+        if end < lines.at() {
+            return Err(Error::Changed { path, reason: "it is shorter than it was" });
+        }
+        // A torn tail that is still there was read before.
+        let grown = end > lines.end() + events.torn_bytes || (end > lines.end() && events.torn_bytes == 0);
+        let cut = events.torn_bytes > 0 && end < lines.end() + events.torn_bytes;
+        if grown || cut {
+            lines.extend(end);
+            events.torn_bytes = 0;
+        }
+        Ok(grown || cut)
+    }
+}

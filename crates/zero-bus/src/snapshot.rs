@@ -1,0 +1,242 @@
+//! The newest state of the producer, bound to a place in the chain, so that a start need not read the whole
+//! log. Never evidence about the log: it can be made again from it.
+
+use std::io;
+
+use serde::Serialize;
+
+use crate::canonical::{Json, Value};
+use crate::chain::{Head, Line};
+use crate::checksum::Checksum;
+use crate::error::{Error, Result};
+use crate::event::MAX_LINE_BYTES;
+use crate::log::Bus;
+use crate::reader::Reader;
+use crate::storage::{self, Access, Storage};
+
+/// The snapshot's file name in a bus directory.
+pub(crate) const SNAPSHOT: &str = "state-snapshot.json";
+
+/// The `schema_version` of every snapshot.
+pub const SNAPSHOT_SCHEMA: &str = "zero.runtime.snapshot.v1";
+
+/// A snapshot as its producer hands it in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draft {
+    /// When it was taken, in seconds since the Unix epoch.
+    pub as_of: f64,
+    /// The event that the state is the state after, if it is one in particular.
+    pub source_event_id: Option<String>,
+    /// The state.
+    pub payload: Json,
+}
+
+/// A snapshot as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// When it was taken, in seconds since the Unix epoch.
+    pub as_of: f64,
+    /// Events in the log when it was taken.
+    pub event_count: u64,
+    /// The checksum of the last of them; `None` for an empty log.
+    pub last_checksum: Option<Checksum>,
+    /// The state.
+    pub payload: Json,
+    /// The event that the state is the state after.
+    pub source_event_id: Option<String>,
+}
+
+/// The snapshot verdict: whether the log holds what the snapshot refers to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SnapshotIntegrity {
+    /// Whether the log bears the snapshot out, or there is none.
+    pub consistent: bool,
+    /// Whether there is one.
+    pub present: bool,
+    /// `ok`, `no snapshot`, or what is wrong, in the words that other programs read.
+    pub reason: String,
+}
+
+/// What was found in the snapshot's place.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Nothing,
+    Snapshot(Snapshot, Json),
+    /// Something that is no snapshot, and why.
+    Unreadable(String),
+}
+
+impl Snapshot {
+    /// The canonical form, as it is written, without its line break.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a time that is none.
+    pub fn to_json(&self) -> Result<Json> {
+        #[derive(Serialize)]
+        struct Form<'a> {
+            as_of: f64,
+            event_count: u64,
+            last_checksum: Option<Checksum>,
+            payload: &'a Json,
+            schema_version: &'a str,
+            source_event_id: Option<&'a str>,
+        }
+        if !self.as_of.is_finite() {
+            return Err(Error::invalid("as_of", format!("{} is not a time", self.as_of)));
+        }
+        Ok(Json::of(&Form {
+            as_of: self.as_of,
+            event_count: self.event_count,
+            last_checksum: self.last_checksum,
+            payload: &self.payload,
+            schema_version: SNAPSHOT_SCHEMA,
+            source_event_id: self.source_event_id.as_deref(),
+        })?)
+    }
+
+    pub(crate) fn read(reader: &Reader) -> Result<Found> {
+        let storage = reader.storage();
+        let path = storage.path(SNAPSHOT);
+        let file = match storage.open(SNAPSHOT, Access::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) => return Err(Error::io("open it for reading", &path)(error)),
+        };
+        let length = file.size().map_err(Error::io("look at it", &path))?;
+        if length > MAX_LINE_BYTES as u64 {
+            return Ok(Found::Unreadable(format!("it is longer than {MAX_LINE_BYTES} bytes")));
+        }
+        let mut bytes = vec![0; length as usize];
+        storage::read_exact_at(&*file, &mut bytes, 0).map_err(Error::io("read it", &path))?;
+        Ok(parse(&bytes).unwrap_or_else(Found::Unreadable))
+    }
+}
+
+impl Bus {
+    /// Puts a snapshot of the producer's state, bound to where the chain stands, in the place of the one
+    /// before, atomically and durably.
+    ///
+    /// Costs a file's sync, a rename and a directory's sync.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a time that is none, [`Error::Io`] for what the system refuses.
+    pub fn write_snapshot(&self, snapshot: Draft) -> Result<Snapshot> {
+        self.with_head(|storage, head| write(storage, head, snapshot))
+    }
+}
+
+impl Reader {
+    /// The snapshot, where there is one that can be read. Whether the log bears it out is for
+    /// [`Reader::verify`] to say.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn snapshot(&self) -> Result<Option<Snapshot>> {
+        Ok(match Snapshot::read(self)? {
+            Found::Snapshot(snapshot, _) => Some(snapshot),
+            Found::Nothing | Found::Unreadable(_) => None,
+        })
+    }
+}
+
+impl Found {
+    /// The snapshot, where it can be read.
+    pub(crate) fn snapshot(&self) -> Option<&Snapshot> {
+        match self {
+            Self::Snapshot(snapshot, _) => Some(snapshot),
+            _ => None,
+        }
+    }
+
+    /// The snapshot's canonical form, whatever else it holds; `null` where there is none.
+    pub(crate) fn canonical(&self) -> &str {
+        match self {
+            Self::Snapshot(_, json) => json.as_str(),
+            _ => "null",
+        }
+    }
+
+    /// Judges what was found by what the log has in the place it refers to.
+    pub(crate) fn integrity(&self, log: &Located) -> SnapshotIntegrity {
+        let (present, consistent, reason) = match self {
+            Self::Nothing => (false, true, "no snapshot".to_owned()),
+            Self::Unreadable(problem) => (true, false, format!("snapshot cannot be read: {problem}")),
+            Self::Snapshot(snapshot, _) if snapshot.event_count > log.events => {
+                (true, false, "snapshot references missing tail events".to_owned())
+            }
+            Self::Snapshot(snapshot, _) if snapshot.last_checksum != log.found => {
+                (true, false, "snapshot checksum does not match event log".to_owned())
+            }
+            Self::Snapshot(..) => (true, true, "ok".to_owned()),
+        };
+        SnapshotIntegrity { consistent, present, reason }
+    }
+}
+
+/// Puts a new snapshot in place of the old one. The caller holds the exclusive lock.
+pub(crate) fn write(storage: &dyn Storage, head: Head, draft: Draft) -> Result<Snapshot> {
+    let Draft { as_of, source_event_id, payload } = draft;
+    let snapshot =
+        Snapshot { as_of, event_count: head.index, last_checksum: head.checksum, payload, source_event_id };
+    let line = format!("{}\n", snapshot.to_json()?);
+    if line.len() > MAX_LINE_BYTES {
+        return Err(Error::invalid(
+            "payload",
+            format!("makes a snapshot of more than {MAX_LINE_BYTES} bytes"),
+        ));
+    }
+    storage::replace(storage, SNAPSHOT, line.as_bytes())
+        .map_err(Error::io("replace it", &storage.path(SNAPSHOT)))?;
+    Ok(snapshot)
+}
+
+fn parse(bytes: &[u8]) -> Result<Found, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    let value = Value::parse(text).map_err(|error| error.to_string())?;
+    let field = |name: &str| value.get(name).ok_or_else(|| format!("`{name}` is missing"));
+    let wrong = |name: &str, should: &str| format!("`{name}` should be {should}");
+    if field("schema_version")?.as_str() != Some(SNAPSHOT_SCHEMA) {
+        return Err(wrong("schema_version", SNAPSHOT_SCHEMA));
+    }
+    let last_checksum = match field("last_checksum")? {
+        Value::Null => None,
+        checksum => {
+            let parsed = checksum.as_str().and_then(Checksum::parse);
+            Some(parsed.ok_or_else(|| wrong("last_checksum", "a checksum or null"))?)
+        }
+    };
+    let source_event_id = match field("source_event_id")? {
+        Value::Null => None,
+        id => Some(id.as_str().ok_or_else(|| wrong("source_event_id", "a string or null"))?.to_owned()),
+    };
+    let snapshot = Snapshot {
+        as_of: field("as_of")?.as_f64().ok_or_else(|| wrong("as_of", "a number"))?,
+        event_count: field("event_count")?.as_u64().ok_or_else(|| wrong("event_count", "a count"))?,
+        last_checksum,
+        payload: Json::from(field("payload")?),
+        source_event_id,
+    };
+    Ok(Found::Snapshot(snapshot, Json::from(&value)))
+}
+
+/// Remembers the checksum that stands at one place of the log, and how many events there are.
+#[derive(Debug)]
+pub(crate) struct Located {
+    wanted: u64,
+    pub(crate) found: Option<Checksum>,
+    pub(crate) events: u64,
+}
+
+impl Located {
+    pub(crate) fn of(snapshot: &Found) -> Self {
+        let wanted = snapshot.snapshot().map_or(0, |snapshot| snapshot.event_count);
+        Self { wanted, found: None, events: 0 }
+    }
+
+    pub(crate) fn see(&mut self, nth: u64, line: &Line<'_>) {
+        self.events = nth;
+        if nth == self.wanted {
+            self.found = line.checksum();
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! The few file operations a bus is made of, each with the system calls it makes. Everything above asks this
+//! trait, so that a test can put a disk of its own beneath.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+/// A directory in which a bus is kept. File names have no separators.
+pub trait Storage: Send + Sync {
+    /// Opens a file. Never follows a symbolic link and never waits for a pipe: what is no regular file is an
+    /// error.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] with [`Access::Read`] where there is none, and what the system reports.
+    fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn StorageFile>>;
+
+    /// Puts one file in the place of another, atomically (`renameat`). Durable after [`Storage::sync`].
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Makes creations and renames durable (`fsync` of the directory).
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Whether `name` still leads to this open file (`statat` and `fstat`).
+    ///
+    /// # Errors
+    /// What the system reports, but for a name that leads nowhere, which is `false`.
+    fn is_current(&self, name: &str, file: &dyn StorageFile) -> io::Result<bool>;
+
+    /// Something to wait on for changes of the files here. Changes after this call are not missed.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn watch(&self) -> io::Result<Box<dyn Watch>>;
+
+    /// Where a file is, for messages.
+    fn path(&self, name: &str) -> PathBuf;
+}
+
+/// An open file of a [`Storage`].
+pub trait StorageFile: Send + Sync {
+    /// Reads up to a buffer's length from a place (`pread`). 0 at the end of the file.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes all bytes at the end (`write` on `O_APPEND`). After an error any part of them may be there.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn append(&self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes the content and length durable (`fdatasync`). After an error nothing is known of what was
+    /// written since the last success, and trying again proves nothing.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn sync(&self) -> io::Result<()>;
+
+    /// The length in bytes (`fstat`).
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Cuts the file to a length (`ftruncate`).
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn truncate(&self, len: u64) -> io::Result<()>;
+
+    /// Which file this is: device and inode.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn identity(&self) -> io::Result<(u64, u64)>;
+
+    /// Waits for the lock on this file (`flock`). The system releases it when its owner dies.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn lock(&self, lock: Lock) -> io::Result<()>;
+
+    /// Takes the exclusive lock if it is free; `false` where somebody has it.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn try_lock(&self) -> io::Result<bool>;
+
+    /// Releases the lock.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn unlock(&self) -> io::Result<()>;
+}
+
+/// What a file is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reading what is there.
+    Read,
+    /// Reading and appending; made (0600) where there is none.
+    Append,
+    /// Appending to a file that must not have been there (0600).
+    New,
+    /// Appending to an emptied file; made (0600) where there is none.
+    Emptied,
+}
+
+/// The two kinds of lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// Held by any number of readers.
+    Shared,
+    /// Held by one.
+    Exclusive,
+}
+
+/// Waits for changes.
+pub trait Watch: Send {
+    /// Waits until something changed since the last call, or the time is over. May return early.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn wait(&mut self, at_most: Duration) -> io::Result<()>;
+}
+
+/// A directory of the file system.
+#[derive(Debug)]
+pub struct Directory {
+    /// All files are opened relative to this, so that the bus stays the same one if its path changes.
+    handle: File,
+    path: PathBuf,
+}
+
+impl Directory {
+    /// Opens a directory that is there.
+    ///
+    /// # Errors
+    /// What the system reports, also for what is no directory.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let handle = rustix::fs::open(path, flags, Mode::empty())?;
+        Ok(Self { handle: File::from(handle), path: path.to_owned() })
+    }
+
+    /// Opens a directory, making it (0700, its missing parents too) where there is none; new ones are made
+    /// durable in their parents.
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        if !path.is_dir() {
+            let missing: Vec<&Path> = path.ancestors().take_while(|ancestor| is_missing(ancestor)).collect();
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+            for made in missing {
+                let parent =
+                    made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                File::open(parent)?.sync_all()?;
+            }
+        }
+        Self::open(path)
+    }
+}
+
+fn is_missing(path: &Path) -> bool {
+    !path.as_os_str().is_empty() && !path.exists()
+}
+
+impl Storage for Directory {
+    fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn StorageFile>> {
+        let purpose = match access {
+            Access::Read => OFlags::RDONLY,
+            Access::Append => OFlags::RDWR | OFlags::APPEND | OFlags::CREATE,
+            Access::New => OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL,
+            Access::Emptied => OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::TRUNC,
+        };
+        // NONBLOCK keeps a pipe in a file's place from holding us up; a regular file does not mind.
+        let flags = purpose | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let handle =
+            rustix::fs::openat(&self.handle, name, flags, Mode::RUSR | Mode::WUSR).map_err(|error| {
+                if error == rustix::io::Errno::LOOP {
+                    io::Error::other("it is a symbolic link, which is not followed")
+                } else {
+                    error.into()
+                }
+            })?;
+        let file = File::from(handle);
+        let kind = file.metadata()?.file_type();
+        if kind.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory, not a file"));
+        }
+        if !kind.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        Ok(Box::new(file))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.handle, from, &self.handle, to)?)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.handle.sync_all()
+    }
+
+    fn is_current(&self, name: &str, file: &dyn StorageFile) -> io::Result<bool> {
+        match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok((stat.st_dev, stat.st_ino) == file.identity()?),
+            Err(rustix::io::Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn watch(&self) -> io::Result<Box<dyn Watch>> {
+        watch::directory(&self.path)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+impl StorageFile for File {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(self, buffer, offset)
+    }
+
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        io::Write::write_all(&mut &*self, bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
+
+    fn identity(&self) -> io::Result<(u64, u64)> {
+        let metadata = self.metadata()?;
+        Ok((metadata.dev(), metadata.ino()))
+    }
+
+    fn lock(&self, lock: Lock) -> io::Result<()> {
+        match lock {
+            Lock::Shared => self.lock_shared(),
+            Lock::Exclusive => File::lock(self),
+        }
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        match File::try_lock(self) {
+            Ok(()) => Ok(true),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(false),
+            Err(std::fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        File::unlock(self)
+    }
+}
+
+/// Writes a file anew, so that at any moment the old one or the new one is there, whole: a temporary file
+/// beside it, its sync, the rename, the directory's sync. The caller keeps others from doing the same.
+pub(crate) fn replace(storage: &dyn Storage, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = format!("{name}.tmp");
+    let file = storage.open(&temporary, Access::Emptied)?;
+    file.append(bytes)?;
+    file.sync()?;
+    storage.rename(&temporary, name)?;
+    storage.sync()
+}
+
+/// Fills a buffer from a place, or tells that the file ends before.
+pub(crate) fn read_exact_at(
+    file: &dyn StorageFile,
+    mut buffer: &mut [u8],
+    mut offset: u64,
+) -> io::Result<()> {
+    while !buffer.is_empty() {
+        match file.read_at(buffer, offset) {
+            Ok(0) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the file became shorter while it was read",
+                ));
+            }
+            Ok(read) => {
+                buffer = &mut buffer[read..];
+                offset += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+mod watch {
+    use std::io;
+    use std::mem::MaybeUninit;
+    use std::os::fd::OwnedFd;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::fs::inotify;
+
+    /// inotify(7) on the directory.
+    struct Inotify(OwnedFd);
+
+    pub(super) fn directory(path: &Path) -> io::Result<Box<dyn super::Watch>> {
+        let handle = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+        let changes =
+            inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
+        inotify::add_watch(&handle, path, changes)?;
+        Ok(Box::new(Inotify(handle)))
+    }
+
+    impl super::Watch for Inotify {
+        fn wait(&mut self, at_most: Duration) -> io::Result<()> {
+            let timeout = Timespec::try_from(at_most).ok();
+            match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], timeout.as_ref()) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            // What changed does not matter, only that it is read off.
+            let mut buffer = [MaybeUninit::uninit(); 4096];
+            let mut reader = inotify::Reader::new(&self.0, &mut buffer);
+            loop {
+                match reader.next() {
+                    Ok(_) => {}
+                    Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(()),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod watch {
+    use std::io;
+    use std::path::Path;
+    use std::time::Duration;
+
+    /// Looks again every few milliseconds, where there is no inotify.
+    struct Look;
+
+    pub(super) fn directory(_: &Path) -> io::Result<Box<dyn super::Watch>> {
+        Ok(Box::new(Look))
+    }
+
+    impl super::Watch for Look {
+        fn wait(&mut self, at_most: Duration) -> io::Result<()> {
+            std::thread::sleep(at_most.min(Duration::from_millis(10)));
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Both verdicts over a bus: the log's and the snapshot's.
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::reader::Reader;
+use crate::snapshot::{Located, Snapshot, SnapshotIntegrity};
+use crate::walk::{Integrity, Progress};
+
+/// Both verdicts over a bus.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// The log's.
+    pub integrity: Integrity,
+    /// The snapshot's.
+    pub snapshot_integrity: SnapshotIntegrity,
+}
+
+impl Verdict {
+    /// Whether the log is sound and the snapshot agrees with it.
+    pub fn ok(&self) -> bool {
+        self.integrity.ok() && self.snapshot_integrity.consistent
+    }
+}
+
+impl Reader {
+    /// Walks the whole log and judges it and the snapshot. What is wrong is in the verdict, not an error.
+    ///
+    /// Costs one pass over the log; memory for one block and one line.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the files cannot be read.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use zero_bus::{Bus, Draft, Reader};
+    ///
+    /// let bus = Bus::open(dir.path())?;
+    /// bus.append(Draft::new("door.opened", 1777593600.0, &())?)
+    ///     .expect_err("a payload must be an object");
+    ///
+    /// let verdict = Reader::open(dir.path())?.verify(&mut |_| {})?;
+    /// assert!(verdict.ok());
+    /// assert_eq!(verdict.integrity.reason(), "ok");
+    /// # Ok::<(), zero_bus::Error>(())
+    /// ```
+    pub fn verify(&self, progress: &mut dyn FnMut(Progress)) -> Result<Verdict> {
+        // The snapshot first: it is taken of a log that was there before it.
+        let snapshot = Snapshot::read(self)?;
+        let mut at_snapshot = Located::of(&snapshot);
+        let integrity = self.walk(
+            |nth, line| {
+                at_snapshot.see(nth, line);
+                Ok(())
+            },
+            progress,
+        )?;
+        Ok(Verdict { integrity, snapshot_integrity: snapshot.integrity(&at_snapshot) })
+    }
+}
