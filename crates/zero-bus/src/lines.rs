@@ -8,10 +8,10 @@ use crate::event::MAX_LINE_BYTES;
 use crate::storage::{StorageFile, read_exact_at};
 
 /// The log's file name in a bus directory.
-pub(crate) const LOG: &str = "events.jsonl";
+pub const LOG: &str = "events.jsonl";
 
 /// The companion file that appenders lock for one batch, and readers for one look at the end.
-pub(crate) const LOCK: &str = "bus.lock";
+pub const LOCK: &str = "bus.lock";
 
 /// Bytes read at a time.
 const BLOCK: usize = 256 << 10;

@@ -1,6 +1,6 @@
 //! Appending. [`Bus::append_batch`] is the commit point: what it returns has been synced.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::chain::{self, Head};
@@ -82,6 +82,11 @@ impl Bus {
     /// The torn tail that opening this handle set aside, if there was one.
     pub fn set_aside(&self) -> Option<&SetAside> {
         self.set_aside.as_ref()
+    }
+
+    /// Where the log is.
+    pub fn log_path(&self) -> PathBuf {
+        self.storage.path(LOG)
     }
 
     /// Where the chain stands, as far as this handle has seen: other handles may have gone on since.

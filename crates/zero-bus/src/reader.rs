@@ -371,6 +371,11 @@ impl Follow {
         }
     }
 
+    /// Bytes of an unfinished line at the end of the log, where reading met one; 0 otherwise.
+    pub fn torn_bytes(&self) -> u64 {
+        self.events.torn_bytes()
+    }
+
     /// Whether there is more to read than there was.
     fn look_again(&mut self) -> Result<bool> {
         let events = &mut self.events;

@@ -3,10 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::canonical::Value;
 use crate::chain::{Head, Line, is_unfinished};
 use crate::error::{Error, Result};
 use crate::lines::{LOG, Lines, last_line};
-use crate::storage::{Access, Storage, StorageFile};
+use crate::storage::{Access, Storage, StorageFile, read_exact_at};
 use crate::walk::{self, Finding};
 
 /// The end of a log that can be built upon.
@@ -28,14 +29,14 @@ enum Tail {
     Damaged,
 }
 
-/// A torn tail that was set aside when the log was opened.
+/// An unfinished last line that was set aside when its file was opened for appending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetAside {
-    /// Where the unfinished line began, which is the length the log was cut to.
+    /// Where the unfinished line began, which is the length the file was cut to.
     pub byte_offset: u64,
     /// How many bytes it had.
     pub bytes: u64,
-    /// The file next to the log that holds them now.
+    /// The name of the file next to it that holds them now.
     pub file: String,
 }
 
@@ -95,8 +96,8 @@ pub(crate) fn recover(storage: &dyn Storage, file: &Arc<dyn StorageFile>) -> Res
     match examine(&**file, length).map_err(Error::io("read its tail", &path))? {
         Tail::Whole(end) => Ok((end, None)),
         Tail::Torn(end) => {
-            let set_aside = set_aside(storage, file, end.offset, length)?;
-            Ok((end, Some(set_aside)))
+            let set_aside = set_aside(storage, LOG, &**file, end.offset, length);
+            Ok((end, Some(set_aside.map_err(Error::io("set its torn tail aside", &path))?)))
         }
         Tail::Damaged => Err(name_the_damage(storage, file, length)),
     }
@@ -117,45 +118,63 @@ pub(crate) fn name_the_damage(storage: &dyn Storage, file: &Arc<dyn StorageFile>
     }
 }
 
-fn set_aside(
+/// Leaves an append-only file of JSON lines, other than a log, at the end of a whole line: a complete last
+/// line without its line break gets it, an unfinished one is set aside. Gives the length. The caller keeps
+/// others from appending.
+///
+/// Reads the last line.
+///
+/// # Errors
+/// What the system reports.
+pub fn finish_last_line(
     storage: &dyn Storage,
-    log: &Arc<dyn StorageFile>,
-    offset: u64,
-    length: u64,
-) -> Result<SetAside> {
-    let name = copy_aside(storage, &**log, offset, length)?;
-    let path = storage.path(LOG);
-    log.truncate(offset).map_err(Error::io("cut the torn tail off", &path))?;
-    log.sync().map_err(Error::io("sync it", &path))?;
-    Ok(SetAside { byte_offset: offset, bytes: length - offset, file: name })
+    name: &str,
+    file: &dyn StorageFile,
+) -> io::Result<(u64, Option<SetAside>)> {
+    let length = file.size()?;
+    let Some(last) = last_line(file, length)?.filter(|last| !last.terminated) else {
+        return Ok((length, None));
+    };
+    let text = last.bytes.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
+    if text.is_some_and(|text| Value::parse(text).is_ok()) {
+        file.append(b"\n")?;
+        file.sync()?;
+        return Ok((length + 1, None));
+    }
+    Ok((last.offset, Some(set_aside(storage, name, file, last.offset, length)?)))
 }
 
-/// Copies a range of the log to a file that was not there before, durably.
-fn copy_aside(storage: &dyn Storage, log: &dyn StorageFile, offset: u64, length: u64) -> Result<String> {
+/// Copies the end of a file to one that was not there before, durably, and cuts it off.
+fn set_aside(
+    storage: &dyn Storage,
+    name: &str,
+    file: &dyn StorageFile,
+    offset: u64,
+    length: u64,
+) -> io::Result<SetAside> {
     let mut attempt = 1;
-    let (name, copy) = loop {
-        let name = match attempt {
-            1 => format!("torn-at-{offset}.bin"),
-            _ => format!("torn-at-{offset}-{attempt}.bin"),
+    let (kept, copy) = loop {
+        let kept = match attempt {
+            1 => format!("{name}.torn-at-{offset}"),
+            _ => format!("{name}.torn-at-{offset}-{attempt}"),
         };
-        match storage.open(&name, Access::New) {
-            Ok(copy) => break (name, copy),
+        match storage.open(&kept, Access::New) {
+            Ok(copy) => break (kept, copy),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => attempt += 1,
-            Err(error) => return Err(Error::io("keep the torn tail in it", &storage.path(&name))(error)),
+            Err(error) => return Err(error),
         }
     };
-    let write = || -> io::Result<()> {
-        let mut buffer = vec![0; 256 << 10];
-        let mut at = offset;
-        while at < length {
-            let wanted = (length - at).min(buffer.len() as u64) as usize;
-            crate::storage::read_exact_at(log, &mut buffer[..wanted], at)?;
-            copy.append(&buffer[..wanted])?;
-            at += wanted as u64;
-        }
-        copy.sync()?;
-        storage.sync()
-    };
-    write().map_err(Error::io("keep the torn tail in it", &storage.path(&name)))?;
-    Ok(name)
+    let mut buffer = vec![0; 256 << 10];
+    let mut at = offset;
+    while at < length {
+        let wanted = (length - at).min(buffer.len() as u64) as usize;
+        read_exact_at(file, &mut buffer[..wanted], at)?;
+        copy.append(&buffer[..wanted])?;
+        at += wanted as u64;
+    }
+    copy.sync()?;
+    storage.sync()?;
+    file.truncate(offset)?;
+    file.sync()?;
+    Ok(SetAside { byte_offset: offset, bytes: length - offset, file: kept })
 }

@@ -15,7 +15,7 @@ use crate::reader::Reader;
 use crate::storage::{self, Access, Storage};
 
 /// The snapshot's file name in a bus directory.
-pub(crate) const SNAPSHOT: &str = "state-snapshot.json";
+pub const SNAPSHOT: &str = "state-snapshot.json";
 
 /// The `schema_version` of every snapshot.
 pub const SNAPSHOT_SCHEMA: &str = "zero.runtime.snapshot.v1";

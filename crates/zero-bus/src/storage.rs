@@ -279,7 +279,7 @@ impl StorageFile for File {
 
 /// Writes a file anew, so that at any moment the old one or the new one is there, whole: a temporary file
 /// beside it, its sync, the rename, the directory's sync. The caller keeps others from doing the same.
-pub(crate) fn replace(storage: &dyn Storage, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub fn replace(storage: &dyn Storage, name: &str, bytes: &[u8]) -> io::Result<()> {
     let temporary = format!("{name}.tmp");
     let file = storage.open(&temporary, Access::Emptied)?;
     file.append(bytes)?;

@@ -61,6 +61,11 @@ impl Json {
         serialize::to_canonical(value).map(Self)
     }
 
+    /// `{}`
+    pub fn empty_object() -> Self {
+        Self("{}".to_owned())
+    }
+
     /// The text itself.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,0 +1,164 @@
+//! `zero-bus append`: one event, or a stream of them.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use zero_bus::{Bus, Draft, Event, Json, Value};
+use zero_cli::end::{Judgement, OutputClosed, problem_in_line};
+use zero_paper::Clock;
+
+use crate::input::{Input, Line};
+
+/// Append events; each is printed once it is durable.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// The bus directory. It is made where there is none.
+    dir: PathBuf,
+    /// What kind of event, as in `decision.record`.
+    #[arg(long = "type", value_name = "TYPE", required_unless_present = "batch", conflicts_with = "batch")]
+    event_type: Option<String>,
+    /// What the event belongs to.
+    #[arg(long, value_name = "TRACE", conflicts_with = "batch")]
+    trace_id: Option<String>,
+    /// When it happened, in seconds since the Unix epoch. Without it: now.
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, conflicts_with = "batch")]
+    as_of: Option<f64>,
+    /// What happened: a JSON object, or `-` to read it from standard input.
+    #[arg(allow_hyphen_values = true, required_unless_present = "batch", conflicts_with = "batch")]
+    payload: Option<String>,
+    /// Read events from a file (or standard input), one JSON object a line: {"event_type", "payload", "as_of"?,
+    /// "trace_id"?}. Answers with one line each: {"checksum", "event_id", "event_index"}.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    batch: Option<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  zero-bus append bus --type note.added '{\"text\":\"switched to the spare line\"}'
+  zero-bus append bus --type note.added --trace-id shift-7 - < note.json
+  my-program | zero-bus append bus --batch";
+
+pub(crate) fn run(arguments: Arguments) -> Result<Judgement> {
+    let Arguments { dir, event_type, trace_id, as_of, payload, batch } = arguments;
+    if let Some(batch) = batch {
+        return append_batch(&dir, Input::open(&batch)?);
+    }
+    let payload = match payload.unwrap_or_default() {
+        dash if dash == "-" => Input::open(Path::new("-"))?.read_all()?,
+        text => text,
+    };
+    let draft = Draft {
+        event_type: event_type.unwrap_or_default(),
+        as_of: as_of.unwrap_or_else(|| Clock::System.now()),
+        payload: Json::parse(&payload).map_err(|error| anyhow!("payload: {error}"))?,
+        trace_id,
+    };
+    draft.check()?;
+    let event = open(&dir)?.append(draft)?;
+    print(&[event.line()])?;
+    Ok(Judgement::Fine)
+}
+
+fn append_batch(dir: &Path, mut input: Input) -> Result<Judgement> {
+    let mut bus = None;
+    loop {
+        let group = input.next_group()?;
+        if group.is_empty() {
+            return Ok(Judgement::Fine);
+        }
+        let mut drafts = Vec::with_capacity(group.len());
+        let mut refused = None;
+        for Line { number, text } in group {
+            match draft(&text) {
+                Ok(draft) => drafts.push(draft),
+                Err(problem) => {
+                    refused = Some(anyhow!(
+                        "{}: line {number}: {problem}; nothing from it on was appended",
+                        input.name
+                    ));
+                    break;
+                }
+            }
+        }
+        if !drafts.is_empty() {
+            if bus.is_none() {
+                bus = Some(open(dir)?);
+            }
+            let bus = bus.as_ref().context("the bus was opened")?;
+            let receipts: Result<Vec<String>> = bus.append_batch(drafts)?.iter().map(receipt).collect();
+            print(&receipts?)?;
+        }
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
+    }
+}
+
+fn draft(line: &str) -> Result<Draft, String> {
+    let value = Value::parse(line).map_err(|error| problem_in_line(&error))?;
+    let Value::Object(fields) = &value else {
+        return Err(format!("expected an object, found {}", value.kind()));
+    };
+    if let Some(unknown) =
+        fields.keys().find(|key| !["event_type", "payload", "as_of", "trace_id"].contains(&key.as_str()))
+    {
+        return Err(format!("{unknown}: is not known; there are event_type, payload, as_of and trace_id"));
+    }
+    let text = |field: &str| match value.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(other) => Err(format!("{field}: expected a string, found {}", other.kind())),
+    };
+    let as_of = match value.get("as_of") {
+        None | Some(Value::Null) => Clock::System.now(),
+        Some(time) => {
+            time.as_f64().ok_or_else(|| format!("as_of: expected a number, found {}", time.kind()))?
+        }
+    };
+    let draft = Draft {
+        event_type: text("event_type")?.ok_or("event_type: is missing")?,
+        as_of,
+        payload: value.get("payload").map(Json::from).ok_or("payload: is missing")?,
+        trace_id: text("trace_id")?,
+    };
+    draft.check().map_err(|error| error.to_string())?;
+    Ok(draft)
+}
+
+fn open(dir: &Path) -> Result<Bus> {
+    let bus = Bus::open(dir)?;
+    if let Some(torn) = bus.set_aside() {
+        let path = bus.log_path();
+        eprintln!(
+            "zero-bus: {}: an unfinished last line of {} bytes was set aside in {}",
+            path.display(),
+            torn.bytes,
+            torn.file
+        );
+    }
+    Ok(bus)
+}
+
+fn receipt(event: &Event) -> Result<String> {
+    Ok(format!(
+        r#"{{"checksum":"{}","event_id":"{}","event_index":{}}}"#,
+        event.checksum,
+        event.id(),
+        event.index
+    ))
+}
+
+/// Prints lines that tell of durable events. Where that fails the events are there, but nobody knows.
+fn print(lines: &[String]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let mut written = Ok(());
+    for line in lines {
+        written = written.and_then(|()| writeln!(out, "{line}"));
+    }
+    if let Err(error) = written.and_then(|()| out.flush()) {
+        bail!("the events are durable, but could not be reported: {}", OutputClosed(error));
+    }
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! `zero-bus verify`: both verdicts over a bus.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use zero_bus::{Finding, Json, Reader, Verdict};
+use zero_cli::end::{Judgement, OutputClosed};
+use zero_cli::progress::Bar;
+
+/// Walk the whole chain, and hold the snapshot against it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  zero-bus verify bus
+  zero-bus verify bus --json
+
+Exit codes: 0 sound and consistent, 1 not, 2 could not be judged.")]
+pub(crate) struct Arguments {
+    /// The bus directory.
+    dir: PathBuf,
+    /// One JSON document: {\"integrity\", \"snapshot_integrity\"}.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
+    let reader = Reader::open(&arguments.dir)?;
+    let bar = Bar::new("verifying");
+    let verdict = reader.verify(&mut |progress| bar.show(progress))?;
+    drop(bar);
+    let text = if arguments.json { Json::of(&verdict)?.to_string() } else { in_words(&verdict) };
+    let mut out = anstream::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(OutputClosed)?;
+    Ok(Judgement::of(verdict.ok()))
+}
+
+fn in_words(verdict: &Verdict) -> String {
+    const GREEN: &str = "\x1b[32m";
+    const RED: &str = "\x1b[1;31m";
+    const PLAIN: &str = "\x1b[0m";
+    let Verdict { integrity, snapshot_integrity } = verdict;
+    let mark = |ok: bool| if ok { format!("{GREEN}ok{PLAIN}  ") } else { format!("{RED}FAIL{PLAIN}") };
+    let head = &integrity.head;
+    let mut lines = vec![format!("log       {}  {} events", mark(integrity.ok()), head.index)];
+    if let Some(checksum) = head.checksum {
+        let last = if integrity.ok() { "last" } else { "last sound" };
+        lines[0] += &format!(", {last} {checksum}");
+    }
+    let place = match &integrity.finding {
+        Finding::Sound => None,
+        Finding::Torn { byte_offset, .. } => {
+            Some((*byte_offset, "a crash leaves this; it is set aside when the bus is next appended to"))
+        }
+        Finding::Fault(fault) => {
+            Some((fault.byte_offset, "damage or tampering; the events before it are sound"))
+        }
+    };
+    if let Some((byte_offset, meaning)) = place {
+        lines.push(format!("                {} (byte {byte_offset} of the log)", integrity.reason()));
+        lines.push(format!("                {meaning}"));
+    }
+    lines.push(format!("snapshot  {}  {}", mark(snapshot_integrity.consistent), snapshot_integrity.reason));
+    lines.join("\n")
+}

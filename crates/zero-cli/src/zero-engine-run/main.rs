@@ -1,0 +1,157 @@
+//! `zero-engine-run`: the paper runtime, and the production-parity report.
+
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use zero_bus::Json;
+use zero_cli::end::{Judgement, OutputClosed, exit};
+use zero_paper::{Clock, Pause, Records, Runtime, Scenario, parity};
+
+/// Run the paper trading runtime: observe, orient, decide, act, learn, and leave a record of it.
+///
+/// Standard output gets the last cycle's record (or the parity report), and nothing else. SIGINT and SIGTERM
+/// end the run after the cycle in hand.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Arguments {
+    /// The scenario to trade.
+    #[arg(long, value_name = "FILE", default_value = "examples/paper-trading/scenario.json")]
+    scenario: PathBuf,
+    /// Keep the decisions in this file, and go on from what is in it.
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
+    /// Append every cycle's record to this file.
+    #[arg(long, value_name = "FILE")]
+    cycle_journal: Option<PathBuf>,
+    /// Publish every cycle on the bus in this directory.
+    #[arg(long, value_name = "DIR")]
+    runtime_bus: Option<PathBuf>,
+    /// Run one cycle.
+    #[arg(long, conflicts_with = "max_cycles")]
+    once: bool,
+    /// Run this many cycles. Without it (and without --once) the run goes on until it is told to stop.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_cycles: Option<u64>,
+    /// Wait this long between two cycles.
+    #[arg(long, value_name = "SECONDS", default_value = "5.0", value_parser = interval)]
+    interval: Duration,
+    /// Every record carries this time, in seconds since the Unix epoch: a run that can be repeated to the byte.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
+    fixed_clock: Option<f64>,
+    /// Write the production-parity report instead: the scenario on paper beside the closed live path.
+    #[arg(long)]
+    production_parity: bool,
+    /// Where the parity report and its records go.
+    #[arg(long, value_name = "DIR", default_value = "artifacts/runtime-parity")]
+    output: PathBuf,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  zero-engine-run --once
+  zero-engine-run --scenario my.json --journal decisions.jsonl --runtime-bus bus --interval 1
+  zero-engine-run --production-parity --scenario my.json --output parity
+
+Exit codes: 0 fine, 1 the parity report is not ok, 2 it could not be done.";
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds.is_finite() => Ok(seconds),
+        _ => Err("not a finite number of seconds".to_owned()),
+    }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    Duration::try_from_secs_f64(seconds(text)?).map_err(|error| error.to_string())
+}
+
+fn main() -> ExitCode {
+    exit("zero-engine-run", run(Arguments::parse()))
+}
+
+fn run(arguments: Arguments) -> Result<Judgement> {
+    let scenario = Scenario::load(&arguments.scenario)?;
+    for field in &scenario.ignored {
+        eprintln!(
+            "zero-engine-run: {}: {field}: is not known and has no effect",
+            arguments.scenario.display()
+        );
+    }
+    let clock = arguments.fixed_clock.map_or(Clock::System, Clock::Fixed);
+    let max_cycles = if arguments.once { Some(1) } else { arguments.max_cycles };
+    if arguments.production_parity {
+        return run_parity(&arguments, &scenario, max_cycles, clock);
+    }
+    let records = Records {
+        journal: arguments.journal,
+        cycle_journal: arguments.cycle_journal,
+        runtime_bus: arguments.runtime_bus,
+    };
+    // Before anything is opened, so that no signal falls between the two.
+    let mut pause = pause_until_signal()?;
+    let mut runtime = Runtime::start(scenario, &records, clock)?;
+    for mended in runtime.mended() {
+        eprintln!("zero-engine-run: {mended}");
+    }
+    if let Some(cycle) = runtime.run(max_cycles, arguments.interval, &mut pause)? {
+        print(&Json::of(&cycle)?)?;
+    }
+    Ok(Judgement::Fine)
+}
+
+fn run_parity(
+    arguments: &Arguments,
+    scenario: &Scenario,
+    max_cycles: Option<u64>,
+    clock: Clock,
+) -> Result<Judgement> {
+    let ignored: [(&str, &Option<PathBuf>); 3] = [
+        ("--journal", &arguments.journal),
+        ("--cycle-journal", &arguments.cycle_journal),
+        ("--runtime-bus", &arguments.runtime_bus),
+    ];
+    for (option, _) in ignored.iter().filter(|(_, given)| given.is_some()) {
+        let output = arguments.output.display();
+        eprintln!(
+            "zero-engine-run: {option} has no effect with --production-parity; its records go to {output}"
+        );
+    }
+    let report = parity::run(scenario, Path::new(&arguments.output), max_cycles, clock)?;
+    print(&Json::of(&report)?)?;
+    for (check, _) in report.checks.iter().filter(|(_, holds)| !**holds) {
+        eprintln!("zero-engine-run: the check {check} does not hold");
+    }
+    Ok(Judgement::of(report.ok))
+}
+
+/// Waits between two cycles, and no longer than until SIGINT or SIGTERM.
+fn pause_until_signal() -> Result<impl FnMut(Duration) -> Pause> {
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).context("cannot wait for signals")?;
+    let (told, stop) = mpsc::channel();
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            if told.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(move |at_most| match stop.recv_timeout(at_most) {
+        Err(RecvTimeoutError::Timeout) => Pause::GoOn,
+        Ok(()) | Err(RecvTimeoutError::Disconnected) => Pause::Stop,
+    })
+}
+
+fn print(json: &Json) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", json.pretty()).and_then(|()| out.flush()).map_err(OutputClosed)?;
+    Ok(())
+}

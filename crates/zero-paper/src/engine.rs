@@ -1,0 +1,141 @@
+//! The paper engine: orders in, decisions out, fills at the order's own price.
+
+use std::collections::HashMap;
+
+use crate::decision::{Decision, Submission};
+use crate::error::{Error, Result};
+use crate::journal::Journal;
+use crate::position::{Book, Position};
+use crate::risk;
+use crate::scenario::{Limits, Order};
+
+/// The paper engine. Its state is what its journal says.
+pub struct Engine {
+    limits: Limits,
+    journal: Journal,
+    book: Book,
+    counts: Counts,
+    last_decision_as_of: Option<f64>,
+    /// Which keys were used, and where in the journal their decisions are.
+    keys: HashMap<String, u64>,
+}
+
+/// How many decisions there were, and what came of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// All.
+    pub decisions: u64,
+    /// Let through, and so filled.
+    pub fills: u64,
+    /// Not let through.
+    pub rejections: u64,
+}
+
+/// What came of an order that was handed in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The decision on record.
+    pub decision: Decision,
+    /// The key was known: this is the earlier decision, and nothing was filled now.
+    pub repeated: bool,
+}
+
+impl Engine {
+    /// An engine in the state that the journal tells of.
+    ///
+    /// # Errors
+    /// [`Error::Journal`] naming the first line that is no decision or uses a key for the second time.
+    pub fn recover(limits: Limits, journal: Journal) -> Result<Self> {
+        let mut keys = HashMap::new();
+        let mut book = Book::default();
+        let mut counts = Counts::default();
+        let mut last_decision_as_of = None;
+        journal.replay(|place, decision| {
+            let position = after(&book, &decision.order())?;
+            enter(&mut book, &mut counts, &decision, position);
+            last_decision_as_of = Some(decision.as_of);
+            if let Some(key) = decision.idempotency_key {
+                if keys.contains_key(&key) {
+                    return Err(format!("idempotency_key: `{key}` was used before"));
+                }
+                keys.insert(key, place);
+            }
+            Ok(())
+        })?;
+        Ok(Self { limits, journal, book, counts, last_decision_as_of, keys })
+    }
+
+    /// Decides about an order, puts the decision on record, and fills the order where it is let through. A
+    /// key that was used before gives the decision on record and fills nothing.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the decision cannot be recorded: it has not taken effect. [`Error::Order`] where
+    /// the position it would leave is beyond a double.
+    pub fn submit(&mut self, order: &Order, submission: &Submission<'_>) -> Result<Outcome> {
+        if let Some(place) = submission.idempotency_key.and_then(|key| self.keys.get(key)) {
+            return Ok(Outcome { decision: self.journal.decision(*place)?, repeated: true });
+        }
+        let projected = after(&self.book, order)
+            .map_err(|problem| Error::Order { symbol: order.symbol.clone(), problem })?;
+        let ruling = risk::judge(&self.limits, &projected, order);
+        let decision = Decision::new(order, submission, ruling.allowed(), ruling.reason());
+        let place = self.journal.record(&decision)?;
+        // From here on it happened.
+        enter(&mut self.book, &mut self.counts, &decision, projected);
+        self.last_decision_as_of = Some(decision.as_of);
+        if let Some(key) = submission.idempotency_key {
+            self.keys.insert(key.to_owned(), place);
+        }
+        Ok(Outcome { decision, repeated: false })
+    }
+
+    /// What is held.
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// How many decisions, fills and rejections there were, those before a restart included.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// When the last decision was made, in seconds since the Unix epoch.
+    pub fn last_decision_as_of(&self) -> Option<f64> {
+        self.last_decision_as_of
+    }
+
+    /// What orders are held against.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Where the decisions are kept.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Whether a key was used.
+    pub fn knows(&self, idempotency_key: &str) -> bool {
+        self.keys.contains_key(idempotency_key)
+    }
+}
+
+/// The position an order would leave.
+fn after(book: &Book, order: &Order) -> Result<Position, String> {
+    let position = book.position(&order.symbol).after(order);
+    if position.quantity.is_finite() && position.notional_usd().is_finite() && position.avg_price.is_finite()
+    {
+        return Ok(position);
+    }
+    Err("the position it would leave is beyond a double".to_owned())
+}
+
+fn enter(book: &mut Book, counts: &mut Counts, decision: &Decision, position: Position) {
+    counts.decisions += 1;
+    if decision.allowed {
+        counts.fills += 1;
+        book.set(&decision.symbol, position);
+    } else {
+        counts.rejections += 1;
+    }
+}

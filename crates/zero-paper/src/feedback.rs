@@ -1,0 +1,106 @@
+//! What a run teaches: how often orders were turned away, why, and what could be done about it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::decision::Decision;
+use crate::position::rounded;
+use crate::risk::Ruling;
+
+/// The `schema_version` of the feedback document.
+pub const FEEDBACK_SCHEMA: &str = "zero.runtime.feedback.v1";
+
+/// The feedback document.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Feedback {
+    /// Rejections by their reason.
+    pub by_rejection_reason: BTreeMap<String, u64>,
+    /// Rejections by symbol.
+    pub by_rejection_symbol: BTreeMap<String, u64>,
+    cycles: u64,
+    execution_quality: ExecutionQuality,
+    fills: u64,
+    /// When it was made; not part of what is hashed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generated_at: Option<String>,
+    /// One for each reason, most frequent first.
+    pub items: Vec<Item>,
+    /// Rejections by decisions, to four places; 0 without decisions.
+    pub rejection_rate: f64,
+    rejections: u64,
+    sample_size: u64,
+    schema_version: &'static str,
+}
+
+/// A reason for rejections, and what could be done about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Item {
+    count: u64,
+    reason: String,
+    risk_direction: &'static str,
+    suggested_action: &'static str,
+}
+
+/// What a paper run says about execution, and what it doesn't.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct ExecutionQuality {
+    exchange_fill_quality_claimed: bool,
+    live_slippage_claimed: bool,
+    paper_fill_quality_available: bool,
+    requires_operator_owned_live_evidence: bool,
+}
+
+impl Feedback {
+    /// The feedback on some decisions. Reasons that are as frequent come in alphabetical order.
+    pub fn of<'a>(decisions: impl IntoIterator<Item = &'a Decision>, generated_at: Option<String>) -> Self {
+        let mut by_rejection_reason: BTreeMap<String, u64> = BTreeMap::new();
+        let mut by_rejection_symbol: BTreeMap<String, u64> = BTreeMap::new();
+        let (mut cycles, mut rejections) = (0, 0);
+        for decision in decisions {
+            cycles += 1;
+            if !decision.allowed {
+                rejections += 1;
+                *by_rejection_reason.entry(decision.reason.clone()).or_default() += 1;
+                *by_rejection_symbol.entry(decision.symbol.clone()).or_default() += 1;
+            }
+        }
+        let mut items: Vec<Item> =
+            by_rejection_reason.iter().map(|(reason, count)| Item::of(reason, *count)).collect();
+        items.sort_by_key(|item| std::cmp::Reverse(item.count));
+        let rate = if cycles == 0 { 0.0 } else { rejections as f64 / cycles as f64 };
+        Self {
+            by_rejection_reason,
+            by_rejection_symbol,
+            cycles,
+            execution_quality: ExecutionQuality {
+                exchange_fill_quality_claimed: false,
+                live_slippage_claimed: false,
+                paper_fill_quality_available: true,
+                requires_operator_owned_live_evidence: true,
+            },
+            fills: cycles - rejections,
+            generated_at,
+            items,
+            rejection_rate: rounded(rate, 4),
+            rejections,
+            sample_size: cycles,
+            schema_version: FEEDBACK_SCHEMA,
+        }
+    }
+}
+
+impl Item {
+    fn of(reason: &str, count: u64) -> Self {
+        let suggested_action = if reason == Ruling::LowConfidence.reason() {
+            "improve signal calibration before promoting the strategy"
+        } else if reason == Ruling::OrderNotional.reason() {
+            "lower candidate size or raise the explicit risk limit after review"
+        } else if reason == Ruling::ProjectedPosition.reason() {
+            "reduce the open position or raise the explicit position limit after review"
+        } else {
+            "review the rejected decisions before promoting the strategy"
+        };
+        Self { count, reason: reason.to_owned(), risk_direction: "down", suggested_action }
+    }
+}

@@ -1,0 +1,350 @@
+//! The production-parity report: the scenario run on paper, every intent mirrored through the live executor,
+//! which refuses it, and the drills. It shows that the live path stays closed; it claims nothing about live
+//! trading.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use zero_bus::storage::{Directory, replace};
+use zero_bus::{Checksum, Integrity, Json, SnapshotIntegrity, Verdict};
+
+use crate::clock::{Clock, rfc3339};
+use crate::cycle::{CycleRecord, Phase};
+use crate::decision::Decision;
+use crate::drills::{self, Certification};
+use crate::error::{Error, Result};
+use crate::feedback::Feedback;
+use crate::live::{
+    ExchangeAdapter, LiveExecutor, LiveRecord, LiveStatus, OperatorContext, RecordingAdapter, Refusal,
+};
+use crate::runtime::{Records, Runtime};
+use crate::scenario::Scenario;
+
+/// The `schema_version` of the report.
+pub const PARITY_SCHEMA: &str = "zero.runtime.production_parity.v1";
+
+/// The report's file name in the output directory.
+pub const REPORT: &str = "production-parity.json";
+
+/// Events that a cycle leaves on the bus.
+const EVENTS_PER_CYCLE: u64 = 5;
+
+/// How many of the last cycles the report shows.
+const RECENT_CYCLES: usize = 3;
+
+/// The report.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    certification: Certification,
+    /// What was checked, and whether it holds.
+    pub checks: BTreeMap<&'static str, bool>,
+    claim_boundary: ClaimBoundary,
+    cycles_requested: u64,
+    cycles_run: u64,
+    feedback: Feedback,
+    generated_at: String,
+    live_shadow: LiveShadow,
+    mode: &'static str,
+    /// Whether every check holds.
+    pub ok: bool,
+    paper: Paper,
+    paper_only: bool,
+    /// SHA-256 over the canonical form of `checks`, `cycles_run`, `feedback` (without the time it was made),
+    /// `scenario` and `schema_version`.
+    pub parity_hash: Checksum,
+    phase_order: Vec<Phase>,
+    places_live_orders: bool,
+    runtime_bus: BusRecord,
+    scenario: String,
+    schema_version: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct ClaimBoundary {
+    live_trading_claimed: bool,
+    operator_owned_canary_required_for_live_claim: bool,
+    production_ooda_parity: bool,
+    protected_live_code_evolution_allowed: bool,
+    remote_push_allowed: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct LiveShadow {
+    accepted: usize,
+    adapter_orders_placed: usize,
+    mode: &'static str,
+    records: Vec<LiveRecord>,
+    refused: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Paper {
+    decisions: u64,
+    fills: u64,
+    open_positions: u64,
+    recent_cycles: Vec<CycleRecord>,
+    rejections: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct BusRecord {
+    integrity: Integrity,
+    snapshot: SnapshotIntegrity,
+}
+
+/// What the checks are made on. Every one of them can fail, and a test makes it.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    /// What the drills say.
+    pub certification: Certification,
+    /// Cycles asked for.
+    pub cycles_requested: u64,
+    /// The cycles that were run.
+    pub cycles: Vec<CycleRecord>,
+    /// What the live executor said of each intent.
+    pub shadow: Vec<LiveRecord>,
+    /// Orders that reached the exchange adapter behind it.
+    pub adapter_orders_placed: usize,
+    /// Whether that adapter could have moved money.
+    pub adapter_is_live: bool,
+    /// The verdicts over the bus that was written.
+    pub verdict: Verdict,
+}
+
+impl Evidence {
+    /// The checks by name.
+    pub fn checks(&self) -> BTreeMap<&'static str, bool> {
+        let refused = |record: &LiveRecord| {
+            !record.accepted
+                && record.status == LiveStatus::Refused
+                && record.reason == Refusal::Disabled.reason()
+        };
+        let cycles = self.cycles.len() as u64;
+        let bus = &self.verdict.integrity;
+        let keys = self.shadow.iter().map(|record| Some(&record.idempotency_key));
+        BTreeMap::from([
+            ("dry_run_live_certification", self.certification.passed),
+            ("live_adapter_no_orders", self.adapter_orders_placed == 0),
+            ("live_shadow_count", self.shadow.len() as u64 == cycles),
+            ("live_shadow_fail_closed", self.shadow.iter().all(refused)),
+            (
+                "paper_boundary",
+                !self.adapter_is_live && self.cycles.iter().all(|cycle| cycle.mode == "paper"),
+            ),
+            ("paper_cycle_count", cycles == self.cycles_requested),
+            ("phase_order", self.cycles.iter().all(|cycle| cycle.phases() == Phase::ORDER)),
+            ("runtime_bus_integrity", bus.ok() && bus.head.index == cycles * EVENTS_PER_CYCLE),
+            ("runtime_snapshot_consistent", {
+                let snapshot = &self.verdict.snapshot_integrity;
+                snapshot.present && snapshot.consistent
+            }),
+            (
+                "shared_idempotency_keys",
+                keys.eq(self.decisions().map(|decision| decision.idempotency_key.as_ref())),
+            ),
+        ])
+    }
+
+    fn decisions(&self) -> impl Iterator<Item = &Decision> {
+        self.cycles.iter().map(|cycle| &cycle.act.decision)
+    }
+}
+
+/// Runs the scenario on paper into `output`, which gets its journals, its bus and the report, and mirrors
+/// every intent through the disabled live executor. Without `max_cycles`, every order has its turn once.
+///
+/// An output directory of an earlier report is written anew; any other that is not empty is refused.
+///
+/// # Errors
+/// What stands in the way of the run. A report that is not `ok` is no error.
+pub fn run(scenario: &Scenario, output: &Path, max_cycles: Option<u64>, clock: Clock) -> Result<Report> {
+    let generated_at = rfc3339(clock.now()).ok_or_else(|| Error::Refused {
+        path: output.to_owned(),
+        problem: "the clock tells a time that no calendar has".to_owned(),
+    })?;
+    let output = Output::prepare(output)?;
+    let records = output.records();
+    let cycles_requested = max_cycles.unwrap_or(scenario.orders.len() as u64);
+    let mut runtime = Runtime::start(scenario.clone(), &records, clock)?;
+    let context = OperatorContext::production_parity();
+    let mut executor =
+        LiveExecutor::disabled(RecordingAdapter::default(), context, scenario.limits.max_notional_usd);
+    let mut cycles = Vec::new();
+    let mut shadow = Vec::new();
+    for _ in 0..cycles_requested {
+        let cycle = runtime.run_cycle()?;
+        let trace_id = format!("production-parity-cycle-{}", cycle.cycle_id);
+        let order = cycle.act.decision.order();
+        shadow.push(executor.submit(&order, &cycle.decide.idempotency_key, &trace_id, cycle.as_of));
+        cycles.push(cycle);
+    }
+    runtime.sync()?;
+    let adapter = executor.adapter();
+    let evidence = Evidence {
+        certification: Certification::of(&drills::run()),
+        cycles_requested,
+        cycles,
+        shadow,
+        adapter_orders_placed: adapter.placed.len(),
+        adapter_is_live: adapter.is_live(),
+        verdict: output.reader()?.verify(&mut |_| {})?,
+    };
+    let counts = runtime.engine().counts();
+    let paper = Paper {
+        decisions: counts.decisions,
+        fills: counts.fills,
+        open_positions: runtime.engine().book().open_positions(),
+        recent_cycles: evidence.cycles[evidence.cycles.len().saturating_sub(RECENT_CYCLES)..].to_vec(),
+        rejections: counts.rejections,
+    };
+    let report = report(evidence, paper, scenario.name.clone(), generated_at)?;
+    output.finish(&report)?;
+    Ok(report)
+}
+
+fn report(evidence: Evidence, paper: Paper, scenario: String, generated_at: String) -> Result<Report> {
+    let checks = evidence.checks();
+    let ok = checks.values().all(|holds| *holds);
+    let mut feedback = Feedback::of(evidence.decisions(), None);
+    let cycles_run = evidence.cycles.len() as u64;
+    let parity_hash = {
+        #[derive(Serialize)]
+        struct Hashed<'a> {
+            checks: &'a BTreeMap<&'static str, bool>,
+            cycles_run: u64,
+            feedback: &'a Feedback,
+            scenario: &'a str,
+            schema_version: &'static str,
+        }
+        let hashed = Hashed {
+            checks: &checks,
+            cycles_run,
+            feedback: &feedback,
+            scenario: &scenario,
+            schema_version: PARITY_SCHEMA,
+        };
+        Checksum::of(Json::of(&hashed)?.as_str().as_bytes())
+    };
+    feedback.generated_at = Some(generated_at.clone());
+    let accepted = evidence.shadow.iter().filter(|record| record.accepted).count();
+    let refused = evidence.shadow.iter().filter(|record| record.status == LiveStatus::Refused).count();
+    Ok(Report {
+        certification: evidence.certification,
+        claim_boundary: ClaimBoundary {
+            live_trading_claimed: false,
+            operator_owned_canary_required_for_live_claim: true,
+            production_ooda_parity: ok,
+            protected_live_code_evolution_allowed: false,
+            remote_push_allowed: false,
+        },
+        cycles_requested: evidence.cycles_requested,
+        cycles_run,
+        feedback,
+        generated_at,
+        live_shadow: LiveShadow {
+            accepted,
+            adapter_orders_placed: evidence.adapter_orders_placed,
+            mode: "disabled-fail-closed",
+            records: evidence.shadow,
+            refused,
+        },
+        mode: "production-parity",
+        ok,
+        paper,
+        paper_only: checks["paper_boundary"],
+        parity_hash,
+        phase_order: evidence.cycles.first().map(|cycle| cycle.phases().to_vec()).unwrap_or_default(),
+        places_live_orders: evidence.adapter_is_live && evidence.adapter_orders_placed > 0,
+        runtime_bus: BusRecord {
+            integrity: evidence.verdict.integrity,
+            snapshot: evidence.verdict.snapshot_integrity,
+        },
+        scenario,
+        schema_version: PARITY_SCHEMA,
+        checks,
+    })
+}
+
+const JOURNAL: &str = "decisions.jsonl";
+const CYCLE_JOURNAL: &str = "cycles.jsonl";
+const BUS: &str = "runtime-bus";
+
+/// The output directory.
+struct Output(PathBuf);
+
+impl Output {
+    /// Makes sure that the run begins with nothing, and that nothing of somebody else's gets lost for it.
+    fn prepare(path: &Path) -> Result<Self> {
+        let output = Self(path.to_owned());
+        let mut bus_files =
+            vec![zero_bus::LOG.to_owned(), zero_bus::LOCK.to_owned(), zero_bus::SNAPSHOT.to_owned()];
+        bus_files.push(format!("{}.tmp", zero_bus::SNAPSHOT));
+        let ours = [JOURNAL.to_owned(), CYCLE_JOURNAL.to_owned(), REPORT.to_owned(), BUS.to_owned()];
+        let there = names(path)?;
+        let in_bus = names(&path.join(BUS))?;
+        if there.is_empty() {
+            return Ok(output);
+        }
+        let foreign = there
+            .iter()
+            .find(|name| !ours.contains(name))
+            .or(in_bus.iter().find(|name| !bus_files.contains(name)));
+        let problem = match foreign {
+            Some(name) => format!("holds `{name}`, which is not of a parity report; name an empty directory"),
+            None if !there.iter().any(|name| name == REPORT) => {
+                format!(
+                    "holds records but no {REPORT}, so they may be of a real run; name an empty directory"
+                )
+            }
+            None => {
+                // From here to the end the report says that it is unfinished, also if the end never comes.
+                output.write(r#"{"ok":false,"unfinished":true}"#)?;
+                let bus = in_bus.iter().map(|name| path.join(BUS).join(name));
+                let journals =
+                    there.iter().filter(|name| *name != BUS && *name != REPORT).map(|name| path.join(name));
+                for file in bus.chain(journals) {
+                    fs::remove_file(&file).map_err(Error::io("remove it", &file))?;
+                }
+                return Ok(output);
+            }
+        };
+        Err(Error::Refused { path: path.to_owned(), problem })
+    }
+
+    fn records(&self) -> Records {
+        Records {
+            journal: Some(self.0.join(JOURNAL)),
+            cycle_journal: Some(self.0.join(CYCLE_JOURNAL)),
+            runtime_bus: Some(self.0.join(BUS)),
+        }
+    }
+
+    fn reader(&self) -> Result<zero_bus::Reader> {
+        Ok(zero_bus::Reader::open(self.0.join(BUS))?)
+    }
+
+    fn finish(&self, report: &Report) -> Result<()> {
+        self.write(&Json::of(report)?.pretty())
+    }
+
+    fn write(&self, report: &str) -> Result<()> {
+        let text = format!("{report}\n");
+        let directory = Directory::open(&self.0).map_err(Error::io("open the directory", &self.0))?;
+        replace(&directory, REPORT, text.as_bytes()).map_err(Error::io("write it", &self.0.join(REPORT)))
+    }
+}
+
+/// The names in a directory; none where there is no directory.
+fn names(path: &Path) -> Result<Vec<String>> {
+    match fs::read_dir(path) {
+        Ok(entries) => entries
+            .map(|entry| {
+                Ok(entry.map_err(Error::io("list it", path))?.file_name().to_string_lossy().into_owned())
+            })
+            .collect(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(Error::io("list it", path)(error)),
+    }
+}

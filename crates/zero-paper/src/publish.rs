@@ -1,0 +1,77 @@
+//! What a cycle leaves on the bus: five events, and the snapshot behind them.
+
+use serde::Serialize;
+use zero_bus::{Bus, Draft, Json, snapshot};
+
+use crate::cycle::{CycleRecord, Recovery, trace_id};
+use crate::decision::Fill;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::position::PositionRecord;
+
+#[derive(Serialize)]
+struct Positions {
+    positions: Vec<PositionRecord>,
+}
+
+#[derive(Serialize)]
+struct Health<'a> {
+    decisions: u64,
+    fills: u64,
+    last_cycle_id: u64,
+    mode: &'static str,
+    open_positions: u64,
+    recovery: &'a Recovery,
+    rejections: u64,
+}
+
+#[derive(Serialize)]
+struct State<'a> {
+    cycle: &'a Json,
+    health: &'a Json,
+    positions: &'a [PositionRecord],
+}
+
+/// Publishes a cycle that the engine has just been through: its events with one sync, then the snapshot.
+///
+/// # Errors
+/// What the bus reports.
+pub fn publish(bus: &Bus, engine: &Engine, recovery: &Recovery, cycle: &CycleRecord) -> Result<()> {
+    let counts = engine.counts();
+    let decision = &cycle.act.decision;
+    let positions = engine.book().records();
+    let cycle_json = Json::of(cycle)?;
+    let decision_json = Json::of(decision)?;
+    let outcome = if decision.allowed {
+        ("fill.record", Json::of(&Fill::from(decision))?)
+    } else {
+        ("rejection.record", decision_json.clone())
+    };
+    let health = Json::of(&Health {
+        decisions: counts.decisions,
+        fills: counts.fills,
+        last_cycle_id: cycle.cycle_id,
+        mode: cycle.mode,
+        open_positions: engine.book().open_positions(),
+        recovery,
+        rejections: counts.rejections,
+    })?;
+    let state = Json::of(&State { cycle: &cycle_json, health: &health, positions: &positions })?;
+    let drafts = [
+        ("runtime.cycle", cycle_json),
+        ("decision.record", decision_json),
+        outcome,
+        ("position.snapshot", Json::of(&Positions { positions })?),
+        ("runtime.health", health),
+    ]
+    .map(|(event_type, payload)| Draft {
+        event_type: event_type.to_owned(),
+        as_of: cycle.as_of,
+        payload,
+        trace_id: Some(trace_id(cycle.cycle_id)),
+    });
+    let events = bus.append_batch(drafts.into())?;
+    let source_event_id = events.last().map(zero_bus::Event::id);
+    bus.write_snapshot(snapshot::Draft { as_of: cycle.as_of, source_event_id, payload: state })?;
+    Ok(())
+}
