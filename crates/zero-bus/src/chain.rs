@@ -7,7 +7,6 @@
 //! on with checksums of their own. For that a checksum must be known from elsewhere.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::ops::Range;
 
 use sha2::{Digest, Sha256};
@@ -16,6 +15,7 @@ use crate::canonical::{self, Json, Value, scan};
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::event::{Draft, EVENT_SCHEMA, Event, event_id, type_problem};
+use crate::fault::FaultKind;
 
 /// Where a chain stands: how many events it has, and the checksum of the last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,13 +56,14 @@ impl Event {
 
 /// Links a draft to a head: appends its line (with its line break) to `out` and gives the event. The draft
 /// must have passed [`Draft::check`].
-pub(crate) fn link(head: Head, draft: Draft, out: &mut String) -> Event {
-    let index = head.index + 1;
+pub(crate) fn link(head: Head, draft: Draft, out: &mut String) -> Result<Event> {
+    let full = || Error::invalid("event_index", "there is no index behind the last one");
+    let index = head.index.checked_add(1).ok_or_else(full)?;
     let checksum = write_line(index, &draft, head.checksum, out);
     out.push('\n');
     let Draft { event_type, as_of, payload, trace_id } = draft;
     let trace_id = trace_id.filter(|trace| !trace.is_empty());
-    Event { index, event_type, as_of, payload, previous_checksum: head.checksum, checksum, trace_id }
+    Ok(Event { index, event_type, as_of, payload, previous_checksum: head.checksum, checksum, trace_id })
 }
 
 /// The parts that a draft and an event have in common.
@@ -140,71 +141,6 @@ fn write_previous(previous: Option<Checksum>, out: &mut String) {
     }
 }
 
-/// What is wrong with a line, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// Which event, counted from 1 at the start of the log.
-    pub event: u64,
-    /// Where its line begins: bytes from the start of the log.
-    pub byte_offset: u64,
-    /// What is wrong.
-    pub kind: FaultKind,
-}
-
-/// The ways in which a line can be wrong. The first four are judged first, in this order, and have the texts
-/// that other programs read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FaultKind {
-    /// Its `schema_version` is another one.
-    UnsupportedSchema,
-    /// Its `event_index` is not one more than the one before.
-    NonSequentialIndex,
-    /// Its `previous_checksum` is not the checksum of the event before.
-    ChainBreak,
-    /// Its `checksum` is not that of its content.
-    ChecksumMismatch,
-    /// Not JSON: the problem, and the byte of the line it was found at.
-    NotJson(String, usize),
-    /// Not UTF-8, from this byte of the line on.
-    NotUtf8(usize),
-    /// JSON, but of this kind instead of an object.
-    NotAnObject(&'static str),
-    /// A field that every event has is not there.
-    MissingField(&'static str),
-    /// A field is not what the format says: what it is, and what it should be.
-    WrongField(&'static str, String),
-    /// A field that the format does not know.
-    UnknownField(String),
-    /// Longer than [`MAX_LINE_BYTES`](crate::MAX_LINE_BYTES).
-    LineTooLong,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let event = self.event;
-        match &self.kind {
-            FaultKind::UnsupportedSchema => write!(f, "unsupported schema at event {event}"),
-            FaultKind::NonSequentialIndex => write!(f, "non-sequential event index at event {event}"),
-            FaultKind::ChainBreak => write!(f, "checksum chain break at event {event}"),
-            FaultKind::ChecksumMismatch => write!(f, "checksum mismatch at event {event}"),
-            FaultKind::NotJson(problem, at) => {
-                write!(f, "not JSON at event {event}: {problem} (byte {at} of the line)")
-            }
-            FaultKind::NotUtf8(at) => write!(f, "not UTF-8 at event {event} (byte {at} of the line)"),
-            FaultKind::NotAnObject(kind) => write!(f, "not an object at event {event}: {kind}"),
-            FaultKind::MissingField(field) => write!(f, "missing field `{field}` at event {event}"),
-            FaultKind::WrongField(field, problem) => {
-                write!(f, "wrong field `{field}` at event {event}: {problem}")
-            }
-            FaultKind::UnknownField(field) => {
-                write!(f, "unknown field `{}` at event {event}", field.escape_debug())
-            }
-            FaultKind::LineTooLong => write!(f, "line too long at event {event}: more than 16 MiB"),
-        }
-    }
-}
-
 /// A line of a log that has the shape of an event, in canonical form. Whether its content is right is for
 /// [`Line::follows`] to say.
 #[derive(Debug)]
@@ -264,11 +200,15 @@ impl<'a> Line<'a> {
         if let Some(as_of) = fields.get("as_of").and_then(Value::as_f64) {
             fields.insert("as_of".to_owned(), Value::Float(as_of));
         }
-        let unknown = fields.keys().find(|key| !KNOWN.contains(&key.as_str())).cloned().map(|field| {
-            Unknown { field, whole: Json::from(&Value::Object(fields.clone())).as_str().to_owned() }
-        });
+        let unknown =
+            fields.keys().find(|key| !KNOWN.contains(&key.as_str())).cloned().map(|field| Unknown {
+                field,
+                whole: Json::of_line(&Value::Object(fields.clone()))
+                    .map(|json| json.to_string())
+                    .unwrap_or_default(),
+            });
         fields.retain(|key, _| KNOWN.contains(&key.as_str()));
-        let text = Json::from(&Value::Object(fields)).as_str().to_owned();
+        let text = Json::of_line(&Value::Object(fields)).map(|json| json.to_string()).unwrap_or_default();
         match Layout::of(text.as_bytes()) {
             Some(layout) => Ok(Line { text: Cow::Owned(text), layout, unknown }),
             // Cannot be: every field was there and had its type. Still not worth a panic.
@@ -282,7 +222,7 @@ impl<'a> Line<'a> {
         if self.get(&self.layout.schema) != concat_quotes(EVENT_SCHEMA) {
             return Err(FaultKind::UnsupportedSchema);
         }
-        let index = head.index + 1;
+        let index = head.index.checked_add(1).ok_or(FaultKind::NonSequentialIndex)?;
         if self.get(&self.layout.index) != index.to_string() {
             return Err(FaultKind::NonSequentialIndex);
         }
@@ -308,6 +248,9 @@ impl<'a> Line<'a> {
         }
         if let Some(problem) = type_problem(&self.event_type()) {
             return Err(FaultKind::WrongField("event_type", problem));
+        }
+        if self.layout.trace_id.as_ref().is_some_and(|trace| trace.len() == 2) {
+            return Err(FaultKind::WrongField("trace_id", "should be absent rather than empty".to_owned()));
         }
         Ok(computed)
     }
@@ -413,7 +356,6 @@ fn check_fields(fields: &std::collections::BTreeMap<String, Value>) -> Result<()
             ("event_index", Some(_)) => "an integer",
             ("payload", Some(_)) => "an object",
             ("previous_checksum", Some(_)) => "a string or null",
-            ("trace_id", Some(Value::String(trace))) if trace.is_empty() => "absent rather than empty",
             (_, Some(Value::String(_))) => continue,
             (_, Some(_)) => "a string",
         };
@@ -455,7 +397,7 @@ impl Layout {
         let schema = token(r#","schema_version":"#, scan::string)?;
         let trace_id = token(r#","trace_id":"#, scan::string);
         let end = trace_id.as_ref().map_or(schema.end, |trace| trace.end);
-        if trace_id.as_ref().is_some_and(|trace| trace.len() == 2) || &text[end..] != b"}" {
+        if &text[end..] != b"}" {
             return None;
         }
         let checksum_member = as_of.end + 1..checksum.end + 1;

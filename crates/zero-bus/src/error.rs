@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::canonical::JsonError;
-use crate::chain::Fault;
+use crate::fault::Fault;
 
 /// Everything this library reports. Messages name the file, the place in it and the way out.
 #[derive(Debug, thiserror::Error)]

@@ -56,6 +56,7 @@ pub mod canonical;
 mod chain;
 mod checksum;
 mod event;
+mod fault;
 pub mod storage;
 
 mod audit;
@@ -71,10 +72,11 @@ mod error;
 
 pub use audit::{AUDIT_SCHEMA, AuditError, Summary};
 pub use canonical::{Integer, Json, JsonError, MAX_DEPTH, Value};
-pub use chain::{Fault, FaultKind, Head};
+pub use chain::Head;
 pub use checksum::Checksum;
 pub use error::{Error, Result};
 pub use event::{Draft, EVENT_SCHEMA, Event, MAX_LINE_BYTES, MAX_TYPE_CHARACTERS, event_id, index_of_id};
+pub use fault::{Fault, FaultKind};
 pub use lines::{LOCK, LOG};
 pub use log::Bus;
 pub use reader::{Events, Follow, Reader};

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::event::MAX_LINE_BYTES;
-use crate::storage::{StorageFile, read_exact_at};
+use crate::storage::{StorageFile, read_exact_at, read_up_to};
 
 /// The log's file name in a bus directory.
 pub const LOG: &str = "events.jsonl";
@@ -83,7 +83,7 @@ impl Lines {
             let taken = length + usize::from(terminated);
             self.start += taken;
             self.at += taken as u64;
-            if is_blank(&self.buffer[line.clone()]) {
+            if self.buffer[line.clone()].iter().all(|byte| is_white_space(*byte)) {
                 continue;
             }
             return Ok(Some(Found {
@@ -128,12 +128,16 @@ impl Lines {
         if left == 0 {
             return Ok(false);
         }
-        self.buffer.resize(held + left.min(BLOCK as u64) as usize, 0);
-        let read = read_exact_at(&*self.file, &mut self.buffer[held..], self.at + held as u64);
-        if read.is_err() {
-            self.buffer.truncate(held);
+        let wanted = left.min(BLOCK as u64) as usize;
+        self.buffer.resize(held + wanted, 0);
+        let read = read_up_to(&*self.file, &mut self.buffer[held..], self.at + held as u64);
+        let length = *read.as_ref().unwrap_or(&0);
+        self.buffer.truncate(held + length);
+        if read.is_ok() && length < wanted {
+            // The file was cut since its end was looked up: it ends here now.
+            self.end = self.at + (held + length) as u64;
         }
-        read.map(|()| true)
+        read.map(|read| read > 0)
     }
 
     /// Passes over a line that is too long to be held. Gives its length and whether a line break ends it.
@@ -165,16 +169,21 @@ pub(crate) struct LastLine {
     pub(crate) terminated: bool,
 }
 
+/// Where the line begins that the end of the file is in the middle of; the end where it is in none.
+pub(crate) fn start_of_rest(file: &dyn StorageFile, end: u64) -> io::Result<u64> {
+    Ok(find_back(file, end, |byte| byte == b'\n')?.map_or(0, |newline| newline + 1))
+}
+
 /// Finds the last line that is not blank and begins before `end`, which ends the file or begins a line.
 /// Reads that line and the white space behind it.
 pub(crate) fn last_line(file: &dyn StorageFile, end: u64) -> io::Result<Option<LastLine>> {
     let mut terminated = false;
     let content_end = find_back(file, end, |byte| {
         terminated |= byte == b'\n';
-        !byte.is_ascii_whitespace()
+        !is_white_space(byte)
     })?;
     let Some(last) = content_end else { return Ok(None) };
-    let offset = find_back(file, last, |byte| byte == b'\n')?.map_or(0, |newline| newline + 1);
+    let offset = start_of_rest(file, last)?;
     let length = last + 1 - offset;
     let bytes = if length > MAX_LINE_BYTES as u64 {
         None
@@ -209,6 +218,7 @@ fn find_back(
     Ok(None)
 }
 
-fn is_blank(line: &[u8]) -> bool {
-    line.iter().all(u8::is_ascii_whitespace)
+/// White space as JSON has it (RFC 8259, section 2), so that what is blank here is nothing to the parser too.
+fn is_white_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }

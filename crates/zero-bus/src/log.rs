@@ -17,7 +17,6 @@ use crate::storage::{Access, Directory, Lock, Storage, StorageFile};
 pub struct Bus {
     storage: Arc<dyn Storage>,
     writer: Mutex<Writer>,
-    set_aside: Option<SetAside>,
 }
 
 struct Writer {
@@ -25,6 +24,7 @@ struct Writer {
     lock: Box<dyn StorageFile>,
     end: End,
     poisoned: bool,
+    set_aside: Vec<SetAside>,
     /// The batch being written; kept for its memory.
     lines: String,
 }
@@ -70,18 +70,16 @@ impl Bus {
         let log: Arc<dyn StorageFile> = Arc::from(open(LOG, Access::Append)?);
         // Both files' names, before anything in them is acknowledged.
         storage.sync().map_err(Error::io("sync the directory of", &storage.path(LOG)))?;
-        let mut writer = Writer { log, lock, end: End::default(), poisoned: false, lines: String::new() };
-        let set_aside = writer.locked(&*storage, |writer| {
-            let (end, set_aside) = recover::recover(&*storage, &writer.log)?;
-            writer.end = end;
-            Ok(set_aside)
-        })?;
-        Ok(Self { storage, writer: Mutex::new(writer), set_aside })
+        let (end, lines) = (End::default(), String::new());
+        let mut writer = Writer { log, lock, end, poisoned: false, set_aside: Vec::new(), lines };
+        writer.locked(&*storage, |writer| writer.recover(&*storage))?;
+        Ok(Self { storage, writer: Mutex::new(writer) })
     }
 
-    /// The torn tail that opening this handle set aside, if there was one.
-    pub fn set_aside(&self) -> Option<&SetAside> {
-        self.set_aside.as_ref()
+    /// The torn tails that this handle has set aside: when it was opened, or when another one died in the
+    /// middle of an append.
+    pub fn set_aside(&self) -> Vec<SetAside> {
+        self.writer().set_aside.clone()
     }
 
     /// Where the log is.
@@ -135,10 +133,13 @@ impl Bus {
         })
     }
 
-    /// Where the chain stands now, with the bus's lock held while something is made of it.
+    /// Makes something of where the chain stands as far as this handle has seen, with the bus's lock held.
     pub(crate) fn with_head<T>(&self, work: impl FnOnce(&dyn Storage, Head) -> Result<T>) -> Result<T> {
         let storage = &*self.storage;
-        self.writer().locked(storage, |writer| work(storage, writer.end.head))
+        self.writer().locked(storage, |writer| {
+            writer.can_go_on(storage)?;
+            work(storage, writer.end.head)
+        })
     }
 
     pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
@@ -164,12 +165,21 @@ impl Writer {
             self.lock = storage.open(LOCK, Access::Append).map_err(Error::io("open it", &path))?;
         }
         let result = work(self);
-        let unlocked = self.lock.unlock().map_err(Error::io("unlock it", &path));
-        result.and_then(|value| unlocked.map(|()| value))
+        // What was done stays done if this fails; the next one to wait for the lock will hear of it.
+        let _ = self.lock.unlock();
+        result
     }
 
-    /// Goes to the real end of the log, which other handles may have moved.
-    fn see_the_end(&mut self, storage: &dyn Storage) -> Result<()> {
+    /// Brings the log to an end that can be built upon, and goes there.
+    fn recover(&mut self, storage: &dyn Storage) -> Result<()> {
+        let (end, set_aside) = recover::recover(storage, &self.log)?;
+        self.set_aside.extend(set_aside);
+        self.end = end;
+        Ok(())
+    }
+
+    /// Whether what this handle knows of the log can be built upon.
+    fn can_go_on(&self, storage: &dyn Storage) -> Result<()> {
         let path = storage.path(LOG);
         if self.poisoned {
             return Err(Error::Poisoned { path });
@@ -177,17 +187,24 @@ impl Writer {
         if !storage.is_current(LOG, &*self.log).map_err(Error::io("look at it", &path))? {
             return Err(Error::Changed { path, reason: "another file was put in its place" });
         }
+        Ok(())
+    }
+
+    /// Goes to the real end of the log, which other handles may have moved.
+    fn see_the_end(&mut self, storage: &dyn Storage) -> Result<()> {
+        self.can_go_on(storage)?;
+        let path = storage.path(LOG);
         let length = self.log.size().map_err(Error::io("look at it", &path))?;
         if length < self.end.offset {
             return Err(Error::Changed { path, reason: "it is shorter than it was" });
         }
         if length > self.end.offset {
             // Another handle appended, or died while it did.
-            let (end, _) = recover::recover(storage, &self.log)?;
-            if end.head.index < self.end.head.index {
+            let seen = self.end.head.index;
+            self.recover(storage)?;
+            if self.end.head.index < seen {
                 return Err(Error::Changed { path, reason: "it holds fewer events than it did" });
             }
-            self.end = end;
         }
         Ok(())
     }
@@ -203,7 +220,7 @@ impl Writer {
         let mut events = Vec::with_capacity(drafts.len());
         for draft in drafts {
             let begin = lines.len();
-            let event = chain::link(head, draft, &mut lines);
+            let event = chain::link(head, draft, &mut lines)?;
             let length = lines.len() - begin - 1;
             if length > MAX_LINE_BYTES {
                 let reason = format!("makes a line of {length} bytes, more than {MAX_LINE_BYTES}");

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::chain::{Fault, FaultKind, Head, Line, is_unfinished};
+use crate::chain::{Head, Line, is_unfinished};
 use crate::error::{Error, Result};
 use crate::event::{Event, index_of_id};
+use crate::fault::{Fault, FaultKind};
 use crate::lines::{LOCK, LOG, Lines};
 use crate::log::Bus;
 use crate::recover::{self, name_the_damage};
@@ -239,6 +240,16 @@ impl Events {
         Progress { bytes, bytes_total }
     }
 
+    /// Has an unfinished line at the end read anew: it may have been set aside, and another put in its place.
+    fn look_at_the_tail_again(&mut self) -> Result<()> {
+        if let Some(lines) = &mut self.lines
+            && std::mem::take(&mut self.torn_bytes) > 0
+        {
+            lines.extend(settled_end(&*self.storage, lines.file())?);
+        }
+        Ok(())
+    }
+
     fn read(&mut self) -> Result<Option<Event>> {
         let Some(lines) = &mut self.lines else { return Ok(None) };
         let path = self.storage.path(LOG);
@@ -261,6 +272,8 @@ impl Events {
                 Ok(None) => {}
                 Ok(event) => return Ok(event),
                 Err(kind) => {
+                    // Whoever asks again gets the same answer, and not what lies behind.
+                    lines.go_to(byte_offset);
                     let fault = Fault { event: self.head.index + 1, byte_offset, kind };
                     return Err(Error::Damaged { path, fault });
                 }
@@ -282,59 +295,71 @@ impl Iterator for Events {
     }
 }
 
-/// Where the line behind the event at an index begins, found by bisection, with the head that this event
-/// is. The start for index 0, the end for one beyond the last. `None` where the lines met do not bear it
-/// out.
+/// Where the line behind the event at an index begins, found by bisection, with the head that this event is.
+/// For an index beyond the last, the same of the last event; for index 0, the start. `None` where the lines
+/// met do not bear it out.
 fn find(file: &Arc<dyn StorageFile>, end: u64, index: u64) -> io::Result<Option<(u64, Head)>> {
     if index == 0 {
         return Ok(Some((0, Head::default())));
     }
-    // The line at `low` begins an event that does not lie behind the wanted one; `high` is behind it.
+    // The line at `low` begins an event that does not lie behind the wanted one; what begins at `high` or
+    // behind it does.
     let (mut low, mut high) = (0, end);
     while high - low > 64 << 10 {
         let middle = low + (high - low) / 2;
-        match first_line_from(file, middle, high)? {
-            None => high = middle,
-            Some((offset, Some(found))) if found <= index => low = offset,
-            Some((_, Some(_))) => high = middle,
-            Some((_, None)) => return Ok(None),
+        match first_line_from(file, middle, high, end)? {
+            Probe::Event(offset, found) if found <= index => low = offset,
+            Probe::Event(..) | Probe::End => high = middle,
+            Probe::Bad => return Ok(None),
         }
     }
     let mut lines = Lines::new(Arc::clone(file), low, end);
+    let mut last = (low == 0).then_some((0, Head::default()));
     while let Some(found) = lines.next()? {
-        let terminated = found.terminated;
+        if !found.terminated && is_unfinished(found.bytes) {
+            break;
+        }
         let Some(line) = found.bytes.and_then(|bytes| Line::read(bytes).ok()) else { return Ok(None) };
-        match line.index() {
-            Some(found) if found < index => {}
-            Some(found) if found == index && line.has_schema() => {
-                let head = line.is_sound(index).ok().map(|checksum| Head { index, checksum: Some(checksum) });
-                return Ok(head.map(|head| (lines.at(), head)));
-            }
-            // An unfinished last line is no event: what is wanted lies beyond the end.
-            None if !terminated => break,
-            _ => return Ok(None),
+        let Some(found) = line.index().filter(|found| *found <= index && line.has_schema()) else {
+            return Ok(None);
+        };
+        let Ok(checksum) = line.is_sound(found) else { return Ok(None) };
+        last = Some((lines.at(), Head { index: found, checksum: Some(checksum) }));
+        if found == index {
+            break;
         }
     }
-    Ok(None)
+    Ok(last)
 }
 
-/// The first line that begins at or behind a place and before `high`, with its index.
-fn first_line_from(
-    file: &Arc<dyn StorageFile>,
-    from: u64,
-    high: u64,
-) -> io::Result<Option<(u64, Option<u64>)>> {
-    let end = file.size()?;
+/// What a step of the bisection met.
+enum Probe {
+    /// The line of an event: where it begins, and its index.
+    Event(u64, u64),
+    /// Nothing more.
+    End,
+    /// A line that is none of an event.
+    Bad,
+}
+
+/// Looks for the first line that begins at or behind a place and before `high`.
+fn first_line_from(file: &Arc<dyn StorageFile>, from: u64, high: u64, end: u64) -> io::Result<Probe> {
     // What lies between the byte before and its line break is the rest of a line that began earlier.
     let mut lines = Lines::new(Arc::clone(file), from - 1, end);
     lines.pass_line()?;
     if lines.at() >= high {
-        return Ok(None);
+        return Ok(Probe::End);
     }
-    Ok(lines.next()?.filter(|found| found.offset < high).map(|found| {
-        let index = found.bytes.and_then(|bytes| Line::read(bytes).ok()).and_then(|line| line.index());
-        (found.offset, index)
-    }))
+    Ok(match lines.next()? {
+        Some(found) if found.offset >= high || (!found.terminated && is_unfinished(found.bytes)) => {
+            Probe::End
+        }
+        Some(found) => {
+            let index = found.bytes.and_then(|bytes| Line::read(bytes).ok()).and_then(|line| line.index());
+            index.map_or(Probe::Bad, |index| Probe::Event(found.offset, index))
+        }
+        None => Probe::End,
+    })
 }
 
 /// Events as they become durable, see [`Reader::follow`].
@@ -351,6 +376,7 @@ impl Follow {
     /// [`Error::Io`].
     pub fn next(&mut self, at_most: Duration) -> Result<Option<Event>> {
         let deadline = Instant::now().checked_add(at_most);
+        self.events.look_at_the_tail_again()?;
         loop {
             if let Some(event) = self.events.read()? {
                 return Ok(Some(event));
@@ -368,6 +394,7 @@ impl Follow {
             self.watch
                 .wait(left.min(Duration::from_secs(3600)))
                 .map_err(Error::io("wait for changes of", &path))?;
+            self.events.look_at_the_tail_again()?;
         }
     }
 
@@ -393,13 +420,11 @@ impl Follow {
         if end < lines.at() {
             return Err(Error::Changed { path, reason: "it is shorter than it was" });
         }
-        // A torn tail that is still there was read before.
-        let grown = end > lines.end() + events.torn_bytes || (end > lines.end() && events.torn_bytes == 0);
-        let cut = events.torn_bytes > 0 && end < lines.end() + events.torn_bytes;
-        if grown || cut {
+        let grown = end > lines.end().max(lines.at() + events.torn_bytes);
+        if grown {
             lines.extend(end);
             events.torn_bytes = 0;
         }
-        Ok(grown || cut)
+        Ok(grown)
     }
 }

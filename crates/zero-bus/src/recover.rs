@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::canonical::Value;
 use crate::chain::{Head, Line, is_unfinished};
 use crate::error::{Error, Result};
-use crate::lines::{LOG, Lines, last_line};
+use crate::event::MAX_LINE_BYTES;
+use crate::lines::{LOG, Lines, last_line, start_of_rest};
 use crate::storage::{Access, Storage, StorageFile, read_exact_at};
 use crate::walk::{self, Finding};
 
@@ -41,27 +42,28 @@ pub struct SetAside {
 }
 
 fn examine(file: &dyn StorageFile, length: u64) -> io::Result<Tail> {
-    let mut end = End { offset: length, ..End::default() };
-    let mut torn = false;
-    let Some(mut last) = last_line(file, length)? else {
-        end.unterminated = length > 0;
-        return Ok(Tail::Whole(end));
-    };
-    if !last.terminated && is_unfinished(last.bytes.as_deref()) {
-        torn = true;
-        end.offset = last.offset;
-        match last_line(file, last.offset)? {
-            Some(before) => last = before,
-            None => return Ok(Tail::Torn(end)),
-        }
+    let rest = start_of_rest(file, length)?;
+    let whole = End { head: Head::default(), offset: length, unterminated: rest < length };
+    let torn = End { head: Head::default(), offset: rest, unterminated: false };
+    // Too long to be a line, whatever it is.
+    if length - rest > MAX_LINE_BYTES as u64 {
+        return judge_end(file, torn, Tail::Torn);
     }
-    end.unterminated = !last.terminated;
+    match last_line(file, length)? {
+        Some(last) if !last.terminated && is_unfinished(last.bytes.as_deref()) => {
+            judge_end(file, torn, Tail::Torn)
+        }
+        _ => judge_end(file, whole, Tail::Whole),
+    }
+}
+
+/// Judges the last line before an end by itself and the line before it, and puts the head it makes to the
+/// end.
+fn judge_end(file: &dyn StorageFile, end: End, found: fn(End) -> Tail) -> io::Result<Tail> {
+    let Some(last) = last_line(file, end.offset)? else { return Ok(found(end)) };
     let before = last_line(file, last.offset)?;
-    let Some(head) = judge_last(last.bytes.as_deref(), before.map(|line| line.bytes)) else {
-        return Ok(Tail::Damaged);
-    };
-    end.head = head;
-    Ok(if torn { Tail::Torn(end) } else { Tail::Whole(end) })
+    let head = judge_last(last.bytes.as_deref(), before.map(|line| line.bytes));
+    Ok(head.map_or(Tail::Damaged, |head| found(End { head, ..end })))
 }
 
 /// The head of a log whose tail is whole or torn; `None` where it is damaged.
@@ -81,7 +83,7 @@ fn judge_last(last: Option<&[u8]>, before: Option<Option<Vec<u8>>>) -> Option<He
         Some(before) => {
             let before = before?;
             let before = Line::read(&before).ok()?;
-            let index = before.index()?;
+            let index = before.index().filter(|_| before.has_schema())?;
             Head { index, checksum: Some(before.is_sound(index).ok()?) }
         }
     };
@@ -132,16 +134,22 @@ pub fn finish_last_line(
     file: &dyn StorageFile,
 ) -> io::Result<(u64, Option<SetAside>)> {
     let length = file.size()?;
-    let Some(last) = last_line(file, length)?.filter(|last| !last.terminated) else {
+    let rest = start_of_rest(file, length)?;
+    if rest == length {
         return Ok((length, None));
+    }
+    let text = match last_line(file, length)?.filter(|last| last.offset == rest) {
+        Some(last) => last.bytes,
+        // Nothing but white space.
+        None => Some(b"null".to_vec()),
     };
-    let text = last.bytes.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
+    let text = text.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
     if text.is_some_and(|text| Value::parse(text).is_ok()) {
         file.append(b"\n")?;
         file.sync()?;
         return Ok((length + 1, None));
     }
-    Ok((last.offset, Some(set_aside(storage, name, file, last.offset, length)?)))
+    Ok((rest, Some(set_aside(storage, name, file, rest, length)?)))
 }
 
 /// Copies the end of a file to one that was not there before, durably, and cuts it off.

@@ -5,7 +5,7 @@ use std::io;
 
 use serde::Serialize;
 
-use crate::canonical::{Json, Value};
+use crate::canonical::{self, Json, Value};
 use crate::chain::{Head, Line};
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
@@ -192,7 +192,7 @@ pub(crate) fn write(storage: &dyn Storage, head: Head, draft: Draft) -> Result<S
 
 fn parse(bytes: &[u8]) -> Result<Found, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
-    let value = Value::parse(text).map_err(|error| error.to_string())?;
+    let value = canonical::parse_line(text).map_err(|error| error.to_string())?;
     let field = |name: &str| value.get(name).ok_or_else(|| format!("`{name}` is missing"));
     let wrong = |name: &str, should: &str| format!("`{name}` should be {should}");
     if field("schema_version")?.as_str() != Some(SNAPSHOT_SCHEMA) {
@@ -213,10 +213,11 @@ fn parse(bytes: &[u8]) -> Result<Found, String> {
         as_of: field("as_of")?.as_f64().ok_or_else(|| wrong("as_of", "a number"))?,
         event_count: field("event_count")?.as_u64().ok_or_else(|| wrong("event_count", "a count"))?,
         last_checksum,
-        payload: Json::from(field("payload")?),
+        payload: Json::try_from(field("payload")?).map_err(|error| error.to_string())?,
         source_event_id,
     };
-    Ok(Found::Snapshot(snapshot, Json::from(&value)))
+    let json = Json::of_line(&value).map_err(|error| error.to_string())?;
+    Ok(Found::Snapshot(snapshot, json))
 }
 
 /// Remembers the checksum that stands at one place of the log, and how many events there are.

@@ -289,28 +289,25 @@ pub fn replace(storage: &dyn Storage, name: &str, bytes: &[u8]) -> io::Result<()
 }
 
 /// Fills a buffer from a place, or tells that the file ends before.
-pub(crate) fn read_exact_at(
-    file: &dyn StorageFile,
-    mut buffer: &mut [u8],
-    mut offset: u64,
-) -> io::Result<()> {
-    while !buffer.is_empty() {
-        match file.read_at(buffer, offset) {
-            Ok(0) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "the file became shorter while it was read",
-                ));
-            }
-            Ok(read) => {
-                buffer = &mut buffer[read..];
-                offset += read as u64;
-            }
+pub(crate) fn read_exact_at(file: &dyn StorageFile, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    if read_up_to(file, buffer, offset)? == buffer.len() {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was read"))
+}
+
+/// Fills a buffer from a place as far as the file goes. Gives the bytes read.
+pub(crate) fn read_up_to(file: &dyn StorageFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(filled)
 }
 
 #[cfg(target_os = "linux")]

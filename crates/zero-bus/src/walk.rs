@@ -5,7 +5,8 @@ use std::io;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::chain::{Fault, FaultKind, Head, Line, is_unfinished};
+use crate::chain::{Head, Line, is_unfinished};
+use crate::fault::{Fault, FaultKind};
 use crate::lines::Lines;
 
 /// How far a walk is, handed to a progress callback.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use zero_bus::Bus;
+use zero_bus::{Bus, SetAside};
 
 use crate::clock::Clock;
 use crate::cycle::{self, CycleRecord, Recovery};
@@ -128,20 +128,20 @@ impl Runtime {
     /// What starting had to mend, for the operator: a line for each unfinished line that was set aside.
     pub fn mended(&self) -> Vec<String> {
         let journals = [self.engine.journal().file(), self.cycle_journal.as_ref()];
-        let journals = journals.into_iter().flatten().map(|file| (file.path().to_owned(), file.set_aside()));
-        let bus = self.bus.as_ref().map(|bus| (bus.log_path(), bus.set_aside()));
-        journals
-            .chain(bus)
-            .filter_map(|(path, set_aside)| {
-                let set_aside = set_aside?;
-                Some(format!(
-                    "{}: an unfinished last line of {} bytes was set aside in {}",
-                    path.display(),
-                    set_aside.bytes,
-                    set_aside.file
-                ))
-            })
-            .collect()
+        let journals =
+            journals.into_iter().flatten().map(|file| (file.path().to_owned(), file.set_aside().cloned()));
+        let on_bus = self
+            .bus
+            .iter()
+            .flat_map(|bus| bus.set_aside().into_iter().map(|set_aside| (bus.log_path(), Some(set_aside))));
+        let line = |(path, set_aside): (PathBuf, Option<SetAside>)| {
+            let SetAside { bytes, file, .. } = set_aside?;
+            Some(format!(
+                "{}: an unfinished last line of {bytes} bytes was set aside in {file}",
+                path.display()
+            ))
+        };
+        journals.chain(on_bus).filter_map(line).collect()
     }
 }
 

@@ -11,7 +11,7 @@
 //! - NaN, infinities, numbers beyond a double and lone surrogates have no canonical form.
 //!
 //! Three ways lead to it, and they agree: [`Json::parse`] from text, [`Json::of`] from any
-//! [`serde::Serialize`], and [`Json::from`] from a [`Value`].
+//! [`serde::Serialize`], and `Json::try_from` from a [`Value`].
 //!
 //! ```
 //! use zero_bus::Json;
@@ -46,7 +46,7 @@ impl Json {
     /// [`JsonError`] where the text is no JSON value, nests deeper than [`MAX_DEPTH`], or has no canonical
     /// form; it names the path inside the document, the line and the byte.
     pub fn parse(text: &str) -> Result<Self, JsonError> {
-        Ok(Self::from(&Value::parse(text)?))
+        Self::try_from(&Value::parse(text)?)
     }
 
     /// The canonical form of anything serializable. Structs become objects, `Option::None` null, enums
@@ -88,6 +88,17 @@ impl Json {
         write::pretty(&self.0)
     }
 
+    /// The canonical form of a line of a log, see [`parse_line`].
+    pub(crate) fn of_line(value: &Value) -> Result<Self, JsonError> {
+        Self::within(value, MAX_DEPTH + 1)
+    }
+
+    fn within(value: &Value, max_depth: usize) -> Result<Self, JsonError> {
+        let mut out = String::new();
+        write::value(value, max_depth, &mut out)?;
+        Ok(Self(out))
+    }
+
     /// Takes over text that is known to be canonical, because the scanner accepted it.
     pub(crate) fn from_canonical(text: &str) -> Self {
         debug_assert_eq!(scan::value(text.as_bytes(), 0), Some(text.len()));
@@ -95,11 +106,13 @@ impl Json {
     }
 }
 
-impl From<&Value> for Json {
-    fn from(value: &Value) -> Self {
-        let mut out = String::new();
-        write::value(value, &mut out);
-        Self(out)
+impl TryFrom<&Value> for Json {
+    type Error = JsonError;
+
+    /// Fails for floats that are not finite and for nesting beyond [`MAX_DEPTH`]; what was parsed has
+    /// neither.
+    fn try_from(value: &Value) -> Result<Self, JsonError> {
+        Self::within(value, MAX_DEPTH)
     }
 }
 
@@ -121,6 +134,11 @@ impl fmt::Debug for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Whether a text is in canonical form already. Builds nothing, and costs one pass over the text.
+pub fn is_canonical(text: &str) -> bool {
+    scan::value(text.as_bytes(), 0) == Some(text.len())
 }
 
 /// A line of a log: one level deeper than the payload it holds may be.

@@ -6,7 +6,7 @@ use std::fmt;
 use super::value::{Integer, Value};
 
 /// How deep arrays and objects may nest. The implementation these files come from gives up at about the
-/// same depth, so nothing it could write is refused here.
+/// same depth, so nothing it could write is refused here. Reading that deep takes less than 2 MiB of stack.
 pub const MAX_DEPTH: usize = 1_000;
 
 /// How many steps of a path an error keeps, counted from the fault outwards.
@@ -212,7 +212,8 @@ impl Parser<'_> {
             }
             self.at += 1;
             self.white_space();
-            let member = self.value(depth).map_err(|error| error.inside(|| format!(".{key}")))?;
+            let member =
+                self.value(depth).map_err(|error| error.inside(|| format!(".{}", key.escape_debug())))?;
             members.insert(key, member);
             self.white_space();
             match self.peek() {

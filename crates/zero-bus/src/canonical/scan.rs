@@ -12,6 +12,11 @@ pub(crate) fn value(text: &[u8], at: usize) -> Option<usize> {
     nested(text, at, 0)
 }
 
+/// The end of the canonical value that this text begins with, where it stands inside of `depth` others.
+pub(super) fn inside(text: &[u8], depth: usize) -> Option<usize> {
+    nested(text, 0, depth)
+}
+
 /// The end of the canonical string that begins at `at`, both quotes included.
 pub(crate) fn string(text: &[u8], at: usize) -> Option<usize> {
     if text.get(at) != Some(&b'"') {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::ser::{self, Impossible};
 
 use super::parse::{JsonError, MAX_DEPTH};
+use super::scan;
 use super::write;
 
 /// The name by which a [`Json`](super::Json) makes itself known to [`Writer`], so that its text goes in as it
@@ -17,6 +18,10 @@ pub(super) fn to_canonical<T: Serialize + ?Sized>(value: &T) -> Result<String, J
     let mut writer = Writer { out: String::with_capacity(256), depth: 0, canonical_text: false };
     value.serialize(&mut writer)?;
     Ok(writer.out)
+}
+
+fn too_deep() -> JsonError {
+    JsonError::new(format!("nested deeper than {MAX_DEPTH} levels"))
 }
 
 struct Writer {
@@ -30,7 +35,7 @@ impl Writer {
     fn enter(&mut self) -> Result<(), JsonError> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(JsonError::new(format!("nested deeper than {MAX_DEPTH} levels")));
+            return Err(too_deep());
         }
         Ok(())
     }
@@ -105,6 +110,10 @@ impl<'a> ser::Serializer for &'a mut Writer {
 
     fn serialize_str(self, value: &str) -> Result<(), JsonError> {
         if std::mem::take(&mut self.canonical_text) {
+            // What is canonical by itself may nest too deep in here.
+            if scan::inside(value.as_bytes(), self.depth) != Some(value.len()) {
+                return Err(too_deep());
+            }
             return self.text(value);
         }
         write::string(value, &mut self.out);
@@ -209,21 +218,23 @@ impl<'a> ser::Serializer for &'a mut Writer {
 struct Items<'a> {
     writer: &'a mut Writer,
     in_variant: bool,
-    first: bool,
+    written: usize,
 }
 
 impl<'a> Items<'a> {
     fn open(writer: &'a mut Writer, in_variant: bool) -> Result<Self, JsonError> {
         writer.enter()?;
         writer.out.push('[');
-        Ok(Self { writer, in_variant, first: true })
+        Ok(Self { writer, in_variant, written: 0 })
     }
 
     fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), JsonError> {
-        if !std::mem::take(&mut self.first) {
+        if self.written > 0 {
             self.writer.out.push(',');
         }
-        value.serialize(&mut *self.writer)
+        let position = self.written;
+        self.written += 1;
+        value.serialize(&mut *self.writer).map_err(|error| error.inside(|| format!("[{position}]")))
     }
 
     fn close(self) {
@@ -287,7 +298,9 @@ impl<'a> Members<'a> {
         let begin = self.writer.out.len();
         write::string(&key, &mut self.writer.out);
         self.writer.out.push(':');
-        value.serialize(&mut *self.writer).map_err(|error| error.inside(|| format!(".{key}")))?;
+        value
+            .serialize(&mut *self.writer)
+            .map_err(|error| error.inside(|| format!(".{}", key.escape_debug())))?;
         self.written.push((key, begin, self.writer.out.len()));
         Ok(())
     }

@@ -1,23 +1,28 @@
 //! Value to canonical text.
 
+use super::parse::JsonError;
 use super::value::Value;
 
-/// The canonical form of a value. Its floats must be finite.
-pub(super) fn value(value: &Value, out: &mut String) {
+/// The canonical form of a value that nests no deeper than this.
+pub(super) fn value(value: &Value, max_depth: usize, out: &mut String) -> Result<(), JsonError> {
     match value {
         Value::Null => out.push_str("null"),
         Value::Bool(true) => out.push_str("true"),
         Value::Bool(false) => out.push_str("false"),
         Value::Integer(integer) => out.push_str(integer.as_str()),
-        Value::Float(number) => float(*number, out),
+        Value::Float(number) if number.is_finite() => float(*number, out),
+        Value::Float(number) => return Err(JsonError::new(format!("{number} is not a finite number"))),
         Value::String(text) => string(text, out),
+        Value::Array(_) | Value::Object(_) if max_depth == 0 => {
+            return Err(JsonError::new("nested too deep"));
+        }
         Value::Array(items) => {
             out.push('[');
             for (position, item) in items.iter().enumerate() {
                 if position > 0 {
                     out.push(',');
                 }
-                self::value(item, out);
+                self::value(item, max_depth - 1, out)?;
             }
             out.push(']');
         }
@@ -29,11 +34,12 @@ pub(super) fn value(value: &Value, out: &mut String) {
                 }
                 string(key, out);
                 out.push(':');
-                self::value(member, out);
+                self::value(member, max_depth - 1, out)?;
             }
             out.push('}');
         }
     }
+    Ok(())
 }
 
 /// A string in quotes, ASCII only.

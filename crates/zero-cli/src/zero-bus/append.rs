@@ -117,10 +117,12 @@ fn draft(line: &str) -> Result<Draft, String> {
             time.as_f64().ok_or_else(|| format!("as_of: expected a number, found {}", time.kind()))?
         }
     };
+    let payload = value.get("payload").ok_or("payload: is missing")?;
+    let payload = Json::try_from(payload).map_err(|error| format!("payload: {}", error.problem()))?;
     let draft = Draft {
         event_type: text("event_type")?.ok_or("event_type: is missing")?,
         as_of,
-        payload: value.get("payload").map(Json::from).ok_or("payload: is missing")?,
+        payload,
         trace_id: text("trace_id")?,
     };
     draft.check().map_err(|error| error.to_string())?;
@@ -129,7 +131,7 @@ fn draft(line: &str) -> Result<Draft, String> {
 
 fn open(dir: &Path) -> Result<Bus> {
     let bus = Bus::open(dir)?;
-    if let Some(torn) = bus.set_aside() {
+    for torn in bus.set_aside() {
         let path = bus.log_path();
         eprintln!(
             "zero-bus: {}: an unfinished last line of {} bytes was set aside in {}",

@@ -1,0 +1,135 @@
+//! A storage that counts what is read and fails what it is told to, around a real directory.
+
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+use zero_bus::storage::{Access, Directory, Lock, Storage, StorageFile, Watch};
+use zero_bus::{Bus, Draft, Event, Reader, Verdict};
+
+#[derive(Default)]
+pub(crate) struct Watched {
+    pub(crate) bytes_read: AtomicU64,
+    pub(crate) syncs: AtomicU64,
+    pub(crate) fail_write: AtomicBool,
+    pub(crate) fail_sync: AtomicBool,
+}
+
+pub(crate) struct WatchedStorage {
+    directory: Directory,
+    pub(crate) watched: Arc<Watched>,
+}
+
+impl WatchedStorage {
+    pub(crate) fn new(path: &Path) -> Arc<Self> {
+        Arc::new(Self { directory: Directory::create(path).unwrap(), watched: Arc::default() })
+    }
+}
+
+struct WatchedFile {
+    file: Box<dyn StorageFile>,
+    watched: Arc<Watched>,
+}
+
+impl Storage for WatchedStorage {
+    fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn StorageFile>> {
+        let file = self.directory.open(name, access)?;
+        Ok(Box::new(WatchedFile { file, watched: Arc::clone(&self.watched) }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.directory.rename(from, to)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.directory.sync()
+    }
+
+    fn is_current(&self, name: &str, file: &dyn StorageFile) -> io::Result<bool> {
+        self.directory.is_current(name, file)
+    }
+
+    fn watch(&self) -> io::Result<Box<dyn Watch>> {
+        self.directory.watch()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path(name)
+    }
+}
+
+fn failure(fails: &AtomicBool) -> io::Result<()> {
+    if fails.load(SeqCst) { Err(io::Error::other("the test says no")) } else { Ok(()) }
+}
+
+impl StorageFile for WatchedFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, offset)?;
+        self.watched.bytes_read.fetch_add(read as u64, SeqCst);
+        Ok(read)
+    }
+
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        if self.watched.fail_write.load(SeqCst) {
+            // As a full disk does it: some of it arrives.
+            self.file.append(&bytes[..bytes.len() / 2])?;
+        }
+        failure(&self.watched.fail_write)?;
+        self.file.append(bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        failure(&self.watched.fail_sync)?;
+        self.watched.syncs.fetch_add(1, SeqCst);
+        self.file.sync()
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.file.truncate(len)
+    }
+
+    fn identity(&self) -> io::Result<(u64, u64)> {
+        self.file.identity()
+    }
+
+    fn lock(&self, lock: Lock) -> io::Result<()> {
+        self.file.lock(lock)
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        self.file.try_lock()
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        self.file.unlock()
+    }
+}
+
+/// A draft that says its number.
+pub(crate) fn draft(number: u64) -> Draft {
+    Draft::new("test.event", 1777593600.0 + number as f64, &BTreeMap::from([("number", number)])).unwrap()
+}
+
+/// A bus with this many events.
+pub(crate) fn bus_of(path: &Path, events: u64) -> Vec<Event> {
+    Bus::open(path).unwrap().append_batch((1..=events).map(draft).collect()).unwrap()
+}
+
+pub(crate) fn verify(path: &Path) -> Verdict {
+    Reader::open(path).unwrap().verify(&mut |_| {}).unwrap()
+}
+
+/// Adds raw bytes to the log, as a crash or a stranger would.
+pub(crate) fn add_to_log(path: &Path, bytes: &[u8]) {
+    let mut log =
+        std::fs::OpenOptions::new().append(true).create(true).open(path.join("events.jsonl")).unwrap();
+    io::Write::write_all(&mut log, bytes).unwrap();
+}
