@@ -63,7 +63,8 @@ pub struct Observe {
     fills_seen: u64,
     market_source: &'static str,
     open_positions: Vec<PositionRecord>,
-    pub(crate) phase: Phase,
+    /// Which phase this says it was.
+    pub phase: Phase,
     recovery: Recovery,
     rejections_seen: u64,
     scenario: String,
@@ -73,7 +74,8 @@ pub struct Observe {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Orient {
     limits: LimitsRecord,
-    pub(crate) phase: Phase,
+    /// Which phase this says it was.
+    pub phase: Phase,
     risk_posture: RiskPosture,
     stale_data: bool,
     total_position_notional_usd: Total,
@@ -85,7 +87,8 @@ pub struct Decide {
     /// The key under which the order is handed in.
     pub idempotency_key: String,
     intent: Intent,
-    pub(crate) phase: Phase,
+    /// Which phase this says it was.
+    pub phase: Phase,
     risk_posture: RiskPosture,
     source: String,
 }
@@ -96,7 +99,8 @@ pub struct Act {
     accepted: bool,
     /// The decision about the order.
     pub decision: Decision,
-    pub(crate) phase: Phase,
+    /// Which phase this says it was.
+    pub phase: Phase,
     reason: String,
 }
 
@@ -106,7 +110,8 @@ pub struct Learn {
     decisions: u64,
     fills: u64,
     open_positions: u64,
-    pub(crate) phase: Phase,
+    /// Which phase this says it was.
+    pub phase: Phase,
     rejections: u64,
 }
 

@@ -21,7 +21,11 @@ use zero_cli::end::{Judgement, exit};
 ///
 /// A bus is a directory with an append-only log of events, each bound to all before it by a checksum.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Exit codes: 0 fine, 1 judged and found wanting, 2 could not be done.")]
+#[command(
+    name = "zero-bus",
+    version,
+    after_help = "Exit codes: 0 fine, 1 judged and found wanting, 2 could not be done."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -20,7 +20,7 @@ use zero_paper::{Clock, Pause, Records, Runtime, Scenario, parity};
 /// Standard output gets the last cycle's record (or the parity report), and nothing else. SIGINT and SIGTERM
 /// end the run after the cycle in hand.
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXAMPLES)]
+#[command(name = "zero-engine-run", version, after_help = EXAMPLES)]
 struct Arguments {
     /// The scenario to trade.
     #[arg(long, value_name = "FILE", default_value = "examples/paper-trading/scenario.json")]
@@ -38,10 +38,10 @@ struct Arguments {
     #[arg(long, conflicts_with = "max_cycles")]
     once: bool,
     /// Run this many cycles. Without it (and without --once) the run goes on until it is told to stop.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
     max_cycles: Option<u64>,
     /// Wait this long between two cycles.
-    #[arg(long, value_name = "SECONDS", default_value = "5.0", value_parser = interval)]
+    #[arg(long, value_name = "SECONDS", default_value = "5.0", value_parser = interval, allow_negative_numbers = true)]
     interval: Duration,
     /// Every record carries this time, in seconds since the Unix epoch: a run that can be repeated to the byte.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]

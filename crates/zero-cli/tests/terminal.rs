@@ -1,0 +1,72 @@
+//! What a terminal shows and a pipe doesn't: progress and colour.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use support::{BUS, fill};
+
+/// Runs it with standard output and error on a terminal; gives what the terminal was sent.
+fn on_a_terminal(directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let size = rustix::termios::Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&ours, size).unwrap();
+    let theirs = ptsname(&ours, Vec::new()).unwrap();
+    let terminal = || OpenOptions::new().read(true).write(true).open(theirs.to_str().unwrap()).unwrap();
+    let mut child = Command::new(BUS)
+        .args(arguments)
+        .current_dir(directory)
+        .env("TERM", "xterm-256color")
+        .env_remove("NO_COLOR")
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(terminal())
+        .stderr(terminal())
+        .spawn()
+        .unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut shown = Vec::new();
+        let mut buffer = [0; 4096];
+        let mut ours = File::from(ours);
+        // When the last other end is closed, reading ends with an error.
+        while let Ok(read) = ours.read(&mut buffer) {
+            if read == 0 {
+                break;
+            }
+            shown.extend_from_slice(&buffer[..read]);
+        }
+        String::from_utf8_lossy(&shown).into_owned()
+    });
+    child.wait().unwrap();
+    reader.join().unwrap()
+}
+
+#[test]
+fn verify_and_audit_show_progress_on_a_terminal_only() {
+    let place = tempfile::tempdir().unwrap();
+    fill(place.path(), 20_000);
+    let shown = on_a_terminal(place.path(), &["verify", "bus"], &[]);
+    assert!(shown.contains("verifying ["), "{shown:?}");
+    assert!(shown.contains("\x1b[32mok\x1b[0m"), "in colour: {shown:?}");
+    let shown = on_a_terminal(place.path(), &["audit", "bus", "-o", "audit.json"], &[]);
+    assert!(shown.contains("auditing ["), "{shown:?}");
+    let plain = support::bus(place.path(), &["verify", "bus"]).fine();
+    assert!(!plain.contains('\x1b') && !plain.contains("verifying"));
+    assert!(fs::metadata(place.path().join("audit.json")).unwrap().len() > 0);
+}
+
+#[test]
+fn colour_can_be_declined() {
+    let place = tempfile::tempdir().unwrap();
+    fill(place.path(), 3);
+    let shown = on_a_terminal(place.path(), &["verify", "bus"], &[("NO_COLOR", "1")]);
+    assert!(shown.contains("log       ok  "), "{shown:?}");
+}
