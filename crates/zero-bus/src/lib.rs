@@ -84,3 +84,8 @@ pub use recover::{SetAside, finish_last_line};
 pub use snapshot::{SNAPSHOT, SNAPSHOT_SCHEMA, Snapshot, SnapshotIntegrity};
 pub use verify::Verdict;
 pub use walk::{Finding, Integrity, Progress};
+
+/// Holds the Rust in the README to what compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
