@@ -34,6 +34,15 @@ impl Reader {
     ///
     /// # Errors
     /// [`AuditError`], which tells whether reading the bus or writing the document failed.
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let bus = zero_bus::Bus::open(dir.path())?;
+    /// let mut document = Vec::new();
+    /// let (verdict, summary) = bus.reader().audit(&mut document, &mut |_| {})?;
+    /// assert!(verdict.ok() && summary.events == 0);
+    /// assert!(document.starts_with(br#"{"events":[],"integrity":"#));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn audit(
         &self,
         mut out: impl Write,

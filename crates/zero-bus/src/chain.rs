@@ -31,6 +31,12 @@ impl Draft {
     ///
     /// # Errors
     /// [`Error::Invalid`] naming the field.
+    /// ```
+    /// use zero_bus::{Draft, Error};
+    /// let draft = Draft::new("", 0.0, &())?;
+    /// assert!(matches!(draft.check(), Err(Error::Invalid { field: "event_type", .. })));
+    /// # Ok::<(), zero_bus::JsonError>(())
+    /// ```
     pub fn check(&self) -> Result<()> {
         if let Some(reason) = type_problem(&self.event_type) {
             return Err(Error::invalid("event_type", reason));

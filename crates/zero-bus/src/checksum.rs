@@ -31,6 +31,11 @@ impl Checksum {
     }
 
     /// The checksum of some bytes.
+    /// ```
+    /// use zero_bus::Checksum;
+    /// let checksum = Checksum::of(b"abc");
+    /// assert_eq!(Checksum::parse(&checksum.to_string()), Some(checksum));
+    /// ```
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }

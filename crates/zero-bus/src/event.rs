@@ -97,6 +97,12 @@ impl Event {
 }
 
 /// The id of the event at an index: `evt-000000000001`.
+/// ```
+/// use zero_bus::{event_id, index_of_id};
+/// assert_eq!(event_id(42), "evt-000000000042");
+/// assert_eq!(index_of_id("evt-000000000042"), Some(42));
+/// assert_eq!(index_of_id("evt-42"), None);
+/// ```
 pub fn event_id(index: u64) -> String {
     format!("evt-{index:012}")
 }

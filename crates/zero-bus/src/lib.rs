@@ -48,7 +48,7 @@
 //! [`canonical`] is the one byte form of a JSON value; events are plain data ([`Draft`], [`Event`]); the chain
 //! links and checks them; [`storage`] is the few file operations there are; then appending ([`Bus`]), what the
 //! tail of a log is ([`SetAside`]), reading ([`Reader`], [`Events`], [`Follow`]), verifying ([`Verdict`]),
-//! [`snapshot`]s, and the [audit](Reader::audit) document.
+//! snapshots ([`Snapshot`]), and the [audit](Reader::audit) document.
 
 #![forbid(unsafe_code)]
 
@@ -64,7 +64,7 @@ mod lines;
 mod log;
 mod reader;
 mod recover;
-pub mod snapshot;
+mod snapshot;
 mod verify;
 mod walk;
 

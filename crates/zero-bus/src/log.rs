@@ -124,6 +124,17 @@ impl Bus {
     /// write or the sync fails: none is acknowledged, and this handle takes no more
     /// ([`Error::Poisoned`]). [`Error::Damaged`] and [`Error::Changed`] where the log is no longer what it
     /// was.
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use std::collections::BTreeMap;
+    /// use zero_bus::{Bus, Draft};
+    ///
+    /// let bus = Bus::open(dir.path())?;
+    /// let drafts = (1..=3).map(|n| Draft::new("step.done", 0.0, &BTreeMap::from([("step", n)])));
+    /// let events = bus.append_batch(drafts.collect::<Result<_, _>>()?)?;
+    /// assert_eq!(events[2].index, 3);
+    /// # Ok::<(), zero_bus::Error>(())
+    /// ```
     pub fn append_batch(&self, drafts: Vec<Draft>) -> Result<Vec<Event>> {
         drafts.iter().try_for_each(Draft::check)?;
         let storage = &*self.storage;

@@ -76,6 +76,19 @@ impl Reader {
     ///
     /// # Errors
     /// [`Error::Damaged`] where the log is not sound up to there, [`Error::Io`].
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use zero_bus::{Bus, Draft, Json};
+    ///
+    /// let bus = Bus::open(dir.path())?;
+    /// let draft = Draft { event_type: "a".into(), as_of: 0.0, payload: Json::parse("{}")?, trace_id: None };
+    /// let event = bus.append(draft)?;
+    /// assert_eq!(bus.reader().event(1)?, Some(event.clone()));
+    /// assert_eq!(bus.reader().event_by_id("evt-000000000001")?, Some(event));
+    /// assert_eq!(bus.reader().event(2)?, None);
+    /// assert_eq!(bus.reader().head()?, bus.head());
+    /// # Ok::<(), zero_bus::Error>(())
+    /// ```
     pub fn event(&self, index: u64) -> Result<Option<Event>> {
         if index == 0 {
             return Ok(None);

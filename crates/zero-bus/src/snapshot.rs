@@ -20,17 +20,6 @@ pub const SNAPSHOT: &str = "state-snapshot.json";
 /// The `schema_version` of every snapshot.
 pub const SNAPSHOT_SCHEMA: &str = "zero.runtime.snapshot.v1";
 
-/// A snapshot as its producer hands it in.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Draft {
-    /// When it was taken, in seconds since the Unix epoch.
-    pub as_of: f64,
-    /// The event that the state is the state after, if it is one in particular.
-    pub source_event_id: Option<String>,
-    /// The state.
-    pub payload: Json,
-}
-
 /// A snapshot as it is kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
@@ -113,15 +102,45 @@ impl Snapshot {
 }
 
 impl Bus {
-    /// Puts a snapshot of the producer's state, bound to where the chain stands, in the place of the one
-    /// before, atomically and durably.
+    /// Puts a snapshot of the producer's state, bound to where the chain stands as far as this handle has
+    /// seen, in the place of the one before, atomically and durably. `as_of` is in seconds since the Unix
+    /// epoch; `source_event_id` names the event that this is the state after, if it is one in particular.
     ///
     /// Costs a file's sync, a rename and a directory's sync.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a time that is none, [`Error::Io`] for what the system refuses.
-    pub fn write_snapshot(&self, snapshot: Draft) -> Result<Snapshot> {
-        self.with_head(|storage, head| write(storage, head, snapshot))
+    /// [`Error::Invalid`] for a time that is none, or a state that has no canonical form, nests too deep or
+    /// makes more than [`MAX_LINE_BYTES`](crate::MAX_LINE_BYTES); [`Error::Io`] for what the system refuses;
+    /// [`Error::Poisoned`] and [`Error::Changed`] as for an append.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use std::collections::BTreeMap;
+    /// use zero_bus::{Bus, Draft};
+    ///
+    /// let bus = Bus::open(dir.path())?;
+    /// let event = bus.append(Draft::new("door.opened", 1777593600.0, &BTreeMap::from([("by", "cat")]))?)?;
+    /// bus.write_snapshot(1777593600.0, Some(&event.id()), &BTreeMap::from([("doors_open", 1)]))?;
+    ///
+    /// let snapshot = bus.reader().snapshot()?.expect("it was just written");
+    /// assert_eq!((snapshot.event_count, snapshot.last_checksum), (1, Some(event.checksum)));
+    /// assert_eq!(snapshot.payload.as_str(), r#"{"doors_open":1}"#);
+    /// # Ok::<(), zero_bus::Error>(())
+    /// ```
+    pub fn write_snapshot<T: Serialize + ?Sized>(
+        &self,
+        as_of: f64,
+        source_event_id: Option<&str>,
+        state: &T,
+    ) -> Result<Snapshot> {
+        let payload = Json::of(state)?;
+        let source_event_id = source_event_id.map(str::to_owned);
+        self.with_head(|storage, head| {
+            let Head { index: event_count, checksum: last_checksum } = head;
+            let snapshot = Snapshot { as_of, event_count, last_checksum, payload, source_event_id };
+            write(storage, &snapshot)?;
+            Ok(snapshot)
+        })
     }
 }
 
@@ -174,10 +193,7 @@ impl Found {
 }
 
 /// Puts a new snapshot in place of the old one. The caller holds the exclusive lock.
-pub(crate) fn write(storage: &dyn Storage, head: Head, draft: Draft) -> Result<Snapshot> {
-    let Draft { as_of, source_event_id, payload } = draft;
-    let snapshot =
-        Snapshot { as_of, event_count: head.index, last_checksum: head.checksum, payload, source_event_id };
+fn write(storage: &dyn Storage, snapshot: &Snapshot) -> Result<()> {
     let line = format!("{}\n", snapshot.to_json()?);
     if line.len() > MAX_LINE_BYTES {
         return Err(Error::invalid(
@@ -186,8 +202,7 @@ pub(crate) fn write(storage: &dyn Storage, head: Head, draft: Draft) -> Result<S
         ));
     }
     storage::replace(storage, SNAPSHOT, line.as_bytes())
-        .map_err(Error::io("replace it", &storage.path(SNAPSHOT)))?;
-    Ok(snapshot)
+        .map_err(Error::io("replace it", &storage.path(SNAPSHOT)))
 }
 
 fn parse(bytes: &[u8]) -> Result<Found, String> {

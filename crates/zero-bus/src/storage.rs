@@ -279,6 +279,19 @@ impl StorageFile for File {
 
 /// Writes a file anew, so that at any moment the old one or the new one is there, whole: a temporary file
 /// beside it, its sync, the rename, the directory's sync. The caller keeps others from doing the same.
+/// # Errors
+/// What the system reports; the old file is there then.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// use zero_bus::storage::{Directory, replace};
+///
+/// let directory = Directory::open(dir.path())?;
+/// replace(&directory, "note", b"first")?;
+/// replace(&directory, "note", b"second")?;
+/// assert_eq!(std::fs::read(dir.path().join("note"))?, b"second");
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn replace(storage: &dyn Storage, name: &str, bytes: &[u8]) -> io::Result<()> {
     let temporary = format!("{name}.tmp");
     let file = storage.open(&temporary, Access::Emptied)?;

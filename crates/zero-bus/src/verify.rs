@@ -29,7 +29,7 @@ impl Reader {
     /// Costs one pass over the log; memory for one block and one line.
     ///
     /// # Errors
-    /// [`Error::Io`] where the files cannot be read.
+    /// [`Error::Io`](crate::Error::Io) where the files cannot be read.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();

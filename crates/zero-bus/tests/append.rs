@@ -10,7 +10,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::atomic::Ordering::SeqCst;
 
 use support::{WatchedStorage, add_to_log, bus_of, draft, verify};
-use zero_bus::{Bus, Draft, Error, Finding, Json, MAX_LINE_BYTES, Reader, snapshot};
+use zero_bus::{Bus, Draft, Error, Finding, Json, MAX_LINE_BYTES, Reader};
 
 fn directory() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
@@ -27,8 +27,7 @@ fn a_bus_is_private() {
     let path = directory.path().join("deep/er/bus");
     let bus = Bus::open(&path).unwrap();
     bus.append(draft(1)).unwrap();
-    bus.write_snapshot(snapshot::Draft { as_of: 1.0, source_event_id: None, payload: Json::empty_object() })
-        .unwrap();
+    bus.write_snapshot(1.0, None, &Json::empty_object()).unwrap();
     let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&path), 0o700);
     assert_eq!(mode(&directory.path().join("deep")), 0o700);
@@ -307,8 +306,7 @@ fn a_failed_write_or_sync_poisons_the_handle() {
         assert!(matches!(bus.append(draft(2)), Err(Error::Io { .. })));
         fails.store(false, SeqCst);
         assert!(matches!(bus.append(draft(3)), Err(Error::Poisoned { .. })));
-        let snapshot = snapshot::Draft { as_of: 1.0, source_event_id: None, payload: Json::empty_object() };
-        assert!(matches!(bus.write_snapshot(snapshot), Err(Error::Poisoned { .. })));
+        assert!(matches!(bus.write_snapshot(1.0, None, &Json::empty_object()), Err(Error::Poisoned { .. })));
         // Half of the line is there, or all of it: whoever opens next judges that.
         let reopened = Bus::open_in(storage).unwrap();
         assert_eq!(reopened.head().index, if fail_write { 1 } else { 2 });
@@ -383,13 +381,11 @@ fn a_snapshot_is_bound_to_what_its_handle_has_seen() {
     let directory = directory();
     let bus = Bus::open(directory.path()).unwrap();
     let payload = || Json::parse(r#"{"state":1}"#).unwrap();
-    let draft_of =
-        |id: Option<String>| snapshot::Draft { as_of: 2.0, source_event_id: id, payload: payload() };
-    let empty = bus.write_snapshot(draft_of(None)).unwrap();
+    let empty = bus.write_snapshot(2.0, None, &payload()).unwrap();
     assert_eq!((empty.event_count, empty.last_checksum), (0, None));
     assert!(verify(directory.path()).ok());
     let event = bus.append(draft(1)).unwrap();
-    let snapshot = bus.write_snapshot(draft_of(Some(event.id()))).unwrap();
+    let snapshot = bus.write_snapshot(2.0, Some(&event.id()), &payload()).unwrap();
     assert_eq!((snapshot.event_count, snapshot.last_checksum), (1, Some(event.checksum)));
     assert_eq!(bus.reader().snapshot().unwrap(), Some(snapshot));
     assert_eq!(verify(directory.path()).snapshot_integrity.reason, "ok");
@@ -431,8 +427,7 @@ fn the_deepest_payload_is_written_and_read() {
     assert!(verify(directory.path()).ok());
     assert_eq!(bus.reader().event(1).unwrap().unwrap().payload, payload);
     // One level more goes around a snapshot's payload, and it is read as one document.
-    let snapshot = snapshot::Draft { as_of: 1.0, source_event_id: None, payload };
     let bus = Bus::open(directory.path()).unwrap();
-    assert!(matches!(bus.write_snapshot(snapshot), Err(Error::Invalid { field: "payload", .. })));
+    assert!(matches!(bus.write_snapshot(1.0, None, &payload), Err(Error::Invalid { field: "payload", .. })));
     assert!(verify(directory.path()).ok());
 }

@@ -1,7 +1,7 @@
 //! What a cycle leaves on the bus: five events, and the snapshot behind them.
 
 use serde::Serialize;
-use zero_bus::{Bus, Draft, Json, snapshot};
+use zero_bus::{Bus, Draft, Json};
 
 use crate::cycle::{CycleRecord, Recovery, trace_id};
 use crate::decision::Fill;
@@ -72,6 +72,6 @@ pub fn publish(bus: &Bus, engine: &Engine, recovery: &Recovery, cycle: &CycleRec
     });
     let events = bus.append_batch(drafts.into())?;
     let source_event_id = events.last().map(zero_bus::Event::id);
-    bus.write_snapshot(snapshot::Draft { as_of: cycle.as_of, source_event_id, payload: state })?;
+    bus.write_snapshot(cycle.as_of, source_event_id.as_deref(), &state)?;
     Ok(())
 }

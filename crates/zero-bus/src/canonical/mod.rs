@@ -45,6 +45,13 @@ impl Json {
     /// # Errors
     /// [`JsonError`] where the text is no JSON value, nests deeper than [`MAX_DEPTH`], or has no canonical
     /// form; it names the path inside the document, the line and the byte.
+    ///
+    /// ```
+    /// use zero_bus::Json;
+    /// assert_eq!(Json::parse(" [1.50, 1E2, -0] ")?.as_str(), "[1.5,100.0,0]");
+    /// assert_eq!(Json::parse("[1,]").unwrap_err().to_string(), "[1]: expected a value (line 1, column 4)");
+    /// # Ok::<(), zero_bus::JsonError>(())
+    /// ```
     pub fn parse(text: &str) -> Result<Self, JsonError> {
         Self::try_from(&Value::parse(text)?)
     }
@@ -57,6 +64,19 @@ impl Json {
     /// # Errors
     /// [`JsonError`] for NaN and infinities, for map keys that are no strings, numbers or booleans, for
     /// nesting beyond [`MAX_DEPTH`], and for what the type's own `Serialize` reports.
+    /// ```
+    /// use serde::Serialize;
+    /// use zero_bus::Json;
+    ///
+    /// #[derive(Serialize)]
+    /// struct Reading {
+    ///     sensor: &'static str,
+    ///     celsius: f64,
+    /// }
+    /// let reading = Reading { sensor: "roof", celsius: 21.0 };
+    /// assert_eq!(Json::of(&reading)?.as_str(), r#"{"celsius":21.0,"sensor":"roof"}"#);
+    /// # Ok::<(), zero_bus::JsonError>(())
+    /// ```
     pub fn of<T: serde::Serialize + ?Sized>(value: &T) -> Result<Self, JsonError> {
         serialize::to_canonical(value).map(Self)
     }
@@ -84,6 +104,11 @@ impl Json {
 
     /// The same value laid out for people: indented by two, keys sorted, as Python's
     /// `json.dumps(value, indent=2, sort_keys=True)` has it. No line break at the end.
+    /// ```
+    /// let json = zero_bus::Json::parse(r#"{"b":[],"a":[1]}"#)?;
+    /// assert_eq!(json.pretty(), "{\n  \"a\": [\n    1\n  ],\n  \"b\": []\n}");
+    /// # Ok::<(), zero_bus::JsonError>(())
+    /// ```
     pub fn pretty(&self) -> String {
         write::pretty(&self.0)
     }
@@ -137,6 +162,11 @@ impl fmt::Debug for Json {
 }
 
 /// Whether a text is in canonical form already. Builds nothing, and costs one pass over the text.
+/// ```
+/// use zero_bus::canonical::is_canonical;
+/// assert!(is_canonical(r#"{"a":1.0}"#));
+/// assert!(!is_canonical(r#"{"a": 1.0}"#) && !is_canonical(r#"{"a":1.00}"#));
+/// ```
 pub fn is_canonical(text: &str) -> bool {
     scan::value(text.as_bytes(), 0) == Some(text.len())
 }
