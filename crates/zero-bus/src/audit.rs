@@ -34,6 +34,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`AuditError`], which tells whether reading the bus or writing the document failed.
+    ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
     /// let bus = zero_bus::Bus::open(dir.path())?;

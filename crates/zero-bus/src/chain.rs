@@ -31,6 +31,7 @@ impl Draft {
     ///
     /// # Errors
     /// [`Error::Invalid`] naming the field.
+    ///
     /// ```
     /// use zero_bus::{Draft, Error};
     /// let draft = Draft::new("", 0.0, &())?;

@@ -31,6 +31,7 @@ impl Checksum {
     }
 
     /// The checksum of some bytes.
+    ///
     /// ```
     /// use zero_bus::Checksum;
     /// let checksum = Checksum::of(b"abc");

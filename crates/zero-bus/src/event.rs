@@ -97,6 +97,7 @@ impl Event {
 }
 
 /// The id of the event at an index: `evt-000000000001`.
+///
 /// ```
 /// use zero_bus::{event_id, index_of_id};
 /// assert_eq!(event_id(42), "evt-000000000042");

@@ -124,6 +124,7 @@ impl Bus {
     /// write or the sync fails: none is acknowledged, and this handle takes no more
     /// ([`Error::Poisoned`]). [`Error::Damaged`] and [`Error::Changed`] where the log is no longer what it
     /// was.
+    ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
     /// use std::collections::BTreeMap;

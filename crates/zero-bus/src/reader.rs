@@ -76,6 +76,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`Error::Damaged`] where the log is not sound up to there, [`Error::Io`].
+    ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
     /// use zero_bus::{Bus, Draft, Json};

@@ -64,6 +64,7 @@ impl Json {
     /// # Errors
     /// [`JsonError`] for NaN and infinities, for map keys that are no strings, numbers or booleans, for
     /// nesting beyond [`MAX_DEPTH`], and for what the type's own `Serialize` reports.
+    ///
     /// ```
     /// use serde::Serialize;
     /// use zero_bus::Json;
@@ -104,6 +105,7 @@ impl Json {
 
     /// The same value laid out for people: indented by two, keys sorted, as Python's
     /// `json.dumps(value, indent=2, sort_keys=True)` has it. No line break at the end.
+    ///
     /// ```
     /// let json = zero_bus::Json::parse(r#"{"b":[],"a":[1]}"#)?;
     /// assert_eq!(json.pretty(), "{\n  \"a\": [\n    1\n  ],\n  \"b\": []\n}");
@@ -162,6 +164,7 @@ impl fmt::Debug for Json {
 }
 
 /// Whether a text is in canonical form already. Builds nothing, and costs one pass over the text.
+///
 /// ```
 /// use zero_bus::canonical::is_canonical;
 /// assert!(is_canonical(r#"{"a":1.0}"#));

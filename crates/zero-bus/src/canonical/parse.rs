@@ -42,6 +42,7 @@ impl JsonError {
     }
 
     /// The way to the fault inside the document, as in `orders[2].quantity`; empty at the top.
+    ///
     /// ```
     /// let error = zero_bus::Json::parse(r#"{"orders":[{"price":NaN}]}"#).unwrap_err();
     /// assert_eq!((error.path().as_str(), error.offset()), ("orders[0].price", Some(20)));
