@@ -262,6 +262,11 @@ impl<'a> Line<'a> {
         Ok(computed)
     }
 
+    /// Whether this is an event as it should be, wherever it belongs.
+    pub(crate) fn is_sound_somewhere(&self) -> bool {
+        self.has_schema() && self.index().is_some_and(|index| self.is_sound(index).is_ok())
+    }
+
     /// The event's index; `None` where it is no index at all.
     pub(crate) fn index(&self) -> Option<u64> {
         self.get(&self.layout.index).parse().ok().filter(|index| *index > 0)

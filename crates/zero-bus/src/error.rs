@@ -47,12 +47,38 @@ pub enum Error {
         /// The first fault.
         fault: Fault,
     },
-    /// The log is not the file it was when this handle last looked: shortened or replaced. Open it again.
-    #[error("{}: {reason}; open the bus again to judge it afresh", path.display())]
+    /// Behind the sound part stand bytes of which nobody can tell whether a crash left them, and sound events
+    /// behind those: everything before them can be read, nothing is cut, nothing can be appended until somebody
+    /// who knows decides.
+    #[error("{}: {fault} (byte {}), and sound events behind it, none of which is known to have been synced: a crash may \
+             have left this, or somebody; the events before it can be read, appending is refused until it is \
+             repaired", path.display(), fault.byte_offset)]
+    Undecided {
+        /// The log.
+        path: PathBuf,
+        /// Where the sound part ends.
+        fault: Fault,
+    },
+    /// The log is shorter than it was when it was last synced: its tail is missing. What is there can be read,
+    /// nothing can be appended.
+    #[error("{}: ends at byte {bytes}, but {synced_events} events in {synced_bytes} bytes were synced: its tail is \
+             missing; restore it, or remove bus.lock beside it to go on without", path.display())]
+    Missing {
+        /// The log.
+        path: PathBuf,
+        /// Its length.
+        bytes: u64,
+        /// The length it had.
+        synced_bytes: u64,
+        /// The events it had.
+        synced_events: u64,
+    },
+    /// The log is not the one it was: shortened, replaced, or written anew by something else.
+    #[error("{}: {reason}", path.display())]
     Changed {
         /// The log.
         path: PathBuf,
-        /// What is different.
+        /// What is different, and the way out.
         reason: &'static str,
     },
     /// An earlier write or sync on this handle failed, so that what it would build on is unknown. Open the

@@ -57,11 +57,13 @@ mod chain;
 mod checksum;
 mod event;
 mod fault;
+pub mod sim;
 pub mod storage;
 
 mod audit;
 mod lines;
 mod log;
+mod note;
 mod reader;
 mod recover;
 mod snapshot;

@@ -7,13 +7,14 @@ use crate::chain::{self, Head};
 use crate::error::{Error, Result};
 use crate::event::{Draft, Event, MAX_LINE_BYTES};
 use crate::lines::{LOCK, LOG};
+use crate::note::Note;
 use crate::recover::{self, End, SetAside};
 use crate::storage::{Access, Directory, Lock, Storage, StorageFile};
 
 /// A bus opened for appending. Any number of handles, in any number of processes, may append to one bus;
 /// each append takes the lock for as long as it writes and syncs.
 ///
-/// Opening and appending read the last two lines of the log and nothing more, however long it is.
+/// Opening and appending read the tail of the log and nothing more, however long it is.
 pub struct Bus {
     storage: Arc<dyn Storage>,
     writer: Mutex<Writer>,
@@ -33,7 +34,7 @@ impl Bus {
     /// Opens the bus in a directory for appending, making both (0700, 0600) where there is none.
     ///
     /// A torn tail, the unfinished line that a crash leaves, is set aside in a file next to the log and cut
-    /// off; [`Bus::set_aside`] tells. Reads the last two lines of the log.
+    /// off; [`Bus::set_aside`] tells. Reads the last two lines of the log, and what a crash left unsynced.
     ///
     /// # Errors
     /// [`Error::Damaged`] where the log does not end in a sound event, [`Error::NotABus`] where the path is
@@ -66,7 +67,7 @@ impl Bus {
         let open = |name, access| {
             storage.open(name, access).map_err(Error::io("open it for appending", &storage.path(name)))
         };
-        let lock = open(LOCK, Access::Append)?;
+        let lock = open(LOCK, Access::ReadWrite)?;
         let log: Arc<dyn StorageFile> = Arc::from(open(LOG, Access::Append)?);
         // Both files' names, before anything in them is acknowledged.
         storage.sync().map_err(Error::io("sync the directory of", &storage.path(LOG)))?;
@@ -174,7 +175,7 @@ impl Writer {
             if storage.is_current(LOCK, &*self.lock).map_err(Error::io("look at it", &path))? {
                 break;
             }
-            self.lock = storage.open(LOCK, Access::Append).map_err(Error::io("open it", &path))?;
+            self.lock = storage.open(LOCK, Access::ReadWrite).map_err(Error::io("open it", &path))?;
         }
         let result = work(self);
         // What was done stays done if this fails; the next one to wait for the lock will hear of it.
@@ -184,7 +185,7 @@ impl Writer {
 
     /// Brings the log to an end that can be built upon, and goes there.
     fn recover(&mut self, storage: &dyn Storage) -> Result<()> {
-        let (end, set_aside) = recover::recover(storage, &self.log)?;
+        let (end, set_aside) = recover::recover(storage, &self.log, &*self.lock)?;
         self.set_aside.extend(set_aside);
         self.end = end;
         Ok(())
@@ -197,7 +198,10 @@ impl Writer {
             return Err(Error::Poisoned { path });
         }
         if !storage.is_current(LOG, &*self.log).map_err(Error::io("look at it", &path))? {
-            return Err(Error::Changed { path, reason: "another file was put in its place" });
+            return Err(Error::Changed {
+                path,
+                reason: "another file was put in its place; open the bus again to judge it afresh",
+            });
         }
         Ok(())
     }
@@ -208,14 +212,20 @@ impl Writer {
         let path = storage.path(LOG);
         let length = self.log.size().map_err(Error::io("look at it", &path))?;
         if length < self.end.offset {
-            return Err(Error::Changed { path, reason: "it is shorter than it was" });
+            return Err(Error::Changed {
+                path,
+                reason: "is shorter than it was; open the bus again to judge it afresh",
+            });
         }
         if length > self.end.offset {
             // Another handle appended, or died while it did.
             let seen = self.end.head.index;
             self.recover(storage)?;
             if self.end.head.index < seen {
-                return Err(Error::Changed { path, reason: "it holds fewer events than it did" });
+                return Err(Error::Changed {
+                    path,
+                    reason: "holds fewer events than it did; open the bus again to judge it afresh",
+                });
             }
         }
         Ok(())
@@ -251,6 +261,8 @@ impl Writer {
         self.log.sync().map_err(Error::io("sync it", &path))?;
         self.poisoned = false;
         self.end = End { head, offset: self.end.offset + lines.len() as u64, unterminated: false };
+        // An older note knows less and says nothing wrong, so this need not succeed.
+        let _ = Note { head, bytes: self.end.offset }.write(&*self.lock);
         self.lines = lines;
         Ok(events)
     }

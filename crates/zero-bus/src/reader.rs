@@ -11,6 +11,7 @@ use crate::event::{Event, index_of_id};
 use crate::fault::{Fault, FaultKind};
 use crate::lines::{LOCK, LOG, Lines};
 use crate::log::Bus;
+use crate::note::Note;
 use crate::recover::{self, name_the_damage};
 use crate::storage::{Access, Directory, Lock, Storage, StorageFile, Watch};
 use crate::walk::{self, Integrity, Progress};
@@ -113,10 +114,10 @@ impl Reader {
     /// # Errors
     /// [`Error::Damaged`] where the log does not end in a sound event, [`Error::Io`].
     pub fn head(&self) -> Result<Head> {
-        let Some((file, end)) = self.log()? else { return Ok(Head::default()) };
+        let Some(Log { file, end, note }) = self.log()? else { return Ok(Head::default()) };
         match recover::head(&*file, end).map_err(Error::io("read its tail", &self.storage.path(LOG)))? {
             Some(head) => Ok(head),
-            None => Err(name_the_damage(&*self.storage, &file, end)),
+            None => Err(name_the_damage(&*self.storage, &file, note, end)),
         }
     }
 
@@ -125,7 +126,7 @@ impl Reader {
     /// # Errors
     /// [`Error::Io`].
     pub fn size_bytes(&self) -> Result<u64> {
-        Ok(self.log()?.map_or(0, |(_, end)| end))
+        Ok(self.log()?.map_or(0, |log| log.end))
     }
 
     /// The events from an index on, and then those that are still to come.
@@ -159,10 +160,8 @@ impl Reader {
         each: impl FnMut(u64, &Line<'_>) -> io::Result<()>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Integrity> {
-        let Some((file, end)) = self.log()? else {
-            return Ok(Integrity::of_nothing());
-        };
-        walk::walk(Lines::new(file, 0, end), each, progress)
+        let Some(Log { file, end, note }) = self.log()? else { return Ok(Integrity::of_nothing()) };
+        walk::walk(Lines::new(file, 0, end), note, each, progress)
             .map_err(Error::io("read it", &self.storage.path(LOG)))
     }
 
@@ -171,7 +170,7 @@ impl Reader {
     }
 
     /// The log and where it ends now; `None` where there is none yet.
-    pub(crate) fn log(&self) -> Result<Option<(Arc<dyn StorageFile>, u64)>> {
+    pub(crate) fn log(&self) -> Result<Option<Log>> {
         log(&*self.storage)
     }
 }
@@ -183,31 +182,49 @@ impl Bus {
     }
 }
 
-fn log(storage: &dyn Storage) -> Result<Option<(Arc<dyn StorageFile>, u64)>> {
+/// The log as it is when nobody is in the middle of appending.
+pub(crate) struct Log {
+    pub(crate) file: Arc<dyn StorageFile>,
+    /// Where it ends. All before it is durable.
+    pub(crate) end: u64,
+    pub(crate) note: Option<Note>,
+}
+
+fn log(storage: &dyn Storage) -> Result<Option<Log>> {
     let path = storage.path(LOG);
     let file: Arc<dyn StorageFile> = match storage.open(LOG, Access::Read) {
         Ok(file) => Arc::from(file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("open it for reading", &path)(error)),
     };
-    let end = settled_end(storage, &*file)?;
-    Ok(Some((file, end)))
+    let (end, note) = settled_end(storage, &*file)?;
+    Ok(Some(Log { file, end, note }))
 }
 
-/// The end of the log while nobody is in the middle of appending.
-fn settled_end(storage: &dyn Storage, file: &dyn StorageFile) -> Result<u64> {
+/// The end of the log while nobody is in the middle of appending, and how far it is known to have been synced. Where
+/// that is not up to the end, as after a crash, it is synced here: nothing is given out that a power cut could
+/// still take back.
+fn settled_end(storage: &dyn Storage, file: &dyn StorageFile) -> Result<(u64, Option<Note>)> {
     let path = storage.path(LOCK);
-    let look = || file.size().map_err(Error::io("look at it", &storage.path(LOG)));
-    let lock = match storage.open(LOCK, Access::Read) {
-        Ok(lock) => lock,
+    let companion = match storage.open(LOCK, Access::Read) {
+        Ok(companion) => Some(companion),
         // Without the file nobody of ours has ever appended: a bus from elsewhere.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return look(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(Error::io("open it for reading", &path)(error)),
     };
-    lock.lock(Lock::Shared).map_err(Error::io("lock it", &path))?;
-    let end = look();
-    lock.unlock().map_err(Error::io("unlock it", &path))?;
-    end
+    if let Some(companion) = &companion {
+        companion.lock(Lock::Shared).map_err(Error::io("lock it", &path))?;
+    }
+    let end = file.size().map_err(Error::io("look at it", &storage.path(LOG)))?;
+    let note = companion.as_ref().map_or(Ok(None), |companion| Note::read(&**companion));
+    if let Some(companion) = &companion {
+        companion.unlock().map_err(Error::io("unlock it", &path))?;
+    }
+    let note = note.map_err(Error::io("read it", &path))?;
+    if note.is_none_or(|note| note.bytes < end) {
+        file.sync().map_err(Error::io("sync it", &storage.path(LOG)))?;
+    }
+    Ok((end, note))
 }
 
 /// Checked events, see [`Reader::events`]. Ends at the end of the log as it was, at a torn tail, or behind
@@ -227,7 +244,7 @@ impl Events {
         let log = log(&*storage)?;
         let mut events =
             Self { storage, lines: None, head: Head::default(), from, torn_bytes: 0, failed: false };
-        if let Some((file, end)) = log {
+        if let Some(Log { file, end, .. }) = log {
             events.start(file, end)?;
         }
         Ok(events)
@@ -259,7 +276,7 @@ impl Events {
         if let Some(lines) = &mut self.lines
             && std::mem::take(&mut self.torn_bytes) > 0
         {
-            lines.extend(settled_end(&*self.storage, lines.file())?);
+            lines.extend(settled_end(&*self.storage, lines.file())?.0);
         }
         Ok(())
     }
@@ -423,16 +440,22 @@ impl Follow {
         let storage = Arc::clone(&events.storage);
         let path = storage.path(LOG);
         let Some(lines) = &mut events.lines else {
-            let Some((file, end)) = log(&*storage)? else { return Ok(false) };
+            let Some(Log { file, end, .. }) = log(&*storage)? else { return Ok(false) };
             events.start(file, end)?;
             return Ok(true);
         };
         if !storage.is_current(LOG, lines.file()).map_err(Error::io("look at it", &path))? {
-            return Err(Error::Changed { path, reason: "another file was put in its place" });
+            return Err(Error::Changed {
+                path,
+                reason: "another file was put in its place; open the bus again to judge it afresh",
+            });
         }
-        let end = settled_end(&*storage, lines.file())?;
+        let (end, _) = settled_end(&*storage, lines.file())?;
         if end < lines.at() {
-            return Err(Error::Changed { path, reason: "it is shorter than it was" });
+            return Err(Error::Changed {
+                path,
+                reason: "is shorter than it was; open the bus again to judge it afresh",
+            });
         }
         let grown = end > lines.end().max(lines.at() + events.torn_bytes);
         if grown {

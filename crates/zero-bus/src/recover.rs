@@ -1,4 +1,5 @@
-//! What the tail of a log is: whole, torn, or damaged. Looks at the last two lines and no further.
+//! What the tail of a log is: whole, torn, damaged or undecided. Looks at what stands behind the companion's note,
+//! or, where there is none, at the last two lines; and no further.
 
 use std::io;
 use std::sync::Arc;
@@ -7,9 +8,10 @@ use crate::canonical::Value;
 use crate::chain::{Head, Line, is_unfinished};
 use crate::error::{Error, Result};
 use crate::event::MAX_LINE_BYTES;
-use crate::lines::{LOG, Lines, last_line, start_of_rest};
+use crate::lines::{LOCK, LOG, Lines, last_line, start_of_rest};
+use crate::note::Note;
 use crate::storage::{Access, Storage, StorageFile, read_exact_at};
-use crate::walk::{self, Finding};
+use crate::walk::{self, Finding, Integrity, Walker};
 
 /// The end of a log that can be built upon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,31 +92,142 @@ fn judge_last(last: Option<&[u8]>, before: Option<Option<Vec<u8>>>) -> Option<He
     last.follows(behind).ok()
 }
 
-/// Brings the log to an end that can be built upon: cuts a torn tail off, keeping its bytes, and refuses
-/// damage. The caller holds the exclusive lock.
-pub(crate) fn recover(storage: &dyn Storage, file: &Arc<dyn StorageFile>) -> Result<(End, Option<SetAside>)> {
+/// Judges a tail by the note: from where the log is known to have been synced, line by line. `None` where the
+/// note's own event is not in its place.
+fn examine_from(file: &Arc<dyn StorageFile>, note: Note, length: u64) -> io::Result<Option<Integrity>> {
+    if !bears_out(&**file, note)? {
+        return Ok(None);
+    }
+    let mut lines = Lines::new(Arc::clone(file), note.bytes, length);
+    let mut walker = Walker::from(note.head);
+    while let Some(found) = lines.next()? {
+        walker.see(&found, |_| Ok(()))?;
+    }
+    Ok(Some(walker.integrity(Some(note), length)))
+}
+
+/// Whether the log has the event that the note speaks of where the note says.
+fn bears_out(file: &dyn StorageFile, note: Note) -> io::Result<bool> {
+    let last = last_line(file, note.bytes)?;
+    let Some(last) = last else { return Ok(note.head == Head::default()) };
+    let line = last.bytes.as_deref().and_then(|bytes| Line::read(bytes).ok());
+    Ok(line.is_some_and(|line| {
+        line.index() == Some(note.head.index) && line.is_sound(note.head.index).ok() == note.head.checksum
+    }))
+}
+
+/// Brings the log to an end that can be built upon: cuts a torn tail off, keeping its bytes, syncs what is not known
+/// to have been, and refuses the rest. The caller holds the exclusive lock on the companion.
+pub(crate) fn recover(
+    storage: &dyn Storage,
+    file: &Arc<dyn StorageFile>,
+    companion: &dyn StorageFile,
+) -> Result<(End, Option<SetAside>)> {
     let path = storage.path(LOG);
     let length = file.size().map_err(Error::io("look at it", &path))?;
+    let note = Note::read(companion).map_err(Error::io("read it", &storage.path(LOCK)))?;
+    let (end, set_aside) = match note {
+        None => recover_unknown(storage, file, length)?,
+        Some(note) => recover_known(storage, file, note, length)?,
+    };
+    let now = Note { head: end.head, bytes: end.offset };
+    if note != Some(now) {
+        // What is built upon must be durable, also where its writer did not live to see to it.
+        let unsynced = note.map_or(end.offset, |note| note.bytes);
+        write_again(storage, unsynced, end.offset).map_err(Error::io("sync it", &path))?;
+    }
+    // Anew in any case: whether the one that is there was ever synced is unknown.
+    let noted = now.write(companion).and_then(|()| companion.sync());
+    noted.map_err(Error::io("note how far the log is synced", &storage.path(LOCK)))?;
+    Ok((end, set_aside))
+}
+
+/// Writes a part of the log again as it is, and syncs. A sync alone would not do: where an earlier one failed, the
+/// system may hold what it was to write for written, and never try again.
+fn write_again(storage: &dyn Storage, from: u64, to: u64) -> io::Result<()> {
+    let log = storage.open(LOG, Access::ReadWrite)?;
+    let mut buffer = vec![0; 256 << 10];
+    let mut at = from;
+    while at < to {
+        let wanted = (to - at).min(buffer.len() as u64) as usize;
+        read_exact_at(&*log, &mut buffer[..wanted], at)?;
+        log.write_at(&buffer[..wanted], at)?;
+        at += wanted as u64;
+    }
+    log.sync()
+}
+
+fn recover_known(
+    storage: &dyn Storage,
+    file: &Arc<dyn StorageFile>,
+    note: Note,
+    length: u64,
+) -> Result<(End, Option<SetAside>)> {
+    let path = storage.path(LOG);
+    // A log whose last line break alone is missing has all its events.
+    let unbroken = Note { bytes: length, ..note };
+    if length + 1 == note.bytes && bears_out(&**file, unbroken).map_err(Error::io("read its tail", &path))? {
+        return Ok((End { head: note.head, offset: length, unterminated: true }, None));
+    }
+    if length < note.bytes {
+        let Note { head, bytes } = note;
+        return Err(Error::Missing { path, bytes: length, synced_bytes: bytes, synced_events: head.index });
+    }
+    let Some(integrity) = examine_from(file, note, length).map_err(Error::io("read its tail", &path))? else {
+        return Err(name_the_damage(storage, file, Some(note), length));
+    };
+    let head = integrity.head;
+    match integrity.finding {
+        Finding::Torn { byte_offset, .. } => {
+            let set_aside = set_aside(storage, LOG, &**file, byte_offset, length);
+            let set_aside = set_aside.map_err(Error::io("set its torn tail aside", &path))?;
+            Ok((End { head, offset: byte_offset, unterminated: false }, Some(set_aside)))
+        }
+        Finding::Undecided(fault) => Err(Error::Undecided { path, fault }),
+        Finding::Fault(_) => Err(name_the_damage(storage, file, Some(note), length)),
+        Finding::Sound | Finding::Missing(_) => {
+            let rest = start_of_rest(&**file, length).map_err(Error::io("read its tail", &path))?;
+            Ok((End { head, offset: length, unterminated: rest < length }, None))
+        }
+    }
+}
+
+/// A log whose companion knows nothing: from elsewhere, or its companion was removed.
+fn recover_unknown(
+    storage: &dyn Storage,
+    file: &Arc<dyn StorageFile>,
+    length: u64,
+) -> Result<(End, Option<SetAside>)> {
+    let path = storage.path(LOG);
     match examine(&**file, length).map_err(Error::io("read its tail", &path))? {
         Tail::Whole(end) => Ok((end, None)),
         Tail::Torn(end) => {
             let set_aside = set_aside(storage, LOG, &**file, end.offset, length);
             Ok((end, Some(set_aside.map_err(Error::io("set its torn tail aside", &path))?)))
         }
-        Tail::Damaged => Err(name_the_damage(storage, file, length)),
+        Tail::Damaged => Err(name_the_damage(storage, file, None, length)),
     }
 }
 
 /// The error for a damaged log. To name the first fault, and not merely the one at the tail, the whole log
 /// is walked.
-pub(crate) fn name_the_damage(storage: &dyn Storage, file: &Arc<dyn StorageFile>, length: u64) -> Error {
+pub(crate) fn name_the_damage(
+    storage: &dyn Storage,
+    file: &Arc<dyn StorageFile>,
+    note: Option<Note>,
+    length: u64,
+) -> Error {
     let path = storage.path(LOG);
     let lines = Lines::new(Arc::clone(file), 0, length);
-    match walk::walk(lines, |_, _| Ok(()), &mut |_| {}) {
+    match walk::walk(lines, note, |_, _| Ok(()), &mut |_| {}) {
         Ok(integrity) => match integrity.finding {
             Finding::Fault(fault) => Error::Damaged { path, fault },
-            // The file changed between the two looks.
-            _ => Error::Changed { path, reason: "its content changed while it was examined" },
+            Finding::Undecided(fault) => Error::Undecided { path, fault },
+            // A sound log, but not the one that was here.
+            _ => Error::Changed {
+                path,
+                reason: "is not the log that bus.lock beside it remembers; remove that if this one is meant",
+            },
         },
         Err(source) => Error::Io { action: "read it", path, source },
     }

@@ -60,6 +60,12 @@ pub trait StorageFile: Send + Sync {
     /// What the system reports.
     fn append(&self, bytes: &[u8]) -> io::Result<()>;
 
+    /// Writes all bytes at a place (`pwrite`), for a file opened with [`Access::ReadWrite`].
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
     /// Makes the content and length durable (`fdatasync`). After an error nothing is known of what was
     /// written since the last success, and trying again proves nothing.
     ///
@@ -111,6 +117,8 @@ pub enum Access {
     Read,
     /// Reading and appending; made (0600) where there is none.
     Append,
+    /// Reading and writing anywhere; made (0600) where there is none.
+    ReadWrite,
     /// Appending to a file that must not have been there (0600).
     New,
     /// Appending to an emptied file; made (0600) where there is none.
@@ -182,6 +190,7 @@ impl Storage for Directory {
         let purpose = match access {
             Access::Read => OFlags::RDONLY,
             Access::Append => OFlags::RDWR | OFlags::APPEND | OFlags::CREATE,
+            Access::ReadWrite => OFlags::RDWR | OFlags::CREATE,
             Access::New => OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL,
             Access::Emptied => OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::TRUNC,
         };
@@ -238,6 +247,10 @@ impl StorageFile for File {
 
     fn append(&self, bytes: &[u8]) -> io::Result<()> {
         io::Write::write_all(&mut &*self, bytes)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
     }
 
     fn sync(&self) -> io::Result<()> {

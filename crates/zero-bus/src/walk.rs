@@ -7,7 +7,8 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::chain::{Head, Line, is_unfinished};
 use crate::fault::{Fault, FaultKind};
-use crate::lines::Lines;
+use crate::lines::{Found, Lines};
+use crate::note::Note;
 
 /// How far a walk is, handed to a progress callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +36,8 @@ pub struct Integrity {
 pub enum Finding {
     /// The end of the log.
     Sound,
-    /// A last line that was not finished: what a crash leaves. It is set aside when the bus is next opened
-    /// for appending.
+    /// An unfinished end, with nothing sound behind it: what a crash leaves. It is set aside when the bus is
+    /// next opened for appending.
     Torn {
         /// Where it begins, in bytes from the start of the log.
         byte_offset: u64,
@@ -45,6 +46,12 @@ pub enum Finding {
     },
     /// A line that is wrong: damage or tampering.
     Fault(Fault),
+    /// A line that is wrong, with sound ones behind it, none of which is known to have been synced: a crash may
+    /// have left this, or somebody.
+    Undecided(Fault),
+    /// Nothing is wrong with what is there, but more was synced: the companion of the log knows of this many
+    /// events.
+    Missing(u64),
 }
 
 impl Integrity {
@@ -66,6 +73,10 @@ impl Integrity {
                 format!("torn tail after event {}: {bytes} bytes of an unfinished line", self.head.index)
             }
             Finding::Fault(fault) => fault.to_string(),
+            Finding::Undecided(fault) => format!("undecided: {fault}"),
+            Finding::Missing(events) => {
+                format!("missing tail after event {}: {events} events were synced", self.head.index)
+            }
         }
     }
 }
@@ -74,12 +85,14 @@ impl Serialize for Integrity {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         match &self.finding {
-            Finding::Sound => {}
+            Finding::Sound | Finding::Missing(_) => {}
             Finding::Torn { byte_offset, bytes } => {
                 map.serialize_entry("byte_offset", byte_offset)?;
                 map.serialize_entry("torn_bytes", bytes)?;
             }
-            Finding::Fault(fault) => map.serialize_entry("byte_offset", &fault.byte_offset)?,
+            Finding::Fault(fault) | Finding::Undecided(fault) => {
+                map.serialize_entry("byte_offset", &fault.byte_offset)?;
+            }
         }
         map.serialize_entry("events", &self.head.index)?;
         map.serialize_entry("last_checksum", &self.head.checksum)?;
@@ -90,47 +103,95 @@ impl Serialize for Integrity {
 }
 
 /// Walks a log from its start. `each` gets every line that has the shape of an event, counted from 1, also
-/// those behind the first fault, which are no longer judged.
+/// those behind the first fault, which are no longer judged. `note` tells what a crash can't have done.
 pub(crate) fn walk(
     mut lines: Lines,
+    note: Option<Note>,
     mut each: impl FnMut(u64, &Line<'_>) -> io::Result<()>,
     progress: &mut dyn FnMut(Progress),
 ) -> io::Result<Integrity> {
-    let mut head = Head::default();
-    let mut fault = None;
-    let mut torn = None;
+    let mut walker = Walker::from(Head::default());
     let mut seen = 0;
     let bytes_total = lines.end();
     let mut reported = 0;
     while let Some(found) = lines.next()? {
-        let (byte_offset, length) = (found.offset, found.length);
-        let judged = match found.bytes {
-            _ if !found.terminated && is_unfinished(found.bytes) => {
-                torn = Some(Finding::Torn { byte_offset, bytes: length });
-                break;
-            }
-            None => Err(FaultKind::LineTooLong),
-            Some(bytes) => match Line::read(bytes) {
-                Ok(line) => {
-                    seen += 1;
-                    each(seen, &line)?;
-                    if fault.is_none() { line.follows(head) } else { Ok(head) }
-                }
-                Err(kind) => Err(kind),
-            },
-        };
-        match judged {
-            Ok(next) => head = next,
-            Err(kind) => {
-                fault.get_or_insert(Fault { event: head.index + 1, byte_offset, kind });
-            }
-        }
+        let byte_offset = found.offset;
+        walker.see(&found, |line| {
+            seen += 1;
+            each(seen, line)
+        })?;
         if byte_offset - reported >= 1 << 20 {
             reported = byte_offset;
             progress(Progress { bytes: byte_offset, bytes_total });
         }
     }
     progress(Progress { bytes: bytes_total, bytes_total });
-    let finding = fault.map(Finding::Fault).or(torn).unwrap_or(Finding::Sound);
-    Ok(Integrity { head, finding })
+    Ok(walker.integrity(note, bytes_total))
+}
+
+/// Judges lines one behind the other.
+pub(crate) struct Walker {
+    head: Head,
+    fault: Option<Fault>,
+    /// The faulty line has no line break, and is none that could have had one.
+    unfinished: bool,
+    /// A line that is sound by itself stands at the fault or behind it.
+    sound_behind: bool,
+}
+
+impl Walker {
+    pub(crate) fn from(head: Head) -> Self {
+        Self { head, fault: None, unfinished: false, sound_behind: false }
+    }
+
+    /// Judges the next line. `each` gets it if it has the shape of an event.
+    pub(crate) fn see(
+        &mut self,
+        found: &Found<'_>,
+        each: impl FnOnce(&Line<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let line = found.bytes.ok_or(FaultKind::LineTooLong).and_then(Line::read);
+        if let Ok(line) = &line {
+            each(line)?;
+        }
+        let unfinished = !found.terminated && is_unfinished(found.bytes);
+        let sound = line.as_ref().is_ok_and(|line| line.is_sound_somewhere());
+        if self.fault.is_some() {
+            self.sound_behind |= sound;
+            return Ok(());
+        }
+        match line.and_then(|line| line.follows(self.head)) {
+            Ok(head) => self.head = head,
+            Err(kind) => {
+                self.fault = Some(Fault { event: self.head.index + 1, byte_offset: found.offset, kind });
+                self.unfinished = unfinished;
+                self.sound_behind = sound;
+            }
+        }
+        Ok(())
+    }
+
+    /// The verdict over a log of this many bytes.
+    pub(crate) fn integrity(self, note: Option<Note>, bytes: u64) -> Integrity {
+        let Self { head, fault, unfinished, sound_behind } = self;
+        // What was synced no crash has changed; what was not, one may have.
+        let synced = |byte_offset: u64| note.is_some_and(|note| byte_offset < note.bytes);
+        let finding = match (fault, note) {
+            (None, Some(note)) if note.head.index > head.index => Finding::Missing(note.head.index),
+            (None, _) => Finding::Sound,
+            (Some(fault), Some(note)) if synced(fault.byte_offset) => {
+                if unfinished && bytes < note.bytes {
+                    Finding::Missing(note.head.index)
+                } else {
+                    Finding::Fault(fault)
+                }
+            }
+            (Some(Fault { byte_offset, .. }), note) if unfinished || (note.is_some() && !sound_behind) => {
+                Finding::Torn { byte_offset, bytes: bytes - byte_offset }
+            }
+            (Some(fault), Some(_)) => Finding::Undecided(fault),
+            (Some(fault), None) => Finding::Fault(fault),
+        };
+        Integrity { head, finding }
+    }
 }

@@ -265,6 +265,8 @@ fn a_damaged_log_takes_nothing_and_says_where() {
         let sound = fs::metadata(&log).unwrap().len();
         add_to_log(directory.path(), damage);
         let before = fs::read(&log).unwrap();
+        // Nothing tells that this was never synced.
+        fs::remove_file(directory.path().join("bus.lock")).unwrap();
         match Bus::open(directory.path()).err() {
             Some(Error::Damaged { fault, .. }) => {
                 assert_eq!((fault.event, fault.byte_offset), (4, sound), "{name}")
@@ -291,7 +293,69 @@ fn a_last_line_that_does_not_follow_the_one_before_is_damage() {
         .unwrap()
         .append(Draft { as_of: 7.0, ..draft(other.len() as u64) });
     add_to_log(directory.path(), format!("{}\n", other.unwrap().line()).as_bytes());
+    // Behind what is known to have been synced a crash may have put it there, or somebody.
+    let before = fs::read(directory.path().join("events.jsonl")).unwrap();
+    assert!(matches!(verify(directory.path()).integrity.finding, Finding::Undecided(_)));
+    assert!(matches!(Bus::open(directory.path()), Err(Error::Undecided { .. })));
+    fs::remove_file(directory.path().join("bus.lock")).unwrap();
+    assert!(matches!(verify(directory.path()).integrity.finding, Finding::Fault(_)));
     assert!(matches!(Bus::open(directory.path()), Err(Error::Damaged { .. })));
+    assert_eq!(fs::read(directory.path().join("events.jsonl")).unwrap(), before);
+}
+
+/// Behind what is known to have been synced, an end without anything sound in it is what a crash left.
+#[test]
+fn an_unsynced_end_is_set_aside_whatever_it_is() {
+    for end in [&b"\0\0\n\0\0\n"[..], b"{\"as_of\":1\0\0\0\n", b"garbage\nmore\n", b"\n\n\xff\n"] {
+        let directory = directory();
+        bus_of(directory.path(), 3);
+        add_to_log(directory.path(), end);
+        assert!(matches!(verify(directory.path()).integrity.finding, Finding::Torn { .. }), "{end:?}");
+        let bus = Bus::open(directory.path()).unwrap();
+        assert_eq!(bus.set_aside().len(), 1);
+        bus.append(draft(4)).unwrap();
+        assert!(verify(directory.path()).ok());
+        assert_eq!(numbers(directory.path()), [1, 2, 3, 4]);
+    }
+}
+
+/// What is known to have been synced cannot be what a crash left.
+#[test]
+fn before_the_note_everything_is_damage() {
+    let directory = directory();
+    bus_of(directory.path(), 3);
+    let log = directory.path().join("events.jsonl");
+    let whole = fs::read(&log).unwrap();
+    let spoilt = |change: fn(&mut Vec<u8>)| {
+        let mut text = whole.clone();
+        change(&mut text);
+        fs::write(&log, &text).unwrap();
+        let opened = Bus::open(directory.path()).err().unwrap();
+        assert_eq!(fs::read(&log).unwrap(), text, "nothing was cut");
+        assert!(!verify(directory.path()).ok());
+        opened
+    };
+    let damaged = |error: Error| matches!(error, Error::Damaged { .. });
+    assert!(
+        damaged(spoilt(|text| text.iter_mut().rev().take(40).for_each(|byte| *byte = 0))),
+        "zeros at the end"
+    );
+    assert!(damaged(spoilt(|text| text[700] = b'x')));
+    assert!(matches!(spoilt(|text| text.truncate(text.len() - 20)), Error::Missing { synced_events: 3, .. }));
+    assert!(matches!(spoilt(Vec::clear), Error::Missing { .. }));
+    let cut = |text: &mut Vec<u8>| {
+        let lines: Vec<_> = text.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::len).collect();
+        text.truncate(lines[0] + lines[1]);
+    };
+    assert!(matches!(spoilt(cut), Error::Missing { .. }), "cut between two events");
+    assert_eq!(
+        verify(directory.path()).integrity.reason(),
+        "missing tail after event 2: 3 events were synced"
+    );
+    // The way out that the message names.
+    fs::remove_file(directory.path().join("bus.lock")).unwrap();
+    Bus::open(directory.path()).unwrap().append(draft(9)).unwrap();
+    assert!(verify(directory.path()).ok());
 }
 
 #[test]
@@ -426,6 +490,7 @@ fn the_deepest_payload_is_written_and_read() {
         .unwrap();
     assert!(verify(directory.path()).ok());
     assert_eq!(bus.reader().event(1).unwrap().unwrap().payload, payload);
+    fs::remove_file(directory.path().join("bus.lock")).unwrap();
     // One level more goes around a snapshot's payload, and it is read as one document.
     let bus = Bus::open(directory.path()).unwrap();
     assert!(matches!(bus.write_snapshot(1.0, None, &payload), Err(Error::Invalid { field: "payload", .. })));

@@ -82,6 +82,10 @@ impl StorageFile for WatchedFile {
         self.file.append(bytes)
     }
 
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_at(bytes, offset)
+    }
+
     fn sync(&self) -> io::Result<()> {
         failure(&self.watched.fail_sync)?;
         self.watched.syncs.fetch_add(1, SeqCst);

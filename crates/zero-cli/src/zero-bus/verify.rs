@@ -52,10 +52,17 @@ fn in_words(verdict: &Verdict) -> String {
         Finding::Torn { byte_offset, .. } => {
             Some((*byte_offset, "a crash leaves this; it is set aside when the bus is next appended to"))
         }
+        Finding::Undecided(fault) => {
+            Some((fault.byte_offset, "a crash may have left this, or somebody; the bytes alone cannot tell"))
+        }
+        Finding::Missing(_) => None,
         Finding::Fault(fault) => {
             Some((fault.byte_offset, "damage or tampering; the events before it are sound"))
         }
     };
+    if let Finding::Missing(_) = integrity.finding {
+        lines.push(format!("                {}: its companion bus.lock remembers them", integrity.reason()));
+    }
     if let Some((byte_offset, meaning)) = place {
         lines.push(format!("                {} (byte {byte_offset} of the log)", integrity.reason()));
         lines.push(format!("                {meaning}"));

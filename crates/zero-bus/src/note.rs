@@ -1,0 +1,101 @@
+//! The companion's note of how far the log was synced, written after every batch. It is what tells a crash from
+//! tampering: what stands before it was durable, so no crash can have changed it; what stands behind it was never
+//! acknowledged by anybody who lived to say so.
+//!
+//! The note is not synced itself. After a power cut an older one may be found, which knows less and says nothing wrong;
+//! one that is damaged or missing is no note. It fits a sector, so it is one or the other.
+
+use std::io;
+
+use serde::Serialize;
+
+use crate::canonical::{Json, Value};
+use crate::chain::Head;
+use crate::checksum::Checksum;
+use crate::storage::{StorageFile, read_up_to};
+
+/// Bytes of the note with its padding: less than a sector.
+const SIZE: usize = 256;
+
+/// How far the log was synced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Note {
+    pub(crate) head: Head,
+    /// Bytes of the log up to the end of that event.
+    pub(crate) bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Form {
+    bytes: u64,
+    checksum: Option<Checksum>,
+    events: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seal: Option<Checksum>,
+}
+
+impl Note {
+    /// Reads the note; `None` where there is none that can be trusted.
+    pub(crate) fn read(companion: &dyn StorageFile) -> io::Result<Option<Self>> {
+        let mut text = [0; SIZE];
+        let length = read_up_to(companion, &mut text, 0)?;
+        Ok(std::str::from_utf8(&text[..length]).ok().and_then(Self::parse))
+    }
+
+    /// Writes the note in place of the one before.
+    pub(crate) fn write(&self, companion: &dyn StorageFile) -> io::Result<()> {
+        let text = self.text().map_err(io::Error::other)?;
+        companion.write_at(format!("{text:width$}\n", width = SIZE - 1).as_bytes(), 0)
+    }
+
+    fn text(&self) -> Result<String, crate::canonical::JsonError> {
+        let mut form =
+            Form { bytes: self.bytes, checksum: self.head.checksum, events: self.head.index, seal: None };
+        form.seal = Some(Checksum::of(Json::of(&form)?.as_str().as_bytes()));
+        Ok(Json::of(&form)?.to_string())
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let value = Value::parse(text).ok()?;
+        let checksum = match value.get("checksum")? {
+            Value::Null => None,
+            checksum => Some(Checksum::parse(checksum.as_str()?)?),
+        };
+        let head = Head { index: value.get("events")?.as_u64()?, checksum };
+        let note = Self { head, bytes: value.get("bytes")?.as_u64()? };
+        // Only what this would have written is believed.
+        (note.text().ok()? == text.trim_end()).then_some(note)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Note;
+    use crate::chain::Head;
+    use crate::checksum::Checksum;
+    use crate::sim::SimDisk;
+    use crate::storage::{Access, Storage};
+
+    #[test]
+    fn a_note_is_read_as_it_was_written_or_not_at_all() -> std::io::Result<()> {
+        let disk = SimDisk::new();
+        let file = disk.open("bus.lock", Access::ReadWrite)?;
+        assert_eq!(Note::read(&*file)?, None);
+        let long =
+            Note { head: Head { index: u64::MAX, checksum: Some(Checksum::of(b"x")) }, bytes: u64::MAX };
+        for note in [long, Note::default()] {
+            note.write(&*file)?;
+            assert_eq!(Note::read(&*file)?, Some(note));
+            let written = disk.content("bus.lock").unwrap_or_default();
+            assert_eq!(written.len(), super::SIZE);
+            let text = written.iter().rposition(|byte| *byte == b'}').unwrap_or(0);
+            for bit in 0..=text * 8 {
+                let mut changed = written.clone();
+                changed[bit / 8] ^= 1 << (bit % 8);
+                file.write_at(&changed, 0)?;
+                assert_eq!(Note::read(&*file)?, None, "bit {bit}");
+            }
+        }
+        Ok(())
+    }
+}
