@@ -37,10 +37,11 @@ pub enum Error {
         /// Why it was refused.
         reason: String,
     },
-    /// The log is damaged: everything before the fault can be read, nothing can be appended. Restore the
-    /// log from a mirror or a backup, or keep it as evidence and begin a new bus.
-    #[error("{}: {fault} (byte {}); the events before it can be read, appending is refused: \
-             restore the log or begin a new bus", path.display(), fault.byte_offset)]
+    /// The log is damaged: everything before the fault is sound, and nothing behind it is given out. Where opening
+    /// for appending finds this, it is refused. Restore the log from a mirror or a backup, or keep it as evidence
+    /// and begin a new bus.
+    #[error("{}: {fault} (byte {} of the log); what is before it is sound; restore the log, or keep it as evidence and \
+             begin a new bus", path.display(), fault.byte_offset)]
     Damaged {
         /// The log.
         path: PathBuf,

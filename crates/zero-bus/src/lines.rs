@@ -174,9 +174,18 @@ pub(crate) fn start_of_rest(file: &dyn StorageFile, end: u64) -> io::Result<u64>
     Ok(find_back(file, end, |byte| byte == b'\n')?.map_or(0, |newline| newline + 1))
 }
 
+/// The last line of a file of a certain size that is not blank, without its line break and the white space behind it;
+/// `None` where there is none, or where it is longer than [`MAX_LINE_BYTES`]. Reads no more than that.
+///
+/// # Errors
+/// What the system reports.
+pub fn last_line(file: &dyn StorageFile, size: u64) -> io::Result<Option<Vec<u8>>> {
+    Ok(last_line_before(file, size)?.and_then(|last| last.bytes))
+}
+
 /// Finds the last line that is not blank and begins before `end`, which ends the file or begins a line.
 /// Reads that line and the white space behind it.
-pub(crate) fn last_line(file: &dyn StorageFile, end: u64) -> io::Result<Option<LastLine>> {
+pub(crate) fn last_line_before(file: &dyn StorageFile, end: u64) -> io::Result<Option<LastLine>> {
     let mut terminated = false;
     let content_end = find_back(file, end, |byte| {
         terminated |= byte == b'\n';

@@ -11,6 +11,9 @@ use crate::note::Note;
 use crate::recover::{self, End, SetAside};
 use crate::storage::{Access, Directory, Lock, Storage, StorageFile};
 
+/// How often the lock file may be replaced while it is waited for.
+const LOCK_TRIES: usize = 8;
+
 /// A bus opened for appending. Any number of handles, in any number of processes, may append to one bus;
 /// each append takes the lock for as long as it writes and syncs.
 ///
@@ -169,13 +172,15 @@ impl Writer {
     /// Does something with the bus's lock held.
     fn locked<T>(&mut self, storage: &dyn Storage, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let path = storage.path(LOCK);
-        loop {
+        for _ in 0..LOCK_TRIES {
             self.lock.lock(Lock::Exclusive).map_err(Error::io("lock it", &path))?;
             // Who removes the lock file must not have two appenders hold two different ones.
             if storage.is_current(LOCK, &*self.lock).map_err(Error::io("look at it", &path))? {
                 break;
             }
+            // Or the whole bus was moved away, which the work will find.
             self.lock = storage.open(LOCK, Access::ReadWrite).map_err(Error::io("open it", &path))?;
+            self.lock.lock(Lock::Exclusive).map_err(Error::io("lock it", &path))?;
         }
         let result = work(self);
         // What was done stays done if this fails; the next one to wait for the lock will hear of it.
@@ -200,7 +205,7 @@ impl Writer {
         if !storage.is_current(LOG, &*self.log).map_err(Error::io("look at it", &path))? {
             return Err(Error::Changed {
                 path,
-                reason: "another file was put in its place; open the bus again to judge it afresh",
+                reason: "was moved away or replaced; open the bus again to judge what is there now",
             });
         }
         Ok(())

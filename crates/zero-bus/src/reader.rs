@@ -447,7 +447,7 @@ impl Follow {
         if !storage.is_current(LOG, lines.file()).map_err(Error::io("look at it", &path))? {
             return Err(Error::Changed {
                 path,
-                reason: "another file was put in its place; open the bus again to judge it afresh",
+                reason: "was moved away or replaced; open the bus again to judge what is there now",
             });
         }
         let (end, _) = settled_end(&*storage, lines.file())?;

@@ -1,6 +1,7 @@
 //! What the tail of a log is: whole, torn, damaged or undecided. Looks at what stands behind the companion's note,
 //! or, where there is none, at the last two lines; and no further.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use crate::canonical::Value;
 use crate::chain::{Head, Line, is_unfinished};
 use crate::error::{Error, Result};
 use crate::event::MAX_LINE_BYTES;
-use crate::lines::{LOCK, LOG, Lines, last_line, start_of_rest};
+use crate::lines::{LOCK, LOG, Lines, last_line_before, start_of_rest};
 use crate::note::Note;
 use crate::storage::{Access, Storage, StorageFile, read_exact_at};
 use crate::walk::{self, Finding, Integrity, Walker};
@@ -51,7 +52,7 @@ fn examine(file: &dyn StorageFile, length: u64) -> io::Result<Tail> {
     if length - rest > MAX_LINE_BYTES as u64 {
         return judge_end(file, torn, Tail::Torn);
     }
-    match last_line(file, length)? {
+    match last_line_before(file, length)? {
         Some(last) if !last.terminated && is_unfinished(last.bytes.as_deref()) => {
             judge_end(file, torn, Tail::Torn)
         }
@@ -62,8 +63,8 @@ fn examine(file: &dyn StorageFile, length: u64) -> io::Result<Tail> {
 /// Judges the last line before an end by itself and the line before it, and puts the head it makes to the
 /// end.
 fn judge_end(file: &dyn StorageFile, end: End, found: fn(End) -> Tail) -> io::Result<Tail> {
-    let Some(last) = last_line(file, end.offset)? else { return Ok(found(end)) };
-    let before = last_line(file, last.offset)?;
+    let Some(last) = last_line_before(file, end.offset)? else { return Ok(found(end)) };
+    let before = last_line_before(file, last.offset)?;
     let head = judge_last(last.bytes.as_deref(), before.map(|line| line.bytes));
     Ok(head.map_or(Tail::Damaged, |head| found(End { head, ..end })))
 }
@@ -92,6 +93,12 @@ fn judge_last(last: Option<&[u8]>, before: Option<Option<Vec<u8>>>) -> Option<He
     last.follows(behind).ok()
 }
 
+impl fmt::Display for SetAside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an unfinished last line of {} bytes was set aside in {}", self.bytes, self.file)
+    }
+}
+
 /// Judges a tail by the note: from where the log is known to have been synced, line by line. `None` where the
 /// note's own event is not in its place.
 fn examine_from(file: &Arc<dyn StorageFile>, note: Note, length: u64) -> io::Result<Option<Integrity>> {
@@ -108,7 +115,7 @@ fn examine_from(file: &Arc<dyn StorageFile>, note: Note, length: u64) -> io::Res
 
 /// Whether the log has the event that the note speaks of where the note says.
 fn bears_out(file: &dyn StorageFile, note: Note) -> io::Result<bool> {
-    let last = last_line(file, note.bytes)?;
+    let last = last_line_before(file, note.bytes)?;
     let Some(last) = last else { return Ok(note.head == Head::default()) };
     let line = last.bytes.as_deref().and_then(|bytes| Line::read(bytes).ok());
     Ok(line.is_some_and(|line| {
@@ -233,36 +240,61 @@ pub(crate) fn name_the_damage(
     }
 }
 
-/// Leaves an append-only file of JSON lines, other than a log, at the end of a whole line: a complete last
-/// line without its line break gets it, an unfinished one is set aside. Gives the length. The caller keeps
-/// others from appending.
-///
-/// Reads the last line.
-///
-/// # Errors
-/// What the system reports.
-pub fn finish_last_line(
-    storage: &dyn Storage,
-    name: &str,
-    file: &dyn StorageFile,
-) -> io::Result<(u64, Option<SetAside>)> {
-    let length = file.size()?;
-    let rest = start_of_rest(file, length)?;
-    if rest == length {
-        return Ok((length, None));
+/// What stands at the end of an append-only file of JSON lines, other than a log, behind the last line break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// Nothing.
+    Nothing,
+    /// A complete line, of which only the line break is missing.
+    Complete,
+    /// An unfinished line, which a crash leaves.
+    Unfinished {
+        /// Where it begins, in bytes from the start of the file.
+        byte_offset: u64,
+    },
+}
+
+impl Rest {
+    /// Looks at the end of a file of a certain size. Reads the last line.
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn of(file: &dyn StorageFile, size: u64) -> io::Result<Self> {
+        let byte_offset = start_of_rest(file, size)?;
+        if byte_offset == size {
+            return Ok(Self::Nothing);
+        }
+        let last = last_line_before(file, size)?.filter(|last| last.offset == byte_offset);
+        // Nothing but white space is as good as a line.
+        let Some(last) = last else { return Ok(Self::Complete) };
+        let text = last.bytes.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
+        let complete = text.is_some_and(|text| Value::parse(text).is_ok());
+        Ok(if complete { Self::Complete } else { Self::Unfinished { byte_offset } })
     }
-    let text = match last_line(file, length)?.filter(|last| last.offset == rest) {
-        Some(last) => last.bytes,
-        // Nothing but white space.
-        None => Some(b"null".to_vec()),
-    };
-    let text = text.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
-    if text.is_some_and(|text| Value::parse(text).is_ok()) {
-        file.append(b"\n")?;
-        file.sync()?;
-        return Ok((length + 1, None));
+
+    /// Leaves the file at the end of a whole line, durably: adds the missing line break, or sets the unfinished line
+    /// aside. The caller keeps others from appending.
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn mend(
+        self,
+        storage: &dyn Storage,
+        name: &str,
+        file: &dyn StorageFile,
+    ) -> io::Result<Option<SetAside>> {
+        match self {
+            Self::Nothing => Ok(None),
+            Self::Complete => {
+                file.append(b"\n")?;
+                file.sync()?;
+                Ok(None)
+            }
+            Self::Unfinished { byte_offset } => {
+                set_aside(storage, name, file, byte_offset, file.size()?).map(Some)
+            }
+        }
     }
-    Ok((rest, Some(set_aside(storage, name, file, rest, length)?)))
 }
 
 /// Copies the end of a file to one that was not there before, durably, and cuts it off.

@@ -1,7 +1,7 @@
 //! The few file operations a bus is made of, each with the system calls it makes. Everything above asks this
 //! trait, so that a test can put a disk of its own beneath.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ pub trait Storage: Send + Sync {
     /// What the system reports.
     fn sync(&self) -> io::Result<()>;
 
-    /// Whether `name` still leads to this open file (`statat` and `fstat`).
+    /// Whether the path of `name` still leads to this open file (`stat` and `fstat`).
     ///
     /// # Errors
     /// What the system reports, but for a name that leads nowhere, which is `false`.
@@ -146,9 +146,11 @@ pub trait Watch: Send {
 /// A directory of the file system.
 #[derive(Debug)]
 pub struct Directory {
-    /// All files are opened relative to this, so that the bus stays the same one if its path changes.
+    /// All files are opened relative to this, so that they are of one directory whatever becomes of its path.
     handle: File,
     path: PathBuf,
+    /// Directories that were made for it, outermost first.
+    made: Vec<PathBuf>,
 }
 
 impl Directory {
@@ -159,7 +161,7 @@ impl Directory {
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = rustix::fs::open(path, flags, Mode::empty())?;
-        Ok(Self { handle: File::from(handle), path: path.to_owned() })
+        Ok(Self { handle: File::from(handle), path: path.to_owned(), made: Vec::new() })
     }
 
     /// Opens a directory, making it (0700, its missing parents too) where there is none; new ones are made
@@ -168,21 +170,39 @@ impl Directory {
     /// # Errors
     /// What the system reports.
     pub fn create(path: &Path) -> io::Result<Self> {
-        if !path.is_dir() {
-            let missing: Vec<&Path> = path.ancestors().take_while(|ancestor| is_missing(ancestor)).collect();
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-            for made in missing {
-                let parent =
-                    made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-                File::open(parent)?.sync_all()?;
+        let mut made = Vec::new();
+        let mut ancestors: Vec<&Path> =
+            path.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
+        ancestors.reverse();
+        let opened = ancestors.into_iter().try_for_each(|ancestor| {
+            match fs::DirBuilder::new().mode(0o700).create(ancestor) {
+                Ok(()) => made.push(ancestor.to_owned()),
+                // Whatever it is that is there, opening what is below will tell.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+                // Not ours to make, and need not be, where it is there.
+                Err(error) => return if ancestor.is_dir() { Ok(()) } else { Err(error) },
+            }
+            let parent = ancestor.parent().filter(|parent| !parent.as_os_str().is_empty());
+            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+        });
+        match opened.and_then(|()| Self::open(path)) {
+            Ok(directory) => Ok(Self { made, ..directory }),
+            Err(error) => {
+                remove(&made);
+                Err(error)
             }
         }
-        Self::open(path)
+    }
+
+    /// Takes away the directories that opening this one made, as far as they are empty.
+    pub fn unmake(&self) {
+        remove(&self.made);
     }
 }
 
-fn is_missing(path: &Path) -> bool {
-    !path.as_os_str().is_empty() && !path.exists()
+fn remove(made: &[PathBuf]) {
+    // Only empty ones go; where one can't, it stays.
+    made.iter().rev().for_each(|directory| drop(fs::remove_dir(directory)));
 }
 
 impl Storage for Directory {
@@ -224,6 +244,16 @@ impl Storage for Directory {
     }
 
     fn is_current(&self, name: &str, file: &dyn StorageFile) -> io::Result<bool> {
+        // The directory may have been moved away, and another stand in its place.
+        let here = self.handle.metadata()?;
+        let there = match fs::metadata(&self.path) {
+            Ok(there) => (there.dev(), there.ino()) == (here.dev(), here.ino()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        if !there {
+            return Ok(false);
+        }
         match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok((stat.st_dev, stat.st_ino) == file.identity()?),
             Err(rustix::io::Errno::NOENT) => Ok(false),
@@ -280,8 +310,8 @@ impl StorageFile for File {
     fn try_lock(&self) -> io::Result<bool> {
         match File::try_lock(self) {
             Ok(()) => Ok(true),
-            Err(std::fs::TryLockError::WouldBlock) => Ok(false),
-            Err(std::fs::TryLockError::Error(error)) => Err(error),
+            Err(fs::TryLockError::WouldBlock) => Ok(false),
+            Err(fs::TryLockError::Error(error)) => Err(error),
         }
     }
 

@@ -287,6 +287,25 @@ fn a_follower_is_told_of_a_log_that_was_replaced_or_shortened() {
     assert!(matches!(follower.next(Duration::ZERO), Err(Error::Changed { .. })));
 }
 
+#[test]
+fn a_follower_is_told_of_a_bus_that_was_moved_or_removed() {
+    for remove in [true, false] {
+        let directory = directory();
+        let path = directory.path().join("bus");
+        bus_of(&path, 1);
+        let mut follower = Reader::open(&path).unwrap().follow(2).unwrap();
+        let bus = Bus::open(&path).unwrap();
+        let waiting = std::thread::spawn(move || follower.next(Duration::from_secs(60)));
+        if remove {
+            fs::remove_dir_all(&path).unwrap();
+        } else {
+            fs::rename(&path, directory.path().join("moved")).unwrap();
+        }
+        assert!(matches!(waiting.join().unwrap(), Err(Error::Changed { .. })));
+        assert!(matches!(bus.append(draft(9)), Err(Error::Changed { .. } | Error::Io { .. })));
+    }
+}
+
 /// Reading needs no right to write, and leaves no trace.
 #[test]
 fn reading_changes_nothing() {

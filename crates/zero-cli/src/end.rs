@@ -1,6 +1,6 @@
 //! How a program ends: 0 fine, 1 judged and found wanting, 2 could not be done.
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use zero_bus::JsonError;
@@ -33,18 +33,65 @@ pub fn exit(program: &str, result: anyhow::Result<Judgement>) -> ExitCode {
         // Whoever read our output has seen enough.
         return ExitCode::SUCCESS;
     }
-    eprintln!("{program}: {}", one_line(&format!("{error:#}")));
+    say(program, &with_causes(&error));
     ExitCode::from(if is_damage(&error) { 1 } else { 2 })
+}
+
+/// One line for a person, on standard error. Whatever is in it, it stays one line, and commands nothing to a terminal.
+pub fn say(program: &str, text: &str) {
+    let escaped =
+        text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] });
+    eprintln!("{program}: {}", escaped.collect::<String>());
+}
+
+/// The arguments as they were given; or, where they are wrong, one line that says so, and the exit.
+pub fn arguments<P: clap::Parser>(program: &str) -> P {
+    P::try_parse().unwrap_or_else(|error| {
+        if !error.use_stderr() {
+            // Help and the version were asked for.
+            error.exit();
+        }
+        let text = error.to_string();
+        let first = text.split("\n\n").next().unwrap_or_default();
+        let first = first.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
+        say(program, &format!("{first}; see {program} --help"));
+        std::process::exit(2);
+    })
+}
+
+/// An error and its causes, each said once.
+fn with_causes(error: &anyhow::Error) -> String {
+    error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |text, cause| {
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
 }
 
 /// Damage to a log is something that was found by looking, not something that kept us from it.
 fn is_damage(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(zero_bus::Error::Damaged { .. })))
+    use zero_bus::Error::{Damaged, Missing, Undecided};
+    error.chain().any(|cause| {
+        let inner = match cause.downcast_ref() {
+            Some(zero_paper::Error::Bus(inner)) => Some(inner),
+            _ => cause.downcast_ref(),
+        };
+        matches!(inner, Some(Damaged { .. } | Missing { .. } | Undecided { .. }))
+    })
+}
+
+/// Prints what was found. Whether anybody read it to its end does not change what was found.
+///
+/// # Errors
+/// [`OutputClosed`] where it cannot be written for another reason than that nobody reads.
+pub fn print(text: &str, judgement: Judgement) -> anyhow::Result<Judgement> {
+    let mut out = anstream::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(OutputClosed(error).into()),
+        _ => Ok(judgement),
+    }
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let is_broken = |cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe;
-    error.downcast_ref::<OutputClosed>().is_some_and(|closed| is_broken(&closed.0))
+    error.downcast_ref::<OutputClosed>().is_some_and(|closed| closed.0.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Standard output could not be written to.
@@ -63,11 +110,6 @@ impl std::error::Error for OutputClosed {}
 pub fn problem_in_line(error: &JsonError) -> String {
     let path = error.path();
     let separator = if path.is_empty() { "" } else { ": " };
-    let byte = error.offset().map(|offset| format!(" (byte {} of the line)", offset + 1)).unwrap_or_default();
+    let byte = error.offset().map(|offset| format!(" (byte {offset} of the line)")).unwrap_or_default();
     format!("{path}{separator}{}{byte}", error.problem())
-}
-
-/// Control characters from outside must not reach a terminal, nor break the one line.
-fn one_line(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }

@@ -96,10 +96,10 @@ fn a_bad_scenario_is_one_line_with_file_and_field_and_nothing_is_written() {
 fn what_cannot_be_opened_is_one_line_and_leaves_nothing_behind() {
     let place = place();
     let here = place.path();
+    let said = engine(here, &["--once"]).refused();
     assert!(
-        engine(here, &["--once"])
-            .refused()
-            .contains("examples/paper-trading/scenario.json: cannot read the scenario")
+        said.ends_with("paper-trading/scenario.json: there is no such scenario; name one with --scenario"),
+        "{said}"
     );
     assert!(engine(here, &["--once", "--scenario", "."]).refused().contains("cannot read the scenario"));
     fs::write(here.join("s.json"), b"\xff{}").unwrap();
@@ -139,11 +139,7 @@ fn what_cannot_be_opened_is_one_line_and_leaves_nothing_behind() {
 #[test]
 fn usage_is_checked() {
     let place = place();
-    let said = |arguments: &[&str]| {
-        let ended = engine(place.path(), arguments);
-        assert_eq!((ended.code, ended.out.as_str()), (2, ""));
-        ended.err
-    };
+    let said = |arguments: &[&str]| engine(place.path(), arguments).refused();
     assert!(said(&["--interval", "-1"]).contains("--interval"));
     assert!(said(&["--interval", "nan"]).contains("not a finite number"));
     assert!(said(&["--max-cycles", "0"]).contains("--max-cycles"));
@@ -163,9 +159,18 @@ fn unknown_fields_of_a_scenario_are_told_and_ignored() {
     assert_eq!(ended.code, 0);
     assert_eq!(
         ended.err,
-        "zero-engine-run: s.json: note: is not known and has no effect\n\
-         zero-engine-run: s.json: orders[0].reduceonly: is not known and has no effect\n"
+        "zero-engine-run: warning: s.json: note: is not known and has no effect\n\
+         zero-engine-run: warning: s.json: orders[0].reduceonly: is not known and has no effect\n"
     );
+}
+
+/// Waits for what a process is about to do, and not for ever if it does not.
+fn wait_until(happened: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !happened() {
+        assert!(std::time::Instant::now() < deadline, "it did not happen");
+        std::thread::yield_now();
+    }
 }
 
 fn start(directory: &Path, arguments: &[&str]) -> Child {
@@ -189,9 +194,7 @@ fn a_signal_ends_the_run_after_the_cycle_in_hand() {
         let mut tail = Command::new(support::BUS)
             .args(["tail", "bus", "-f", "--type", "runtime.health"])
             .current_dir({
-                while !place.path().join("bus/events.jsonl").exists() {
-                    std::thread::yield_now();
-                }
+                wait_until(|| place.path().join("bus/events.jsonl").exists());
                 place.path()
             })
             .stdout(Stdio::piped())
@@ -222,9 +225,7 @@ fn one_runtime_a_journal() {
     let place = place();
     scenario(place.path(), &format!(r#"{{"orders":[{ORDER}]}}"#));
     let child = start(place.path(), &[&RECORDS[..], &["--interval", "3600"]].concat());
-    while !fs::metadata(place.path().join("d.jsonl")).is_ok_and(|file| file.len() > 0) {
-        std::thread::yield_now();
-    }
+    wait_until(|| fs::metadata(place.path().join("d.jsonl")).is_ok_and(|file| file.len() > 0));
     let said = engine(place.path(), &["--scenario", "s.json", "--journal", "d.jsonl", "--once"]).refused();
     assert!(said.contains("d.jsonl: is in use by another runtime"), "{said}");
     kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
@@ -303,6 +304,111 @@ fn an_unfinished_last_line_of_a_journal_is_set_aside() {
     go("1").fine();
     assert_eq!(fs::read_to_string(&journal).unwrap().lines().count(), 4);
     bus(place.path(), &["verify", "bus"]).fine();
+}
+
+/// Two that start at once: one runs and keeps its journal, the other is told.
+#[test]
+fn of_two_that_start_at_once_one_runs() {
+    for _ in 0..20 {
+        let place = place();
+        scenario(place.path(), &format!(r#"{{"orders":[{ORDER}]}}"#));
+        let arguments =
+            ["--scenario", "s.json", "--journal", "new/d.jsonl", "--max-cycles", "3", "--interval", "0"];
+        let two = [start(place.path(), &arguments), start(place.path(), &arguments)];
+        let codes = two.map(|child| child.wait_with_output().unwrap().status.code().unwrap());
+        let ran = codes.iter().filter(|code| **code == 0).count();
+        assert!(ran >= 1 && codes.iter().all(|code| [0, 2].contains(code)), "{codes:?}");
+        // If one was done before the other began, both ran.
+        let decisions = fs::read_to_string(place.path().join("new/d.jsonl")).unwrap();
+        assert_eq!(decisions.lines().count(), 3 * ran);
+    }
+}
+
+#[test]
+fn a_cycle_journal_is_not_appended_to_something_else() {
+    let place = place();
+    let here = place.path();
+    scenario(here, &format!(r#"{{"orders":[{ORDER}]}}"#));
+    engine(here, &[&RECORDS[..], &["--max-cycles", "2", "--interval", "0"]].concat()).fine();
+    let before = tree(here);
+    for (file, expected) in [
+        ("bus/events.jsonl", "bus/events.jsonl: holds something else than zero.runtime.cycle.v1"),
+        ("d.jsonl", "d.jsonl: holds something else"),
+        ("s.json", "s.json: holds something else"),
+    ] {
+        let said = engine(here, &["--scenario", "s.json", "--once", "--cycle-journal", file]).refused();
+        assert!(said.contains(expected), "{said}");
+        assert_eq!(tree(here), before);
+    }
+    let twice = engine(
+        here,
+        &["--scenario", "s.json", "--once", "--journal", "n.jsonl", "--cycle-journal", "n.jsonl"],
+    );
+    assert!(twice.refused().contains("n.jsonl: is named as both journals"));
+    assert_eq!(tree(here), before);
+}
+
+#[test]
+fn a_start_that_fails_does_not_mend_either() {
+    let place = place();
+    let here = place.path();
+    scenario(here, &format!(r#"{{"orders":[{ORDER}]}}"#));
+    engine(here, &[&RECORDS[..], &["--max-cycles", "2", "--interval", "0"]].concat()).fine();
+    let whole = fs::read_to_string(here.join("d.jsonl")).unwrap();
+    let refused = |journal: &[u8], bus: &str, expected: &str| {
+        fs::write(here.join("d.jsonl"), journal).unwrap();
+        let before = tree(here);
+        let said =
+            engine(here, &["--scenario", "s.json", "--once", "--journal", "d.jsonl", "--runtime-bus", bus])
+                .refused();
+        assert!(said.contains(expected), "{said}");
+        assert_eq!(tree(here), before);
+    };
+    refused(format!("garbage\n{whole}{{\"allow").as_bytes(), "bus", "d.jsonl: line 1 (byte 0)");
+    refused(format!("{whole}{{\"allow").as_bytes(), "s.json", "s.json: it is a file");
+    let first = whole.lines().next().unwrap().replace("BTC", "B?C");
+    let at = first.find('?').unwrap();
+    let mut bytes = (first + "\n").into_bytes();
+    bytes[at] = 0xff;
+    refused(&bytes, "bus", &format!("d.jsonl: line 1 (byte 0): is not UTF-8 (byte {at} of the line)"));
+}
+
+#[test]
+fn a_journal_that_is_moved_away_ends_the_run() {
+    let place = place();
+    let here = place.path();
+    scenario(here, &format!(r#"{{"orders":[{ORDER}]}}"#));
+    let child = start(here, &["--scenario", "s.json", "--journal", "d.jsonl", "--interval", "0"]);
+    wait_until(|| fs::metadata(here.join("d.jsonl")).is_ok_and(|file| file.len() > 0));
+    fs::rename(here.join("d.jsonl"), here.join("old.jsonl")).unwrap();
+    let said = support::Ended::from(child.wait_with_output().unwrap()).refused();
+    assert!(said.contains("d.jsonl: is no longer the file that was opened"), "{said}");
+}
+
+#[test]
+fn a_damaged_bus_is_judged_and_takes_no_cycle() {
+    let place = place();
+    let here = place.path();
+    scenario(here, &format!(r#"{{"orders":[{ORDER}]}}"#));
+    engine(here, &[&RECORDS[..], &["--max-cycles", "2", "--interval", "0"]].concat()).fine();
+    let log = here.join("bus/events.jsonl");
+    let text = fs::read_to_string(&log).unwrap();
+    fs::write(&log, text.replace("\"last_cycle_id\":2", "\"last_cycle_id\":7")).unwrap();
+    let before = tree(here);
+    let ended = engine(here, &[&RECORDS[..], &["--once"]].concat());
+    assert_eq!((ended.code, ended.out.as_str()), (1, ""));
+    assert!(ended.err.contains("checksum mismatch at event 10"), "{}", ended.err);
+    assert_eq!(tree(here), before);
+}
+
+/// What comes from a file does not command the terminal, nor break the one line.
+#[test]
+fn control_characters_are_escaped() {
+    let place = place();
+    scenario(place.path(), &format!(r#"{{"\u001b[31mred\nline2":1,"orders":[{ORDER}]}}"#));
+    let ended = engine(place.path(), &["--once", "--scenario", "s.json"]);
+    assert_eq!(ended.err.lines().count(), 1);
+    assert!(ended.err.contains(r"\u{1b}[31mred\nline2") && !ended.err.contains('\x1b'), "{}", ended.err);
 }
 
 /// Without files nothing is written, and every start is the first.

@@ -87,7 +87,10 @@ fn what_is_no_bus_is_said_so() {
         if command[0] == "show" {
             assert!(ask("empty").refused().contains("empty: has no event 1, its last one is 0"));
         } else {
-            ask("empty").fine();
+            let ended = ask("empty");
+            assert_eq!(ended.code, 0);
+            let empty = "zero-bus: empty: there is no events.jsonl here, which is an empty bus\n";
+            assert_eq!(ended.err, if command[0] == "verify" { empty } else { "" });
         }
     }
     assert_eq!(support::tree(here).len(), 1, "looking leaves no trace");
@@ -166,12 +169,51 @@ fn audit_writes_the_recorded_document() {
     let Some(Value::Array(events)) = document.get("events") else { panic!("events") };
     assert_eq!(events.len(), 40);
 
+    // A link's target is replaced and not the link; a device takes what is written.
+    std::os::unix::fs::symlink(&target, place.path().join("link")).unwrap();
+    fs::write(&target, "something older").unwrap();
+    bus(&logs, &["audit", "valid-40", "-o", place.path().join("link").to_str().unwrap()]).fine();
+    assert_eq!(fs::read_to_string(&target).unwrap(), recorded);
+    assert!(fs::symlink_metadata(place.path().join("link")).unwrap().is_symlink());
+    assert!(
+        bus(&logs, &["audit", "valid-40", "-o", "/dev/full"])
+            .refused()
+            .contains("/dev/full: cannot write it")
+    );
+    assert!(!fs::metadata("/dev/full").unwrap().is_file());
+    assert_eq!(bus(&logs, &["audit", "valid-40", "-o", "-"]).fine(), recorded);
+
+    // Nothing of the bus is written over.
+    fill(place.path(), 3);
+    let before = support::tree(place.path());
+    for target in ["bus/events.jsonl", "bus/state-snapshot.json", "bus/new.json", "bus/../bus/audit.json"] {
+        let said = bus(place.path(), &["audit", "bus", "-o", target]).refused();
+        assert!(said.contains("is inside of the bus; name a file elsewhere"), "{said}");
+    }
+    assert_eq!(support::tree(place.path()), before);
+
     for target in ["missing/audit.json", "/proc/audit.json"] {
         assert!(
             bus(&logs, &["audit", "valid-40", "-o", target])
                 .refused()
                 .contains(&format!("{target}: cannot write it"))
         );
+    }
+}
+
+/// What was found does not become fine when nobody reads it.
+#[test]
+fn a_closed_pipe_does_not_change_a_verdict() {
+    for command in ["verify", "stats", "audit"] {
+        let mut child = std::process::Command::new(support::BUS)
+            .args([command, "mutated-payload"])
+            .current_dir(conformance().join("logs"))
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        assert_ne!(child.wait().unwrap().code(), Some(0), "{command}");
     }
 }
 
@@ -210,7 +252,7 @@ fn the_commands_that_come_later_are_not_there() {
         ["state", "explain", "replay", "repair", "command", "mirror", "restore", "ingest", "completions"]
     {
         assert!(!help.contains(&format!("  {later} ")), "{later}");
-        assert_eq!(bus(Path::new("."), &[later, "bus"]).code, 2);
+        assert!(bus(Path::new("."), &[later, "bus"]).refused().contains("see zero-bus --help"));
     }
     for command in ["append", "verify", "tail", "show", "stats", "audit", "canonical"] {
         assert!(bus(Path::new("."), &[command, "--help"]).fine().contains("Examples:"), "{command}");

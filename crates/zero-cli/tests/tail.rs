@@ -56,7 +56,7 @@ fn a_damaged_log_is_printed_up_to_the_fault() {
     );
     let ended = bus(&logs, &["tail", "torn-tail"]);
     assert_eq!((ended.code, ended.out.lines().count()), (0, 25));
-    assert!(ended.err.contains("an unfinished last line of 203 bytes is left out"), "{}", ended.err);
+    assert!(ended.err.contains("an unfinished end of 203 bytes is left out"), "{}", ended.err);
 }
 
 #[test]

@@ -30,6 +30,17 @@ pub enum Phase {
 impl Phase {
     /// All of them, in the order in which a cycle goes through them.
     pub const ORDER: [Self; 5] = [Self::Observe, Self::Orient, Self::Decide, Self::Act, Self::Learn];
+
+    /// Its name in the records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Orient => "orient",
+            Self::Decide => "decide",
+            Self::Act => "act",
+            Self::Learn => "learn",
+        }
+    }
 }
 
 /// A cycle record.
@@ -63,8 +74,7 @@ pub struct Observe {
     fills_seen: u64,
     market_source: &'static str,
     open_positions: Vec<PositionRecord>,
-    /// Which phase this says it was.
-    pub phase: Phase,
+    phase: Phase,
     recovery: Recovery,
     rejections_seen: u64,
     scenario: String,
@@ -74,8 +84,7 @@ pub struct Observe {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Orient {
     limits: LimitsRecord,
-    /// Which phase this says it was.
-    pub phase: Phase,
+    phase: Phase,
     risk_posture: RiskPosture,
     stale_data: bool,
     total_position_notional_usd: Total,
@@ -87,8 +96,7 @@ pub struct Decide {
     /// The key under which the order is handed in.
     pub idempotency_key: String,
     intent: Intent,
-    /// Which phase this says it was.
-    pub phase: Phase,
+    phase: Phase,
     risk_posture: RiskPosture,
     source: String,
 }
@@ -99,8 +107,7 @@ pub struct Act {
     accepted: bool,
     /// The decision about the order.
     pub decision: Decision,
-    /// Which phase this says it was.
-    pub phase: Phase,
+    phase: Phase,
     reason: String,
 }
 
@@ -110,8 +117,7 @@ pub struct Learn {
     decisions: u64,
     fills: u64,
     open_positions: u64,
-    /// Which phase this says it was.
-    pub phase: Phase,
+    phase: Phase,
     rejections: u64,
 }
 
@@ -202,13 +208,6 @@ impl Recovery {
             source: "journal",
             status: "recovered",
         }
-    }
-}
-
-impl CycleRecord {
-    /// The phases in the order in which the record says that the cycle went through them.
-    pub fn phases(&self) -> [Phase; 5] {
-        [self.observe.phase, self.orient.phase, self.decide.phase, self.act.phase, self.learn.phase]
     }
 }
 

@@ -73,7 +73,7 @@ impl Certification {
 type Steps = fn(&mut Dry) -> Result<(), String>;
 
 /// The drills by name.
-pub const DRILLS: [(&str, Steps); 10] = [
+const DRILLS: [(&str, Steps); 10] = [
     ("heartbeat arms the dead-man switch", heartbeat_arms),
     ("no risk without a heartbeat", no_risk_without_heartbeat),
     ("one exchange call per key", one_call_per_key),
@@ -100,7 +100,7 @@ pub fn run() -> Vec<Drill> {
 }
 
 /// An executor to drill, and a clock that stands until it is moved.
-pub struct Dry {
+struct Dry {
     executor: LiveExecutor<RecordingAdapter>,
     now: f64,
     orders: u64,

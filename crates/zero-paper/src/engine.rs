@@ -70,11 +70,16 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Io`] where the decision cannot be recorded: it has not taken effect. [`Error::Order`] where
-    /// the position it would leave is beyond a double.
+    /// the order is none, or the position it would leave is beyond a double.
     pub fn submit(&mut self, order: &Order, submission: &Submission<'_>) -> Result<Outcome> {
         if let Some(place) = submission.idempotency_key.and_then(|key| self.keys.get(key)) {
             return Ok(Outcome { decision: self.journal.decision(*place)?, repeated: true });
         }
+        // What would not be read back must not be recorded.
+        order.check().map_err(|(field, problem)| Error::Order {
+            symbol: order.symbol.clone(),
+            problem: format!("{field}: {problem}"),
+        })?;
         let projected = after(&self.book, order)
             .map_err(|problem| Error::Order { symbol: order.symbol.clone(), problem })?;
         let ruling = risk::judge(&self.limits, &projected, order);
@@ -112,6 +117,14 @@ impl Engine {
     /// Where the decisions are kept.
     pub fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    /// Leaves the journal at the end of a whole line, see [`Journal::mend`].
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn mend(&mut self) -> Result<()> {
+        self.journal.mend()
     }
 
     /// Whether a key was used.

@@ -21,7 +21,7 @@ pub struct Feedback {
     cycles: u64,
     execution_quality: ExecutionQuality,
     fills: u64,
-    /// When it was made; not part of what is hashed.
+    /// When it was made, where that is said; not part of what is hashed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generated_at: Option<String>,
     /// One for each reason, most frequent first.
@@ -53,7 +53,7 @@ struct ExecutionQuality {
 
 impl Feedback {
     /// The feedback on some decisions. Reasons that are as frequent come in alphabetical order.
-    pub fn of<'a>(decisions: impl IntoIterator<Item = &'a Decision>, generated_at: Option<String>) -> Self {
+    pub fn of<'a>(decisions: impl IntoIterator<Item = &'a Decision>) -> Self {
         let mut by_rejection_reason: BTreeMap<String, u64> = BTreeMap::new();
         let mut by_rejection_symbol: BTreeMap<String, u64> = BTreeMap::new();
         let (mut cycles, mut rejections) = (0, 0);
@@ -80,7 +80,7 @@ impl Feedback {
                 requires_operator_owned_live_evidence: true,
             },
             fills: cycles - rejections,
-            generated_at,
+            generated_at: None,
             items,
             rejection_rate: rounded(rate, 4),
             rejections,

@@ -5,6 +5,8 @@ use zero_bus::Value;
 /// A value in a document, and the way to it.
 pub(crate) struct Field<'a> {
     path: String,
+    /// Its name in the object it is a member of.
+    key: &'a str,
     value: &'a Value,
 }
 
@@ -13,7 +15,7 @@ pub(crate) type Problem = String;
 
 impl<'a> Field<'a> {
     pub(crate) fn root(value: &'a Value) -> Self {
-        Self { path: String::new(), value }
+        Self { path: String::new(), key: "", value }
     }
 
     /// What is wrong with this field.
@@ -29,12 +31,12 @@ impl<'a> Field<'a> {
     pub(crate) fn object(&self) -> Result<impl Iterator<Item = Field<'a>>, Problem> {
         let Value::Object(members) = self.value else { return Err(self.expected("an object")) };
         let path = self.path.clone();
-        Ok(members.iter().map(move |(key, value)| Field { path: join(&path, key), value }))
+        Ok(members.iter().map(move |(key, value)| Field { path: join(&path, key), key, value }))
     }
 
-    /// Whether this is the member of that name.
+    /// Whether this is a member of one of these names.
     pub(crate) fn is_one_of(&self, keys: &[&str]) -> bool {
-        keys.iter().any(|key| self.path == *key || self.path.ends_with(&format!(".{key}")))
+        keys.contains(&self.key)
     }
 
     pub(crate) fn path(&self) -> &str {
@@ -42,20 +44,24 @@ impl<'a> Field<'a> {
     }
 
     /// A member that may be missing.
-    pub(crate) fn optional(&self, key: &str) -> Option<Self> {
+    pub(crate) fn optional(&self, key: &'a str) -> Option<Self> {
         let value = self.value.get(key)?;
-        Some(Self { path: join(&self.path, key), value })
+        Some(Self { path: join(&self.path, key), key, value })
     }
 
     /// A member that must be there.
-    pub(crate) fn required(&self, key: &str) -> Result<Self, Problem> {
+    pub(crate) fn required(&self, key: &'a str) -> Result<Self, Problem> {
         self.optional(key).ok_or_else(|| format!("{}: is missing", join(&self.path, key)))
     }
 
     pub(crate) fn items(&self) -> Result<impl Iterator<Item = Field<'a>>, Problem> {
         let Value::Array(items) = self.value else { return Err(self.expected("an array")) };
         let path = self.path.clone();
-        Ok(items.iter().enumerate().map(move |(at, value)| Field { path: format!("{path}[{at}]"), value }))
+        Ok(items.iter().enumerate().map(move |(at, value)| Field {
+            path: format!("{path}[{at}]"),
+            key: "",
+            value,
+        }))
     }
 
     pub(crate) fn text(&self) -> Result<&'a str, Problem> {

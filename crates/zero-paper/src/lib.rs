@@ -31,6 +31,7 @@ mod error;
 pub mod feedback;
 mod field;
 pub mod journal;
+pub mod line_file;
 pub mod live;
 pub mod parity;
 pub mod position;

@@ -273,9 +273,9 @@ impl<A: ExchangeAdapter> LiveExecutor<A> {
         self.adapter.cancel_all()
     }
 
-    /// Adds to the day's loss, in USD.
+    /// Adds to the day's loss, in USD. A loss that is no number is taken for one at the limit.
     pub fn lose(&mut self, usd: f64) {
-        self.daily_loss_usd += usd;
+        self.daily_loss_usd += if usd.is_finite() { usd } else { DAILY_LOSS_LIMIT_USD };
     }
 
     /// Begins a new day without losses.
@@ -336,14 +336,18 @@ impl<A: ExchangeAdapter> LiveExecutor<A> {
             self.sent.pop_front();
         }
         let entry = !order.reduce_only;
-        let alive = self.last_heartbeat.is_some_and(|heartbeat| as_of - heartbeat <= DEAD_MAN_SECONDS);
+        // Written so that what is no number is not within it.
+        let within_limit = order.notional_usd() <= self.max_order_notional_usd;
+        let alive = self
+            .last_heartbeat
+            .is_some_and(|heartbeat| (0.0..=DEAD_MAN_SECONDS).contains(&(as_of - heartbeat)));
         [
             (!self.enabled, Refusal::Disabled),
             (self.killed, Refusal::Killed),
             (entry && self.paused, Refusal::Paused),
             (!alive, Refusal::DeadMan),
             (entry && self.daily_loss_usd >= DAILY_LOSS_LIMIT_USD, Refusal::DailyLoss),
-            (entry && order.notional_usd() > self.max_order_notional_usd, Refusal::OrderNotional),
+            (entry && !within_limit, Refusal::OrderNotional),
             (entry && self.sent.len() >= RATE_LIMIT_ORDERS, Refusal::RateLimit),
         ]
         .into_iter()

@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use zero_bus::storage::{Directory, replace};
-use zero_bus::{Checksum, Integrity, Json, SnapshotIntegrity, Verdict};
+use zero_bus::{Checksum, Integrity, Json, Reader, SnapshotIntegrity, Value, Verdict};
 
 use crate::clock::{Clock, rfc3339};
 use crate::cycle::{CycleRecord, Phase};
-use crate::decision::Decision;
 use crate::drills::{self, Certification};
 use crate::error::{Error, Result};
 use crate::feedback::Feedback;
@@ -54,7 +53,7 @@ pub struct Report {
     /// SHA-256 over the canonical form of `checks`, `cycles_run`, `feedback` (without the time it was made),
     /// `scenario` and `schema_version`.
     pub parity_hash: Checksum,
-    phase_order: Vec<Phase>,
+    phase_order: Vec<Option<String>>,
     places_live_orders: bool,
     runtime_bus: BusRecord,
     scenario: String,
@@ -94,23 +93,37 @@ struct BusRecord {
     snapshot: SnapshotIntegrity,
 }
 
-/// What the checks are made on. Every one of them can fail, and a test makes it.
+/// What the checks are made on: what is on the bus when the run is over, read back, and what the live executor said.
+/// Every check can fail, and a test makes it.
 #[derive(Clone, Debug)]
 pub struct Evidence {
     /// What the drills say.
     pub certification: Certification,
     /// Cycles asked for.
     pub cycles_requested: u64,
-    /// The cycles that were run.
-    pub cycles: Vec<CycleRecord>,
+    /// The cycles that are on the bus.
+    pub recorded: Vec<Recorded>,
     /// What the live executor said of each intent.
     pub shadow: Vec<LiveRecord>,
     /// Orders that reached the exchange adapter behind it.
     pub adapter_orders_placed: usize,
     /// Whether that adapter could have moved money.
     pub adapter_is_live: bool,
-    /// The verdicts over the bus that was written.
+    /// The verdicts over the bus.
     pub verdict: Verdict,
+    /// How many events the snapshot speaks of.
+    pub snapshot_events: Option<u64>,
+}
+
+/// A cycle as the bus has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Its mode.
+    pub mode: Option<String>,
+    /// What each phase, in their order, says it was.
+    pub phases: Vec<Option<String>>,
+    /// The key of its decision.
+    pub idempotency_key: Option<String>,
 }
 
 impl Evidence {
@@ -121,35 +134,63 @@ impl Evidence {
                 && record.status == LiveStatus::Refused
                 && record.reason == Refusal::Disabled.reason()
         };
-        let cycles = self.cycles.len() as u64;
-        let bus = &self.verdict.integrity;
-        let keys = self.shadow.iter().map(|record| Some(&record.idempotency_key));
+        let cycles = self.recorded.len() as u64;
+        let paper = |cycle: &Recorded| cycle.mode.as_deref() == Some("paper");
+        let in_order = |cycle: &Recorded| {
+            cycle.phases.iter().map(Option::as_deref).eq(Phase::ORDER.iter().map(|phase| Some(phase.name())))
+        };
+        let Verdict { integrity, snapshot_integrity } = &self.verdict;
+        let events = integrity.head.index;
+        let shadow_keys = self.shadow.iter().map(|record| Some(&record.idempotency_key));
         BTreeMap::from([
             ("dry_run_live_certification", self.certification.passed),
             ("live_adapter_no_orders", self.adapter_orders_placed == 0),
             ("live_shadow_count", self.shadow.len() as u64 == cycles),
             ("live_shadow_fail_closed", self.shadow.iter().all(refused)),
-            (
-                "paper_boundary",
-                !self.adapter_is_live && self.cycles.iter().all(|cycle| cycle.mode == "paper"),
-            ),
+            ("paper_boundary", !self.adapter_is_live && self.recorded.iter().all(paper)),
             ("paper_cycle_count", cycles == self.cycles_requested),
-            ("phase_order", self.cycles.iter().all(|cycle| cycle.phases() == Phase::ORDER)),
-            ("runtime_bus_integrity", bus.ok() && bus.head.index == cycles * EVENTS_PER_CYCLE),
-            ("runtime_snapshot_consistent", {
-                let snapshot = &self.verdict.snapshot_integrity;
-                snapshot.present && snapshot.consistent
-            }),
+            ("phase_order", self.recorded.iter().all(in_order)),
+            ("runtime_bus_integrity", integrity.ok() && events == cycles * EVENTS_PER_CYCLE),
+            (
+                "runtime_snapshot_consistent",
+                snapshot_integrity.present
+                    && snapshot_integrity.consistent
+                    && self.snapshot_events == Some(events),
+            ),
             (
                 "shared_idempotency_keys",
-                keys.eq(self.decisions().map(|decision| decision.idempotency_key.as_ref())),
+                shadow_keys.eq(self.recorded.iter().map(|cycle| cycle.idempotency_key.as_ref())),
             ),
         ])
     }
+}
 
-    fn decisions(&self) -> impl Iterator<Item = &Decision> {
-        self.cycles.iter().map(|cycle| &cycle.act.decision)
+/// Reads the cycles back from the bus, up to its first fault, of which the verdict speaks.
+///
+/// # Errors
+/// What keeps the bus from being read.
+pub fn read_back(reader: &Reader) -> Result<Vec<Recorded>> {
+    let mut recorded: Vec<Recorded> = Vec::new();
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+    for event in reader.events(1)?.map_while(std::result::Result::ok) {
+        let payload = event.payload.value();
+        match event.event_type.as_str() {
+            "runtime.cycle" => recorded.push(Recorded {
+                mode: text(payload.get("mode")),
+                phases: Phase::ORDER
+                    .map(|phase| text(payload.get(phase.name()).and_then(|fields| fields.get("phase"))))
+                    .into(),
+                idempotency_key: None,
+            }),
+            "decision.record" => {
+                if let Some(cycle) = recorded.last_mut() {
+                    cycle.idempotency_key = text(payload.get("idempotency_key"));
+                }
+            }
+            _ => {}
+        }
     }
+    Ok(recorded)
 }
 
 /// Runs the scenario on paper into `output`, which gets its journals, its bus and the report, and mirrors
@@ -182,33 +223,41 @@ pub fn run(scenario: &Scenario, output: &Path, max_cycles: Option<u64>, clock: C
     }
     runtime.sync()?;
     let adapter = executor.adapter();
+    let reader = output.reader()?;
     let evidence = Evidence {
         certification: Certification::of(&drills::run()),
         cycles_requested,
-        cycles,
+        recorded: read_back(&reader)?,
         shadow,
         adapter_orders_placed: adapter.placed.len(),
         adapter_is_live: adapter.is_live(),
-        verdict: output.reader()?.verify(&mut |_| {})?,
+        verdict: reader.verify(&mut |_| {})?,
+        snapshot_events: reader.snapshot()?.map(|snapshot| snapshot.event_count),
     };
     let counts = runtime.engine().counts();
     let paper = Paper {
         decisions: counts.decisions,
         fills: counts.fills,
         open_positions: runtime.engine().book().open_positions(),
-        recent_cycles: evidence.cycles[evidence.cycles.len().saturating_sub(RECENT_CYCLES)..].to_vec(),
+        recent_cycles: cycles[cycles.len().saturating_sub(RECENT_CYCLES)..].to_vec(),
         rejections: counts.rejections,
     };
-    let report = report(evidence, paper, scenario.name.clone(), generated_at)?;
+    let feedback = Feedback::of(cycles.iter().map(|cycle| &cycle.act.decision));
+    let report = report(evidence, paper, feedback, scenario.name.clone(), generated_at)?;
     output.finish(&report)?;
     Ok(report)
 }
 
-fn report(evidence: Evidence, paper: Paper, scenario: String, generated_at: String) -> Result<Report> {
+fn report(
+    evidence: Evidence,
+    paper: Paper,
+    mut feedback: Feedback,
+    scenario: String,
+    generated_at: String,
+) -> Result<Report> {
     let checks = evidence.checks();
     let ok = checks.values().all(|holds| *holds);
-    let mut feedback = Feedback::of(evidence.decisions(), None);
-    let cycles_run = evidence.cycles.len() as u64;
+    let cycles_run = evidence.recorded.len() as u64;
     let parity_hash = {
         #[derive(Serialize)]
         struct Hashed<'a> {
@@ -255,7 +304,7 @@ fn report(evidence: Evidence, paper: Paper, scenario: String, generated_at: Stri
         paper,
         paper_only: checks["paper_boundary"],
         parity_hash,
-        phase_order: evidence.cycles.first().map(|cycle| cycle.phases().to_vec()).unwrap_or_default(),
+        phase_order: evidence.recorded.first().map(|cycle| cycle.phases.clone()).unwrap_or_default(),
         places_live_orders: evidence.adapter_is_live && evidence.adapter_orders_placed > 0,
         runtime_bus: BusRecord {
             integrity: evidence.verdict.integrity,
@@ -275,42 +324,39 @@ const BUS: &str = "runtime-bus";
 struct Output(PathBuf);
 
 impl Output {
-    /// Makes sure that the run begins with nothing, and that nothing of somebody else's gets lost for it.
+    /// Makes sure that the run begins with nothing, and that nothing of somebody else's gets lost for it. From here
+    /// to the end the report says that it is unfinished, also if the end never comes.
     fn prepare(path: &Path) -> Result<Self> {
         let output = Self(path.to_owned());
-        let mut bus_files =
-            vec![zero_bus::LOG.to_owned(), zero_bus::LOCK.to_owned(), zero_bus::SNAPSHOT.to_owned()];
-        bus_files.push(format!("{}.tmp", zero_bus::SNAPSHOT));
-        let ours = [JOURNAL.to_owned(), CYCLE_JOURNAL.to_owned(), REPORT.to_owned(), BUS.to_owned()];
-        let there = names(path)?;
-        let in_bus = names(&path.join(BUS))?;
-        if there.is_empty() {
-            return Ok(output);
+        let bus = path.join(BUS);
+        let (there, in_bus) = (names(path)?, names(&bus)?);
+        let refused = |problem: String| Err(Error::Refused { path: path.to_owned(), problem });
+        let temporary = |name: &str| format!("{name}.tmp");
+        let ours = [JOURNAL, CYCLE_JOURNAL, BUS, REPORT, &temporary(REPORT)].map(str::to_owned);
+        let of_bus = [zero_bus::LOG, zero_bus::LOCK, zero_bus::SNAPSHOT, &temporary(zero_bus::SNAPSHOT)]
+            .map(str::to_owned);
+        let foreign = there.iter().find(|name| !ours.contains(name));
+        if let Some(name) = foreign.or_else(|| in_bus.iter().find(|name| !of_bus.contains(name))) {
+            return refused(format!(
+                "holds `{name}`, which is not of a parity report; name an empty directory"
+            ));
         }
-        let foreign = there
+        if !there.is_empty() && !there.iter().any(|name| name == REPORT) {
+            let problem = format!(
+                "holds records but no {REPORT}, so they may be of a real run; name an empty directory"
+            );
+            return refused(problem);
+        }
+        output.write(r#"{"ok":false,"unfinished":true}"#)?;
+        let bus_files = in_bus.iter().map(|name| bus.join(name));
+        let journals = there
             .iter()
-            .find(|name| !ours.contains(name))
-            .or(in_bus.iter().find(|name| !bus_files.contains(name)));
-        let problem = match foreign {
-            Some(name) => format!("holds `{name}`, which is not of a parity report; name an empty directory"),
-            None if !there.iter().any(|name| name == REPORT) => {
-                format!(
-                    "holds records but no {REPORT}, so they may be of a real run; name an empty directory"
-                )
-            }
-            None => {
-                // From here to the end the report says that it is unfinished, also if the end never comes.
-                output.write(r#"{"ok":false,"unfinished":true}"#)?;
-                let bus = in_bus.iter().map(|name| path.join(BUS).join(name));
-                let journals =
-                    there.iter().filter(|name| *name != BUS && *name != REPORT).map(|name| path.join(name));
-                for file in bus.chain(journals) {
-                    fs::remove_file(&file).map_err(Error::io("remove it", &file))?;
-                }
-                return Ok(output);
-            }
-        };
-        Err(Error::Refused { path: path.to_owned(), problem })
+            .filter(|name| *name == JOURNAL || *name == CYCLE_JOURNAL)
+            .map(|name| path.join(name));
+        for file in bus_files.chain(journals) {
+            fs::remove_file(&file).map_err(Error::io("remove it", &file))?;
+        }
+        Ok(output)
     }
 
     fn records(&self) -> Records {
@@ -321,8 +367,8 @@ impl Output {
         }
     }
 
-    fn reader(&self) -> Result<zero_bus::Reader> {
-        Ok(zero_bus::Reader::open(self.0.join(BUS))?)
+    fn reader(&self) -> Result<Reader> {
+        Ok(Reader::open(self.0.join(BUS))?)
     }
 
     fn finish(&self, report: &Report) -> Result<()> {
@@ -331,7 +377,7 @@ impl Output {
 
     fn write(&self, report: &str) -> Result<()> {
         let text = format!("{report}\n");
-        let directory = Directory::open(&self.0).map_err(Error::io("open the directory", &self.0))?;
+        let directory = Directory::create(&self.0).map_err(Error::io("open the directory", &self.0))?;
         replace(&directory, REPORT, text.as_bytes()).map_err(Error::io("write it", &self.0.join(REPORT)))
     }
 }

@@ -1,17 +1,16 @@
 //! The runtime: cycles one behind the other, each on record before the next begins.
 
-use std::ffi::OsStr;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use zero_bus::{Bus, SetAside};
 
 use crate::clock::Clock;
-use crate::cycle::{self, CycleRecord, Recovery};
+use crate::cycle::{self, CYCLE_SCHEMA, CycleRecord, Recovery};
 use crate::engine::Engine;
-use crate::error::Result;
-use crate::journal::{Journal, LineFile};
+use crate::error::{Error, Result};
+use crate::journal::Journal;
+use crate::line_file::{LineFile, must_hold};
 use crate::publish::publish;
 use crate::scenario::Scenario;
 
@@ -26,6 +25,19 @@ pub struct Records {
     pub runtime_bus: Option<PathBuf>,
 }
 
+impl Records {
+    /// Whether each file has a name of its own.
+    fn check(&self) -> Result<()> {
+        match (&self.journal, &self.cycle_journal) {
+            (Some(journal), Some(cycles)) if journal == cycles => Err(Error::Refused {
+                path: journal.clone(),
+                problem: "is named as both journals; name two files".to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// A runtime that has its state and its files.
 pub struct Runtime {
     scenario: Scenario,
@@ -34,50 +46,57 @@ pub struct Runtime {
     recovery: Recovery,
     cycle_journal: Option<LineFile>,
     bus: Option<Bus>,
+    /// A cycle could not be put on record.
+    failed: bool,
 }
 
 impl Runtime {
-    /// Opens the records and recovers the state. Where this fails, what it made is taken away again.
+    /// Opens the records and recovers the state. Where this fails, nothing was changed, and nothing is left behind.
     ///
     /// # Errors
     /// What is wrong with the records, naming file and place.
     pub fn start(scenario: Scenario, records: &Records, clock: Clock) -> Result<Self> {
-        let made = Made::look(records);
-        let started = Self::open(scenario, records, clock);
-        if started.is_err() {
-            made.undo();
-        }
-        started
-    }
-
-    fn open(scenario: Scenario, records: &Records, clock: Clock) -> Result<Self> {
-        let (journal, was_there) = match &records.journal {
+        records.check()?;
+        let journal = match &records.journal {
             Some(path) => Journal::open(path)?,
-            None => (Journal::Memory(Vec::new()), false),
+            None => Journal::Memory(Vec::new()),
         };
-        let engine = Engine::recover(scenario.limits, journal)?;
-        let recovery = match &records.journal {
-            Some(path) if was_there => Recovery::recovered(&engine, path.to_string_lossy().into_owned()),
-            _ => Recovery::ephemeral(),
+        let mut engine = Engine::recover(scenario.limits, journal)?;
+        let recovery = match engine.journal().file().filter(|file| file.was_there()) {
+            Some(file) => Recovery::recovered(&engine, file.path().to_string_lossy().into_owned()),
+            None => Recovery::ephemeral(),
         };
-        let cycle_journal = records.cycle_journal.as_deref().map(LineFile::open).transpose()?;
+        let mut cycle_journal = records.cycle_journal.as_deref().map(LineFile::open).transpose()?;
+        if let Some(file) = &cycle_journal {
+            must_hold(file, CYCLE_SCHEMA)?;
+        }
         let bus = records.runtime_bus.as_deref().map(Bus::open).transpose()?;
-        Ok(Self { scenario, clock, engine, recovery, cycle_journal, bus })
+        // Only now that everything is there.
+        engine.mend()?;
+        cycle_journal.as_mut().map_or(Ok(()), LineFile::mend)?;
+        Ok(Self { scenario, clock, engine, recovery, cycle_journal, bus, failed: false })
     }
 
     /// Goes through one cycle and puts it on record: the decision durably before it takes effect, then the
-    /// cycle record, then the events durably, then the snapshot.
+    /// events durably, then the snapshot, then the cycle record.
     ///
     /// # Errors
-    /// What stands in the way. The runtime should be started anew then, so that its records are looked at.
+    /// What stands in the way. The runtime takes no more then: start it anew, so that its records are looked at.
     pub fn run_cycle(&mut self) -> Result<CycleRecord> {
-        let cycle = cycle::run(&mut self.engine, &self.scenario, &self.recovery, self.clock.now())?;
-        if let Some(journal) = &mut self.cycle_journal {
-            journal.append(&cycle)?;
+        if std::mem::replace(&mut self.failed, true) {
+            let path = self.bus.as_ref().map(Bus::log_path).unwrap_or_default();
+            let problem = "an earlier cycle could not be put on record; start anew".to_owned();
+            return Err(Error::Refused { path, problem });
         }
+        let cycle = cycle::run(&mut self.engine, &self.scenario, &self.recovery, self.clock.now())?;
         if let Some(bus) = &self.bus {
             publish(bus, &self.engine, &self.recovery, &cycle)?;
         }
+        // Last, since all of it is on the bus.
+        if let Some(journal) = &mut self.cycle_journal {
+            journal.append(&cycle)?;
+        }
+        self.failed = false;
         Ok(cycle)
     }
 
@@ -135,11 +154,7 @@ impl Runtime {
             .iter()
             .flat_map(|bus| bus.set_aside().into_iter().map(|set_aside| (bus.log_path(), Some(set_aside))));
         let line = |(path, set_aside): (PathBuf, Option<SetAside>)| {
-            let SetAside { bytes, file, .. } = set_aside?;
-            Some(format!(
-                "{}: an unfinished last line of {bytes} bytes was set aside in {file}",
-                path.display()
-            ))
+            Some(format!("{}: {}", path.display(), set_aside?))
         };
         journals.chain(on_bus).filter_map(line).collect()
     }
@@ -152,46 +167,4 @@ pub enum Pause {
     GoOn,
     /// Make an end.
     Stop,
-}
-
-/// What was not there before a start, so that a start that fails leaves nothing behind.
-struct Made {
-    files: Vec<PathBuf>,
-    directories: Vec<PathBuf>,
-}
-
-impl Made {
-    fn look(records: &Records) -> Self {
-        let is_missing = |path: &Path| fs::symlink_metadata(path).is_err();
-        let mut made = Self { files: Vec::new(), directories: Vec::new() };
-        let bus = records.runtime_bus.as_deref();
-        for path in [&records.journal, &records.cycle_journal].into_iter().flatten() {
-            made.files.push(path.clone());
-            made.directories.extend(path.ancestors().skip(1).map(Path::to_owned));
-        }
-        if let Some(bus) = bus {
-            made.files.extend([zero_bus::LOG, zero_bus::LOCK].map(|name| bus.join(name)));
-            made.directories.extend(bus.ancestors().map(Path::to_owned));
-        }
-        made.directories.retain(|path| path.as_os_str() != OsStr::new(""));
-        made.files.retain(|path| is_missing(path));
-        made.directories.retain(|path| is_missing(path));
-        // The innermost first.
-        made.directories.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
-        made.directories.dedup();
-        made
-    }
-
-    fn undo(&self) {
-        // Only what is empty goes, so that nothing can be lost. Where that fails, the error that is about
-        // to be told matters more.
-        for file in &self.files {
-            if fs::symlink_metadata(file).is_ok_and(|file| file.is_file() && file.len() == 0) {
-                let _ = fs::remove_file(file);
-            }
-        }
-        for directory in &self.directories {
-            let _ = fs::remove_dir(directory);
-        }
-    }
 }

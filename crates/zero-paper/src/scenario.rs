@@ -14,6 +14,9 @@ use crate::field::{Field, Problem};
 /// The largest scenario file that is read, in bytes.
 const MAX_SCENARIO_BYTES: u64 = 64 << 20;
 
+/// Most characters that a scenario's name and a symbol may have: they stand in every record.
+pub const MAX_NAME_CHARACTERS: usize = 1_000;
+
 /// A paper scenario.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
@@ -96,6 +99,38 @@ impl fmt::Display for Side {
 }
 
 impl Order {
+    /// Whether this is an order: a symbol in upper case, of no more than [`MAX_NAME_CHARACTERS`]; quantity, price and
+    /// their product positive and finite; confidence 0 to 1.
+    ///
+    /// # Errors
+    /// The field at fault, and why.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        let wrong = |field, problem: &str| Err((field, problem.to_owned()));
+        let positive = |number: f64| number > 0.0 && number.is_finite();
+        if self.symbol.is_empty() {
+            return wrong("symbol", "must not be empty");
+        }
+        if self.symbol != self.symbol.to_uppercase() {
+            return wrong("symbol", "must be in upper case");
+        }
+        if self.symbol.chars().count() > MAX_NAME_CHARACTERS {
+            return wrong("symbol", "is too long");
+        }
+        if !positive(self.quantity) {
+            return Err(("quantity", format!("must be above 0, is {}", self.quantity)));
+        }
+        if !positive(self.price) {
+            return Err(("price", format!("must be above 0, is {}", self.price)));
+        }
+        if !(0.0..=1.0).contains(&self.confidence) {
+            return Err(("confidence", format!("must be between 0 and 1, is {}", self.confidence)));
+        }
+        if !self.notional_usd().is_finite() {
+            return wrong("quantity", "times the price is beyond a double");
+        }
+        Ok(())
+    }
+
     /// Quantity times price, in USD, not rounded.
     pub fn notional_usd(&self) -> f64 {
         self.quantity * self.price
@@ -159,7 +194,13 @@ fn read(root: &Field<'_>) -> Result<Scenario, Problem> {
         Ok(())
     };
     known(root, &["name", "mode", "limits", "orders"])?;
-    let name = root.optional("name").map_or(Ok("paper-scenario"), |name| name.text())?.to_owned();
+    let name = match root.optional("name") {
+        None => "paper-scenario".to_owned(),
+        Some(name) if name.text()?.chars().count() > MAX_NAME_CHARACTERS => {
+            return Err(name.problem(&format!("has more than {MAX_NAME_CHARACTERS} characters")));
+        }
+        Some(name) => name.text()?.to_owned(),
+    };
     if let Some(mode) = root.optional("mode") {
         let text = mode.text()?;
         if text != "paper" {
@@ -197,26 +238,21 @@ fn read(root: &Field<'_>) -> Result<Scenario, Problem> {
 
 /// The fields of an order, as a scenario and a decision record hold them.
 pub(crate) fn read_order(field: &Field<'_>) -> Result<Order, Problem> {
-    let symbol = field.required("symbol")?;
-    if symbol.text()?.is_empty() {
-        return Err(symbol.problem("must not be empty"));
-    }
     let side = field.required("side")?;
-    let side = Side::parse(side.text()?).ok_or_else(|| {
-        side.problem(&format!("must be `buy` or `sell`, is `{}`", side.text().unwrap_or_default()))
-    })?;
     let order = Order {
-        symbol: symbol.text()?.to_uppercase(),
-        side,
-        quantity: field.required("quantity")?.positive()?,
-        price: field.required("price")?.positive()?,
-        confidence: field.required("confidence")?.share()?,
+        symbol: field.required("symbol")?.text()?.to_uppercase(),
+        side: Side::parse(side.text()?).ok_or_else(|| {
+            side.problem(&format!("must be `buy` or `sell`, is `{}`", side.text().unwrap_or_default()))
+        })?,
+        quantity: field.required("quantity")?.number()?,
+        price: field.required("price")?.number()?,
+        confidence: field.required("confidence")?.number()?,
         reduce_only: field.optional("reduce_only").map_or(Ok(false), |reduce_only| reduce_only.bool())?,
     };
-    if !order.notional_usd().is_finite() {
-        return Err(field.required("quantity")?.problem("times the price is beyond a double"));
+    match order.check() {
+        Ok(()) => Ok(order),
+        Err((at_fault, problem)) => Err(field.required(at_fault)?.problem(&problem)),
     }
-    Ok(order)
 }
 
 impl Scenario {

@@ -127,7 +127,7 @@ fn a_known_key_gives_the_recorded_decision_and_no_second_fill() {
 fn a_known_key_is_known_after_a_restart() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("d.jsonl");
-    let open = || Engine::recover(Limits::default(), Journal::open(&path).unwrap().0).unwrap();
+    let open = || Engine::recover(Limits::default(), Journal::open(&path).unwrap()).unwrap();
     let mut engine = open();
     let first = engine.submit(&order(Side::Buy, 1.0, 10.0), &submission(Some("filled"))).unwrap();
     let refused = engine.submit(&order(Side::Buy, 1e6, 10.0), &submission(Some("refused"))).unwrap();

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use zero_bus::{Bus, Draft, Event, Json, Value};
-use zero_cli::end::{Judgement, OutputClosed, problem_in_line};
+use zero_cli::end::{Judgement, OutputClosed, problem_in_line, say};
 use zero_paper::Clock;
 
+use crate::PROGRAM;
 use crate::input::{Input, Line};
 
 /// Append events; each is printed once it is durable.
@@ -70,24 +71,29 @@ fn append_batch(dir: &Path, mut input: Input) -> Result<Judgement> {
         }
         let mut drafts = Vec::with_capacity(group.len());
         let mut refused = None;
-        for Line { number, text } in group {
+        let mut last = 0;
+        for Line { number, text } in group.into_iter().filter(|line| !line.text.trim_ascii().is_empty()) {
             match draft(&text) {
                 Ok(draft) => drafts.push(draft),
                 Err(problem) => {
-                    refused = Some(anyhow!(
-                        "{}: line {number}: {problem}; nothing from it on was appended",
-                        input.name
-                    ));
+                    let name = &input.name;
+                    refused =
+                        Some(anyhow!("{name}: line {number}: {problem}; nothing from it on was appended"));
                     break;
                 }
             }
+            last = number;
         }
         if !drafts.is_empty() {
             if bus.is_none() {
                 bus = Some(open(dir)?);
             }
             let bus = bus.as_ref().context("the bus was opened")?;
-            let receipts: Result<Vec<String>> = bus.append_batch(drafts)?.iter().map(receipt).collect();
+            let count = drafts.len();
+            let events = bus.append_batch(drafts).with_context(|| {
+                format!("{}: the {count} events up to line {last} were not appended", input.name)
+            })?;
+            let receipts: Result<Vec<String>> = events.iter().map(receipt).collect();
             print(&receipts?)?;
         }
         if let Some(refused) = refused {
@@ -131,14 +137,8 @@ fn draft(line: &str) -> Result<Draft, String> {
 
 fn open(dir: &Path) -> Result<Bus> {
     let bus = Bus::open(dir)?;
-    for torn in bus.set_aside() {
-        let path = bus.log_path();
-        eprintln!(
-            "zero-bus: {}: an unfinished last line of {} bytes was set aside in {}",
-            path.display(),
-            torn.bytes,
-            torn.file
-        );
+    for set_aside in bus.set_aside() {
+        say(PROGRAM, &format!("warning: {}: {set_aside}", bus.log_path().display()));
     }
     Ok(bus)
 }

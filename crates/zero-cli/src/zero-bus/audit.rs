@@ -1,13 +1,18 @@
 //! `zero-bus audit`: the audit document.
 
+use std::fs;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use tempfile::NamedTempFile;
 use zero_bus::{AuditError, Reader, Verdict};
-use zero_cli::end::{Judgement, OutputClosed};
+use zero_cli::end::{Judgement, OutputClosed, say};
 use zero_cli::progress::Bar;
+
+use crate::PROGRAM;
 
 /// Write the audit document: everything the bus holds as one JSON object, made from disk alone.
 #[derive(Debug, clap::Args)]
@@ -20,58 +25,77 @@ Exit codes: 0 sound and consistent, 1 not (the document is written and says so),
 pub(crate) struct Arguments {
     /// The bus directory.
     dir: PathBuf,
-    /// Where to write it (0600, replaced as a whole). Without it: standard output.
+    /// Where to write it (0600, replaced as a whole). Without it, or with `-`: standard output.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
     let reader = Reader::open(&arguments.dir)?;
-    let verdict = match &arguments.output {
-        Some(path) => to_file(&reader, path)?,
-        None => to_standard_output(&reader)?,
+    let verdict = match arguments.output.as_deref() {
+        Some(path) if path.as_os_str() != "-" => to_file(&reader, &arguments.dir, path)?,
+        _ => to_standard_output(&reader)?,
     };
     if !verdict.ok() {
-        eprintln!(
-            "zero-bus: {}: log: {}; snapshot: {}",
-            arguments.dir.display(),
-            verdict.integrity.reason(),
-            verdict.snapshot_integrity.reason
-        );
+        let log = verdict.integrity.reason();
+        let snapshot = &verdict.snapshot_integrity.reason;
+        say(PROGRAM, &format!("{}: log: {log}; snapshot: {snapshot}", arguments.dir.display()));
     }
     Ok(Judgement::of(verdict.ok()))
 }
 
 fn write(reader: &Reader, out: impl Write) -> Result<Verdict, AuditError> {
     let bar = Bar::new("auditing");
-    let (verdict, _) = reader.audit(out, &mut |progress| bar.show(progress))?;
+    let mut out = BufWriter::with_capacity(256 << 10, out);
+    let (verdict, _) = reader.audit(&mut out, &mut |progress| bar.show(progress))?;
+    out.flush().map_err(AuditError::Write)?;
     Ok(verdict)
 }
 
 fn to_standard_output(reader: &Reader) -> Result<Verdict> {
-    let mut out = BufWriter::with_capacity(256 << 10, io::stdout().lock());
-    let verdict = write(reader, &mut out).map_err(|error| match error {
-        AuditError::Write(error) => OutputClosed(error).into(),
-        error => anyhow::Error::from(error),
-    })?;
+    let verdict = write(reader, io::stdout().lock());
     if io::stdout().is_terminal() {
-        writeln!(out).map_err(OutputClosed)?;
+        writeln!(io::stdout()).map_err(OutputClosed)?;
     }
-    out.flush().map_err(OutputClosed)?;
+    // Half a document is none, also where nobody wanted more.
+    verdict.context("standard output")
+}
+
+fn to_file(reader: &Reader, bus: &Path, path: &Path) -> Result<Verdict> {
+    let naming = || format!("{}: cannot write it", path.display());
+    // A link's target is what is replaced, not the link.
+    let target = match path.canonicalize() {
+        Ok(target) => target,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+        Err(error) => return Err(error).with_context(naming),
+    };
+    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if parent.canonicalize().with_context(naming)?.starts_with(bus.canonicalize().with_context(naming)?) {
+        bail!("{}: is inside of the bus; name a file elsewhere", path.display());
+    }
+    if fs::metadata(&target).is_ok_and(|there| !there.is_file()) {
+        // A device or a pipe takes what is written, and is not replaced.
+        let out = fs::OpenOptions::new().write(true).open(&target).with_context(naming)?;
+        return write(reader, out).with_context(naming);
+    }
+    let mut file = NamedTempFile::new_in(parent).map_err(|error| anyhow!("{}: {error}", naming()))?;
+    gone_with_a_signal(file.path())?;
+    let verdict = write(reader, &mut file).with_context(naming)?;
+    file.as_file().sync_all().with_context(naming)?;
+    file.persist(&target).with_context(naming)?;
+    fs::File::open(parent).and_then(|parent| parent.sync_all()).with_context(naming)?;
     Ok(verdict)
 }
 
-fn to_file(reader: &Reader, path: &Path) -> Result<Verdict> {
-    let naming = || format!("{}: cannot write it", path.display());
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Beside its place and with a mode of 0600; gone again if anything fails.
-    let mut file = NamedTempFile::new_in(parent).with_context(naming)?;
-    let mut out = BufWriter::with_capacity(256 << 10, &mut file);
-    let verdict = write(reader, &mut out).with_context(naming)?;
-    out.flush().with_context(naming)?;
-    drop(out);
-    file.as_file().sync_all().with_context(naming)?;
-    file.persist(path).with_context(naming)?;
-    std::fs::File::open(parent).and_then(|parent| parent.sync_all()).with_context(naming)?;
-    Ok(verdict)
+/// Takes the unfinished file away where a signal ends us.
+fn gone_with_a_signal(path: &Path) -> Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot wait for signals")?;
+    let path = path.to_owned();
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            let _ = fs::remove_file(path);
+            std::process::exit(128 + signal);
+        }
+    });
+    Ok(())
 }

@@ -102,8 +102,12 @@ impl Input {
                     return Ok(group);
                 }
                 Err(error) => {
-                    let byte = error.valid_up_to() + 1;
-                    bail!("{}: line {}: is not UTF-8 (byte {byte} of the line)", self.name, self.lines)
+                    let byte = error.valid_up_to();
+                    bail!(
+                        "{}: line {}: is not UTF-8 (byte {byte} of the line); nothing from it on was taken",
+                        self.name,
+                        self.lines
+                    )
                 }
             };
             group.push(Line { number: self.lines, text });

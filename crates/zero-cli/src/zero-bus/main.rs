@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use zero_cli::end::{Judgement, exit};
+use zero_cli::end::{Judgement, arguments, exit};
 
 /// Look at a runtime bus, and write to it.
 ///
@@ -42,8 +42,10 @@ enum Command {
     Canonical(canonical::Arguments),
 }
 
+pub(crate) const PROGRAM: &str = "zero-bus";
+
 fn main() -> ExitCode {
-    exit("zero-bus", run(Arguments::parse().command))
+    exit(PROGRAM, run(arguments::<Arguments>(PROGRAM).command))
 }
 
 fn run(command: Command) -> Result<Judgement> {

@@ -1,11 +1,10 @@
 //! `zero-bus show`: one event.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
 use zero_bus::{Json, Reader, index_of_id};
-use zero_cli::end::{Judgement, OutputClosed};
+use zero_cli::end::{Judgement, print};
 
 /// Print one event, laid out for reading.
 #[derive(Debug, clap::Args)]
@@ -35,7 +34,5 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
     };
     let line = event.line();
     let text = if arguments.json { line } else { Json::parse(&line)?.pretty() };
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(OutputClosed)?;
-    Ok(Judgement::Fine)
+    print(&text, Judgement::Fine)
 }

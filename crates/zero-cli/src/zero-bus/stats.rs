@@ -1,14 +1,15 @@
 //! `zero-bus stats`: what is in a bus, by number.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use zero_bus::{Head, Json, Reader};
-use zero_cli::end::{Judgement, OutputClosed};
+use zero_cli::end::{Judgement, print, say};
 use zero_cli::progress::Bar;
 use zero_paper::rfc3339;
+
+use crate::PROGRAM;
 
 /// Count what is in a bus: events, bytes, first and last time, events by type.
 #[derive(Debug, clap::Args)]
@@ -57,8 +58,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
     }
     drop(bar);
     let text = if arguments.json { stats.json()?.to_string() } else { stats.in_words() };
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(OutputClosed)?;
+    print(&text, Judgement::Fine)?;
+    if events.torn_bytes() > 0 {
+        say(PROGRAM, &format!("an unfinished end of {} bytes is left out", events.torn_bytes()));
+    }
     match failed {
         // What could be counted is printed; the rest cannot be trusted.
         Some(error) => Err(error.into()),

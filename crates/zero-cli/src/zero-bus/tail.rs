@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use globset::{Glob, GlobMatcher};
 use zero_bus::{Event, Reader};
-use zero_cli::end::{Judgement, OutputClosed};
+use zero_cli::end::{Judgement, OutputClosed, say};
+
+use crate::PROGRAM;
 
 /// Print events, one line each, checked on the way.
 #[derive(Debug, clap::Args)]
@@ -33,7 +35,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TRACE")]
     trace_id: Option<String>,
     /// Go on with events as they become durable.
-    #[arg(short)]
+    #[arg(short, long)]
     follow: bool,
 }
 
@@ -93,7 +95,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
         return Err(error.into());
     }
     if follower.torn_bytes() > 0 {
-        eprintln!("zero-bus: an unfinished last line of {} bytes is left out", follower.torn_bytes());
+        say(PROGRAM, &format!("an unfinished end of {} bytes is left out", follower.torn_bytes()));
     }
     if !arguments.follow {
         return Ok(Judgement::Fine);

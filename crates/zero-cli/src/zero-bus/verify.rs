@@ -1,12 +1,13 @@
 //! `zero-bus verify`: both verdicts over a bus.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use zero_bus::{Finding, Json, Reader, Verdict};
-use zero_cli::end::{Judgement, OutputClosed};
+use zero_bus::{Finding, Json, LOG, Reader, Verdict};
+use zero_cli::end::{Judgement, print, say};
 use zero_cli::progress::Bar;
+
+use crate::PROGRAM;
 
 /// Walk the whole chain, and hold the snapshot against it.
 #[derive(Debug, clap::Args)]
@@ -19,7 +20,7 @@ Exit codes: 0 sound and consistent, 1 not, 2 could not be judged.")]
 pub(crate) struct Arguments {
     /// The bus directory.
     dir: PathBuf,
-    /// One JSON document: {\"integrity\", \"snapshot_integrity\"}.
+    /// One JSON document: {"integrity", "snapshot_integrity"}.
     #[arg(long)]
     json: bool,
 }
@@ -29,10 +30,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
     let bar = Bar::new("verifying");
     let verdict = reader.verify(&mut |progress| bar.show(progress))?;
     drop(bar);
+    if verdict.integrity.head.index == 0 && !arguments.dir.join(LOG).exists() {
+        say(PROGRAM, &format!("{}: there is no {LOG} here, which is an empty bus", arguments.dir.display()));
+    }
     let text = if arguments.json { Json::of(&verdict)?.to_string() } else { in_words(&verdict) };
-    let mut out = anstream::stdout().lock();
-    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(OutputClosed)?;
-    Ok(Judgement::of(verdict.ok()))
+    print(&text, Judgement::of(verdict.ok()))
 }
 
 fn in_words(verdict: &Verdict) -> String {
@@ -67,6 +69,9 @@ fn in_words(verdict: &Verdict) -> String {
         lines.push(format!("                {} (byte {byte_offset} of the log)", integrity.reason()));
         lines.push(format!("                {meaning}"));
     }
-    lines.push(format!("snapshot  {}  {}", mark(snapshot_integrity.consistent), snapshot_integrity.reason));
+    let reason = Some(snapshot_integrity.reason.as_str()).filter(|reason| *reason != "ok");
+    let snapshot =
+        format!("snapshot  {}  {}", mark(snapshot_integrity.consistent), reason.unwrap_or("fits the log"));
+    lines.push(snapshot);
     lines.join("\n")
 }

@@ -2,23 +2,26 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Parser;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
+use signal_hook::iterator::Signals;
 use zero_bus::Json;
-use zero_cli::end::{Judgement, OutputClosed, exit};
+use zero_cli::end::{Judgement, arguments, exit, print, say};
 use zero_paper::{Clock, Pause, Records, Runtime, Scenario, parity};
 
 /// Run the paper trading runtime: observe, orient, decide, act, learn, and leave a record of it.
 ///
-/// Standard output gets the last cycle's record (or the parity report), and nothing else. SIGINT and SIGTERM
-/// end the run after the cycle in hand.
+/// Standard output gets the last cycle's record (or the parity report), and nothing else. SIGINT, SIGTERM
+/// and SIGHUP end the run after the cycle in hand; a second one at once.
 #[derive(Debug, Parser)]
 #[command(name = "zero-engine-run", version, after_help = EXAMPLES)]
 struct Arguments {
@@ -49,7 +52,7 @@ struct Arguments {
     /// Write the production-parity report instead: the scenario on paper beside the closed live path.
     #[arg(long)]
     production_parity: bool,
-    /// Where the parity report and its records go.
+    /// Where the parity report and its records go; of use with --production-parity only.
     #[arg(long, value_name = "DIR", default_value = "artifacts/runtime-parity")]
     output: PathBuf,
 }
@@ -73,17 +76,23 @@ fn interval(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds(text)?).map_err(|error| error.to_string())
 }
 
+const PROGRAM: &str = "zero-engine-run";
+
 fn main() -> ExitCode {
-    exit("zero-engine-run", run(Arguments::parse()))
+    exit(PROGRAM, run(arguments(PROGRAM)))
 }
 
 fn run(arguments: Arguments) -> Result<Judgement> {
-    let scenario = Scenario::load(&arguments.scenario)?;
+    let scenario =
+        Scenario::load(&arguments.scenario).map_err(|error| match arguments.scenario.exists() {
+            true => error.into(),
+            false => anyhow!(
+                "{}: there is no such scenario; name one with --scenario",
+                arguments.scenario.display()
+            ),
+        })?;
     for field in &scenario.ignored {
-        eprintln!(
-            "zero-engine-run: {}: {field}: is not known and has no effect",
-            arguments.scenario.display()
-        );
+        warn(&format!("{}: {field}: is not known and has no effect", arguments.scenario.display()));
     }
     let clock = arguments.fixed_clock.map_or(Clock::System, Clock::Fixed);
     let max_cycles = if arguments.once { Some(1) } else { arguments.max_cycles };
@@ -99,12 +108,16 @@ fn run(arguments: Arguments) -> Result<Judgement> {
     let mut pause = pause_until_signal()?;
     let mut runtime = Runtime::start(scenario, &records, clock)?;
     for mended in runtime.mended() {
-        eprintln!("zero-engine-run: {mended}");
+        warn(&mended);
     }
-    if let Some(cycle) = runtime.run(max_cycles, arguments.interval, &mut pause)? {
-        print(&Json::of(&cycle)?)?;
+    match runtime.run(max_cycles, arguments.interval, &mut pause)? {
+        Some(cycle) => print(&Json::of(&cycle)?.pretty(), Judgement::Fine),
+        None => Ok(Judgement::Fine),
     }
-    Ok(Judgement::Fine)
+}
+
+fn warn(text: &str) {
+    say(PROGRAM, &format!("warning: {text}"));
 }
 
 fn run_parity(
@@ -113,29 +126,34 @@ fn run_parity(
     max_cycles: Option<u64>,
     clock: Clock,
 ) -> Result<Judgement> {
-    let ignored: [(&str, &Option<PathBuf>); 3] = [
-        ("--journal", &arguments.journal),
-        ("--cycle-journal", &arguments.cycle_journal),
-        ("--runtime-bus", &arguments.runtime_bus),
+    let ignored = [
+        ("--journal", arguments.journal.is_some()),
+        ("--cycle-journal", arguments.cycle_journal.is_some()),
+        ("--runtime-bus", arguments.runtime_bus.is_some()),
     ];
-    for (option, _) in ignored.iter().filter(|(_, given)| given.is_some()) {
+    for (option, _) in ignored.iter().filter(|(_, given)| *given) {
         let output = arguments.output.display();
-        eprintln!(
-            "zero-engine-run: {option} has no effect with --production-parity; its records go to {output}"
-        );
+        warn(&format!("{option} has no effect with --production-parity; its records go to {output}"));
     }
-    let report = parity::run(scenario, Path::new(&arguments.output), max_cycles, clock)?;
-    print(&Json::of(&report)?)?;
+    let report = parity::run(scenario, &arguments.output, max_cycles, clock)?;
     for (check, _) in report.checks.iter().filter(|(_, holds)| !**holds) {
-        eprintln!("zero-engine-run: the check {check} does not hold");
+        say(PROGRAM, &format!("the check {check} does not hold"));
     }
-    Ok(Judgement::of(report.ok))
+    print(&Json::of(&report)?.pretty(), Judgement::of(report.ok))
 }
 
-/// Waits between two cycles, and no longer than until SIGINT or SIGTERM.
+/// Waits between two cycles, and no longer than until SIGINT, SIGTERM or SIGHUP. The second of them does not wait for
+/// anything.
 fn pause_until_signal() -> Result<impl FnMut(Duration) -> Pause> {
-    let mut signals =
-        signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).context("cannot wait for signals")?;
+    let ending = [SIGINT, SIGTERM, SIGHUP];
+    let first_came = Arc::new(AtomicBool::new(false));
+    for signal in ending {
+        // In this order: the first one finds the flag still down, and puts it up.
+        let exit = flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&first_came));
+        exit.and_then(|_| flag::register(signal, Arc::clone(&first_came)))
+            .context("cannot wait for signals")?;
+    }
+    let mut signals = Signals::new(ending).context("cannot wait for signals")?;
     let (told, stop) = mpsc::channel();
     std::thread::spawn(move || {
         for _ in signals.forever() {
@@ -148,10 +166,4 @@ fn pause_until_signal() -> Result<impl FnMut(Duration) -> Pause> {
         Err(RecvTimeoutError::Timeout) => Pause::GoOn,
         Ok(()) | Err(RecvTimeoutError::Disconnected) => Pause::Stop,
     })
-}
-
-fn print(json: &Json) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", json.pretty()).and_then(|()| out.flush()).map_err(OutputClosed)?;
-    Ok(())
 }

@@ -1,0 +1,267 @@
+//! A file of canonical lines that is appended to by one process at a time: what the journals are kept in.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use zero_bus::storage::{Access, Directory, Storage, StorageFile};
+use zero_bus::{Json, MAX_LINE_BYTES, Rest, SetAside, Value};
+
+use crate::error::{Error, Result};
+
+/// An append-only file of canonical lines, locked for as long as it is open.
+///
+/// One that was made by opening it and is still empty when it is dropped is taken away again, and so are the
+/// directories that were made for it: a start that fails leaves nothing behind.
+pub struct LineFile {
+    path: PathBuf,
+    name: String,
+    directory: Directory,
+    file: Box<dyn StorageFile>,
+    was_there: bool,
+    /// Bytes of whole lines.
+    length: u64,
+    /// What stands behind them, until it is mended.
+    rest: Rest,
+    set_aside: Option<SetAside>,
+    /// A write or a sync failed: what the file holds is unknown.
+    poisoned: bool,
+}
+
+impl LineFile {
+    /// Opens a file, making it (0600) and its directory (0700) where there is none. Changes nothing in a file
+    /// that was there, see [`LineFile::mend`].
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where another process has it open, [`Error::Io`] for what the system refuses.
+    pub fn open(path: &Path) -> Result<Self> {
+        let refused = |problem: &str| Error::Refused { path: path.to_owned(), problem: problem.to_owned() };
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| refused("is no path of a file"))?.to_owned();
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory = Directory::create(parent).map_err(Error::io("open the directory", parent))?;
+        let opened = Self::open_in(&directory, &name, path);
+        let (file, was_there) = opened.inspect_err(|_| directory.unmake())?;
+        let mut opened = Self {
+            path: path.to_owned(),
+            name,
+            directory,
+            file,
+            was_there,
+            length: 0,
+            rest: Rest::Nothing,
+            set_aside: None,
+            poisoned: false,
+        };
+        opened.directory.sync().map_err(Error::io("sync the directory", parent))?;
+        let size = opened.file.size().map_err(Error::io("look at it", path))?;
+        opened.rest = Rest::of(&*opened.file, size).map_err(Error::io("read its last line", path))?;
+        opened.length = match opened.rest {
+            Rest::Unfinished { byte_offset } => byte_offset,
+            Rest::Nothing | Rest::Complete => size,
+        };
+        Ok(opened)
+    }
+
+    /// The locked file, and whether it was there before.
+    fn open_in(directory: &Directory, name: &str, path: &Path) -> Result<(Box<dyn StorageFile>, bool)> {
+        loop {
+            let (opened, was_there) = match directory.open(name, Access::New) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    (directory.open(name, Access::Append), true)
+                }
+                opened => (opened, false),
+            };
+            let file = opened.map_err(Error::io("open it for appending", path))?;
+            if !file.try_lock().map_err(Error::io("lock it", path))? {
+                let problem = "is in use by another runtime; stop that one, or name another file".to_owned();
+                return Err(Error::Refused { path: path.to_owned(), problem });
+            }
+            // Who held it until now may have taken it away.
+            if directory.is_current(name, &*file).map_err(Error::io("look at it", path))? {
+                return Ok((file, was_there));
+            }
+        }
+    }
+
+    /// Leaves the file at the end of a whole line: a complete one without its line break gets it, an unfinished one,
+    /// which a crash leaves, is set aside in a file next to it and cut off.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn mend(&mut self) -> Result<()> {
+        let mended = self.rest.mend(&self.directory, &self.name, &*self.file);
+        self.set_aside = mended.map_err(Error::io("mend its last line", &self.path))?;
+        if self.rest == Rest::Complete {
+            self.length += 1;
+        }
+        self.rest = Rest::Nothing;
+        Ok(())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it was there before it was opened.
+    pub fn was_there(&self) -> bool {
+        self.was_there
+    }
+
+    /// The unfinished line that was set aside, if there was one.
+    pub fn set_aside(&self) -> Option<&SetAside> {
+        self.set_aside.as_ref()
+    }
+
+    /// Appends a record as one canonical line. Gives where it begins. Durable after [`LineFile::sync`].
+    ///
+    /// # Errors
+    /// [`Error::Io`] for what the system refuses; nothing more is taken then. [`Error::Refused`] where the file was
+    /// replaced, or the record makes a line that would be too long to read back. [`Error::Bus`] where it has no
+    /// canonical form.
+    pub fn append<T: Serialize + ?Sized>(&mut self, record: &T) -> Result<u64> {
+        let mut line = Json::of(record)?.to_string();
+        if line.len() > MAX_LINE_BYTES {
+            return Err(self.refused("would get a line that is longer than 16 MiB"));
+        }
+        line.push('\n');
+        if self.poisoned {
+            return Err(
+                self.refused("an earlier write or sync failed; start anew, which looks at what is there")
+            );
+        }
+        if !self.directory.is_current(&self.name, &*self.file).map_err(Error::io("look at it", &self.path))? {
+            return Err(self.refused("is no longer the file that was opened; put that back, or start anew"));
+        }
+        self.poisoned = true;
+        self.file.append(line.as_bytes()).map_err(Error::io("append to it", &self.path))?;
+        self.poisoned = false;
+        let begin = self.length;
+        self.length += line.len() as u64;
+        Ok(begin)
+    }
+
+    /// Makes what was appended durable.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; nothing more is taken then.
+    pub fn sync(&mut self) -> Result<()> {
+        let synced = self.file.sync().map_err(Error::io("sync it", &self.path));
+        self.poisoned |= synced.is_err();
+        synced
+    }
+
+    /// The whole lines, from the start.
+    pub(crate) fn lines(&self) -> Lines<'_> {
+        self.lines_from(0)
+    }
+
+    /// The line that begins at a place.
+    pub(crate) fn line_at(&self, byte_offset: u64) -> Result<String> {
+        Ok(self.lines_from(byte_offset).next()?.map(|(_, text)| text).unwrap_or_default())
+    }
+
+    /// The last line, where there is one.
+    pub(crate) fn last_line(&self) -> Result<Option<String>> {
+        let last = zero_bus::last_line(&*self.file, self.length).map_err(Error::io("read it", &self.path))?;
+        Ok(last.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    fn lines_from(&self, byte_offset: u64) -> Lines<'_> {
+        let content = Content { file: &*self.file, at: byte_offset, end: self.length };
+        let reader = BufReader::with_capacity(64 << 10, content);
+        Lines { path: &self.path, reader, line: 0, byte_offset }
+    }
+
+    fn refused(&self, problem: &str) -> Error {
+        Error::Refused { path: self.path.clone(), problem: problem.to_owned() }
+    }
+}
+
+impl Drop for LineFile {
+    fn drop(&mut self) {
+        let empty = !self.was_there && self.file.size().is_ok_and(|size| size == 0);
+        // Under its lock, so that nobody else can be in it; and where this fails, an empty file stays.
+        if empty && self.directory.is_current(&self.name, &*self.file).unwrap_or(false) {
+            let _ = fs::remove_file(&self.path);
+            self.directory.unmake();
+        }
+    }
+}
+
+/// Whole lines with where each stands.
+pub(crate) struct Lines<'a> {
+    path: &'a Path,
+    reader: BufReader<Content<'a>>,
+    line: u64,
+    byte_offset: u64,
+}
+
+/// Where a line stands.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) line: u64,
+    pub(crate) byte_offset: u64,
+}
+
+impl Lines<'_> {
+    /// The next line, its line break included where it has one.
+    pub(crate) fn next(&mut self) -> Result<Option<(Place, String)>> {
+        let mut bytes = Vec::new();
+        let limit = MAX_LINE_BYTES as u64 + 1;
+        let read = self.reader.by_ref().take(limit).read_until(b'\n', &mut bytes);
+        read.map_err(Error::io("read it", self.path))?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        self.line += 1;
+        let place = Place { line: self.line, byte_offset: self.byte_offset };
+        self.byte_offset += bytes.len() as u64;
+        if bytes.len() as u64 == limit && bytes.last() != Some(&b'\n') {
+            return Err(self.problem(place, format!("is longer than {MAX_LINE_BYTES} bytes")));
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok(Some((place, text))),
+            Err(error) => {
+                let at = error.utf8_error().valid_up_to();
+                Err(self.problem(place, format!("is not UTF-8 (byte {at} of the line)")))
+            }
+        }
+    }
+
+    pub(crate) fn problem(&self, place: Place, problem: String) -> Error {
+        let Place { line, byte_offset } = place;
+        Error::Journal { path: self.path.to_owned(), line, byte_offset, problem }
+    }
+}
+
+/// The content of a file from a place up to an end.
+struct Content<'a> {
+    file: &'a dyn StorageFile,
+    at: u64,
+    end: u64,
+}
+
+impl Read for Content<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = (self.end - self.at).min(buffer.len() as u64) as usize;
+        let read = self.file.read_at(&mut buffer[..wanted], self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+/// Refuses a file to append records to that holds something else: its last line says what it is for.
+///
+/// # Errors
+/// [`Error::Refused`] naming the file.
+pub(crate) fn must_hold(file: &LineFile, schema: &str) -> Result<()> {
+    let Some(last) = file.last_line()? else { return Ok(()) };
+    let value = Value::parse(&last).ok();
+    if value.as_ref().and_then(|value| value.get("schema_version")).and_then(Value::as_str) == Some(schema) {
+        return Ok(());
+    }
+    Err(file.refused(&format!("holds something else than {schema}; name another file")))
+}
