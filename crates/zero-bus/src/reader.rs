@@ -1,7 +1,7 @@
 //! Reading events that were checked on the way, from any index, once or for as long as they come.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -119,6 +119,11 @@ impl Reader {
             Some(head) => Ok(head),
             None => Err(name_the_damage(&*self.storage, &file, note, end)),
         }
+    }
+
+    /// Where the log is, or would be.
+    pub fn log_path(&self) -> PathBuf {
+        self.storage.path(LOG)
     }
 
     /// Bytes in the log.

@@ -1,12 +1,13 @@
 //! One OODA cycle: observe, orient, decide, act, learn. What it saw, decided and did is its record.
 
 use serde::{Serialize, Serializer};
+use zero_bus::Json;
 
 use crate::decision::{Decision, Submission};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::position::{PositionRecord, to_cents};
-use crate::scenario::{Limits, Scenario, Side};
+use crate::scenario::{Limits, Order, Scenario, Side};
 
 /// The `schema_version` of every cycle record.
 pub const CYCLE_SCHEMA: &str = "zero.runtime.cycle.v1";
@@ -75,7 +76,7 @@ pub struct Observe {
     market_source: &'static str,
     open_positions: Vec<PositionRecord>,
     phase: Phase,
-    recovery: Recovery,
+    recovery: Json,
     rejections_seen: u64,
     scenario: String,
 }
@@ -93,6 +94,8 @@ pub struct Orient {
 /// What should be done.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Decide {
+    #[serde(skip)]
+    cycle_id: u64,
     /// The key under which the order is handed in.
     pub idempotency_key: String,
     intent: Intent,
@@ -194,6 +197,11 @@ impl Recovery {
         }
     }
 
+    /// A process that began with what its bus told, for want of a journal.
+    pub fn from_bus(engine: &Engine) -> Self {
+        Self { journal_path: None, source: "bus", ..Self::recovered(engine, String::new()) }
+    }
+
     /// A process that began with what a journal told, named as the operator did.
     pub fn recovered(engine: &Engine, journal_path: String) -> Self {
         let counts = engine.counts();
@@ -211,18 +219,65 @@ impl Recovery {
     }
 }
 
+impl CycleRecord {
+    /// How its process came by its state.
+    pub(crate) fn recovery(&self) -> &Json {
+        &self.observe.recovery
+    }
+}
+
 /// Takes the engine through one cycle.
 ///
 /// # Errors
 /// As [`Engine::submit`], and [`Error::Refused`] where the cycle's key was used already, which says that
 /// the journal lost a decision.
-pub fn run(engine: &mut Engine, scenario: &Scenario, recovery: &Recovery, as_of: f64) -> Result<CycleRecord> {
+pub fn run(engine: &mut Engine, scenario: &Scenario, recovery: &Json, as_of: f64) -> Result<CycleRecord> {
+    go_through(engine, scenario, recovery, as_of, |engine, order, decide| act(engine, order, decide, as_of))
+}
+
+/// Takes an engine through a cycle whose decision is on record already.
+///
+/// # Errors
+/// [`Error::Refused`] where the decision does not fit the engine's state.
+pub(crate) fn run_again(
+    engine: &mut Engine,
+    scenario: &Scenario,
+    recovery: &Json,
+    decision: Decision,
+) -> Result<CycleRecord> {
+    let order = decision.order();
+    let scenario = Scenario { orders: vec![order], ..scenario.clone() };
+    go_through(engine, &scenario, recovery, decision.as_of, |engine, _, decide| {
+        let refused = |problem| Error::Refused { path: engine.journal().path(), problem };
+        if decision.idempotency_key.as_ref() != Some(&decide.idempotency_key) {
+            return Err(refused(format!(
+                "the decision after those on the bus is not that of cycle {}",
+                decide.cycle_id
+            )));
+        }
+        engine
+            .adopt(0, &decision)
+            .map_err(|problem| Error::Refused { path: engine.journal().path(), problem })?;
+        Ok(decision.clone())
+    })
+}
+
+/// The phases in their order; `acting` gives the decision.
+fn go_through(
+    engine: &mut Engine,
+    scenario: &Scenario,
+    recovery: &Json,
+    as_of: f64,
+    acting: impl FnOnce(&mut Engine, &Order, &Decide) -> Result<Decision>,
+) -> Result<CycleRecord> {
     let observe = observe(engine, scenario, recovery);
     let orient = orient(&observe, engine.limits());
     let cycle_id = observe.cycle_id;
-    let source = format!("runtime:{}", scenario.name);
-    let decide = decide(scenario, cycle_id, orient.risk_posture, source);
-    let act = act(engine, scenario, cycle_id, &decide, as_of)?;
+    let order = scenario.order(cycle_id);
+    let decide = decide(order, &scenario.name, cycle_id, orient.risk_posture);
+    let decision = acting(engine, order, &decide)?;
+    let act =
+        Act { accepted: decision.allowed, reason: decision.reason.clone(), decision, phase: Phase::Act };
     let learn = learn(engine);
     Ok(CycleRecord {
         act,
@@ -242,7 +297,7 @@ pub fn trace_id(cycle_id: u64) -> String {
     format!("runtime-cycle-{cycle_id}")
 }
 
-fn observe(engine: &Engine, scenario: &Scenario, recovery: &Recovery) -> Observe {
+fn observe(engine: &Engine, scenario: &Scenario, recovery: &Json) -> Observe {
     let counts = engine.counts();
     Observe {
         cycle_id: counts.decisions + 1,
@@ -281,10 +336,10 @@ fn orient(observe: &Observe, limits: &Limits) -> Orient {
     }
 }
 
-fn decide(scenario: &Scenario, cycle_id: u64, risk_posture: RiskPosture, source: String) -> Decide {
-    let order = scenario.order(cycle_id);
+fn decide(order: &Order, name: &str, cycle_id: u64, risk_posture: RiskPosture) -> Decide {
     Decide {
-        idempotency_key: format!("runtime-{}-{cycle_id}", scenario.name),
+        cycle_id,
+        idempotency_key: format!("runtime-{name}-{cycle_id}"),
         intent: Intent {
             confidence: order.confidence,
             notional_usd: to_cents(order.notional_usd()),
@@ -296,30 +351,29 @@ fn decide(scenario: &Scenario, cycle_id: u64, risk_posture: RiskPosture, source:
         },
         phase: Phase::Decide,
         risk_posture,
-        source,
+        source: format!("runtime:{name}"),
     }
 }
 
-fn act(engine: &mut Engine, scenario: &Scenario, cycle_id: u64, decide: &Decide, as_of: f64) -> Result<Act> {
+fn act(engine: &mut Engine, order: &Order, decide: &Decide, as_of: f64) -> Result<Decision> {
+    let cycle_id = decide.cycle_id;
     let submission = Submission {
         source: &decide.source,
         idempotency_key: Some(&decide.idempotency_key),
         trace_id: Some(&trace_id(cycle_id)),
         as_of,
     };
-    let outcome = engine.submit(scenario.order(cycle_id), &submission)?;
-    if outcome.repeated {
-        let path = engine.journal().file().map_or_else(Default::default, |file| file.path().to_owned());
-        let problem = format!(
-            "holds the key `{}` of cycle {cycle_id} already, but only {} decisions: it lost some, or belongs to \
-             another run; restore it or name another journal",
-            decide.idempotency_key,
-            engine.counts().decisions
-        );
-        return Err(Error::Refused { path, problem });
+    let outcome = engine.submit(order, &submission)?;
+    if !outcome.repeated {
+        return Ok(outcome.decision);
     }
-    let decision = outcome.decision;
-    Ok(Act { accepted: decision.allowed, reason: decision.reason.clone(), decision, phase: Phase::Act })
+    let problem = format!(
+        "holds the key `{}` of cycle {cycle_id} already, but only {} decisions: it lost some, or belongs to another run; \
+         restore it or name another journal",
+        decide.idempotency_key,
+        engine.counts().decisions
+    );
+    Err(Error::Refused { path: engine.journal().path(), problem })
 }
 
 fn learn(engine: &Engine) -> Learn {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::decision::{Decision, Submission};
 use crate::error::{Error, Result};
-use crate::journal::Journal;
+use crate::journal::{Journal, Recorded};
 use crate::position::{Book, Position};
 use crate::risk;
 use crate::scenario::{Limits, Order};
@@ -46,23 +46,55 @@ impl Engine {
     /// # Errors
     /// [`Error::Journal`] naming the first line that is no decision or uses a key for the second time.
     pub fn recover(limits: Limits, journal: Journal) -> Result<Self> {
-        let mut keys = HashMap::new();
-        let mut book = Book::default();
-        let mut counts = Counts::default();
-        let mut last_decision_as_of = None;
-        journal.replay(|place, decision| {
-            let position = after(&book, &decision.order())?;
-            enter(&mut book, &mut counts, &decision, position);
-            last_decision_as_of = Some(decision.as_of);
-            if let Some(key) = decision.idempotency_key {
-                if keys.contains_key(&key) {
-                    return Err(format!("idempotency_key: `{key}` was used before"));
-                }
-                keys.insert(key, place);
+        let mut engine = Self::new(limits, Journal::Memory(Vec::new()));
+        for recorded in journal.decisions() {
+            let Recorded { at, line, decision } = recorded?;
+            engine.adopt(at, &decision).map_err(|problem| Error::Journal {
+                path: journal.path(),
+                line,
+                byte_offset: at,
+                problem,
+            })?;
+        }
+        Ok(Self { journal, ..engine })
+    }
+
+    fn new(limits: Limits, journal: Journal) -> Self {
+        let (book, counts) = (Book::default(), Counts::default());
+        Self { limits, journal, book, counts, last_decision_as_of: None, keys: HashMap::new() }
+    }
+
+    /// The state before the decision at a position (counted from 1) of its journal: an engine in memory, to go through
+    /// the rest of it again.
+    ///
+    /// # Errors
+    /// As [`Engine::recover`].
+    pub(crate) fn before(&self, position: u64) -> Result<(Self, Vec<Decision>)> {
+        let mut engine = Self::new(self.limits, Journal::Memory(Vec::new()));
+        let mut rest = Vec::new();
+        for (n, recorded) in (1..).zip(self.journal.decisions()) {
+            let Recorded { at, decision, .. } = recorded?;
+            if n < position {
+                let adopted = engine.adopt(at, &decision);
+                adopted.map_err(|problem| Error::Refused { path: self.journal.path(), problem })?;
+            } else {
+                rest.push(decision);
             }
-            Ok(())
-        })?;
-        Ok(Self { limits, journal, book, counts, last_decision_as_of, keys })
+        }
+        Ok((engine, rest))
+    }
+
+    /// Takes over a decision that is on record: what it says happened.
+    pub(crate) fn adopt(&mut self, at: u64, decision: &Decision) -> Result<(), String> {
+        let position = after(&self.book, &decision.order())?;
+        if let Some(key) = &decision.idempotency_key {
+            if self.keys.contains_key(key) {
+                return Err(format!("idempotency_key: `{key}` was used before"));
+            }
+            self.keys.insert(key.clone(), at);
+        }
+        self.enter(decision, position);
+        Ok(())
     }
 
     /// Decides about an order, puts the decision on record, and fills the order where it is let through. A
@@ -86,12 +118,22 @@ impl Engine {
         let decision = Decision::new(order, submission, ruling.allowed(), ruling.reason());
         let place = self.journal.record(&decision)?;
         // From here on it happened.
-        enter(&mut self.book, &mut self.counts, &decision, projected);
-        self.last_decision_as_of = Some(decision.as_of);
+        self.enter(&decision, projected);
         if let Some(key) = submission.idempotency_key {
             self.keys.insert(key.to_owned(), place);
         }
         Ok(Outcome { decision, repeated: false })
+    }
+
+    fn enter(&mut self, decision: &Decision, position: Position) {
+        self.counts.decisions += 1;
+        if decision.allowed {
+            self.counts.fills += 1;
+            self.book.set(&decision.symbol, position);
+        } else {
+            self.counts.rejections += 1;
+        }
+        self.last_decision_as_of = Some(decision.as_of);
     }
 
     /// What is held.
@@ -141,14 +183,4 @@ fn after(book: &Book, order: &Order) -> Result<Position, String> {
         return Ok(position);
     }
     Err("the position it would leave is beyond a double".to_owned())
-}
-
-fn enter(book: &mut Book, counts: &mut Counts, decision: &Decision, position: Position) {
-    counts.decisions += 1;
-    if decision.allowed {
-        counts.fills += 1;
-        book.set(&decision.symbol, position);
-    } else {
-        counts.rejections += 1;
-    }
 }

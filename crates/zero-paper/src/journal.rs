@@ -14,6 +14,17 @@ pub enum Journal {
     File(LineFile),
 }
 
+/// A decision in a journal, and where.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recorded {
+    /// The place to find it again, see [`Journal::decision`]: for a file, bytes from its start.
+    pub at: u64,
+    /// Which line, counted from 1.
+    pub line: u64,
+    /// The decision.
+    pub decision: Decision,
+}
+
 impl Journal {
     /// Opens a journal file.
     ///
@@ -23,31 +34,42 @@ impl Journal {
         Ok(Self::File(LineFile::open(path)?))
     }
 
-    /// Hands every decision in the journal to somebody, oldest first, with the place to find it again.
-    ///
-    /// # Errors
-    /// [`Error::Journal`] naming the first line that is no decision.
-    pub fn replay(&self, mut each: impl FnMut(u64, Decision) -> Result<(), String>) -> Result<()> {
+    /// Every decision in the journal, oldest first. An item that is an error names the first line that is no decision;
+    /// nothing comes behind it.
+    pub fn decisions(&self) -> Box<dyn Iterator<Item = Result<Recorded>> + '_> {
         match self {
-            Self::Memory(decisions) => {
-                for (place, decision) in decisions.iter().enumerate() {
-                    each(place as u64, decision.clone())
-                        .map_err(|problem| Error::Refused { path: PathBuf::from("memory"), problem })?;
-                }
-            }
+            Self::Memory(decisions) => Box::new(
+                (0..)
+                    .zip(decisions)
+                    .map(|(at, decision)| Ok(Recorded { at, line: at + 1, decision: decision.clone() })),
+            ),
             Self::File(file) => {
                 let mut lines = file.lines();
-                while let Some((place, text)) = lines.next()? {
-                    if text.trim_ascii().is_empty() {
-                        continue;
+                let mut ended = false;
+                Box::new(std::iter::from_fn(move || {
+                    while !ended {
+                        let next = lines.next().transpose()?.and_then(|(place, text)| {
+                            if text.trim_ascii().is_empty() {
+                                return Ok(None);
+                            }
+                            let decision =
+                                Decision::parse(&text).map_err(|problem| lines.problem(place, problem))?;
+                            Ok(Some(Recorded { at: place.byte_offset, line: place.line, decision }))
+                        });
+                        ended = next.is_err();
+                        if let Some(next) = next.transpose() {
+                            return Some(next);
+                        }
                     }
-                    Decision::parse(&text)
-                        .and_then(|decision| each(place.byte_offset, decision))
-                        .map_err(|problem| lines.problem(place, problem))?;
-                }
+                    None
+                }))
             }
         }
-        Ok(())
+    }
+
+    /// Where it is, for messages.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.file().map_or_else(|| PathBuf::from("memory"), |file| file.path().to_owned())
     }
 
     /// Puts a decision on record, durably. Gives the place to find it again.

@@ -22,6 +22,7 @@
 
 #![forbid(unsafe_code)]
 
+mod agree;
 mod clock;
 pub mod cycle;
 pub mod decision;

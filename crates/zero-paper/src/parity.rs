@@ -364,6 +364,7 @@ impl Output {
             journal: Some(self.0.join(JOURNAL)),
             cycle_journal: Some(self.0.join(CYCLE_JOURNAL)),
             runtime_bus: Some(self.0.join(BUS)),
+            rebuild_journal: false,
         }
     }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use zero_bus::{Bus, Draft, Json};
 
-use crate::cycle::{CycleRecord, Recovery, trace_id};
+use crate::cycle::{CycleRecord, trace_id};
 use crate::decision::Fill;
 use crate::engine::Engine;
 use crate::error::Result;
@@ -21,7 +21,7 @@ struct Health<'a> {
     last_cycle_id: u64,
     mode: &'static str,
     open_positions: u64,
-    recovery: &'a Recovery,
+    recovery: &'a Json,
     rejections: u64,
 }
 
@@ -32,11 +32,12 @@ struct State<'a> {
     positions: &'a [PositionRecord],
 }
 
-/// Publishes a cycle that the engine has just been through: its events with one sync, then the snapshot.
+/// Publishes a cycle that the engine has just been through: its events with one sync, but for the first `there` of them,
+/// which are on the bus already; then the snapshot.
 ///
 /// # Errors
 /// What the bus reports.
-pub fn publish(bus: &Bus, engine: &Engine, recovery: &Recovery, cycle: &CycleRecord) -> Result<()> {
+pub fn publish(bus: &Bus, engine: &Engine, cycle: &CycleRecord, there: usize) -> Result<()> {
     let counts = engine.counts();
     let decision = &cycle.act.decision;
     let positions = engine.book().records();
@@ -53,7 +54,7 @@ pub fn publish(bus: &Bus, engine: &Engine, recovery: &Recovery, cycle: &CycleRec
         last_cycle_id: cycle.cycle_id,
         mode: cycle.mode,
         open_positions: engine.book().open_positions(),
-        recovery,
+        recovery: cycle.recovery(),
         rejections: counts.rejections,
     })?;
     let state = Json::of(&State { cycle: &cycle_json, health: &health, positions: &positions })?;
@@ -63,14 +64,14 @@ pub fn publish(bus: &Bus, engine: &Engine, recovery: &Recovery, cycle: &CycleRec
         outcome,
         ("position.snapshot", Json::of(&Positions { positions })?),
         ("runtime.health", health),
-    ]
-    .map(|(event_type, payload)| Draft {
+    ];
+    let drafts = drafts.into_iter().skip(there).map(|(event_type, payload)| Draft {
         event_type: event_type.to_owned(),
         as_of: cycle.as_of,
         payload,
         trace_id: Some(trace_id(cycle.cycle_id)),
     });
-    let events = bus.append_batch(drafts.into())?;
+    let events = bus.append_batch(drafts.collect())?;
     let source_event_id = events.last().map(zero_bus::Event::id);
     bus.write_snapshot(cycle.as_of, source_event_id.as_deref(), &state)?;
     Ok(())

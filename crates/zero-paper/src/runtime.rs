@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use zero_bus::{Bus, SetAside};
+use zero_bus::{Bus, Json, Reader, SetAside};
 
+use crate::agree::{self, Agreement, CYCLE_EVENTS, compare};
 use crate::clock::Clock;
 use crate::cycle::{self, CYCLE_SCHEMA, CycleRecord, Recovery};
 use crate::engine::Engine;
@@ -23,9 +24,30 @@ pub struct Records {
     pub cycle_journal: Option<PathBuf>,
     /// The bus directory.
     pub runtime_bus: Option<PathBuf>,
+    /// Make the journal again from the bus, keeping the old one.
+    pub rebuild_journal: bool,
 }
 
 impl Records {
+    /// Makes the journal from the bus where that was asked for, or where there is a bus but no journal yet. Tells whether
+    /// it did.
+    fn rebuild(&self, reader: Option<&Reader>, remarks: &mut Vec<String>) -> Result<bool> {
+        let (Some(path), Some(reader)) = (&self.journal, reader) else { return Ok(false) };
+        if path.exists() && !self.rebuild_journal {
+            return Ok(false);
+        }
+        // Nobody else may be writing the one that is there.
+        let _old = path.exists().then(|| LineFile::open(path)).transpose()?;
+        let decisions = agree::decisions_on(reader)?;
+        if decisions.is_empty() && !self.rebuild_journal {
+            return Ok(false);
+        }
+        let kept = agree::rebuild(path, &decisions)?;
+        remarks.push(format!("{}: made from the bus, {} decisions", path.display(), decisions.len()));
+        remarks.extend(kept);
+        Ok(true)
+    }
+
     /// Whether each file has a name of its own.
     fn check(&self) -> Result<()> {
         match (&self.journal, &self.cycle_journal) {
@@ -43,9 +65,10 @@ pub struct Runtime {
     scenario: Scenario,
     clock: Clock,
     engine: Engine,
-    recovery: Recovery,
+    recovery: Json,
     cycle_journal: Option<LineFile>,
     bus: Option<Bus>,
+    remarks: Vec<String>,
     /// A cycle could not be put on record.
     failed: bool,
 }
@@ -57,15 +80,27 @@ impl Runtime {
     /// What is wrong with the records, naming file and place.
     pub fn start(scenario: Scenario, records: &Records, clock: Clock) -> Result<Self> {
         records.check()?;
-        let journal = match &records.journal {
-            Some(path) => Journal::open(path)?,
-            None => Journal::Memory(Vec::new()),
+        // Looked at before it is opened for appending, which may change it.
+        let reader =
+            records.runtime_bus.as_deref().filter(|path| path.is_dir()).map(Reader::open).transpose()?;
+        let mut remarks = Vec::new();
+        let rebuilt = records.rebuild(reader.as_ref(), &mut remarks)?;
+        let journal = match (&records.journal, &reader) {
+            (Some(path), _) => Journal::open(path)?,
+            (None, Some(reader)) => Journal::Memory(agree::decisions_on(reader)?),
+            (None, None) => Journal::Memory(Vec::new()),
         };
+        let agreement =
+            reader.as_ref().map_or_else(|| Ok(Agreement::default()), |reader| compare(&journal, reader))?;
         let mut engine = Engine::recover(scenario.limits, journal)?;
-        let recovery = match engine.journal().file().filter(|file| file.was_there()) {
-            Some(file) => Recovery::recovered(&engine, file.path().to_string_lossy().into_owned()),
-            None => Recovery::ephemeral(),
+        let recovery = match engine.journal().file() {
+            Some(file) if file.was_there() && !rebuilt => {
+                Recovery::recovered(&engine, file.path().to_string_lossy().into_owned())
+            }
+            _ if engine.counts().decisions > 0 => Recovery::from_bus(&engine),
+            _ => Recovery::ephemeral(),
         };
+        let recovery = Json::of(&recovery)?;
         let mut cycle_journal = records.cycle_journal.as_deref().map(LineFile::open).transpose()?;
         if let Some(file) = &cycle_journal {
             must_hold(file, CYCLE_SCHEMA)?;
@@ -74,7 +109,52 @@ impl Runtime {
         // Only now that everything is there.
         engine.mend()?;
         cycle_journal.as_mut().map_or(Ok(()), LineFile::mend)?;
-        Ok(Self { scenario, clock, engine, recovery, cycle_journal, bus, failed: false })
+        let mut runtime =
+            Self { scenario, clock, engine, recovery, cycle_journal, bus, remarks, failed: false };
+        runtime.complete_the_bus(agreement)?;
+        Ok(runtime)
+    }
+
+    /// Publishes what the journal has and the bus lacks behind its last event: what a crash kept from it.
+    fn complete_the_bus(&mut self, agreement: Agreement) -> Result<()> {
+        self.remarks.extend(agreement.remarks);
+        let Some(bus) = &self.bus else { return Ok(()) };
+        let decisions = self.engine.counts().decisions;
+        let Some(last) = agreement.last else {
+            if decisions > 0 {
+                self.remarks.push(format!(
+                    "the bus begins with cycle {}; those before it are in the journal",
+                    decisions + 1
+                ));
+            }
+            return Ok(());
+        };
+        let whole = last.events == CYCLE_EVENTS.len();
+        let from = if whole { last.cycle_id + 1 } else { last.cycle_id };
+        if from > decisions {
+            if !whole && last.events == 1 {
+                // The record of a cycle whose decision nobody has: it was never made.
+                let path = bus.log_path();
+                let problem =
+                    format!("ends with the record of cycle {from}, of which the journal has no decision");
+                return Err(Error::Refused { path, problem });
+            }
+            return Ok(());
+        }
+        let (mut engine, rest) = self.engine.before(from)?;
+        let mut there = if whole { 0 } else { last.events };
+        for decision in rest {
+            // What is there of a cycle says how its process came by its state; what is not there is published by us.
+            let recovery = if there > 0 { &last.recovery } else { &self.recovery };
+            let cycle = cycle::run_again(&mut engine, &self.scenario, recovery, decision)?;
+            publish(bus, &engine, &cycle, there)?;
+            if let Some(journal) = &mut self.cycle_journal {
+                journal.append(&cycle)?;
+            }
+            self.remarks.push(format!("cycle {} was completed on the bus from the journal", cycle.cycle_id));
+            there = 0;
+        }
+        Ok(())
     }
 
     /// Goes through one cycle and puts it on record: the decision durably before it takes effect, then the
@@ -90,7 +170,7 @@ impl Runtime {
         }
         let cycle = cycle::run(&mut self.engine, &self.scenario, &self.recovery, self.clock.now())?;
         if let Some(bus) = &self.bus {
-            publish(bus, &self.engine, &self.recovery, &cycle)?;
+            publish(bus, &self.engine, &cycle, 0)?;
         }
         // Last, since all of it is on the bus.
         if let Some(journal) = &mut self.cycle_journal {
@@ -144,8 +224,8 @@ impl Runtime {
         self.bus.as_ref()
     }
 
-    /// What starting had to mend, for the operator: a line for each unfinished line that was set aside.
-    pub fn mended(&self) -> Vec<String> {
+    /// What starting had to mend or noticed, for the operator, a line each.
+    pub fn remarks(&self) -> Vec<String> {
         let journals = [self.engine.journal().file(), self.cycle_journal.as_ref()];
         let journals =
             journals.into_iter().flatten().map(|file| (file.path().to_owned(), file.set_aside().cloned()));
@@ -156,7 +236,7 @@ impl Runtime {
         let line = |(path, set_aside): (PathBuf, Option<SetAside>)| {
             Some(format!("{}: {}", path.display(), set_aside?))
         };
-        journals.chain(on_bus).filter_map(line).collect()
+        journals.chain(on_bus).filter_map(line).chain(self.remarks.iter().cloned()).collect()
     }
 }
 

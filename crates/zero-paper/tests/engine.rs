@@ -194,6 +194,7 @@ fn a_runtime_goes_on_where_its_journal_ends() {
         journal: Some(place.path().join("deep/d.jsonl")),
         cycle_journal: Some(place.path().join("c.jsonl")),
         runtime_bus: Some(place.path().join("bus")),
+        rebuild_journal: false,
     };
     let text = r#"{"orders":[{"symbol":"A","side":"buy","quantity":1,"price":2,"confidence":1}]}"#;
     for start in 0..3u64 {
@@ -202,7 +203,7 @@ fn a_runtime_goes_on_where_its_journal_ends() {
         for cycle in 1..=2 {
             assert_eq!(runtime.run_cycle().unwrap().cycle_id, 2 * start + cycle);
         }
-        assert!(runtime.mended().is_empty());
+        assert!(runtime.remarks().is_empty());
         assert_eq!(runtime.bus().unwrap().head().index, 10 * (start + 1));
     }
 }

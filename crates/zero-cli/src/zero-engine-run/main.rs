@@ -37,6 +37,9 @@ struct Arguments {
     /// Publish every cycle on the bus in this directory.
     #[arg(long, value_name = "DIR")]
     runtime_bus: Option<PathBuf>,
+    /// Make the decision journal again from the bus before starting; the old one is kept beside it.
+    #[arg(long, requires = "journal", requires = "runtime_bus")]
+    rebuild_journal: bool,
     /// Run one cycle.
     #[arg(long, conflicts_with = "max_cycles")]
     once: bool,
@@ -103,12 +106,13 @@ fn run(arguments: Arguments) -> Result<Judgement> {
         journal: arguments.journal,
         cycle_journal: arguments.cycle_journal,
         runtime_bus: arguments.runtime_bus,
+        rebuild_journal: arguments.rebuild_journal,
     };
     // Before anything is opened, so that no signal falls between the two.
     let mut pause = pause_until_signal()?;
     let mut runtime = Runtime::start(scenario, &records, clock)?;
-    for mended in runtime.mended() {
-        warn(&mended);
+    for remark in runtime.remarks() {
+        warn(&remark);
     }
     match runtime.run(max_cycles, arguments.interval, &mut pause)? {
         Some(cycle) => print(&Json::of(&cycle)?.pretty(), Judgement::Fine),

@@ -1,0 +1,201 @@
+//! Whether journal and bus tell the same story. They are written one after the other, so a crash leaves the journal ahead
+//! by a decision, or the bus in the middle of a cycle; anything else is nobody's crash.
+
+use std::path::Path;
+
+use zero_bus::{Event, Json, Reader};
+
+use crate::cycle::trace_id;
+use crate::decision::Decision;
+use crate::error::{Error, Result};
+use crate::journal::{Journal, Recorded};
+
+/// The events of a cycle, in their order; the third is one or the other.
+pub(crate) const CYCLE_EVENTS: [&[&str]; 5] = [
+    &["runtime.cycle"],
+    &["decision.record"],
+    &["fill.record", "rejection.record"],
+    &["position.snapshot"],
+    &["runtime.health"],
+];
+
+/// What comparing the two came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Agreement {
+    /// The last cycle on the bus, and how many of its events are there; `None` where the bus has no cycles.
+    pub(crate) last: Option<Published>,
+    /// What somebody should know, though it is in nobody's way.
+    pub(crate) remarks: Vec<String>,
+}
+
+/// A cycle on the bus.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Published {
+    pub(crate) cycle_id: u64,
+    /// How many of [`CYCLE_EVENTS`].
+    pub(crate) events: usize,
+    /// How its process came by its state, as its record says.
+    pub(crate) recovery: Json,
+}
+
+/// The decisions that are on a bus, those of its last run of cycles from the first on, in their order.
+///
+/// # Errors
+/// What keeps the bus from being read; a decision on it that is none.
+pub(crate) fn decisions_on(reader: &Reader) -> Result<Vec<Decision>> {
+    let mut decisions: Vec<(u64, Decision)> = Vec::new();
+    for event in reader.events(1)? {
+        let event = event?;
+        let Some(cycle_id) = cycle_of(&event) else { continue };
+        if event.event_type == "decision.record" {
+            let decision = Decision::parse(event.payload.as_str()).map_err(|problem| Error::Refused {
+                path: log(reader),
+                problem: format!("{}: {problem}", event.id()),
+            })?;
+            // Numbered anew from 1: another run.
+            if decisions.last().is_some_and(|(last, _)| *last >= cycle_id) {
+                decisions.clear();
+            }
+            decisions.push((cycle_id, decision));
+        }
+    }
+    if let Some(position) =
+        decisions.iter().zip(1..).position(|((cycle_id, _), expected)| *cycle_id != expected)
+    {
+        let problem =
+            format!("lacks the decision of cycle {}, so no state can be made from it", position + 1);
+        return Err(Error::Refused { path: log(reader), problem });
+    }
+    Ok(decisions.into_iter().map(|(_, decision)| decision).collect())
+}
+
+/// Holds the journal against the bus, decision by decision.
+///
+/// # Errors
+/// [`Error::Refused`] naming both places where they disagree, or where the bus has decisions that the journal lacks.
+pub(crate) fn compare(journal: &Journal, reader: &Reader) -> Result<Agreement> {
+    let mut agreement = Agreement::default();
+    let mut decisions = journal.decisions();
+    let mut position = 0;
+    for event in reader.events(1)? {
+        let event = event?;
+        let Some(cycle_id) = cycle_of(&event) else { continue };
+        let step = CYCLE_EVENTS.iter().position(|types| types.contains(&event.event_type.as_str()));
+        match (step, &mut agreement.last) {
+            (None, _) => {}
+            (Some(0), last) => {
+                if last.as_ref().is_some_and(|last| last.cycle_id >= cycle_id) {
+                    // Numbered anew from 1: what stands before is another run's.
+                    agreement.remarks.push(format!("the cycles begin anew at {}", event.id()));
+                    decisions = journal.decisions();
+                    position = 0;
+                }
+                let payload = event.payload.value();
+                let recovery = payload.get("observe").and_then(|observe| observe.get("recovery"));
+                let recovery = recovery.and_then(|recovery| Json::try_from(recovery).ok());
+                *last = Some(Published {
+                    cycle_id,
+                    events: 1,
+                    recovery: recovery.unwrap_or_else(Json::empty_object),
+                });
+            }
+            (Some(step), Some(last)) if last.cycle_id == cycle_id && last.events == step => {
+                last.events += 1;
+                if step == 1 {
+                    let skipped = catch_up(&mut decisions, &mut position, cycle_id, &event, journal, reader)?;
+                    agreement.remarks.extend(skipped);
+                }
+            }
+            _ => {
+                let problem =
+                    format!("{}: a {} of cycle {cycle_id} out of its order", event.id(), event.event_type);
+                return Err(Error::Refused { path: log(reader), problem });
+            }
+        }
+    }
+    Ok(agreement)
+}
+
+/// Goes on in the journal to the decision of a cycle, and holds it against the one on the bus. Gives a remark where the
+/// bus lacks some before it.
+fn catch_up(
+    decisions: &mut dyn Iterator<Item = Result<Recorded>>,
+    position: &mut u64,
+    cycle_id: u64,
+    event: &Event,
+    journal: &Journal,
+    reader: &Reader,
+) -> Result<Option<String>> {
+    let first = *position + 1;
+    let recorded = loop {
+        let Some(recorded) = decisions.next().transpose()? else {
+            let path = journal.path();
+            let problem = format!(
+                "ends with decision {position}, but {} in {} is decision {cycle_id}: the bus is ahead; restore the journal, or \
+                 make it again from the bus with --rebuild-journal",
+                event.id(),
+                log(reader).display()
+            );
+            return Err(Error::Refused { path, problem });
+        };
+        *position += 1;
+        if *position >= cycle_id {
+            break recorded;
+        }
+    };
+    if Json::of(&recorded.decision)? != event.payload {
+        let problem = format!(
+            "line {} (byte {}) and {} in {} are both decision {cycle_id}, and differ; restore the one that is wrong, or make \
+             the journal again from the bus with --rebuild-journal",
+            recorded.line,
+            recorded.at,
+            event.id(),
+            log(reader).display()
+        );
+        return Err(Error::Refused { path: journal.path(), problem });
+    }
+    Ok((first < cycle_id)
+        .then(|| format!("the bus lacks the cycles {first} to {}, which are in the journal", cycle_id - 1)))
+}
+
+/// The cycle that an event belongs to.
+fn cycle_of(event: &Event) -> Option<u64> {
+    let trace = event.trace_id.as_deref()?;
+    let cycle_id = trace.strip_prefix("runtime-cycle-")?.parse().ok()?;
+    (trace_id(cycle_id) == trace).then_some(cycle_id)
+}
+
+fn log(reader: &Reader) -> std::path::PathBuf {
+    reader.log_path()
+}
+
+/// Writes a journal from decisions, keeping what was in its place under another name.
+///
+/// # Errors
+/// What the system reports; the old journal is in its place then, or beside it.
+pub(crate) fn rebuild(path: &Path, decisions: &[Decision]) -> Result<Option<String>> {
+    use crate::line_file::LineFile;
+    let io = |action| Error::io(action, path);
+    let fresh = path.with_extension("rebuilt");
+    if fresh.exists() {
+        std::fs::remove_file(&fresh).map_err(Error::io("remove what an earlier attempt left", &fresh))?;
+    }
+    let mut file = LineFile::open(&fresh)?;
+    for decision in decisions {
+        file.append(decision)?;
+    }
+    file.sync()?;
+    let kept = if path.exists() {
+        let kept =
+            (1..).map(|n| path.with_extension(format!("before-rebuild-{n}"))).find(|kept| !kept.exists());
+        let kept = kept.unwrap_or_else(|| path.with_extension("before-rebuild"));
+        std::fs::rename(path, &kept).map_err(io("keep the old journal"))?;
+        Some(format!("the old journal is kept in {}", kept.display()))
+    } else {
+        None
+    };
+    std::fs::rename(&fresh, path).map_err(io("put the new journal in its place"))?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(io("sync the directory of"))?;
+    Ok(kept)
+}
