@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::canonical::{self, Json, Value, scan};
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
-use crate::event::{Draft, EVENT_SCHEMA, Event, event_id, type_problem};
+use crate::event::{Draft, EVENT_SCHEMA, Event, MAX_LINE_BYTES, event_id, type_problem};
 use crate::fault::FaultKind;
 
 /// Where a chain stands: how many events it has, and the checksum of the last.
@@ -48,11 +48,27 @@ impl Draft {
         if !self.payload.is_object() {
             return Err(Error::invalid("payload", "must be an object"));
         }
+        // As the first event of a bus it would have the shortest line; exactly it is known in its place.
+        let mut line = String::new();
+        let trace = self.trace_id.as_deref().unwrap_or_default();
+        let texts = self.payload.as_str().len() + self.event_type.len() + trace.len();
+        if texts > MAX_LINE_BYTES / 16 {
+            write_line(1, self, None, &mut line);
+        }
+        if line.len() > MAX_LINE_BYTES {
+            let reason = format!("makes a line of {} bytes, more than {MAX_LINE_BYTES}", line.len());
+            return Err(Error::invalid("payload", reason));
+        }
         Ok(())
     }
 }
 
 impl Event {
+    /// The canonical line as a value, to be looked into or laid out.
+    pub fn to_json(&self) -> Json {
+        Json::from_canonical_line(self.line())
+    }
+
     /// The canonical line, as it is written, without its line break.
     pub fn line(&self) -> String {
         let mut line = String::new();

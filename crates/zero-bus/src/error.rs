@@ -98,6 +98,29 @@ impl Error {
         move |source| Self::Io { action, path, source }
     }
 
+    /// The same error for another one who ran into it.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Io { action, path, source } => Self::Io {
+                action,
+                path: path.clone(),
+                source: io::Error::new(source.kind(), source.to_string()),
+            },
+            Self::NotABus { path, reason } => Self::NotABus { path: path.clone(), reason: reason.clone() },
+            Self::Invalid { field, reason } => Self::Invalid { field, reason: reason.clone() },
+            Self::Damaged { path, fault } => Self::Damaged { path: path.clone(), fault: fault.clone() },
+            Self::Undecided { path, fault } => Self::Undecided { path: path.clone(), fault: fault.clone() },
+            Self::Missing { path, bytes, synced_bytes, synced_events } => Self::Missing {
+                path: path.clone(),
+                bytes: *bytes,
+                synced_bytes: *synced_bytes,
+                synced_events: *synced_events,
+            },
+            Self::Changed { path, reason } => Self::Changed { path: path.clone(), reason },
+            Self::Poisoned { path } => Self::Poisoned { path: path.clone() },
+        }
+    }
+
     pub(crate) fn invalid(field: &'static str, reason: impl Into<String>) -> Self {
         Self::Invalid { field, reason: reason.into() }
     }

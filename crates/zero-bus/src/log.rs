@@ -1,26 +1,38 @@
-//! Appending. [`Bus::append_batch`] is the commit point: what it returns has been synced.
+//! Appending. `Writer::commit` is the commit point: what it returns has been synced.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use crate::chain::{self, Head};
 use crate::error::{Error, Result};
 use crate::event::{Draft, Event, MAX_LINE_BYTES};
 use crate::lines::{LOCK, LOG};
 use crate::note::Note;
+use crate::queue::{Queue, Slot};
 use crate::recover::{self, End, SetAside};
 use crate::storage::{Access, Directory, Lock, Storage, StorageFile};
+use crate::sync::{Arc, Mutex, lock};
 
 /// How often the lock file may be replaced while it is waited for.
 const LOCK_TRIES: usize = 8;
 
-/// A bus opened for appending. Any number of handles, in any number of processes, may append to one bus;
-/// each append takes the lock for as long as it writes and syncs.
+/// A bus opened for appending. Any number of threads may share one handle, and any number of handles, in any number of
+/// processes, may append to one bus. What threads append while a batch is being synced makes up the next batch, so that
+/// they share its write and its sync; nobody is held back for a fuller one. Each batch takes the bus's lock for as long
+/// as it writes and syncs.
 ///
 /// Opening and appending read the tail of the log and nothing more, however long it is.
 pub struct Bus {
+    core: Arc<Core>,
+    /// Commits what was [submitted](Bus::submit) and is not waited for; begun by the first ticket.
+    committer: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Core {
     storage: Arc<dyn Storage>,
     writer: Mutex<Writer>,
+    queue: Queue<Vec<Draft>, Result<Vec<Event>>>,
 }
 
 struct Writer {
@@ -31,6 +43,35 @@ struct Writer {
     set_aside: Vec<SetAside>,
     /// The batch being written; kept for its memory.
     lines: String,
+}
+
+impl fmt::Debug for Bus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bus").field("log", &self.log_path()).finish_non_exhaustive()
+    }
+}
+
+/// An event on its way, see [`Bus::submit`].
+pub struct Ticket {
+    core: Arc<Core>,
+    slot: Arc<Slot<Result<Vec<Event>>>>,
+}
+
+impl Ticket {
+    /// Waits until the event is durable.
+    ///
+    /// # Errors
+    /// As [`Bus::append_batch`].
+    pub fn wait(self) -> Result<Event> {
+        // One draft in, one event out.
+        self.core.wait(&self.slot).map(|mut events| events.remove(0))
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").finish_non_exhaustive()
+    }
 }
 
 impl Bus {
@@ -77,28 +118,30 @@ impl Bus {
         let (end, lines) = (End::default(), String::new());
         let mut writer = Writer { log, lock, end, poisoned: false, set_aside: Vec::new(), lines };
         writer.locked(&*storage, |writer| writer.recover(&*storage))?;
-        Ok(Self { storage, writer: Mutex::new(writer) })
+        let core = Core { storage, writer: Mutex::new(writer), queue: Queue::new() };
+        Ok(Self { core: Arc::new(core), committer: Mutex::new(None) })
     }
 
     /// The torn tails that this handle has set aside: when it was opened, or when another one died in the
     /// middle of an append.
     pub fn set_aside(&self) -> Vec<SetAside> {
-        self.writer().set_aside.clone()
+        lock(&self.core.writer).set_aside.clone()
     }
 
     /// Where the log is.
     pub fn log_path(&self) -> PathBuf {
-        self.storage.path(LOG)
+        self.core.storage.path(LOG)
     }
 
     /// Where the chain stands, as far as this handle has seen: other handles may have gone on since.
     pub fn head(&self) -> Head {
-        self.writer().end.head
+        lock(&self.core.writer).end.head
     }
 
     /// Appends one event. When this returns, the event has been synced.
     ///
-    /// Costs one `write` and one `fdatasync`, whatever the length of the log.
+    /// Costs one `write` and one `fdatasync`, whatever the length of the log, shared with what other threads append in
+    /// the meantime.
     ///
     /// # Errors
     /// As [`Bus::append_batch`].
@@ -142,29 +185,89 @@ impl Bus {
     /// ```
     pub fn append_batch(&self, drafts: Vec<Draft>) -> Result<Vec<Event>> {
         drafts.iter().try_for_each(Draft::check)?;
-        let storage = &*self.storage;
-        self.writer().locked(storage, |writer| {
-            writer.see_the_end(storage)?;
-            writer.commit(storage, drafts)
-        })
+        if drafts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let slot = self.core.queue.submit(drafts);
+        self.core.wait(&slot)
+    }
+
+    /// Puts an event in line and returns at once; the ticket tells when it is durable. A thread's events keep their order,
+    /// whether they were submitted or appended. What was submitted is committed also if nobody waits for it; dropping
+    /// the handle waits until it is.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where it cannot be an event, [`Error::Io`] where the thread that commits cannot be begun.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use std::collections::BTreeMap;
+    /// use zero_bus::{Bus, Draft};
+    ///
+    /// let bus = Bus::open(dir.path())?;
+    /// let ticket = bus.submit(Draft::new("step.begun", 0.0, &BTreeMap::from([("step", 1)]))?)?;
+    /// // Go on working, and before anything depends on it:
+    /// assert_eq!(ticket.wait()?.index, 1);
+    /// # Ok::<(), zero_bus::Error>(())
+    /// ```
+    pub fn submit(&self, draft: Draft) -> Result<Ticket> {
+        draft.check()?;
+        let mut committer = lock(&self.committer);
+        if committer.is_none() {
+            let core = Arc::clone(&self.core);
+            let spawned = std::thread::Builder::new()
+                .name("zero-bus commit".to_owned())
+                .spawn(move || core.queue.attend(|jobs| core.commit(jobs)));
+            *committer = Some(spawned.map_err(Error::io("begin a thread for it", &self.log_path()))?);
+        }
+        drop(committer);
+        let slot = self.core.queue.submit(vec![draft]);
+        self.core.queue.nudge();
+        Ok(Ticket { core: Arc::clone(&self.core), slot })
     }
 
     /// Makes something of where the chain stands as far as this handle has seen, with the bus's lock held.
     pub(crate) fn with_head<T>(&self, work: impl FnOnce(&dyn Storage, Head) -> Result<T>) -> Result<T> {
-        let storage = &*self.storage;
-        self.writer().locked(storage, |writer| {
+        let storage = &*self.core.storage;
+        lock(&self.core.writer).locked(storage, |writer| {
             writer.can_go_on(storage)?;
             work(storage, writer.end.head)
         })
     }
 
     pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
-        &self.storage
+        &self.core.storage
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        if let Some(committer) = lock(&self.committer).take() {
+            self.core.queue.close();
+            // It ends when nothing is waiting; had it panicked, its tickets would say so.
+            let _ = committer.join();
+        }
+    }
+}
+
+impl Core {
+    fn wait(&self, slot: &Slot<Result<Vec<Event>>>) -> Result<Vec<Event>> {
+        let committed = self.queue.wait(slot, |jobs| self.commit(jobs));
+        committed.unwrap_or_else(|| Err(Error::Poisoned { path: self.storage.path(LOG) }))
     }
 
-    fn writer(&self) -> MutexGuard<'_, Writer> {
-        // A panic between two statements of a commit leaves the writer poisoned by its own flag.
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Commits jobs as one batch. A job that cannot be committed by itself fails alone; anything else fails all.
+    fn commit(&self, jobs: Vec<Vec<Draft>>) -> Vec<Result<Vec<Event>>> {
+        let storage = &*self.storage;
+        let count = jobs.len();
+        let committed = lock(&self.writer).locked(storage, |writer| {
+            writer.see_the_end(storage)?;
+            writer.commit(storage, jobs)
+        });
+        committed.unwrap_or_else(|error| {
+            let others = (1..count).map(|_| Err(error.again())).collect::<Vec<_>>();
+            std::iter::once(Err(error)).chain(others).collect()
+        })
     }
 }
 
@@ -237,38 +340,52 @@ impl Writer {
     }
 
     /// Links, writes, syncs. Nothing before the sync is known to anybody, and nothing after it can fail.
-    fn commit(&mut self, storage: &dyn Storage, drafts: Vec<Draft>) -> Result<Vec<Event>> {
+    fn commit(&mut self, storage: &dyn Storage, jobs: Vec<Vec<Draft>>) -> Result<Vec<Result<Vec<Event>>>> {
         let mut lines = std::mem::take(&mut self.lines);
         lines.clear();
         if self.end.unterminated {
             lines.push('\n');
         }
         let mut head = self.end.head;
-        let mut events = Vec::with_capacity(drafts.len());
-        for draft in drafts {
-            let begin = lines.len();
-            let event = chain::link(head, draft, &mut lines)?;
-            let length = lines.len() - begin - 1;
-            if length > MAX_LINE_BYTES {
-                let reason = format!("makes a line of {length} bytes, more than {MAX_LINE_BYTES}");
-                return Err(Error::invalid("payload", reason));
+        let mut results = Vec::with_capacity(jobs.len());
+        for drafts in jobs {
+            let (begin, before) = (lines.len(), head);
+            let linked = link(&mut head, drafts, &mut lines);
+            if linked.is_err() {
+                lines.truncate(begin);
+                head = before;
             }
-            head = Head { index: event.index, checksum: Some(event.checksum) };
-            events.push(event);
+            results.push(linked);
         }
-        if events.is_empty() {
-            return Ok(events);
+        if head != self.end.head {
+            let path = storage.path(LOG);
+            // Until both have succeeded, what the file holds is unknown.
+            self.poisoned = true;
+            self.log.append(lines.as_bytes()).map_err(Error::io("append to it", &path))?;
+            self.log.sync().map_err(Error::io("sync it", &path))?;
+            self.poisoned = false;
+            self.end = End { head, offset: self.end.offset + lines.len() as u64, unterminated: false };
+            // An older note knows less and says nothing wrong, so this need not succeed.
+            let _ = Note { head, bytes: self.end.offset }.write(&*self.lock);
         }
-        let path = storage.path(LOG);
-        // Until both have succeeded, what the file holds is unknown.
-        self.poisoned = true;
-        self.log.append(lines.as_bytes()).map_err(Error::io("append to it", &path))?;
-        self.log.sync().map_err(Error::io("sync it", &path))?;
-        self.poisoned = false;
-        self.end = End { head, offset: self.end.offset + lines.len() as u64, unterminated: false };
-        // An older note knows less and says nothing wrong, so this need not succeed.
-        let _ = Note { head, bytes: self.end.offset }.write(&*self.lock);
         self.lines = lines;
-        Ok(events)
+        Ok(results)
     }
+}
+
+/// Links drafts to a head one behind the other, which moves on.
+fn link(head: &mut Head, drafts: Vec<Draft>, lines: &mut String) -> Result<Vec<Event>> {
+    let mut events = Vec::with_capacity(drafts.len());
+    for draft in drafts {
+        let begin = lines.len();
+        let event = chain::link(*head, draft, lines)?;
+        let length = lines.len() - begin - 1;
+        if length > MAX_LINE_BYTES {
+            let reason = format!("makes a line of {length} bytes, more than {MAX_LINE_BYTES}");
+            return Err(Error::invalid("payload", reason));
+        }
+        *head = Head { index: event.index, checksum: Some(event.checksum) };
+        events.push(event);
+    }
+    Ok(events)
 }

@@ -241,14 +241,23 @@ pub struct Events {
     head: Head,
     from: u64,
     torn_bytes: u64,
+    /// Where a line was found wrong that may have been read in the wrong moment.
+    doubted: Option<u64>,
     failed: bool,
 }
 
 impl Events {
     fn open(storage: Arc<dyn Storage>, from: u64) -> Result<Self> {
         let log = log(&*storage)?;
-        let mut events =
-            Self { storage, lines: None, head: Head::default(), from, torn_bytes: 0, failed: false };
+        let mut events = Self {
+            storage,
+            lines: None,
+            head: Head::default(),
+            from,
+            torn_bytes: 0,
+            doubted: None,
+            failed: false,
+        };
         if let Some(Log { file, end, .. }) = log {
             events.start(file, end)?;
         }
@@ -310,6 +319,11 @@ impl Events {
                 Err(kind) => {
                     // Whoever asks again gets the same answer, and not what lies behind.
                     lines.go_to(byte_offset);
+                    if self.doubted.replace(byte_offset) != Some(byte_offset) {
+                        // A torn tail may have been set aside, and another event put in its place, while it was read.
+                        lines.extend(settled_end(&*self.storage, lines.file())?.0);
+                        continue;
+                    }
                     let fault = Fault { event: self.head.index + 1, byte_offset, kind };
                     return Err(Error::Damaged { path, fault });
                 }

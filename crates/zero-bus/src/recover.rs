@@ -313,21 +313,35 @@ fn set_aside(
         };
         match storage.open(&kept, Access::New) {
             Ok(copy) => break (kept, copy),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => attempt += 1,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
+        // One that an attempt on a full disk left empty does for the next.
+        let there = storage.open(&kept, Access::Append)?;
+        if there.size()? == 0 {
+            break (kept, there);
+        }
+        attempt += 1;
     };
-    let mut buffer = vec![0; 256 << 10];
-    let mut at = offset;
-    while at < length {
-        let wanted = (length - at).min(buffer.len() as u64) as usize;
-        read_exact_at(file, &mut buffer[..wanted], at)?;
-        copy.append(&buffer[..wanted])?;
-        at += wanted as u64;
+    if let Err(error) = copy_range(file, &*copy, offset, length) {
+        let _ = copy.truncate(0);
+        return Err(error);
     }
     copy.sync()?;
     storage.sync()?;
     file.truncate(offset)?;
     file.sync()?;
     Ok(SetAside { byte_offset: offset, bytes: length - offset, file: kept })
+}
+
+fn copy_range(from: &dyn StorageFile, to: &dyn StorageFile, offset: u64, end: u64) -> io::Result<()> {
+    let mut buffer = vec![0; 256 << 10];
+    let mut at = offset;
+    while at < end {
+        let wanted = (end - at).min(buffer.len() as u64) as usize;
+        read_exact_at(from, &mut buffer[..wanted], at)?;
+        to.append(&buffer[..wanted])?;
+        at += wanted as u64;
+    }
+    Ok(())
 }

@@ -183,7 +183,12 @@ impl Directory {
                 Err(error) => return if ancestor.is_dir() { Ok(()) } else { Err(error) },
             }
             let parent = ancestor.parent().filter(|parent| !parent.as_os_str().is_empty());
-            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+            match File::open(parent.unwrap_or(Path::new("."))) {
+                Ok(parent) => parent.sync_all(),
+                // One may be allowed to make names in a directory, and not to open it.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+                Err(error) => Err(error),
+            }
         });
         match opened.and_then(|()| Self::open(path)) {
             Ok(directory) => Ok(Self { made, ..directory }),

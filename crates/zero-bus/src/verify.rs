@@ -45,6 +45,17 @@ impl Reader {
     /// # Ok::<(), zero_bus::Error>(())
     /// ```
     pub fn verify(&self, progress: &mut dyn FnMut(Progress)) -> Result<Verdict> {
+        loop {
+            let size_before = self.size_bytes()?;
+            let verdict = self.judge(progress)?;
+            // While it was read a torn tail may have been set aside, and another event put in its place.
+            if verdict.ok() || self.size_bytes()? == size_before {
+                return Ok(verdict);
+            }
+        }
+    }
+
+    fn judge(&self, progress: &mut dyn FnMut(Progress)) -> Result<Verdict> {
         // The snapshot first: it is taken of a log that was there before it.
         let snapshot = Snapshot::read(self)?;
         let mut at_snapshot = Located::of(&snapshot);
@@ -55,6 +66,7 @@ impl Reader {
             },
             progress,
         )?;
-        Ok(Verdict { integrity, snapshot_integrity: snapshot.integrity(&at_snapshot) })
+        let snapshot_integrity = snapshot.integrity(&at_snapshot);
+        Ok(Verdict { integrity, snapshot_integrity })
     }
 }

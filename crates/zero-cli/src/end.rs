@@ -41,7 +41,8 @@ pub fn exit(program: &str, result: anyhow::Result<Judgement>) -> ExitCode {
 pub fn say(program: &str, text: &str) {
     let escaped =
         text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] });
-    eprintln!("{program}: {}", escaped.collect::<String>());
+    // Where nobody can be told, there is nobody to tell that either.
+    let _ = writeln!(io::stderr(), "{program}: {}", escaped.collect::<String>());
 }
 
 /// The arguments as they were given; or, where they are wrong, one line that says so, and the exit.

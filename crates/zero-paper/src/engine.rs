@@ -114,6 +114,13 @@ impl Engine {
         })?;
         let projected = after(&self.book, order)
             .map_err(|problem| Error::Order { symbol: order.symbol.clone(), problem })?;
+        // Of what follows, the next cycle must be able to tell the sum.
+        let others = self.book.iter().filter(|(symbol, _)| *symbol != order.symbol);
+        let sum: f64 = others.map(|(_, position)| position.notional_usd()).sum();
+        if !(sum + projected.notional_usd()).is_finite() {
+            let problem = "what would be held together is beyond a double".to_owned();
+            return Err(Error::Order { symbol: order.symbol.clone(), problem });
+        }
         let ruling = risk::judge(&self.limits, &projected, order);
         let decision = Decision::new(order, submission, ruling.allowed(), ruling.reason());
         let place = self.journal.record(&decision)?;

@@ -1,6 +1,6 @@
 //! The runtime: cycles one behind the other, each on record before the next begins.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use zero_bus::{Bus, Json, Reader, SetAside};
@@ -50,13 +50,29 @@ impl Records {
 
     /// Whether each file has a name of its own.
     fn check(&self) -> Result<()> {
-        match (&self.journal, &self.cycle_journal) {
-            (Some(journal), Some(cycles)) if journal == cycles => Err(Error::Refused {
-                path: journal.clone(),
-                problem: "is named as both journals; name two files".to_owned(),
-            }),
-            _ => Ok(()),
+        let refused = |path: &Path, problem: &str| {
+            Err(Error::Refused { path: path.to_owned(), problem: format!("{problem}; name another file") })
+        };
+        let journals = [&self.journal, &self.cycle_journal];
+        if let (Some(journal), Some(cycles)) = (&self.journal, &self.cycle_journal)
+            && journal == cycles
+        {
+            return refused(journal, "is named as both journals");
         }
+        let Some(bus) = &self.runtime_bus else { return Ok(()) };
+        let same = |one: &Path, other: &Path| {
+            one == other
+                || one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
+        };
+        for journal in journals.into_iter().flatten() {
+            let its_own = [zero_bus::LOG, zero_bus::LOCK, zero_bus::SNAPSHOT]
+                .into_iter()
+                .any(|name| journal.file_name().is_some_and(|file| file == name));
+            if its_own && journal.parent().is_some_and(|parent| same(parent, bus)) {
+                return refused(journal, "is a file of the bus");
+            }
+        }
+        Ok(())
     }
 }
 

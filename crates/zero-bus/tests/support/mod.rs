@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex};
 
 use zero_bus::storage::{Access, Directory, Lock, Storage, StorageFile, Watch};
 use zero_bus::{Bus, Draft, Event, Reader, Verdict};
@@ -17,6 +17,36 @@ pub(crate) struct Watched {
     pub(crate) syncs: AtomicU64,
     pub(crate) fail_write: AtomicBool,
     pub(crate) fail_sync: AtomicBool,
+    /// While it is shut, a sync waits at it.
+    pub(crate) gate: Gate,
+}
+
+#[derive(Default)]
+pub(crate) struct Gate {
+    /// Whether it is shut, and how many wait at it.
+    state: Mutex<(bool, usize)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    pub(crate) fn set_shut(&self, shut: bool) {
+        self.state.lock().unwrap().0 = shut;
+        self.changed.notify_all();
+    }
+
+    /// Returns once somebody waits at it.
+    pub(crate) fn until_somebody_waits(&self) {
+        let state = self.state.lock().unwrap();
+        drop(self.changed.wait_while(state, |(_, waiting)| *waiting == 0).unwrap());
+    }
+
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.1 += 1;
+        self.changed.notify_all();
+        state = self.changed.wait_while(state, |(shut, _)| *shut).unwrap();
+        state.1 -= 1;
+    }
 }
 
 pub(crate) struct WatchedStorage {
@@ -87,6 +117,7 @@ impl StorageFile for WatchedFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.watched.gate.pass();
         failure(&self.watched.fail_sync)?;
         self.watched.syncs.fetch_add(1, SeqCst);
         self.file.sync()

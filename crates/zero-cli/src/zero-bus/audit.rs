@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -91,11 +92,12 @@ fn to_file(reader: &Reader, bus: &Path, path: &Path) -> Result<Verdict> {
 fn gone_with_a_signal(path: &Path) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot wait for signals")?;
     let path = path.to_owned();
-    std::thread::spawn(move || {
+    let listening = move || {
         if let Some(signal) = signals.forever().next() {
             let _ = fs::remove_file(path);
             std::process::exit(128 + signal);
         }
-    });
+    };
+    thread::Builder::new().spawn(listening).context("cannot begin a thread to wait for signals")?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
-use zero_bus::{Json, Reader, index_of_id};
+use zero_bus::{Reader, index_of_id};
 use zero_cli::end::{Judgement, print};
 
 /// Print one event, laid out for reading.
@@ -32,7 +32,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
         let dir = arguments.dir.display();
         bail!("{dir}: has no event {index}, its last one is {}", reader.head()?.index);
     };
-    let line = event.line();
-    let text = if arguments.json { line } else { Json::parse(&line)?.pretty() };
+    let text = if arguments.json { event.line() } else { event.to_json().pretty() };
     print(&text, Judgement::Fine)
 }

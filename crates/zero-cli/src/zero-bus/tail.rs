@@ -63,13 +63,34 @@ impl Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
     let reader = Reader::open(&arguments.dir)?;
-    let mut follower = reader.follow(arguments.begin(&reader)?)?;
+    let begin = arguments.begin(&reader)?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let mut last = VecDeque::new();
-    let mut failed = None;
-    // What is there now.
+    if !arguments.follow {
+        let mut events = reader.events(begin)?;
+        print_what_is_there(arguments, &mut out, || events.next().transpose())?;
+        say_what_is_left_out(events.torn_bytes());
+        return Ok(Judgement::Fine);
+    }
+    let mut follower = reader.follow(begin)?;
+    print_what_is_there(arguments, &mut out, || follower.next(Duration::ZERO))?;
+    say_what_is_left_out(follower.torn_bytes());
     loop {
-        match follower.next(Duration::ZERO) {
+        let event = follower.next(Duration::MAX)?.context("waiting has no end")?;
+        if arguments.matches(&event) {
+            writeln!(out, "{}", event.line()).and_then(|()| out.flush()).map_err(OutputClosed)?;
+        }
+    }
+}
+
+/// Prints what matches, up to the end or the first fault, which comes back.
+fn print_what_is_there(
+    arguments: &Arguments,
+    out: &mut impl Write,
+    mut next: impl FnMut() -> zero_bus::Result<Option<Event>>,
+) -> Result<()> {
+    let mut last = VecDeque::new();
+    let ended = loop {
+        match next() {
             Ok(Some(event)) if !arguments.matches(&event) => {}
             Ok(Some(event)) => match arguments.n {
                 None => writeln!(out, "{}", event.line()).map_err(OutputClosed)?,
@@ -80,30 +101,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
                     }
                 }
             },
-            Ok(None) => break,
-            Err(error) => {
-                failed = Some(error);
-                break;
-            }
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
         }
-    }
+    };
     for line in last {
         writeln!(out, "{line}").map_err(OutputClosed)?;
     }
     out.flush().map_err(OutputClosed)?;
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
-    if follower.torn_bytes() > 0 {
-        say(PROGRAM, &format!("an unfinished end of {} bytes is left out", follower.torn_bytes()));
-    }
-    if !arguments.follow {
-        return Ok(Judgement::Fine);
-    }
-    loop {
-        let event = follower.next(Duration::MAX)?.context("waiting has no end")?;
-        if arguments.matches(&event) {
-            writeln!(out, "{}", event.line()).and_then(|()| out.flush()).map_err(OutputClosed)?;
-        }
+    Ok(ended?)
+}
+
+fn say_what_is_left_out(torn_bytes: u64) {
+    if torn_bytes > 0 {
+        say(PROGRAM, &format!("an unfinished end of {torn_bytes} bytes is left out"));
     }
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -159,13 +160,14 @@ fn pause_until_signal() -> Result<impl FnMut(Duration) -> Pause> {
     }
     let mut signals = Signals::new(ending).context("cannot wait for signals")?;
     let (told, stop) = mpsc::channel();
-    std::thread::spawn(move || {
+    let listening = move || {
         for _ in signals.forever() {
             if told.send(()).is_err() {
                 return;
             }
         }
-    });
+    };
+    thread::Builder::new().spawn(listening).context("cannot begin a thread to wait for signals")?;
     Ok(move |at_most| match stop.recv_timeout(at_most) {
         Err(RecvTimeoutError::Timeout) => Pause::GoOn,
         Ok(()) | Err(RecvTimeoutError::Disconnected) => Pause::Stop,

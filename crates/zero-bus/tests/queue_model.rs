@@ -1,0 +1,158 @@
+//! The group commit under a model checker: loom tries every order in which the threads can take their steps (up to the
+//! number of preemptions given) and finds a lost wake-up as a deadlock.
+
+#![allow(clippy::unwrap_used, dead_code)]
+
+mod sync {
+    pub(crate) use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+    pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(crate) fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        condition.wait(guard).unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[path = "../src/queue.rs"]
+mod queue;
+
+use loom::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use loom::sync::{Arc, Mutex};
+use loom::thread;
+use queue::Queue;
+
+/// A log that is written and then synced, one batch at a time.
+#[derive(Default)]
+struct Log {
+    written: Mutex<Vec<u32>>,
+    synced: AtomicUsize,
+    inside: AtomicUsize,
+    syncs: AtomicUsize,
+}
+
+impl Log {
+    fn new() -> Self {
+        Self {
+            written: Mutex::new(Vec::new()),
+            synced: AtomicUsize::new(0),
+            inside: AtomicUsize::new(0),
+            syncs: AtomicUsize::new(0),
+        }
+    }
+
+    /// Gives each job its place in the log.
+    fn commit(&self, jobs: Vec<u32>) -> Vec<usize> {
+        assert_eq!(self.inside.fetch_add(1, SeqCst), 0, "two commit at once");
+        let mut written = self.written.lock().unwrap();
+        let places = (written.len()..).take(jobs.len()).collect();
+        written.extend(jobs);
+        let length = written.len();
+        drop(written);
+        self.synced.store(length, SeqCst);
+        self.syncs.fetch_add(1, SeqCst);
+        self.inside.fetch_sub(1, SeqCst);
+        places
+    }
+}
+
+fn model(preemptions: usize, check: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(check);
+}
+
+/// Everybody gets a result, it is that of its own job, and no sooner than the sync.
+#[test]
+fn nobody_waits_for_ever_and_nobody_is_told_too_early() {
+    model(3, || {
+        let queue = Arc::new(Queue::new());
+        let log = Arc::new(Log::new());
+        let append = |queue: &Queue<u32, usize>, log: &Log, job: u32| {
+            let slot = queue.submit(job);
+            let place = queue.wait(&slot, |jobs| log.commit(jobs)).unwrap();
+            assert!(log.synced.load(SeqCst) > place, "acknowledged before its sync");
+            assert_eq!(log.written.lock().unwrap()[place], job);
+        };
+        let threads: Vec<_> = [1, 2]
+            .map(|job| {
+                let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
+                thread::spawn(move || append(&queue, &log, job))
+            })
+            .into();
+        append(&queue, &log, 3);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(log.written.lock().unwrap().len(), 3);
+        assert!((1..=3).contains(&log.syncs.load(SeqCst)));
+    });
+}
+
+/// One thread's jobs keep their order, whoever commits them.
+#[test]
+fn a_threads_order_is_kept() {
+    model(3, || {
+        let queue = Arc::new(Queue::new());
+        let log = Arc::new(Log::new());
+        let other = {
+            let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
+            thread::spawn(move || {
+                let slot = queue.submit(9);
+                queue.wait(&slot, |jobs| log.commit(jobs)).unwrap();
+            })
+        };
+        let first = queue.submit(1);
+        let second = queue.submit(2);
+        let second = queue.wait(&second, |jobs| log.commit(jobs)).unwrap();
+        let first = queue.wait(&first, |jobs| log.commit(jobs)).unwrap();
+        assert!(first < second);
+        other.join().unwrap();
+    });
+}
+
+/// What nobody waits for is committed by who attends, also when the queue is closed at once.
+#[test]
+fn what_nobody_waits_for_is_committed() {
+    model(3, || {
+        let queue = Arc::new(Queue::new());
+        let log = Arc::new(Log::new());
+        let attending = {
+            let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
+            thread::spawn(move || queue.attend(|jobs| log.commit(jobs)))
+        };
+        let unattended = queue.submit(1);
+        queue.nudge();
+        let slot = queue.submit(2);
+        queue.wait(&slot, |jobs| log.commit(jobs)).unwrap();
+        queue.close();
+        attending.join().unwrap();
+        assert_eq!(log.written.lock().unwrap().len(), 2);
+        assert_eq!(queue.wait(&unattended, |jobs| log.commit(jobs)), Some(0));
+    });
+}
+
+/// A commit that fails tells everybody, and the next one is not held up.
+#[test]
+fn a_failed_commit_holds_nobody_up() {
+    model(3, || {
+        let queue: Arc<Queue<u32, Result<usize, ()>>> = Arc::new(Queue::new());
+        let tries = Arc::new(AtomicUsize::new(0));
+        let append = |queue: &Queue<u32, Result<usize, ()>>, tries: &AtomicUsize, job| {
+            let slot = queue.submit(job);
+            queue.wait(&slot, |jobs| {
+                let failed = tries.fetch_add(1, SeqCst) == 0;
+                jobs.iter().map(|_| if failed { Err(()) } else { Ok(0) }).collect()
+            })
+        };
+        let other = {
+            let (queue, tries) = (Arc::clone(&queue), Arc::clone(&tries));
+            thread::spawn(move || append(&queue, &tries, 1))
+        };
+        let mine = append(&queue, &tries, 2).unwrap();
+        let theirs = other.join().unwrap().unwrap();
+        assert!(mine.is_err() || theirs.is_err());
+        if tries.load(SeqCst) == 2 {
+            assert!(mine.is_ok() || theirs.is_ok());
+        }
+    });
+}
