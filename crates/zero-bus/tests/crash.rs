@@ -6,10 +6,13 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use support::draft;
 use zero_bus::sim::{Failure, SimDisk};
+use zero_bus::storage::{Access, Lock, Storage, StorageFile, Watch};
 use zero_bus::{Bus, Error, Event, Finding, Reader, Result};
 
 /// What a workload handed in, in order, and what it was told is durable.
@@ -32,17 +35,18 @@ fn snapshot(bus: &Bus) -> Result<()> {
 }
 
 /// Opening, single events, batches, snapshots, a second handle in between, opening again.
-fn workload(disk: &SimDisk, told: &mut Told) -> Result<()> {
-    let bus = Bus::open_in(disk.storage())?;
+fn workload(storage: &Arc<dyn Storage>, told: &mut Told) -> Result<()> {
+    let open = || Bus::open_in(Arc::clone(storage));
+    let bus = open()?;
     append(&bus, told, 1..2)?;
     append(&bus, told, 2..6)?;
     snapshot(&bus)?;
-    let other = Bus::open_in(disk.storage())?;
+    let other = open()?;
     append(&other, told, 6..7)?;
     append(&bus, told, 7..9)?;
     snapshot(&bus)?;
     drop(bus);
-    let again = Bus::open_in(disk.storage())?;
+    let again = open()?;
     append(&again, told, 9..12)
 }
 
@@ -61,15 +65,19 @@ struct Counts {
     recoveries_crashed: u64,
 }
 
-/// A disk as it was found: recovered, or refused for a reason that is true.
-fn check(found: &SimDisk, told: &Told, counts: &mut Counts, seed: u64, recoveries: bool) {
+/// A disk as it was found: recovered, or refused for a reason that is true. Gives what is wrong otherwise.
+fn check(
+    found: &SimDisk,
+    told: &Told,
+    counts: &mut Counts,
+    seed: u64,
+    recoveries: bool,
+) -> Result<(), String> {
     counts.states += 1;
     let before = Reader::open_in(found.storage()).verify(&mut |_| {}).unwrap();
-    assert!(
-        !matches!(before.integrity.finding, Finding::Fault(_)),
-        "seed {seed}: a crash is reported as damage: {}",
-        before.integrity.reason()
-    );
+    if matches!(before.integrity.finding, Finding::Fault(_)) {
+        return Err(format!("a crash is reported as damage: {}", before.integrity.reason()));
+    }
     if recoveries {
         // The power goes again while the log is being mended.
         for call in 1.. {
@@ -82,7 +90,7 @@ fn check(found: &SimDisk, told: &Told, counts: &mut Counts, seed: u64, recoverie
             assert!(opened.is_err());
             counts.recoveries_crashed += 1;
             for again in copy.survivors(seed + call, 4) {
-                check(&again, told, counts, seed, false);
+                check(&again, told, counts, seed, false)?;
             }
         }
     }
@@ -90,38 +98,55 @@ fn check(found: &SimDisk, told: &Told, counts: &mut Counts, seed: u64, recoverie
         Ok(bus) => bus,
         Err(Error::Undecided { .. }) => {
             counts.undecided += 1;
-            return;
+            return Ok(());
         }
-        Err(error) => panic!("seed {seed}: {error}"),
+        Err(error) => return Err(error.to_string()),
     };
     let there = numbers(found);
-    assert!(
-        there.len() >= told.acknowledged.len(),
-        "seed {seed}: {there:?} lacks of {:?}",
-        told.acknowledged
-    );
-    assert_eq!(there, told.handed_in[..there.len()], "seed {seed}");
-    bus.append(draft(1000)).unwrap();
+    if there.len() < told.acknowledged.len() {
+        return Err(format!("{there:?} lacks of {:?}", told.acknowledged));
+    }
+    if there != told.handed_in[..there.len()] {
+        return Err(format!("{there:?} is not the beginning of {:?}", told.handed_in));
+    }
+    bus.append(draft(1000)).map_err(|error| error.to_string())?;
     let after = Reader::open_in(found.storage()).verify(&mut |_| {}).unwrap();
-    assert!(after.ok(), "seed {seed}: {} / {}", after.integrity.reason(), after.snapshot_integrity.reason);
+    if !after.ok() {
+        return Err(format!("{} / {}", after.integrity.reason(), after.snapshot_integrity.reason));
+    }
+    Ok(())
+}
+
+/// Checks survivors of a disk, naming the seed that shows what is wrong.
+fn check_all(
+    disk: &SimDisk,
+    told: &Told,
+    counts: &mut Counts,
+    seed: u64,
+    at_most: usize,
+    recoveries: bool,
+) -> Result<(), String> {
+    for (n, found) in disk.survivors(seed, at_most).iter().enumerate() {
+        check(found, told, counts, seed * 1000 + n as u64, recoveries && n % 10 == 0)
+            .map_err(|problem| format!("call {seed}, survivor {n}: {problem}"))?;
+    }
+    Ok(())
 }
 
 #[test]
 fn the_power_goes_at_every_call() {
     let mut counts = Counts::default();
     let whole = SimDisk::new();
-    workload(&whole, &mut Told::default()).unwrap();
+    workload(&whole.storage(), &mut Told::default()).unwrap();
     for call in 1..=whole.calls() + 1 {
         let disk = SimDisk::new();
         disk.crash_at(call);
         let mut told = Told::default();
-        let ended = workload(&disk, &mut told);
+        let ended = workload(&disk.storage(), &mut told);
         // The last call is a note, without which all that was acknowledged is still there.
         assert_eq!(ended.is_err(), call < whole.calls(), "crash at {call}");
         counts.points += 1;
-        for (n, found) in disk.survivors(call, 300).iter().enumerate() {
-            check(found, &told, &mut counts, call * 1000 + n as u64, n % 10 == 0);
-        }
+        check_all(&disk, &told, &mut counts, call, 300, true).unwrap();
     }
     println!("{counts:?}");
     assert!(counts.points > 30 && counts.states > 2_000, "{counts:?}");
@@ -180,22 +205,20 @@ fn the_power_goes_under_several_producers() {
 fn every_call_fails_once() {
     let mut counts = Counts::default();
     let whole = SimDisk::new();
-    workload(&whole, &mut Told::default()).unwrap();
+    workload(&whole.storage(), &mut Told::default()).unwrap();
     let mut unnoticed = 0;
     for failure in [Failure::Failed, Failure::FailedButPersisted, Failure::Half] {
         for call in 1..=whole.calls() {
             let disk = SimDisk::new();
             disk.fail_at(call, failure);
             let mut told = Told::default();
-            let ended = workload(&disk, &mut told);
+            let ended = workload(&disk.storage(), &mut told);
             // A note that cannot be written is none; everything else is noticed.
             assert!(ended.is_err() || told.acknowledged.len() == 11, "{failure:?} at {call} went unnoticed");
             unnoticed += u64::from(ended.is_ok());
             counts.points += 1;
             // The power goes at once.
-            for (n, found) in disk.survivors(call, 60).iter().enumerate() {
-                check(found, &told, &mut counts, call * 1000 + n as u64, false);
-            }
+            check_all(&disk, &told, &mut counts, call, 60, false).unwrap();
             // The program opens the bus again. What was handed in and not acknowledged may be there.
             let bus = Bus::open_in(disk.storage()).unwrap();
             let there = numbers(&disk);
@@ -203,12 +226,186 @@ fn every_call_fails_once() {
             assert_eq!(there, told.handed_in[..there.len()], "{failure:?} at {call}");
             let mut now = Told { handed_in: there.clone(), acknowledged: there };
             append(&bus, &mut now, 500..503).unwrap();
-            for (n, found) in disk.survivors(call, 60).iter().enumerate() {
-                check(found, &now, &mut counts, call * 1000 + n as u64, false);
-            }
+            check_all(&disk, &now, &mut counts, call, 60, false).unwrap();
         }
     }
     println!("{counts:?}, {unnoticed} unnoticed");
     assert!(counts.states > 1_000);
     assert_eq!(unnoticed, 3 * 5, "one note for each batch");
+}
+
+/// Ways in which a storage, or who uses it, can be wrong.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Broken {
+    /// Nothing is wrong: the control of the controls.
+    Nothing,
+    /// Files are not synced.
+    NoSync,
+    /// A file is synced at the call after the one that should have: what was acknowledged was not synced yet.
+    LateSync,
+    /// A sync that failed is tried again, and the second answer believed.
+    RetriedSync,
+    /// The directory is not synced.
+    NoDirectorySync,
+    /// Nobody is kept out.
+    NoLock,
+}
+
+struct BrokenStorage {
+    disk: Arc<dyn Storage>,
+    broken: Broken,
+}
+
+struct BrokenFile {
+    file: Box<dyn StorageFile>,
+    broken: Broken,
+    owed: Mutex<bool>,
+}
+
+impl BrokenFile {
+    fn settle(&self) -> io::Result<()> {
+        if std::mem::take(&mut *self.owed.lock().unwrap()) { self.file.sync() } else { Ok(()) }
+    }
+}
+
+impl Storage for BrokenStorage {
+    fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn StorageFile>> {
+        let file = self.disk.open(name, access)?;
+        Ok(Box::new(BrokenFile { file, broken: self.broken, owed: Mutex::new(false) }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if self.broken == Broken::NoDirectorySync { Ok(()) } else { self.disk.sync() }
+    }
+
+    fn is_current(&self, name: &str, file: &dyn StorageFile) -> io::Result<bool> {
+        self.disk.is_current(name, file)
+    }
+
+    fn watch(&self) -> io::Result<Box<dyn Watch>> {
+        self.disk.watch()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.disk.path(name)
+    }
+}
+
+impl StorageFile for BrokenFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        self.settle()?;
+        self.file.append(bytes)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.settle()?;
+        self.file.write_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        match self.broken {
+            Broken::NoSync => Ok(()),
+            Broken::LateSync => {
+                self.settle()?;
+                *self.owed.lock().unwrap() = true;
+                Ok(())
+            }
+            Broken::RetriedSync => self.file.sync().or_else(|_| self.file.sync()),
+            _ => self.file.sync(),
+        }
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.file.truncate(len)
+    }
+
+    fn identity(&self) -> io::Result<(u64, u64)> {
+        self.file.identity()
+    }
+
+    fn lock(&self, lock: Lock) -> io::Result<()> {
+        if self.broken == Broken::NoLock { Ok(()) } else { self.file.lock(lock) }
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        self.file.try_lock()
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        if self.broken == Broken::NoLock { Ok(()) } else { self.file.unlock() }
+    }
+}
+
+/// The crash tests over a storage that is broken in some way; the first thing they find.
+fn finds(broken: Broken) -> Option<String> {
+    let mut counts = Counts::default();
+    let over =
+        |disk: &SimDisk| -> Arc<dyn Storage> { Arc::new(BrokenStorage { disk: disk.storage(), broken }) };
+    let whole = SimDisk::new();
+    workload(&over(&whole), &mut Told::default()).unwrap();
+    for call in 1..=whole.calls() + 1 {
+        let disk = SimDisk::new();
+        disk.crash_at(call);
+        let mut told = Told::default();
+        let _ = workload(&over(&disk), &mut told);
+        if let Err(found) = check_all(&disk, &told, &mut counts, call, 60, false) {
+            return Some(found);
+        }
+        let disk = SimDisk::new();
+        disk.fail_at(call, Failure::Failed);
+        let mut told = Told::default();
+        let _ = workload(&over(&disk), &mut told);
+        if let Err(found) = check_all(&disk, &told, &mut counts, call, 60, false) {
+            return Some(found);
+        }
+    }
+    None
+}
+
+/// Two handles at once over a storage that is broken in some way, as often as it takes to get in each other's way.
+fn finds_a_race(broken: Broken) -> Option<String> {
+    (0..200).find_map(|_| {
+        let disk = SimDisk::new();
+        let storage: Arc<dyn Storage> = Arc::new(BrokenStorage { disk: disk.storage(), broken });
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let Ok(bus) = Bus::open_in(Arc::clone(&storage)) else { return };
+                    for number in 0..10 {
+                        let _ = bus.append(draft(number));
+                    }
+                });
+            }
+        });
+        let verdict = Reader::open_in(disk.storage()).verify(&mut |_| {}).unwrap();
+        let lost = verdict.integrity.head.index != 20;
+        (lost || !verdict.ok()).then(|| verdict.integrity.reason())
+    })
+}
+
+/// The tests above would find it if something were wrong.
+#[test]
+fn what_is_broken_is_found() {
+    assert_eq!(finds(Broken::Nothing), None);
+    assert_eq!(finds_a_race(Broken::Nothing), None);
+    for broken in [Broken::NoSync, Broken::LateSync, Broken::RetriedSync, Broken::NoDirectorySync] {
+        let found = finds(broken);
+        println!("{broken:?}: {found:?}");
+        assert!(found.is_some(), "{broken:?} goes unnoticed");
+    }
+    let found = finds_a_race(Broken::NoLock);
+    println!("{:?}: {found:?}", Broken::NoLock);
+    assert!(found.is_some(), "NoLock goes unnoticed");
 }
