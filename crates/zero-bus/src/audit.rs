@@ -49,7 +49,7 @@ impl Reader {
         mut out: impl Write,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Verdict, Summary), AuditError> {
-        let snapshot = Snapshot::read(self)?;
+        let snapshot = Snapshot::read(self.storage())?;
         let mut at_snapshot = Located::of(&snapshot);
         let mut summary = Summary::default();
         let mut unwritten = out.write_all(br#"{"events":["#).err();

@@ -60,19 +60,19 @@ pub enum Error {
         /// Where the sound part ends.
         fault: Fault,
     },
-    /// The log is shorter than it was when it was last synced: its tail is missing. What is there can be read,
-    /// nothing can be appended.
-    #[error("{}: ends at byte {bytes}, but {synced_events} events in {synced_bytes} bytes were synced: its tail is \
-             missing; restore it, or remove bus.lock beside it to go on without", path.display())]
+    /// The log is shorter than what is remembered of it: its tail is missing. What is there can be read, nothing can be
+    /// appended.
+    #[error("{}: holds {events} events, but {witness} remembers {remembered}: its tail is missing; restore it, or remove \
+             {witness} beside it to go on without", path.display())]
     Missing {
         /// The log.
         path: PathBuf,
-        /// Its length.
-        bytes: u64,
-        /// The length it had.
-        synced_bytes: u64,
-        /// The events it had.
-        synced_events: u64,
+        /// The events it holds.
+        events: u64,
+        /// The events it held.
+        remembered: u64,
+        /// The file beside it that remembers.
+        witness: &'static str,
     },
     /// The log is not the one it was: shortened, replaced, or written anew by something else.
     #[error("{}: {reason}", path.display())]
@@ -110,12 +110,9 @@ impl Error {
             Self::Invalid { field, reason } => Self::Invalid { field, reason: reason.clone() },
             Self::Damaged { path, fault } => Self::Damaged { path: path.clone(), fault: fault.clone() },
             Self::Undecided { path, fault } => Self::Undecided { path: path.clone(), fault: fault.clone() },
-            Self::Missing { path, bytes, synced_bytes, synced_events } => Self::Missing {
-                path: path.clone(),
-                bytes: *bytes,
-                synced_bytes: *synced_bytes,
-                synced_events: *synced_events,
-            },
+            Self::Missing { path, events, remembered, witness } => {
+                Self::Missing { path: path.clone(), events: *events, remembered: *remembered, witness }
+            }
             Self::Changed { path, reason } => Self::Changed { path: path.clone(), reason },
             Self::Poisoned { path } => Self::Poisoned { path: path.clone() },
         }

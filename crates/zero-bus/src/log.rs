@@ -4,6 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
+use serde::Serialize;
+
+use crate::canonical::Json;
 use crate::chain::{self, Head};
 use crate::error::{Error, Result};
 use crate::event::{Draft, Event, MAX_LINE_BYTES};
@@ -11,6 +14,7 @@ use crate::lines::{LOCK, LOG};
 use crate::note::Note;
 use crate::queue::{Queue, Slot};
 use crate::recover::{self, End, SetAside};
+use crate::snapshot::{self, SNAPSHOT, Snapshot};
 use crate::storage::{Access, Directory, Lock, Storage, StorageFile};
 use crate::sync::{Arc, Mutex, lock};
 
@@ -108,6 +112,21 @@ impl Bus {
     /// # Errors
     /// As [`Bus::open`].
     pub fn open_in(storage: Arc<dyn Storage>) -> Result<Self> {
+        Self::open_decided(storage, None)
+    }
+
+    /// Opens a bus of whose end nobody can tell from the bytes whether a crash left it ([`Error::Undecided`]), setting
+    /// aside what begins at `byte_offset`, as somebody decided who knows more. Everything else is as with [`Bus::open`].
+    ///
+    /// # Errors
+    /// As [`Bus::open`]; still [`Error::Undecided`] where what is undecided begins elsewhere.
+    pub fn open_setting_aside(path: impl AsRef<Path>, byte_offset: u64) -> Result<Self> {
+        let path = path.as_ref();
+        let directory = Directory::open(path).map_err(Error::io("open the directory", path))?;
+        Self::open_decided(Arc::new(directory), Some(byte_offset))
+    }
+
+    fn open_decided(storage: Arc<dyn Storage>, decided: Option<u64>) -> Result<Self> {
         let open = |name, access| {
             storage.open(name, access).map_err(Error::io("open it for appending", &storage.path(name)))
         };
@@ -117,7 +136,10 @@ impl Bus {
         storage.sync().map_err(Error::io("sync the directory of", &storage.path(LOG)))?;
         let (end, lines) = (End::default(), String::new());
         let mut writer = Writer { log, lock, end, poisoned: false, set_aside: Vec::new(), lines };
-        writer.locked(&*storage, |writer| writer.recover(&*storage))?;
+        writer.locked(&*storage, |writer| {
+            writer.recover(&*storage, decided)?;
+            snapshot_remembers_no_more(&*storage, writer.end.head)
+        })?;
         let core = Core { storage, writer: Mutex::new(writer), queue: Queue::new() };
         Ok(Self { core: Arc::new(core), committer: Mutex::new(None) })
     }
@@ -126,6 +148,15 @@ impl Bus {
     /// middle of an append.
     pub fn set_aside(&self) -> Vec<SetAside> {
         lock(&self.core.writer).set_aside.clone()
+    }
+
+    /// What the operator should know: what was set aside, and who else may write here.
+    pub fn warnings(&self) -> Vec<String> {
+        let set_aside = self
+            .set_aside()
+            .into_iter()
+            .map(|set_aside| format!("{}: {set_aside}", self.log_path().display()));
+        set_aside.chain(self.core.storage.warnings()).collect()
     }
 
     /// Where the log is.
@@ -226,8 +257,50 @@ impl Bus {
         Ok(Ticket { core: Arc::clone(&self.core), slot })
     }
 
+    /// Puts a snapshot of the producer's state, bound to where the chain stands as far as this handle has
+    /// seen, in the place of the one before. At any moment there is a whole one; after a power cut it may be the one
+    /// before, which knows less and says nothing wrong. `as_of` is in seconds since the Unix
+    /// epoch; `source_event_id` names the event that this is the state after, if it is one in particular.
+    ///
+    /// Costs a file's sync and a rename.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a time that is none, or a state that has no canonical form, nests too deep or
+    /// makes more than [`MAX_LINE_BYTES`](crate::MAX_LINE_BYTES); [`Error::Io`] for what the system refuses;
+    /// [`Error::Poisoned`] and [`Error::Changed`] as for an append.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use std::collections::BTreeMap;
+    /// use zero_bus::{Bus, Draft};
+    ///
+    /// let bus = Bus::open(dir.path())?;
+    /// let event = bus.append(Draft::new("door.opened", 1777593600.0, &BTreeMap::from([("by", "cat")]))?)?;
+    /// bus.write_snapshot(1777593600.0, Some(&event.id()), &BTreeMap::from([("doors_open", 1)]))?;
+    ///
+    /// let snapshot = bus.reader().snapshot()?.expect("it was just written");
+    /// assert_eq!((snapshot.event_count, snapshot.last_checksum), (1, Some(event.checksum)));
+    /// assert_eq!(snapshot.payload.as_str(), r#"{"doors_open":1}"#);
+    /// # Ok::<(), zero_bus::Error>(())
+    /// ```
+    pub fn write_snapshot<T: Serialize + ?Sized>(
+        &self,
+        as_of: f64,
+        source_event_id: Option<&str>,
+        state: &T,
+    ) -> Result<Snapshot> {
+        let payload = Json::of(state)?;
+        let source_event_id = source_event_id.map(str::to_owned);
+        self.with_head(|storage, head| {
+            let Head { index: event_count, checksum: last_checksum } = head;
+            let snapshot = Snapshot { as_of, event_count, last_checksum, payload, source_event_id };
+            snapshot::write(storage, &snapshot)?;
+            Ok(snapshot)
+        })
+    }
+
     /// Makes something of where the chain stands as far as this handle has seen, with the bus's lock held.
-    pub(crate) fn with_head<T>(&self, work: impl FnOnce(&dyn Storage, Head) -> Result<T>) -> Result<T> {
+    fn with_head<T>(&self, work: impl FnOnce(&dyn Storage, Head) -> Result<T>) -> Result<T> {
         let storage = &*self.core.storage;
         lock(&self.core.writer).locked(storage, |writer| {
             writer.can_go_on(storage)?;
@@ -292,8 +365,8 @@ impl Writer {
     }
 
     /// Brings the log to an end that can be built upon, and goes there.
-    fn recover(&mut self, storage: &dyn Storage) -> Result<()> {
-        let (end, set_aside) = recover::recover(storage, &self.log, &*self.lock)?;
+    fn recover(&mut self, storage: &dyn Storage, decided: Option<u64>) -> Result<()> {
+        let (end, set_aside) = recover::recover(storage, &self.log, &*self.lock, decided)?;
         self.set_aside.extend(set_aside);
         self.end = end;
         Ok(())
@@ -328,7 +401,7 @@ impl Writer {
         if length > self.end.offset {
             // Another handle appended, or died while it did.
             let seen = self.end.head.index;
-            self.recover(storage)?;
+            self.recover(storage, None)?;
             if self.end.head.index < seen {
                 return Err(Error::Changed {
                     path,
@@ -371,6 +444,17 @@ impl Writer {
         self.lines = lines;
         Ok(results)
     }
+}
+
+/// Refuses a log that is shorter than what its snapshot was taken of. A snapshot that cannot be read remembers nothing.
+fn snapshot_remembers_no_more(storage: &dyn Storage, head: Head) -> Result<()> {
+    let found = Snapshot::read(storage).ok();
+    let remembered =
+        found.as_ref().and_then(|found| found.snapshot()).map_or(0, |snapshot| snapshot.event_count);
+    if remembered <= head.index {
+        return Ok(());
+    }
+    Err(Error::Missing { path: storage.path(LOG), events: head.index, remembered, witness: SNAPSHOT })
 }
 
 /// Links drafts to a head one behind the other, which moves on.

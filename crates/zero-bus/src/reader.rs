@@ -13,6 +13,7 @@ use crate::lines::{LOCK, LOG, Lines};
 use crate::log::Bus;
 use crate::note::Note;
 use crate::recover::{self, name_the_damage};
+use crate::snapshot::{Found, Snapshot};
 use crate::storage::{Access, Directory, Lock, Storage, StorageFile, Watch};
 use crate::walk::{self, Integrity, Progress};
 
@@ -124,6 +125,18 @@ impl Reader {
     /// Where the log is, or would be.
     pub fn log_path(&self) -> PathBuf {
         self.storage.path(LOG)
+    }
+
+    /// The snapshot, where there is one that can be read. Whether the log bears it out is for
+    /// [`Reader::verify`] to say.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn snapshot(&self) -> Result<Option<Snapshot>> {
+        Ok(match Snapshot::read(&*self.storage)? {
+            Found::Snapshot(snapshot, _) => Some(snapshot),
+            Found::Nothing | Found::Unreadable(_) => None,
+        })
     }
 
     /// Bytes in the log.

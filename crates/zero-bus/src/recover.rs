@@ -113,6 +113,20 @@ fn examine_from(file: &Arc<dyn StorageFile>, note: Note, length: u64) -> io::Res
     Ok(Some(walker.integrity(Some(note), length)))
 }
 
+/// The index of the last sound event, as far as the last lines tell.
+fn last_event(file: &dyn StorageFile, length: u64) -> io::Result<u64> {
+    let mut end = length;
+    for _ in 0..2 {
+        let Some(last) = last_line_before(file, end)? else { return Ok(0) };
+        let line = last.bytes.as_deref().and_then(|bytes| Line::read(bytes).ok());
+        if let Some(index) = line.filter(Line::is_sound_somewhere).and_then(|line| line.index()) {
+            return Ok(index);
+        }
+        end = last.offset;
+    }
+    Ok(0)
+}
+
 /// Whether the log has the event that the note speaks of where the note says.
 fn bears_out(file: &dyn StorageFile, note: Note) -> io::Result<bool> {
     let last = last_line_before(file, note.bytes)?;
@@ -124,18 +138,20 @@ fn bears_out(file: &dyn StorageFile, note: Note) -> io::Result<bool> {
 }
 
 /// Brings the log to an end that can be built upon: cuts a torn tail off, keeping its bytes, syncs what is not known
-/// to have been, and refuses the rest. The caller holds the exclusive lock on the companion.
+/// to have been, and refuses the rest. The caller holds the exclusive lock on the companion. `decided` is where somebody
+/// has decided that what nobody can tell from the bytes is to be set aside.
 pub(crate) fn recover(
     storage: &dyn Storage,
     file: &Arc<dyn StorageFile>,
     companion: &dyn StorageFile,
+    decided: Option<u64>,
 ) -> Result<(End, Option<SetAside>)> {
     let path = storage.path(LOG);
     let length = file.size().map_err(Error::io("look at it", &path))?;
     let note = Note::read(companion).map_err(Error::io("read it", &storage.path(LOCK)))?;
     let (end, set_aside) = match note {
         None => recover_unknown(storage, file, length)?,
-        Some(note) => recover_known(storage, file, note, length)?,
+        Some(note) => recover_known(storage, file, note, length, decided)?,
     };
     let now = Note { head: end.head, bytes: end.offset };
     if note != Some(now) {
@@ -169,6 +185,7 @@ fn recover_known(
     file: &Arc<dyn StorageFile>,
     note: Note,
     length: u64,
+    decided: Option<u64>,
 ) -> Result<(End, Option<SetAside>)> {
     let path = storage.path(LOG);
     // A log whose last line break alone is missing has all its events.
@@ -177,20 +194,22 @@ fn recover_known(
         return Ok((End { head: note.head, offset: length, unterminated: true }, None));
     }
     if length < note.bytes {
-        let Note { head, bytes } = note;
-        return Err(Error::Missing { path, bytes: length, synced_bytes: bytes, synced_events: head.index });
+        let events = last_event(&**file, length).map_err(Error::io("read its tail", &path))?;
+        return Err(Error::Missing { path, events, remembered: note.head.index, witness: LOCK });
     }
     let Some(integrity) = examine_from(file, note, length).map_err(Error::io("read its tail", &path))? else {
         return Err(name_the_damage(storage, file, Some(note), length));
     };
     let head = integrity.head;
+    let aside = |byte_offset: u64| {
+        let set_aside = set_aside(storage, LOG, &**file, byte_offset, length);
+        let set_aside = set_aside.map_err(Error::io("set its torn tail aside", &path))?;
+        Ok((End { head, offset: byte_offset, unterminated: false }, Some(set_aside)))
+    };
     match integrity.finding {
-        Finding::Torn { byte_offset, .. } => {
-            let set_aside = set_aside(storage, LOG, &**file, byte_offset, length);
-            let set_aside = set_aside.map_err(Error::io("set its torn tail aside", &path))?;
-            Ok((End { head, offset: byte_offset, unterminated: false }, Some(set_aside)))
-        }
-        Finding::Undecided(fault) => Err(Error::Undecided { path, fault }),
+        Finding::Torn { byte_offset, .. } => aside(byte_offset),
+        Finding::Undecided(fault) if decided == Some(fault.byte_offset) => aside(fault.byte_offset),
+        Finding::Undecided(fault) => Err(Error::Undecided { path: path.clone(), fault }),
         Finding::Fault(_) => Err(name_the_damage(storage, file, Some(note), length)),
         Finding::Sound | Finding::Missing(_) => {
             let rest = start_of_rest(&**file, length).map_err(Error::io("read its tail", &path))?;

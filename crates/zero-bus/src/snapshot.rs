@@ -6,12 +6,10 @@ use std::io;
 use serde::Serialize;
 
 use crate::canonical::{self, Json, Value};
-use crate::chain::{Head, Line};
+use crate::chain::Line;
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::event::MAX_LINE_BYTES;
-use crate::log::Bus;
-use crate::reader::Reader;
 use crate::storage::{self, Access, Storage};
 
 /// The snapshot's file name in a bus directory.
@@ -83,8 +81,8 @@ impl Snapshot {
         })?)
     }
 
-    pub(crate) fn read(reader: &Reader) -> Result<Found> {
-        let storage = reader.storage();
+    /// What is in the snapshot's place.
+    pub(crate) fn read(storage: &dyn Storage) -> Result<Found> {
         let path = storage.path(SNAPSHOT);
         let file = match storage.open(SNAPSHOT, Access::Read) {
             Ok(file) => file,
@@ -98,63 +96,6 @@ impl Snapshot {
         let mut bytes = vec![0; length as usize];
         storage::read_exact_at(&*file, &mut bytes, 0).map_err(Error::io("read it", &path))?;
         Ok(parse(&bytes).unwrap_or_else(Found::Unreadable))
-    }
-}
-
-impl Bus {
-    /// Puts a snapshot of the producer's state, bound to where the chain stands as far as this handle has
-    /// seen, in the place of the one before, atomically and durably. `as_of` is in seconds since the Unix
-    /// epoch; `source_event_id` names the event that this is the state after, if it is one in particular.
-    ///
-    /// Costs a file's sync, a rename and a directory's sync.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for a time that is none, or a state that has no canonical form, nests too deep or
-    /// makes more than [`MAX_LINE_BYTES`](crate::MAX_LINE_BYTES); [`Error::Io`] for what the system refuses;
-    /// [`Error::Poisoned`] and [`Error::Changed`] as for an append.
-    ///
-    /// ```
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// use std::collections::BTreeMap;
-    /// use zero_bus::{Bus, Draft};
-    ///
-    /// let bus = Bus::open(dir.path())?;
-    /// let event = bus.append(Draft::new("door.opened", 1777593600.0, &BTreeMap::from([("by", "cat")]))?)?;
-    /// bus.write_snapshot(1777593600.0, Some(&event.id()), &BTreeMap::from([("doors_open", 1)]))?;
-    ///
-    /// let snapshot = bus.reader().snapshot()?.expect("it was just written");
-    /// assert_eq!((snapshot.event_count, snapshot.last_checksum), (1, Some(event.checksum)));
-    /// assert_eq!(snapshot.payload.as_str(), r#"{"doors_open":1}"#);
-    /// # Ok::<(), zero_bus::Error>(())
-    /// ```
-    pub fn write_snapshot<T: Serialize + ?Sized>(
-        &self,
-        as_of: f64,
-        source_event_id: Option<&str>,
-        state: &T,
-    ) -> Result<Snapshot> {
-        let payload = Json::of(state)?;
-        let source_event_id = source_event_id.map(str::to_owned);
-        self.with_head(|storage, head| {
-            let Head { index: event_count, checksum: last_checksum } = head;
-            let snapshot = Snapshot { as_of, event_count, last_checksum, payload, source_event_id };
-            write(storage, &snapshot)?;
-            Ok(snapshot)
-        })
-    }
-}
-
-impl Reader {
-    /// The snapshot, where there is one that can be read. Whether the log bears it out is for
-    /// [`Reader::verify`] to say.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn snapshot(&self) -> Result<Option<Snapshot>> {
-        Ok(match Snapshot::read(self)? {
-            Found::Snapshot(snapshot, _) => Some(snapshot),
-            Found::Nothing | Found::Unreadable(_) => None,
-        })
     }
 }
 
@@ -193,7 +134,7 @@ impl Found {
 }
 
 /// Puts a new snapshot in place of the old one. The caller holds the exclusive lock.
-fn write(storage: &dyn Storage, snapshot: &Snapshot) -> Result<()> {
+pub(crate) fn write(storage: &dyn Storage, snapshot: &Snapshot) -> Result<()> {
     let line = format!("{}\n", snapshot.to_json()?);
     if line.len() > MAX_LINE_BYTES {
         return Err(Error::invalid(
@@ -201,7 +142,7 @@ fn write(storage: &dyn Storage, snapshot: &Snapshot) -> Result<()> {
             format!("makes a snapshot of more than {MAX_LINE_BYTES} bytes"),
         ));
     }
-    storage::replace(storage, SNAPSHOT, line.as_bytes())
+    storage::put_in_place(storage, SNAPSHOT, line.as_bytes())
         .map_err(Error::io("replace it", &storage.path(SNAPSHOT)))
 }
 

@@ -44,6 +44,11 @@ pub trait Storage: Send + Sync {
 
     /// Where a file is, for messages.
     fn path(&self, name: &str) -> PathBuf;
+
+    /// What is unsafe about the place, for its operator.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// An open file of a [`Storage`].
@@ -273,6 +278,13 @@ impl Storage for Directory {
     fn path(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
+
+    fn warnings(&self) -> Vec<String> {
+        let mode = self.handle.metadata().map_or(0, |metadata| metadata.mode());
+        let warning =
+            || format!("{}: others may write to it (mode {:04o})", self.path.display(), mode & 0o7777);
+        (mode & 0o022 != 0).then(warning).into_iter().collect()
+    }
 }
 
 impl StorageFile for File {
@@ -341,12 +353,17 @@ impl StorageFile for File {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn replace(storage: &dyn Storage, name: &str, bytes: &[u8]) -> io::Result<()> {
+    put_in_place(storage, name, bytes)?;
+    storage.sync()
+}
+
+/// The same without the directory's sync: after a power cut the old one may be found again, whole.
+pub(crate) fn put_in_place(storage: &dyn Storage, name: &str, bytes: &[u8]) -> io::Result<()> {
     let temporary = format!("{name}.tmp");
     let file = storage.open(&temporary, Access::Emptied)?;
     file.append(bytes)?;
     file.sync()?;
-    storage.rename(&temporary, name)?;
-    storage.sync()
+    storage.rename(&temporary, name)
 }
 
 /// Fills a buffer from a place, or tells that the file ends before.

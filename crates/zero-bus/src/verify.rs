@@ -57,7 +57,7 @@ impl Reader {
 
     fn judge(&self, progress: &mut dyn FnMut(Progress)) -> Result<Verdict> {
         // The snapshot first: it is taken of a log that was there before it.
-        let snapshot = Snapshot::read(self)?;
+        let snapshot = Snapshot::read(self.storage())?;
         let mut at_snapshot = Located::of(&snapshot);
         let integrity = self.walk(
             |nth, line| {

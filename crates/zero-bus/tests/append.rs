@@ -341,7 +341,10 @@ fn before_the_note_everything_is_damage() {
         "zeros at the end"
     );
     assert!(damaged(spoilt(|text| text[700] = b'x')));
-    assert!(matches!(spoilt(|text| text.truncate(text.len() - 20)), Error::Missing { synced_events: 3, .. }));
+    assert!(matches!(
+        spoilt(|text| text.truncate(text.len() - 20)),
+        Error::Missing { events: 2, remembered: 3, .. }
+    ));
     assert!(matches!(spoilt(Vec::clear), Error::Missing { .. }));
     let cut = |text: &mut Vec<u8>| {
         let lines: Vec<_> = text.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::len).collect();

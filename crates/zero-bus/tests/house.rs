@@ -90,9 +90,30 @@ const BUS: Plan<'_> = &[
     ("note", &["canonical", "chain", "checksum", "sim", "storage"]),
     ("walk", &["chain", "fault", "lines", "note"]),
     ("recover", &["canonical", "chain", "error", "event", "lines", "note", "storage", "walk"]),
-    ("log", &["chain", "error", "event", "lines", "note", "queue", "recover", "storage", "sync"]),
-    ("reader", &["chain", "error", "event", "fault", "lines", "log", "note", "recover", "storage", "walk"]),
-    ("snapshot", &["canonical", "chain", "checksum", "error", "event", "log", "reader", "storage"]),
+    ("snapshot", &["canonical", "chain", "checksum", "error", "event", "storage"]),
+    (
+        "log",
+        &[
+            "canonical",
+            "chain",
+            "error",
+            "event",
+            "lines",
+            "note",
+            "queue",
+            "recover",
+            "snapshot",
+            "storage",
+            "sync",
+        ],
+    ),
+    (
+        "reader",
+        &[
+            "chain", "error", "event", "fault", "lines", "log", "note", "recover", "snapshot", "storage",
+            "walk",
+        ],
+    ),
     ("verify", &["error", "reader", "snapshot", "walk"]),
     ("audit", &["canonical", "error", "reader", "snapshot", "verify", "walk"]),
 ];

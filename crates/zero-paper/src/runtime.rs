@@ -245,14 +245,11 @@ impl Runtime {
         let journals = [self.engine.journal().file(), self.cycle_journal.as_ref()];
         let journals =
             journals.into_iter().flatten().map(|file| (file.path().to_owned(), file.set_aside().cloned()));
-        let on_bus = self
-            .bus
-            .iter()
-            .flat_map(|bus| bus.set_aside().into_iter().map(|set_aside| (bus.log_path(), Some(set_aside))));
         let line = |(path, set_aside): (PathBuf, Option<SetAside>)| {
             Some(format!("{}: {}", path.display(), set_aside?))
         };
-        journals.chain(on_bus).filter_map(line).chain(self.remarks.iter().cloned()).collect()
+        let of_bus = self.bus.iter().flat_map(Bus::warnings);
+        journals.filter_map(line).chain(of_bus).chain(self.remarks.iter().cloned()).collect()
     }
 }
 

@@ -137,8 +137,8 @@ fn draft(line: &str) -> Result<Draft, String> {
 
 fn open(dir: &Path) -> Result<Bus> {
     let bus = Bus::open(dir)?;
-    for set_aside in bus.set_aside() {
-        say(PROGRAM, &format!("warning: {}: {set_aside}", bus.log_path().display()));
+    for warning in bus.warnings() {
+        say(PROGRAM, &format!("warning: {warning}"));
     }
     Ok(bus)
 }

@@ -6,6 +6,7 @@ mod append;
 mod audit;
 mod canonical;
 mod input;
+mod repair;
 mod show;
 mod stats;
 mod tail;
@@ -39,6 +40,7 @@ enum Command {
     Show(show::Arguments),
     Stats(stats::Arguments),
     Audit(audit::Arguments),
+    Repair(repair::Arguments),
     Canonical(canonical::Arguments),
 }
 
@@ -56,6 +58,7 @@ fn run(command: Command) -> Result<Judgement> {
         Command::Show(arguments) => show::run(&arguments),
         Command::Stats(arguments) => stats::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
+        Command::Repair(arguments) => repair::run(&arguments),
         Command::Canonical(arguments) => canonical::run(&arguments),
     }
 }
