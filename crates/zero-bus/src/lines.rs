@@ -21,8 +21,6 @@ const BLOCK: usize = 256 << 10;
 pub(crate) struct Found<'a> {
     /// Where it begins, in bytes from the start of the log.
     pub(crate) offset: u64,
-    /// How long it is, its line break not counted.
-    pub(crate) length: u64,
     /// The line without its line break; `None` where it is too long to be held.
     pub(crate) bytes: Option<&'a [u8]>,
     /// Whether a line break ends it.
@@ -58,6 +56,10 @@ impl Lines {
         self.end
     }
 
+    pub(crate) fn shared_file(&self) -> Arc<dyn StorageFile> {
+        Arc::clone(&self.file)
+    }
+
     /// Reads on to a new end.
     pub(crate) fn extend(&mut self, end: u64) {
         self.end = end;
@@ -76,8 +78,8 @@ impl Lines {
             let Some((length, terminated)) = self.find_end()? else { return Ok(None) };
             let offset = self.at;
             if length > MAX_LINE_BYTES {
-                let (length, terminated) = self.pass_over()?;
-                return Ok(Some(Found { offset, length, bytes: None, terminated }));
+                let terminated = self.pass_line()?;
+                return Ok(Some(Found { offset, bytes: None, terminated }));
             }
             let line = self.start..self.start + length;
             let taken = length + usize::from(terminated);
@@ -86,18 +88,8 @@ impl Lines {
             if self.buffer[line.clone()].iter().all(|byte| is_white_space(*byte)) {
                 continue;
             }
-            return Ok(Some(Found {
-                offset,
-                length: length as u64,
-                bytes: Some(&self.buffer[line]),
-                terminated,
-            }));
+            return Ok(Some(Found { offset, bytes: Some(&self.buffer[line]), terminated }));
         }
-    }
-
-    /// Passes over one line, blank or not, however long.
-    pub(crate) fn pass_line(&mut self) -> io::Result<()> {
-        self.pass_over().map(|_| ())
     }
 
     /// How long the line at `start` is and whether a line break ends it; `None` at the end. A length above
@@ -140,21 +132,20 @@ impl Lines {
         read.map(|read| read > 0)
     }
 
-    /// Passes over a line that is too long to be held. Gives its length and whether a line break ends it.
-    fn pass_over(&mut self) -> io::Result<(u64, bool)> {
-        let begin = self.at;
+    /// Passes over one line, blank or not, however long. Gives whether a line break ends it.
+    pub(crate) fn pass_line(&mut self) -> io::Result<bool> {
         loop {
             if let Some(newline) = memchr::memchr(b'\n', &self.buffer[self.start..]) {
                 self.start += newline + 1;
                 self.at += newline as u64 + 1;
-                return Ok((self.at - 1 - begin, true));
+                return Ok(true);
             }
             self.at += (self.buffer.len() - self.start) as u64;
             self.buffer.clear();
             self.buffer.shrink_to(BLOCK);
             self.start = 0;
             if !self.fill()? {
-                return Ok((self.at - begin, false));
+                return Ok(false);
             }
         }
     }

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use crate::chain::{Head, Line, is_unfinished};
 use crate::error::{Error, Result};
 use crate::event::{Event, index_of_id};
-use crate::fault::{Fault, FaultKind};
+use crate::fault::FaultKind;
 use crate::lines::{LOCK, LOG, Lines};
 use crate::log::Bus;
 use crate::note::Note;
 use crate::recover::{self, name_the_damage};
 use crate::snapshot::{Found, Snapshot};
 use crate::storage::{Access, Directory, Lock, Storage, StorageFile, Watch};
-use crate::walk::{self, Integrity, Progress};
+use crate::walk::{self, Finding, Integrity, Progress};
 
 /// A bus opened for reading. Changes nothing and needs no more than the right to read.
 #[derive(Clone)]
@@ -116,7 +116,7 @@ impl Reader {
     /// [`Error::Damaged`] where the log does not end in a sound event, [`Error::Io`].
     pub fn head(&self) -> Result<Head> {
         let Some(Log { file, end, note }) = self.log()? else { return Ok(Head::default()) };
-        match recover::head(&*file, end).map_err(Error::io("read its tail", &self.storage.path(LOG)))? {
+        match recover::head(&file, note, end).map_err(Error::io("read its tail", &self.storage.path(LOG)))? {
             Some(head) => Ok(head),
             None => Err(name_the_damage(&*self.storage, &file, note, end)),
         }
@@ -315,32 +315,40 @@ impl Events {
             let found = lines.next().map_err(Error::io("read it", &path))?;
             let Some(found) = found else { return Ok(None) };
             let byte_offset = found.offset;
-            if !found.terminated && is_unfinished(found.bytes) {
-                self.torn_bytes = found.length;
-                lines.go_to(byte_offset);
-                lines.extend(byte_offset);
-                return Ok(None);
-            }
             let judged = found.bytes.ok_or(FaultKind::LineTooLong).and_then(Line::read).and_then(|line| {
                 let head = line.follows(self.head)?;
-                self.head = head;
-                Ok(if head.index < self.from { None } else { line.event(head) })
+                Ok((head, if head.index < self.from { None } else { line.event(head) }))
             });
-            match judged {
-                Ok(None) => {}
-                Ok(event) => return Ok(event),
-                Err(kind) => {
-                    // Whoever asks again gets the same answer, and not what lies behind.
-                    lines.go_to(byte_offset);
-                    if self.doubted.replace(byte_offset) != Some(byte_offset) {
-                        // A torn tail may have been set aside, and another event put in its place, while it was read.
-                        lines.extend(settled_end(&*self.storage, lines.file())?.0);
-                        continue;
-                    }
-                    let fault = Fault { event: self.head.index + 1, byte_offset, kind };
-                    return Err(Error::Damaged { path, fault });
+            if let Ok((head, event)) = judged {
+                self.head = head;
+                if event.is_some() {
+                    return Ok(event);
                 }
+                continue;
             }
+            // Whoever asks again gets the same answer, and not what lies behind.
+            lines.go_to(byte_offset);
+            let (end, note) = settled_end(&*self.storage, lines.file())?;
+            lines.extend(end);
+            if self.doubted.replace(byte_offset) != Some(byte_offset) {
+                // A torn tail may have been set aside, and another event put in its place, while it was read.
+                continue;
+            }
+            let rest = Lines::new(lines.shared_file(), byte_offset, end);
+            let judged = walk::judge_rest(rest, self.head, note).map_err(Error::io("read it", &path))?;
+            return match judged.finding {
+                Finding::Sound => continue,
+                Finding::Torn { bytes, .. } => {
+                    self.torn_bytes = bytes;
+                    lines.extend(byte_offset);
+                    Ok(None)
+                }
+                Finding::Undecided(fault) => Err(Error::Undecided { path, fault }),
+                Finding::Fault(fault) => Err(Error::Damaged { path, fault }),
+                Finding::Missing(remembered) => {
+                    Err(Error::Missing { path, events: self.head.index, remembered, witness: LOCK })
+                }
+            };
         }
     }
 }

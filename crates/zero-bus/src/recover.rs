@@ -12,7 +12,7 @@ use crate::event::MAX_LINE_BYTES;
 use crate::lines::{LOCK, LOG, Lines, last_line_before, start_of_rest};
 use crate::note::Note;
 use crate::storage::{Access, Storage, StorageFile, read_exact_at};
-use crate::walk::{self, Finding, Integrity, Walker};
+use crate::walk::{self, Finding, Integrity};
 
 /// The end of a log that can be built upon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,9 +69,14 @@ fn judge_end(file: &dyn StorageFile, end: End, found: fn(End) -> Tail) -> io::Re
     Ok(head.map_or(Tail::Damaged, |head| found(End { head, ..end })))
 }
 
-/// The head of a log whose tail is whole or torn; `None` where it is damaged.
-pub(crate) fn head(file: &dyn StorageFile, length: u64) -> io::Result<Option<Head>> {
-    Ok(match examine(file, length)? {
+/// Where the sound part of a log ends, as far as its tail tells; `None` where that is damaged.
+pub(crate) fn head(file: &Arc<dyn StorageFile>, note: Option<Note>, length: u64) -> io::Result<Option<Head>> {
+    if let Some(note) = note.filter(|note| note.bytes <= length)
+        && let Some(integrity) = examine_from(file, note, length)?
+    {
+        return Ok(Some(integrity.head));
+    }
+    Ok(match examine(&**file, length)? {
         Tail::Whole(end) | Tail::Torn(end) => Some(end.head),
         Tail::Damaged => None,
     })
@@ -105,12 +110,8 @@ fn examine_from(file: &Arc<dyn StorageFile>, note: Note, length: u64) -> io::Res
     if !bears_out(&**file, note)? {
         return Ok(None);
     }
-    let mut lines = Lines::new(Arc::clone(file), note.bytes, length);
-    let mut walker = Walker::from(note.head);
-    while let Some(found) = lines.next()? {
-        walker.see(&found, |_| Ok(()))?;
-    }
-    Ok(Some(walker.integrity(Some(note), length)))
+    let lines = Lines::new(Arc::clone(file), note.bytes, length);
+    walk::judge_rest(lines, note.head, Some(note)).map(Some)
 }
 
 /// The index of the last sound event, as far as the last lines tell.

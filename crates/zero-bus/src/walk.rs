@@ -129,8 +129,18 @@ pub(crate) fn walk(
     Ok(walker.integrity(note, bytes_total))
 }
 
+/// Judges what stands behind a head, up to the end of the lines.
+pub(crate) fn judge_rest(mut lines: Lines, head: Head, note: Option<Note>) -> io::Result<Integrity> {
+    let end = lines.end();
+    let mut walker = Walker::from(head);
+    while let Some(found) = lines.next()? {
+        walker.see(&found, |_| Ok(()))?;
+    }
+    Ok(walker.integrity(note, end))
+}
+
 /// Judges lines one behind the other.
-pub(crate) struct Walker {
+struct Walker {
     head: Head,
     fault: Option<Fault>,
     /// The faulty line has no line break, and is none that could have had one.
@@ -140,39 +150,36 @@ pub(crate) struct Walker {
 }
 
 impl Walker {
-    pub(crate) fn from(head: Head) -> Self {
+    fn from(head: Head) -> Self {
         Self { head, fault: None, unfinished: false, sound_behind: false }
     }
 
     /// Judges the next line. `each` gets it if it has the shape of an event.
-    pub(crate) fn see(
-        &mut self,
-        found: &Found<'_>,
-        each: impl FnOnce(&Line<'_>) -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn see(&mut self, found: &Found<'_>, each: impl FnOnce(&Line<'_>) -> io::Result<()>) -> io::Result<()> {
         let line = found.bytes.ok_or(FaultKind::LineTooLong).and_then(Line::read);
         if let Ok(line) = &line {
             each(line)?;
         }
-        let unfinished = !found.terminated && is_unfinished(found.bytes);
-        let sound = line.as_ref().is_ok_and(|line| line.is_sound_somewhere());
+        // Only asked once something is wrong: it costs a hash.
+        let sound = |line: &Result<Line<'_>, FaultKind>| line.as_ref().is_ok_and(Line::is_sound_somewhere);
         if self.fault.is_some() {
-            self.sound_behind |= sound;
+            self.sound_behind = self.sound_behind || sound(&line);
             return Ok(());
         }
-        match line.and_then(|line| line.follows(self.head)) {
+        match line.as_ref().map_err(Clone::clone).and_then(|line| line.follows(self.head)) {
             Ok(head) => self.head = head,
             Err(kind) => {
-                self.fault = Some(Fault { event: self.head.index + 1, byte_offset: found.offset, kind });
-                self.unfinished = unfinished;
-                self.sound_behind = sound;
+                self.fault =
+                    Some(Fault { event: self.head.index.saturating_add(1), byte_offset: found.offset, kind });
+                self.unfinished = !found.terminated && is_unfinished(found.bytes);
+                self.sound_behind = sound(&line);
             }
         }
         Ok(())
     }
 
     /// The verdict over a log of this many bytes.
-    pub(crate) fn integrity(self, note: Option<Note>, bytes: u64) -> Integrity {
+    fn integrity(self, note: Option<Note>, bytes: u64) -> Integrity {
         let Self { head, fault, unfinished, sound_behind } = self;
         // What was synced no crash has changed; what was not, one may have.
         let synced = |byte_offset: u64| note.is_some_and(|note| byte_offset < note.bytes);

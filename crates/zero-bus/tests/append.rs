@@ -311,6 +311,8 @@ fn an_unsynced_end_is_set_aside_whatever_it_is() {
         bus_of(directory.path(), 3);
         add_to_log(directory.path(), end);
         assert!(matches!(verify(directory.path()).integrity.finding, Finding::Torn { .. }), "{end:?}");
+        assert_eq!(Reader::open(directory.path()).unwrap().head().unwrap().index, 3);
+        assert_eq!(numbers(directory.path()), [1, 2, 3]);
         let bus = Bus::open(directory.path()).unwrap();
         assert_eq!(bus.set_aside().len(), 1);
         bus.append(draft(4)).unwrap();

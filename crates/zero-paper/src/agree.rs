@@ -62,8 +62,10 @@ pub(crate) fn decisions_on(reader: &Reader) -> Result<Vec<Decision>> {
     if let Some(position) =
         decisions.iter().zip(1..).position(|((cycle_id, _), expected)| *cycle_id != expected)
     {
-        let problem =
-            format!("lacks the decision of cycle {}, so no state can be made from it", position + 1);
+        let problem = format!(
+            "lacks the decision of cycle {}, so no state can be made from it; name the journal that has it, or another bus",
+            position + 1
+        );
         return Err(Error::Refused { path: log(reader), problem });
     }
     Ok(decisions.into_iter().map(|(_, decision)| decision).collect())
