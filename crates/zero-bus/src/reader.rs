@@ -338,7 +338,7 @@ impl Events {
             let judged = walk::judge_rest(rest, self.head, note).map_err(Error::io("read it", &path))?;
             return match judged.finding {
                 Finding::Sound => continue,
-                Finding::Torn { bytes, .. } => {
+                Finding::Torn { bytes, .. } | Finding::Cut { bytes, .. } => {
                     self.torn_bytes = bytes;
                     lines.extend(byte_offset);
                     Ok(None)

@@ -42,6 +42,8 @@ pub struct SetAside {
     pub bytes: u64,
     /// The name of the file next to it that holds them now.
     pub file: String,
+    /// It had been synced whole: no crash of a program left this.
+    pub was_synced: bool,
 }
 
 fn examine(file: &dyn StorageFile, length: u64) -> io::Result<Tail> {
@@ -100,7 +102,11 @@ fn judge_last(last: Option<&[u8]>, before: Option<Option<Vec<u8>>>) -> Option<He
 
 impl fmt::Display for SetAside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an unfinished last line of {} bytes was set aside in {}", self.bytes, self.file)
+        write!(f, "an unfinished last line of {} bytes was set aside in {}", self.bytes, self.file)?;
+        if self.was_synced {
+            f.write_str("; it had been synced whole, so the disk lost the rest of it, or somebody cut it")?;
+        }
+        Ok(())
     }
 }
 
@@ -195,6 +201,15 @@ fn recover_known(
         return Ok((End { head: note.head, offset: length, unterminated: true }, None));
     }
     if length < note.bytes {
+        // Of the last event alone a part is there: what was before it can be built upon.
+        let tail = examine(&**file, length).map_err(Error::io("read its tail", &path))?;
+        if let Tail::Torn(end) = tail
+            && end.head.index.checked_add(1) == Some(note.head.index)
+        {
+            let set_aside = set_aside(storage, LOG, &**file, end.offset, length);
+            let set_aside = set_aside.map_err(Error::io("set its torn tail aside", &path))?;
+            return Ok((end, Some(SetAside { was_synced: true, ..set_aside })));
+        }
         let events = last_event(&**file, length).map_err(Error::io("read its tail", &path))?;
         return Err(Error::Missing { path, events, remembered: note.head.index, witness: LOCK });
     }
@@ -212,7 +227,7 @@ fn recover_known(
         Finding::Undecided(fault) if decided == Some(fault.byte_offset) => aside(fault.byte_offset),
         Finding::Undecided(fault) => Err(Error::Undecided { path: path.clone(), fault }),
         Finding::Fault(_) => Err(name_the_damage(storage, file, Some(note), length)),
-        Finding::Sound | Finding::Missing(_) => {
+        Finding::Sound | Finding::Missing(_) | Finding::Cut { .. } => {
             let rest = start_of_rest(&**file, length).map_err(Error::io("read its tail", &path))?;
             Ok((End { head, offset: length, unterminated: rest < length }, None))
         }
@@ -351,7 +366,7 @@ fn set_aside(
     storage.sync()?;
     file.truncate(offset)?;
     file.sync()?;
-    Ok(SetAside { byte_offset: offset, bytes: length - offset, file: kept })
+    Ok(SetAside { byte_offset: offset, bytes: length - offset, file: kept, was_synced: false })
 }
 
 fn copy_range(from: &dyn StorageFile, to: &dyn StorageFile, offset: u64, end: u64) -> io::Result<()> {

@@ -44,6 +44,14 @@ pub enum Finding {
         /// How many bytes it has.
         bytes: u64,
     },
+    /// The last event was synced whole, and only its beginning is there: the disk lost the rest, or somebody cut it.
+    /// No crash of a program leaves this. It is set aside as a torn end is, and told.
+    Cut {
+        /// Where it begins, in bytes from the start of the log.
+        byte_offset: u64,
+        /// How many bytes of it there are.
+        bytes: u64,
+    },
     /// A line that is wrong: damage or tampering.
     Fault(Fault),
     /// A line that is wrong, with sound ones behind it, none of which is known to have been synced: a crash may
@@ -72,6 +80,13 @@ impl Integrity {
             Finding::Torn { bytes, .. } => {
                 format!("torn tail after event {}: {bytes} bytes of an unfinished line", self.head.index)
             }
+            Finding::Cut { bytes, .. } => {
+                let event = self.head.index + 1;
+                format!(
+                    "torn tail after event {}: {bytes} bytes of event {event}, which was synced whole",
+                    self.head.index
+                )
+            }
             Finding::Fault(fault) => fault.to_string(),
             Finding::Undecided(fault) => format!("undecided: {fault}"),
             Finding::Missing(events) => {
@@ -86,7 +101,7 @@ impl Serialize for Integrity {
         let mut map = serializer.serialize_map(None)?;
         match &self.finding {
             Finding::Sound | Finding::Missing(_) => {}
-            Finding::Torn { byte_offset, bytes } => {
+            Finding::Torn { byte_offset, bytes } | Finding::Cut { byte_offset, bytes } => {
                 map.serialize_entry("byte_offset", byte_offset)?;
                 map.serialize_entry("torn_bytes", bytes)?;
             }
@@ -186,13 +201,13 @@ impl Walker {
         let finding = match (fault, note) {
             (None, Some(note)) if note.head.index > head.index => Finding::Missing(note.head.index),
             (None, _) => Finding::Sound,
-            (Some(fault), Some(note)) if synced(fault.byte_offset) => {
-                if unfinished && bytes < note.bytes {
-                    Finding::Missing(note.head.index)
-                } else {
-                    Finding::Fault(fault)
+            (Some(Fault { byte_offset, .. }), Some(note)) if unfinished && bytes < note.bytes => {
+                match note.head.index.checked_sub(head.index) {
+                    Some(1) => Finding::Cut { byte_offset, bytes: bytes - byte_offset },
+                    _ => Finding::Missing(note.head.index),
                 }
             }
+            (Some(fault), Some(_)) if synced(fault.byte_offset) => Finding::Fault(fault),
             (Some(Fault { byte_offset, .. }), note) if unfinished || (note.is_some() && !sound_behind) => {
                 Finding::Torn { byte_offset, bytes: bytes - byte_offset }
             }

@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
         Finding::Sound => {
             return print(&format!("nothing to repair: {} events", integrity.head.index), Judgement::Fine);
         }
-        Finding::Torn { byte_offset, .. } => (reason, *byte_offset),
+        Finding::Torn { byte_offset, .. } | Finding::Cut { byte_offset, .. } => (reason, *byte_offset),
         Finding::Undecided(fault) => {
             let meaning = "a crash may have left this, or somebody; --yes sets all from there on aside, sound events too";
             (format!("{reason}\n{meaning}"), fault.byte_offset)

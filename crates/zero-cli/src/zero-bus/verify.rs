@@ -51,6 +51,10 @@ fn in_words(verdict: &Verdict) -> String {
     }
     let place = match &integrity.finding {
         Finding::Sound => None,
+        Finding::Cut { byte_offset, .. } => Some((
+            *byte_offset,
+            "the disk lost the rest of it, or somebody cut it; the events before it are sound",
+        )),
         Finding::Torn { byte_offset, .. } => {
             Some((*byte_offset, "a crash leaves this; it is set aside when the bus is next appended to"))
         }
