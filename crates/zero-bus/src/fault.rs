@@ -38,6 +38,8 @@ pub enum FaultKind {
     WrongField(&'static str, String),
     /// A field that the format does not know.
     UnknownField(String),
+    /// Sound, but not the event that was synced in its place: the log was written anew, or another put in its place.
+    NotTheSynced,
     /// Longer than [`MAX_LINE_BYTES`](crate::MAX_LINE_BYTES).
     LineTooLong,
 }
@@ -62,6 +64,7 @@ impl fmt::Display for Fault {
             FaultKind::UnknownField(field) => {
                 write!(f, "unknown field `{}` at event {event}", field.escape_debug())
             }
+            FaultKind::NotTheSynced => write!(f, "not the event that bus.lock remembers at event {event}"),
             FaultKind::LineTooLong => write!(f, "line too long at event {event}: more than 16 MiB"),
         }
     }

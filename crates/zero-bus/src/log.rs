@@ -13,8 +13,8 @@ use crate::event::{Draft, Event, MAX_LINE_BYTES};
 use crate::lines::{LOCK, LOG};
 use crate::note::Note;
 use crate::queue::{Queue, Slot};
-use crate::recover::{self, End, SetAside};
-use crate::snapshot::{self, SNAPSHOT, Snapshot};
+use crate::recover::{self, End, Opening, SetAside};
+use crate::snapshot::{self, Snapshot};
 use crate::storage::{Access, Directory, Lock, Storage, StorageFile};
 use crate::sync::{Arc, Mutex, lock};
 
@@ -136,10 +136,7 @@ impl Bus {
         storage.sync().map_err(Error::io("sync the directory of", &storage.path(LOG)))?;
         let (end, lines) = (End::default(), String::new());
         let mut writer = Writer { log, lock, end, poisoned: false, set_aside: Vec::new(), lines };
-        writer.locked(&*storage, |writer| {
-            writer.recover(&*storage, decided)?;
-            snapshot_remembers_no_more(&*storage, writer.end.head)
-        })?;
+        writer.locked(&*storage, |writer| writer.recover(&*storage, Opening::Anew { decided }))?;
         let core = Core { storage, writer: Mutex::new(writer), queue: Queue::new() };
         Ok(Self { core: Arc::new(core), committer: Mutex::new(None) })
     }
@@ -365,8 +362,8 @@ impl Writer {
     }
 
     /// Brings the log to an end that can be built upon, and goes there.
-    fn recover(&mut self, storage: &dyn Storage, decided: Option<u64>) -> Result<()> {
-        let (end, set_aside) = recover::recover(storage, &self.log, &*self.lock, decided)?;
+    fn recover(&mut self, storage: &dyn Storage, opening: Opening) -> Result<()> {
+        let (end, set_aside) = recover::recover(storage, &self.log, &*self.lock, opening)?;
         self.set_aside.extend(set_aside);
         self.end = end;
         Ok(())
@@ -401,7 +398,7 @@ impl Writer {
         if length > self.end.offset {
             // Another handle appended, or died while it did.
             let seen = self.end.head.index;
-            self.recover(storage, None)?;
+            self.recover(storage, Opening::GoingOn)?;
             if self.end.head.index < seen {
                 return Err(Error::Changed {
                     path,
@@ -410,6 +407,16 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    fn write_and_sync(&self, lines: &str, path: &Path) -> Result<()> {
+        self.log.append(lines.as_bytes()).map_err(Error::io("append to it", path))?;
+        let size = self.log.size().map_err(Error::io("look at it", path))?;
+        if size != self.end.offset + lines.len() as u64 {
+            let reason = "was appended to at the same time by a program that takes no lock; stop that one, then repair";
+            return Err(Error::Changed { path: path.to_owned(), reason });
+        }
+        self.log.sync().map_err(Error::io("sync it", path))
     }
 
     /// Links, writes, syncs. Nothing before the sync is known to anybody, and nothing after it can fail.
@@ -434,8 +441,15 @@ impl Writer {
             let path = storage.path(LOG);
             // Until both have succeeded, what the file holds is unknown.
             self.poisoned = true;
-            self.log.append(lines.as_bytes()).map_err(Error::io("append to it", &path))?;
-            self.log.sync().map_err(Error::io("sync it", &path))?;
+            let written = self.write_and_sync(&lines, &path);
+            if written.is_err() {
+                // Nobody was told of any of it: better gone than read by somebody before the power goes.
+                let length = self.end.offset + lines.len() as u64;
+                if self.log.size().is_ok_and(|size| size <= length) {
+                    let _ = self.log.truncate(self.end.offset);
+                }
+            }
+            written?;
             self.poisoned = false;
             self.end = End { head, offset: self.end.offset + lines.len() as u64, unterminated: false };
             // An older note knows less and says nothing wrong, so this need not succeed.
@@ -444,17 +458,6 @@ impl Writer {
         self.lines = lines;
         Ok(results)
     }
-}
-
-/// Refuses a log that is shorter than what its snapshot was taken of. A snapshot that cannot be read remembers nothing.
-fn snapshot_remembers_no_more(storage: &dyn Storage, head: Head) -> Result<()> {
-    let found = Snapshot::read(storage).ok();
-    let remembered =
-        found.as_ref().and_then(|found| found.snapshot()).map_or(0, |snapshot| snapshot.event_count);
-    if remembered <= head.index {
-        return Ok(());
-    }
-    Err(Error::Missing { path: storage.path(LOG), events: head.index, remembered, witness: SNAPSHOT })
 }
 
 /// Links drafts to a head one behind the other, which moves on.

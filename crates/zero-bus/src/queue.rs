@@ -152,7 +152,8 @@ impl<J, R> Drop for Turn<'_, J, R> {
         state.committing = false;
         // Under the queue's lock: who is not attending yet will find that nobody commits.
         let next = state.waiting.iter().find(|(_, slot)| slot.call_upon());
-        if next.is_none() && !state.waiting.is_empty() {
+        // Who attends ends only when nothing is waiting, so it wants to know of that too.
+        if next.is_none() && (state.closed || !state.waiting.is_empty()) {
             self.queue.unattended.notify_one();
         }
     }

@@ -110,10 +110,10 @@ impl Reader {
         index_of_id(id).map_or(Ok(None), |index| self.event(index))
     }
 
-    /// Where the chain stands, judged by the last two lines; a torn tail is passed over.
+    /// Where the sound part of the log ends, as far as its tail tells.
     ///
     /// # Errors
-    /// [`Error::Damaged`] where the log does not end in a sound event, [`Error::Io`].
+    /// [`Error::Damaged`] where the tail tells nothing, [`Error::Io`].
     pub fn head(&self) -> Result<Head> {
         let Some(Log { file, end, note }) = self.log()? else { return Ok(Head::default()) };
         match recover::head(&file, note, end).map_err(Error::io("read its tail", &self.storage.path(LOG)))? {
@@ -240,7 +240,15 @@ fn settled_end(storage: &dyn Storage, file: &dyn StorageFile) -> Result<(u64, Op
     }
     let note = note.map_err(Error::io("read it", &path))?;
     if note.is_none_or(|note| note.bytes < end) {
-        file.sync().map_err(Error::io("sync it", &storage.path(LOG)))?;
+        match file.sync() {
+            // On what cannot be written to there is nothing left to sync.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::InvalidInput | io::ErrorKind::ReadOnlyFilesystem
+                ) => {}
+            synced => synced.map_err(Error::io("sync it", &storage.path(LOG)))?,
+        }
     }
     Ok((end, note))
 }

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::event::MAX_LINE_BYTES;
 use crate::lines::{LOCK, LOG, Lines, last_line_before, start_of_rest};
 use crate::note::Note;
+use crate::snapshot::{SNAPSHOT, Snapshot};
 use crate::storage::{Access, Storage, StorageFile, read_exact_at};
 use crate::walk::{self, Finding, Integrity};
 
@@ -144,21 +145,43 @@ fn bears_out(file: &dyn StorageFile, note: Note) -> io::Result<bool> {
     }))
 }
 
+/// What the end of a log is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// A handle is opened.
+    Anew {
+        /// Where somebody has decided that what nobody can tell from the bytes is to be set aside.
+        decided: Option<u64>,
+    },
+    /// A handle finds that another one went on, or died.
+    GoingOn,
+}
+
 /// Brings the log to an end that can be built upon: cuts a torn tail off, keeping its bytes, syncs what is not known
-/// to have been, and refuses the rest. The caller holds the exclusive lock on the companion. `decided` is where somebody
-/// has decided that what nobody can tell from the bytes is to be set aside.
+/// to have been, and refuses the rest. The caller holds the exclusive lock on the companion.
 pub(crate) fn recover(
     storage: &dyn Storage,
     file: &Arc<dyn StorageFile>,
     companion: &dyn StorageFile,
-    decided: Option<u64>,
+    opening: Opening,
 ) -> Result<(End, Option<SetAside>)> {
     let path = storage.path(LOG);
     let length = file.size().map_err(Error::io("look at it", &path))?;
     let note = Note::read(companion).map_err(Error::io("read it", &storage.path(LOCK)))?;
-    let (end, set_aside) = match note {
+    let (end, cut) = match note {
         None => recover_unknown(storage, file, length)?,
-        Some(note) => recover_known(storage, file, note, length, decided)?,
+        Some(note) => recover_known(storage, file, note, length, opening)?,
+    };
+    if opening != Opening::GoingOn {
+        snapshot_remembers_no_more(storage, end.head)?;
+    }
+    let set_aside = match cut {
+        Cut::Nothing => None,
+        Cut::Torn | Cut::Synced => {
+            let kept = set_aside(storage, LOG, &**file, end.offset, length);
+            let kept = kept.map_err(Error::io("set its torn tail aside", &path))?;
+            Some(SetAside { was_synced: cut == Cut::Synced, ..kept })
+        }
     };
     let now = Note { head: end.head, bytes: end.offset };
     if note != Some(now) {
@@ -166,10 +189,33 @@ pub(crate) fn recover(
         let unsynced = note.map_or(end.offset, |note| note.bytes);
         write_again(storage, unsynced, end.offset).map_err(Error::io("sync it", &path))?;
     }
-    // Anew in any case: whether the one that is there was ever synced is unknown.
-    let noted = now.write(companion).and_then(|()| companion.sync());
-    noted.map_err(Error::io("note how far the log is synced", &storage.path(LOCK)))?;
+    if note != Some(now) || opening != Opening::GoingOn {
+        // On opening in any case: whether the one that is there was ever synced is unknown.
+        let noted = now.write(companion).and_then(|()| companion.sync());
+        noted.map_err(Error::io("note how far the log is synced", &storage.path(LOCK)))?;
+    }
     Ok((end, set_aside))
+}
+
+/// What stands behind the end that can be built upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    Nothing,
+    /// What a crash left.
+    Torn,
+    /// A part of an event that was synced whole.
+    Synced,
+}
+
+/// Refuses a log that is shorter than what its snapshot was taken of. A snapshot that cannot be read remembers nothing.
+fn snapshot_remembers_no_more(storage: &dyn Storage, head: Head) -> Result<()> {
+    let found = Snapshot::read(storage).ok();
+    let remembered =
+        found.as_ref().and_then(|found| found.snapshot()).map_or(0, |snapshot| snapshot.event_count);
+    if remembered <= head.index {
+        return Ok(());
+    }
+    Err(Error::Missing { path: storage.path(LOG), events: head.index, remembered, witness: SNAPSHOT })
 }
 
 /// Writes a part of the log again as it is, and syncs. A sync alone would not do: where an earlier one failed, the
@@ -192,61 +238,49 @@ fn recover_known(
     file: &Arc<dyn StorageFile>,
     note: Note,
     length: u64,
-    decided: Option<u64>,
-) -> Result<(End, Option<SetAside>)> {
+    opening: Opening,
+) -> Result<(End, Cut)> {
     let path = storage.path(LOG);
+    let reading = || Error::io("read its tail", &path);
     // A log whose last line break alone is missing has all its events.
     let unbroken = Note { bytes: length, ..note };
-    if length + 1 == note.bytes && bears_out(&**file, unbroken).map_err(Error::io("read its tail", &path))? {
-        return Ok((End { head: note.head, offset: length, unterminated: true }, None));
+    if length + 1 == note.bytes && bears_out(&**file, unbroken).map_err(reading())? {
+        return Ok((End { head: note.head, offset: length, unterminated: true }, Cut::Nothing));
     }
     if length < note.bytes {
         // Of the last event alone a part is there: what was before it can be built upon.
-        let tail = examine(&**file, length).map_err(Error::io("read its tail", &path))?;
-        if let Tail::Torn(end) = tail
+        if let Tail::Torn(end) = examine(&**file, length).map_err(reading())?
             && end.head.index.checked_add(1) == Some(note.head.index)
         {
-            let set_aside = set_aside(storage, LOG, &**file, end.offset, length);
-            let set_aside = set_aside.map_err(Error::io("set its torn tail aside", &path))?;
-            return Ok((end, Some(SetAside { was_synced: true, ..set_aside })));
+            return Ok((end, Cut::Synced));
         }
-        let events = last_event(&**file, length).map_err(Error::io("read its tail", &path))?;
+        let events = last_event(&**file, length).map_err(reading())?;
         return Err(Error::Missing { path, events, remembered: note.head.index, witness: LOCK });
     }
-    let Some(integrity) = examine_from(file, note, length).map_err(Error::io("read its tail", &path))? else {
+    let Some(integrity) = examine_from(file, note, length).map_err(reading())? else {
         return Err(name_the_damage(storage, file, Some(note), length));
     };
     let head = integrity.head;
-    let aside = |byte_offset: u64| {
-        let set_aside = set_aside(storage, LOG, &**file, byte_offset, length);
-        let set_aside = set_aside.map_err(Error::io("set its torn tail aside", &path))?;
-        Ok((End { head, offset: byte_offset, unterminated: false }, Some(set_aside)))
-    };
+    let torn = |byte_offset| Ok((End { head, offset: byte_offset, unterminated: false }, Cut::Torn));
     match integrity.finding {
-        Finding::Torn { byte_offset, .. } => aside(byte_offset),
-        Finding::Undecided(fault) if decided == Some(fault.byte_offset) => aside(fault.byte_offset),
-        Finding::Undecided(fault) => Err(Error::Undecided { path: path.clone(), fault }),
+        Finding::Torn { byte_offset, .. } => torn(byte_offset),
+        Finding::Undecided(fault) if opening == (Opening::Anew { decided: Some(fault.byte_offset) }) => {
+            torn(fault.byte_offset)
+        }
+        Finding::Undecided(fault) => Err(Error::Undecided { path, fault }),
         Finding::Fault(_) => Err(name_the_damage(storage, file, Some(note), length)),
         Finding::Sound | Finding::Missing(_) | Finding::Cut { .. } => {
-            let rest = start_of_rest(&**file, length).map_err(Error::io("read its tail", &path))?;
-            Ok((End { head, offset: length, unterminated: rest < length }, None))
+            let rest = start_of_rest(&**file, length).map_err(reading())?;
+            Ok((End { head, offset: length, unterminated: rest < length }, Cut::Nothing))
         }
     }
 }
 
 /// A log whose companion knows nothing: from elsewhere, or its companion was removed.
-fn recover_unknown(
-    storage: &dyn Storage,
-    file: &Arc<dyn StorageFile>,
-    length: u64,
-) -> Result<(End, Option<SetAside>)> {
-    let path = storage.path(LOG);
-    match examine(&**file, length).map_err(Error::io("read its tail", &path))? {
-        Tail::Whole(end) => Ok((end, None)),
-        Tail::Torn(end) => {
-            let set_aside = set_aside(storage, LOG, &**file, end.offset, length);
-            Ok((end, Some(set_aside.map_err(Error::io("set its torn tail aside", &path))?)))
-        }
+fn recover_unknown(storage: &dyn Storage, file: &Arc<dyn StorageFile>, length: u64) -> Result<(End, Cut)> {
+    match examine(&**file, length).map_err(Error::io("read its tail", &storage.path(LOG)))? {
+        Tail::Whole(end) => Ok((end, Cut::Nothing)),
+        Tail::Torn(end) => Ok((end, Cut::Torn)),
         Tail::Damaged => Err(name_the_damage(storage, file, None, length)),
     }
 }

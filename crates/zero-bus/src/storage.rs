@@ -204,6 +204,14 @@ impl Directory {
         }
     }
 
+    /// Locks the directory itself (`flock`), as long as this lives; `false` where somebody has it locked.
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn try_claim(&self) -> io::Result<bool> {
+        StorageFile::try_lock(&self.handle)
+    }
+
     /// Takes away the directories that opening this one made, as far as they are empty.
     pub fn unmake(&self) {
         remove(&self.made);
@@ -404,8 +412,14 @@ mod watch {
 
     pub(super) fn directory(path: &Path) -> io::Result<Box<dyn super::Watch>> {
         let handle = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        let changes =
-            inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
+        // Of the directory itself too: that it was moved or removed must not be slept through.
+        let changes = inotify::WatchFlags::MODIFY
+            | inotify::WatchFlags::CREATE
+            | inotify::WatchFlags::MOVED_TO
+            | inotify::WatchFlags::MOVED_FROM
+            | inotify::WatchFlags::DELETE
+            | inotify::WatchFlags::DELETE_SELF
+            | inotify::WatchFlags::MOVE_SELF;
         inotify::add_watch(&handle, path, changes)?;
         Ok(Box::new(Inotify(handle)))
     }

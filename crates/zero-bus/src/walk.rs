@@ -125,7 +125,7 @@ pub(crate) fn walk(
     mut each: impl FnMut(u64, &Line<'_>) -> io::Result<()>,
     progress: &mut dyn FnMut(Progress),
 ) -> io::Result<Integrity> {
-    let mut walker = Walker::from(Head::default());
+    let mut walker = Walker::from(Head::default(), note);
     let mut seen = 0;
     let bytes_total = lines.end();
     let mut reported = 0;
@@ -141,22 +141,23 @@ pub(crate) fn walk(
         }
     }
     progress(Progress { bytes: bytes_total, bytes_total });
-    Ok(walker.integrity(note, bytes_total))
+    Ok(walker.integrity(bytes_total))
 }
 
 /// Judges what stands behind a head, up to the end of the lines.
 pub(crate) fn judge_rest(mut lines: Lines, head: Head, note: Option<Note>) -> io::Result<Integrity> {
     let end = lines.end();
-    let mut walker = Walker::from(head);
+    let mut walker = Walker::from(head, note);
     while let Some(found) = lines.next()? {
         walker.see(&found, |_| Ok(()))?;
     }
-    Ok(walker.integrity(note, end))
+    Ok(walker.integrity(end))
 }
 
 /// Judges lines one behind the other.
 struct Walker {
     head: Head,
+    note: Option<Note>,
     fault: Option<Fault>,
     /// The faulty line has no line break, and is none that could have had one.
     unfinished: bool,
@@ -165,8 +166,8 @@ struct Walker {
 }
 
 impl Walker {
-    fn from(head: Head) -> Self {
-        Self { head, fault: None, unfinished: false, sound_behind: false }
+    fn from(head: Head, note: Option<Note>) -> Self {
+        Self { head, note, fault: None, unfinished: false, sound_behind: false }
     }
 
     /// Judges the next line. `each` gets it if it has the shape of an event.
@@ -181,7 +182,11 @@ impl Walker {
             self.sound_behind = self.sound_behind || sound(&line);
             return Ok(());
         }
-        match line.as_ref().map_err(Clone::clone).and_then(|line| line.follows(self.head)) {
+        match line
+            .as_ref()
+            .map_err(Clone::clone)
+            .and_then(|line| self.is_remembered(line.follows(self.head)?))
+        {
             Ok(head) => self.head = head,
             Err(kind) => {
                 self.fault =
@@ -193,9 +198,17 @@ impl Walker {
         Ok(())
     }
 
+    /// Whether a head is the one that was synced, where the note speaks of it.
+    fn is_remembered(&self, head: Head) -> Result<Head, FaultKind> {
+        match self.note {
+            Some(note) if note.head.index == head.index && note.head != head => Err(FaultKind::NotTheSynced),
+            _ => Ok(head),
+        }
+    }
+
     /// The verdict over a log of this many bytes.
-    fn integrity(self, note: Option<Note>, bytes: u64) -> Integrity {
-        let Self { head, fault, unfinished, sound_behind } = self;
+    fn integrity(self, bytes: u64) -> Integrity {
+        let Self { head, note, fault, unfinished, sound_behind } = self;
         // What was synced no crash has changed; what was not, one may have.
         let synced = |byte_offset: u64| note.is_some_and(|note| byte_offset < note.bytes);
         let finding = match (fault, note) {
@@ -207,7 +220,9 @@ impl Walker {
                     _ => Finding::Missing(note.head.index),
                 }
             }
-            (Some(fault), Some(_)) if synced(fault.byte_offset) => Finding::Fault(fault),
+            (Some(fault), Some(_)) if synced(fault.byte_offset) || fault.kind == FaultKind::NotTheSynced => {
+                Finding::Fault(fault)
+            }
             (Some(Fault { byte_offset, .. }), note) if unfinished || (note.is_some() && !sound_behind) => {
                 Finding::Torn { byte_offset, bytes: bytes - byte_offset }
             }

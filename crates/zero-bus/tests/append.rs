@@ -376,12 +376,53 @@ fn a_failed_write_or_sync_poisons_the_handle() {
         fails.store(false, SeqCst);
         assert!(matches!(bus.append(draft(3)), Err(Error::Poisoned { .. })));
         assert!(matches!(bus.write_snapshot(1.0, None, &Json::empty_object()), Err(Error::Poisoned { .. })));
-        // Half of the line is there, or all of it: whoever opens next judges that.
+        // What nobody was told of is gone, so that nobody reads it before the power goes.
+        assert_eq!(numbers(directory.path()), [1]);
         let reopened = Bus::open_in(storage).unwrap();
-        assert_eq!(reopened.head().index, if fail_write { 1 } else { 2 });
+        assert_eq!(reopened.head().index, 1);
         reopened.append(draft(9)).unwrap();
         assert!(verify(directory.path()).ok());
     }
+}
+
+/// Another program's line between our look at the end and our write: the event is not acknowledged.
+#[test]
+fn a_writer_that_takes_no_lock_is_noticed() {
+    let directory = directory();
+    let storage = WatchedStorage::new(directory.path());
+    let bus = Bus::open_in(storage.clone()).unwrap();
+    bus.append(draft(1)).unwrap();
+    storage.watched.intrude.store(true, SeqCst);
+    assert!(matches!(bus.append(draft(2)), Err(Error::Changed { .. })));
+    assert!(matches!(bus.append(draft(3)), Err(Error::Poisoned { .. })));
+}
+
+#[test]
+fn another_sound_log_in_its_place_is_not_ok() {
+    let directory = directory();
+    bus_of(directory.path(), 3);
+    let other = Bus::open(directory.path().join("other")).unwrap();
+    other.append_batch((7..=9).map(draft).collect()).unwrap();
+    fs::copy(other.log_path(), directory.path().join("events.jsonl")).unwrap();
+    let integrity = verify(directory.path()).integrity;
+    assert_eq!(integrity.reason(), "not the event that bus.lock remembers at event 3");
+    assert!(Bus::open(directory.path()).is_err());
+}
+
+/// A refusal cuts nothing: the snapshot is asked before the torn tail is set aside.
+#[test]
+fn a_refused_open_changes_nothing() {
+    let directory = directory();
+    let bus = Bus::open(directory.path()).unwrap();
+    bus.append_batch((1..=3).map(draft).collect()).unwrap();
+    bus.write_snapshot(1.0, None, &Json::empty_object()).unwrap();
+    drop(bus);
+    let log = directory.path().join("events.jsonl");
+    let text = fs::read(&log).unwrap();
+    fs::write(&log, &text[..700]).unwrap();
+    fs::remove_file(directory.path().join("bus.lock")).unwrap();
+    assert!(matches!(Bus::open(directory.path()), Err(Error::Missing { events: 2, remembered: 3, .. })));
+    assert_eq!(fs::read(&log).unwrap(), text[..700]);
 }
 
 #[test]

@@ -89,8 +89,8 @@ const BUS: Plan<'_> = &[
     ("lines", &["event", "storage"]),
     ("note", &["canonical", "chain", "checksum", "sim", "storage"]),
     ("walk", &["chain", "fault", "lines", "note"]),
-    ("recover", &["canonical", "chain", "error", "event", "lines", "note", "storage", "walk"]),
     ("snapshot", &["canonical", "chain", "checksum", "error", "event", "storage"]),
+    ("recover", &["canonical", "chain", "error", "event", "lines", "note", "snapshot", "storage", "walk"]),
     (
         "log",
         &[

@@ -131,6 +131,30 @@ fn what_nobody_waits_for_is_committed() {
     });
 }
 
+/// Closing while others commit and wait: who attends ends all the same.
+#[test]
+fn closing_while_others_commit_ends() {
+    model(2, || {
+        let queue = Arc::new(Queue::new());
+        let log = Arc::new(Log::new());
+        let attending = {
+            let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
+            thread::spawn(move || queue.attend(|jobs| log.commit(jobs)))
+        };
+        let slots = [queue.submit(1), queue.submit(2)];
+        let waiting = slots.map(|slot| {
+            let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
+            thread::spawn(move || queue.wait(&slot, |jobs| log.commit(jobs)).unwrap())
+        });
+        queue.close();
+        attending.join().unwrap();
+        for thread in waiting {
+            thread.join().unwrap();
+        }
+        assert_eq!(log.written.lock().unwrap().len(), 2);
+    });
+}
+
 /// A commit that fails tells everybody, and the next one is not held up.
 #[test]
 fn a_failed_commit_holds_nobody_up() {

@@ -128,7 +128,7 @@ fn a_bus_that_is_ahead_is_refused_until_the_journal_is_made_again() {
     assert_eq!(ended.code, 0, "{}", ended.err);
     assert!(ended.err.contains("d.jsonl: made from the bus, 6 decisions"), "{}", ended.err);
     assert_eq!(lines(&here.join("d.jsonl"))[..6], journal);
-    assert_eq!(lines(&here.join("d.before-rebuild-1")), journal[..4], "the old one is kept");
+    assert_eq!(lines(&here.join("d.jsonl.before-rebuild-1")), journal[..4], "the old one is kept");
     run(here, "1", &[]).fine();
 }
 
@@ -233,4 +233,90 @@ fn killed_at_any_moment_it_goes_on() {
     assert_eq!(expected - 1, journal.len());
     assert_eq!(Reader::open(here.join("bus")).unwrap().head().unwrap().index, 5 * journal.len() as u64);
     println!("{kills} kills, {} decisions", journal.len());
+}
+
+/// A process that dies in its very first cycle has one decision, and a bus without events.
+#[test]
+fn a_crash_in_the_first_cycle_is_made_good() {
+    let place = place();
+    let here = place.path();
+    let (journal, _) = recorded(here);
+    leave(here, &journal[..1], &[]);
+    fs::remove_file(here.join("c.jsonl")).unwrap();
+    let ended = run(here, "1", &[]);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert_eq!(lines(&here.join("bus/events.jsonl")).len(), 10);
+    assert_eq!(lines(&here.join("c.jsonl")).len(), 2);
+}
+
+/// Without a journal the bus alone brings the engine back, also from half a cycle.
+#[test]
+fn half_a_cycle_is_completed_from_the_bus_alone() {
+    let first = place();
+    let (_, log) = recorded(first.path());
+    for there in 1..5 {
+        let place = place();
+        let here = place.path();
+        recorded(here);
+        leave(here, &[], &log[..5 * (CYCLES - 1) + there]);
+        let scenario = root().join("examples/paper-trading/scenario.json");
+        let arguments = [
+            "--scenario",
+            scenario.to_str().unwrap(),
+            "--runtime-bus",
+            "bus",
+            "--once",
+            "--fixed-clock",
+            CLOCK,
+        ];
+        let ended = engine(here, &arguments);
+        assert_eq!(ended.code, 0, "{}", ended.err);
+        let after = lines(&here.join("bus/events.jsonl"));
+        assert_eq!(after.len(), 5 * (CYCLES + 1));
+        assert_eq!(after[..5 * CYCLES], log, "{there} events were there");
+    }
+}
+
+/// What a crash kept from the cycle journal is taken from the bus, and nothing stands in it twice.
+#[test]
+fn the_cycle_journal_is_completed_from_the_bus() {
+    let place = place();
+    let here = place.path();
+    recorded(here);
+    let cycles = lines(&here.join("c.jsonl"));
+    fs::write(here.join("c.jsonl"), cycles[..3].join("\n") + "\n").unwrap();
+    run(here, "1", &[]).fine();
+    let after = lines(&here.join("c.jsonl"));
+    assert_eq!(after[..CYCLES], cycles);
+    assert_eq!(after.len(), CYCLES + 1);
+}
+
+/// Somebody else's event under a cycle's trace is nobody's crash, and in nobody's way.
+#[test]
+fn foreign_events_are_passed_over() {
+    let place = place();
+    let here = place.path();
+    recorded(here);
+    for event_type in ["fill.record", "runtime.health", "note.added"] {
+        bus(here, &["append", "bus", "--type", event_type, "--trace-id", "runtime-cycle-6", "{}"]).fine();
+    }
+    run(here, "2", &[]).fine();
+    run(here, "1", &[]).fine();
+}
+
+#[test]
+fn one_runtime_a_bus() {
+    let place = place();
+    let here = place.path();
+    recorded(here);
+    let claim = fs::File::open(here.join("bus")).unwrap();
+    claim.lock().unwrap();
+    let scenario = root().join("examples/paper-trading/scenario.json");
+    let said =
+        engine(here, &["--scenario", scenario.to_str().unwrap(), "--runtime-bus", "bus", "--once"]).refused();
+    assert!(said.contains("bus: is in use by another runtime"), "{said}");
+    // Appenders do not mind.
+    bus(here, &["append", "bus", "--type", "note.added", "{}"]).fine();
+    let said = run(here, "1", &["--rebuild-journal", "--runtime-bus", "misspelt"]);
+    assert_eq!(said.code, 2);
 }

@@ -49,7 +49,7 @@ fn a_bad_scenario_is_one_line_with_file_and_field_and_nothing_is_written() {
         (&format!(r#"{{"name":null,"orders":[{ORDER}]}}"#), "name: expected a string, found null"),
         (
             &format!(r#"{{"limits":{{"min_confidence":1.5}},"orders":[{ORDER}]}}"#),
-            "limits.min_confidence: must be between 0 and 1",
+            "limits.min_confidence: must be at most 1",
         ),
         (
             &format!(r#"{{"limits":{{"max_notional_usd":0}},"orders":[{ORDER}]}}"#),

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use zero_bus::{Event, Json, Reader};
+use zero_bus::{Event, Json, Reader, Value};
 
 use crate::cycle::trace_id;
 use crate::decision::Decision;
@@ -24,6 +24,10 @@ pub(crate) const CYCLE_EVENTS: [&[&str]; 5] = [
 pub(crate) struct Agreement {
     /// The last cycle on the bus, and how many of its events are there; `None` where the bus has no cycles.
     pub(crate) last: Option<Published>,
+    /// The last cycle that the cycle journal has afterwards, where it has one.
+    pub(crate) cycles_to: Option<u64>,
+    /// The records of the cycles behind `cycles_from`, as the bus has them.
+    pub(crate) cycles: Vec<Json>,
     /// What somebody should know, though it is in nobody's way.
     pub(crate) remarks: Vec<String>,
 }
@@ -47,8 +51,11 @@ pub(crate) fn decisions_on(reader: &Reader) -> Result<Vec<Decision>> {
     for event in reader.events(1)? {
         let event = event?;
         let Some(cycle_id) = cycle_of(&event) else { continue };
-        if event.event_type == "decision.record" {
-            let decision = Decision::parse(event.payload.as_str()).map_err(|problem| Error::Refused {
+        // The first event of a cycle holds its decision, and may be all that is there of it.
+        if event.event_type == "runtime.cycle" {
+            let payload = event.payload.value();
+            let decision = payload.get("act").and_then(|act| act.get("decision")).unwrap_or(&Value::Null);
+            let decision = Decision::read_value(decision).map_err(|problem| Error::Refused {
                 path: log(reader),
                 problem: format!("{}: {problem}", event.id()),
             })?;
@@ -71,12 +78,12 @@ pub(crate) fn decisions_on(reader: &Reader) -> Result<Vec<Decision>> {
     Ok(decisions.into_iter().map(|(_, decision)| decision).collect())
 }
 
-/// Holds the journal against the bus, decision by decision.
+/// Holds the journal against the bus, decision by decision, and gathers the cycle records from a cycle on.
 ///
 /// # Errors
 /// [`Error::Refused`] naming both places where they disagree, or where the bus has decisions that the journal lacks.
-pub(crate) fn compare(journal: &Journal, reader: &Reader) -> Result<Agreement> {
-    let mut agreement = Agreement::default();
+pub(crate) fn compare(journal: &Journal, reader: &Reader, cycles_from: Option<u64>) -> Result<Agreement> {
+    let mut agreement = Agreement { cycles_to: cycles_from.map(|from| from - 1), ..Agreement::default() };
     let mut decisions = journal.decisions();
     let mut position = 0;
     for event in reader.events(1)? {
@@ -91,6 +98,11 @@ pub(crate) fn compare(journal: &Journal, reader: &Reader) -> Result<Agreement> {
                     agreement.remarks.push(format!("the cycles begin anew at {}", event.id()));
                     decisions = journal.decisions();
                     position = 0;
+                    agreement.cycles.clear();
+                }
+                if cycles_from.is_some_and(|from| cycle_id >= from) {
+                    agreement.cycles_to = Some(cycle_id);
+                    agreement.cycles.push(event.payload.clone());
                 }
                 let payload = event.payload.value();
                 let recovery = payload.get("observe").and_then(|observe| observe.get("recovery"));
@@ -108,11 +120,8 @@ pub(crate) fn compare(journal: &Journal, reader: &Reader) -> Result<Agreement> {
                     agreement.remarks.extend(skipped);
                 }
             }
-            _ => {
-                let problem =
-                    format!("{}: a {} of cycle {cycle_id} out of its order", event.id(), event.event_type);
-                return Err(Error::Refused { path: log(reader), problem });
-            }
+            // Somebody else's event under a cycle's trace.
+            _ => {}
         }
     }
     Ok(agreement)
@@ -178,7 +187,12 @@ fn log(reader: &Reader) -> std::path::PathBuf {
 pub(crate) fn rebuild(path: &Path, decisions: &[Decision]) -> Result<Option<String>> {
     use crate::line_file::LineFile;
     let io = |action| Error::io(action, path);
-    let fresh = path.with_extension("rebuilt");
+    let beside = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        std::path::PathBuf::from(name)
+    };
+    let fresh = beside(".rebuilt");
     if fresh.exists() {
         std::fs::remove_file(&fresh).map_err(Error::io("remove what an earlier attempt left", &fresh))?;
     }
@@ -188,9 +202,8 @@ pub(crate) fn rebuild(path: &Path, decisions: &[Decision]) -> Result<Option<Stri
     }
     file.sync()?;
     let kept = if path.exists() {
-        let kept =
-            (1..).map(|n| path.with_extension(format!("before-rebuild-{n}"))).find(|kept| !kept.exists());
-        let kept = kept.unwrap_or_else(|| path.with_extension("before-rebuild"));
+        let kept = (1..).map(|n| beside(&format!(".before-rebuild-{n}"))).find(|kept| !kept.exists());
+        let kept = kept.unwrap_or_else(|| beside(".before-rebuild"));
         std::fs::rename(path, &kept).map_err(io("keep the old journal"))?;
         Some(format!("the old journal is kept in {}", kept.display()))
     } else {

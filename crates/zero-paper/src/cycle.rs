@@ -251,7 +251,7 @@ pub(crate) fn run_again(
         let refused = |problem| Error::Refused { path: engine.journal().path(), problem };
         if decision.idempotency_key.as_ref() != Some(&decide.idempotency_key) {
             return Err(refused(format!(
-                "the decision after those on the bus is not that of cycle {}",
+                "the decision after those on the bus is not that of cycle {}: was the scenario renamed? start once with the old name",
                 decide.cycle_id
             )));
         }

@@ -93,6 +93,10 @@ impl Decision {
         Self::read(&Field::root(&document))
     }
 
+    pub(crate) fn read_value(value: &Value) -> Result<Self, String> {
+        Self::read(&Field::root(value))
+    }
+
     fn read(field: &Field<'_>) -> Result<Self, Problem> {
         // Says that this is no object, rather than that every field is missing.
         let _members = field.object()?;

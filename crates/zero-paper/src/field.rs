@@ -85,15 +85,6 @@ impl<'a> Field<'a> {
         let number = self.number()?;
         if number > 0.0 { Ok(number) } else { Err(self.problem(&format!("must be above 0, is {number}"))) }
     }
-
-    /// A number from 0 to 1.
-    pub(crate) fn share(&self) -> Result<f64, Problem> {
-        let number = self.number()?;
-        if (0.0..=1.0).contains(&number) {
-            return Ok(number);
-        }
-        Err(self.problem(&format!("must be between 0 and 1, is {number}")))
-    }
 }
 
 fn join(path: &str, key: &str) -> String {

@@ -253,15 +253,16 @@ impl Read for Content<'_> {
     }
 }
 
-/// Refuses a file to append records to that holds something else: its last line says what it is for.
+/// The last record of a file to append records to. One that holds something else is refused: its last line says what it
+/// is for.
 ///
 /// # Errors
 /// [`Error::Refused`] naming the file.
-pub(crate) fn must_hold(file: &LineFile, schema: &str) -> Result<()> {
-    let Some(last) = file.last_line()? else { return Ok(()) };
+pub(crate) fn last_record(file: &LineFile, schema: &str) -> Result<Option<Value>> {
+    let Some(last) = file.last_line()? else { return Ok(None) };
     let value = Value::parse(&last).ok();
-    if value.as_ref().and_then(|value| value.get("schema_version")).and_then(Value::as_str) == Some(schema) {
-        return Ok(());
+    match value.filter(|value| value.get("schema_version").and_then(Value::as_str) == Some(schema)) {
+        Some(value) => Ok(Some(value)),
+        None => Err(file.refused(&format!("holds something else than {schema}; name another file"))),
     }
-    Err(file.refused(&format!("holds something else than {schema}; name another file")))
 }

@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use zero_bus::{Bus, Json, Reader, SetAside};
+use zero_bus::storage::Directory;
+use zero_bus::{Bus, Json, Reader, SetAside, Value};
 
-use crate::agree::{self, Agreement, CYCLE_EVENTS, compare};
+use crate::agree::{self, Agreement, CYCLE_EVENTS, Published, compare};
 use crate::clock::Clock;
 use crate::cycle::{self, CYCLE_SCHEMA, CycleRecord, Recovery};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
-use crate::line_file::{LineFile, must_hold};
+use crate::line_file::{LineFile, last_record};
 use crate::publish::publish;
 use crate::scenario::Scenario;
 
@@ -32,6 +33,10 @@ impl Records {
     /// Makes the journal from the bus where that was asked for, or where there is a bus but no journal yet. Tells whether
     /// it did.
     fn rebuild(&self, reader: Option<&Reader>, remarks: &mut Vec<String>) -> Result<bool> {
+        if let (true, None, Some(bus)) = (self.rebuild_journal, reader, &self.runtime_bus) {
+            let problem = "there is no bus to make the journal from; name the right one".to_owned();
+            return Err(Error::Refused { path: bus.clone(), problem });
+        }
         let (Some(path), Some(reader)) = (&self.journal, reader) else { return Ok(false) };
         if path.exists() && !self.rebuild_journal {
             return Ok(false);
@@ -84,19 +89,27 @@ pub struct Runtime {
     recovery: Json,
     cycle_journal: Option<LineFile>,
     bus: Option<Bus>,
+    /// One runtime a bus: held as long as this one lives.
+    _claim: Option<Directory>,
     remarks: Vec<String>,
     /// A cycle could not be put on record.
     failed: bool,
 }
 
 impl Runtime {
-    /// Opens the records and recovers the state. Where this fails, nothing was changed, and nothing is left behind.
+    /// Opens the records and recovers the state. Where this fails, nothing is left behind, and
+    /// nothing was changed but a journal that was to be made again.
     ///
     /// # Errors
     /// What is wrong with the records, naming file and place.
     pub fn start(scenario: Scenario, records: &Records, clock: Clock) -> Result<Self> {
         records.check()?;
+        // Before the journal, as what is opened first is dropped last, and directories are unmade from the inside.
+        let mut cycle_journal = records.cycle_journal.as_deref().map(LineFile::open).transpose()?;
+        let last = cycle_journal.as_ref().map_or(Ok(None), |file| last_record(file, CYCLE_SCHEMA))?;
+        let last_cycle = last.as_ref().and_then(|record| record.get("cycle_id")).and_then(Value::as_u64);
         // Looked at before it is opened for appending, which may change it.
+        let claim = records.runtime_bus.as_deref().filter(|path| path.is_dir()).map(claim).transpose()?;
         let reader =
             records.runtime_bus.as_deref().filter(|path| path.is_dir()).map(Reader::open).transpose()?;
         let mut remarks = Vec::new();
@@ -106,8 +119,10 @@ impl Runtime {
             (None, Some(reader)) => Journal::Memory(agree::decisions_on(reader)?),
             (None, None) => Journal::Memory(Vec::new()),
         };
-        let agreement =
-            reader.as_ref().map_or_else(|| Ok(Agreement::default()), |reader| compare(&journal, reader))?;
+        let mut agreement = Agreement::default();
+        if let Some(reader) = &reader {
+            agreement = compare(&journal, reader, last_cycle.map(|last| last + 1))?;
+        }
         let mut engine = Engine::recover(scenario.limits, journal)?;
         let recovery = match engine.journal().file() {
             Some(file) if file.was_there() && !rebuilt => {
@@ -117,16 +132,29 @@ impl Runtime {
             _ => Recovery::ephemeral(),
         };
         let recovery = Json::of(&recovery)?;
-        let mut cycle_journal = records.cycle_journal.as_deref().map(LineFile::open).transpose()?;
-        if let Some(file) = &cycle_journal {
-            must_hold(file, CYCLE_SCHEMA)?;
-        }
         let bus = records.runtime_bus.as_deref().map(Bus::open).transpose()?;
+        let claim = match (claim, &records.runtime_bus) {
+            (None, Some(path)) => Some(self::claim(path)?),
+            (claim, _) => claim,
+        };
         // Only now that everything is there.
         engine.mend()?;
-        cycle_journal.as_mut().map_or(Ok(()), LineFile::mend)?;
-        let mut runtime =
-            Self { scenario, clock, engine, recovery, cycle_journal, bus, remarks, failed: false };
+        if let Some(file) = &mut cycle_journal {
+            file.mend()?;
+            // What a crash kept from it.
+            agreement.cycles.iter().try_for_each(|cycle| file.append(cycle).map(drop))?;
+        }
+        let mut runtime = Self {
+            scenario,
+            clock,
+            engine,
+            recovery,
+            cycle_journal,
+            bus,
+            _claim: claim,
+            remarks,
+            failed: false,
+        };
         runtime.complete_the_bus(agreement)?;
         Ok(runtime)
     }
@@ -136,7 +164,9 @@ impl Runtime {
         self.remarks.extend(agreement.remarks);
         let Some(bus) = &self.bus else { return Ok(()) };
         let decisions = self.engine.counts().decisions;
-        let Some(last) = agreement.last else {
+        let first = Published { cycle_id: 0, events: CYCLE_EVENTS.len(), recovery: self.recovery.clone() };
+        // One decision and nothing on the bus is what a crash in the first cycle leaves.
+        let Some(last) = agreement.last.or((decisions == 1).then_some(first)) else {
             if decisions > 0 {
                 self.remarks.push(format!(
                     "the bus begins with cycle {}; those before it are in the journal",
@@ -148,13 +178,6 @@ impl Runtime {
         let whole = last.events == CYCLE_EVENTS.len();
         let from = if whole { last.cycle_id + 1 } else { last.cycle_id };
         if from > decisions {
-            if !whole && last.events == 1 {
-                // The record of a cycle whose decision nobody has: it was never made.
-                let path = bus.log_path();
-                let problem =
-                    format!("ends with the record of cycle {from}, of which the journal has no decision");
-                return Err(Error::Refused { path, problem });
-            }
             return Ok(());
         }
         let (mut engine, rest) = self.engine.before(from)?;
@@ -162,9 +185,17 @@ impl Runtime {
         for decision in rest {
             // What is there of a cycle says how its process came by its state; what is not there is published by us.
             let recovery = if there > 0 { &last.recovery } else { &self.recovery };
-            let cycle = cycle::run_again(&mut engine, &self.scenario, recovery, decision)?;
+            let cycle = cycle::run_again(&mut engine, &self.scenario, recovery, decision).map_err(
+                |error| match error {
+                    Error::Refused { problem, .. } => {
+                        Error::Refused { path: self.engine.journal().path(), problem }
+                    }
+                    error => error,
+                },
+            )?;
             publish(bus, &engine, &cycle, there)?;
-            if let Some(journal) = &mut self.cycle_journal {
+            let recorded = agreement.cycles_to.is_some_and(|last| cycle.cycle_id <= last);
+            if let Some(journal) = self.cycle_journal.as_mut().filter(|_| !recorded) {
                 journal.append(&cycle)?;
             }
             self.remarks.push(format!("cycle {} was completed on the bus from the journal", cycle.cycle_id));
@@ -251,6 +282,16 @@ impl Runtime {
         let of_bus = self.bus.iter().flat_map(Bus::warnings);
         journals.filter_map(line).chain(of_bus).chain(self.remarks.iter().cloned()).collect()
     }
+}
+
+/// Keeps other runtimes off a bus: a lock on its directory, which appenders do not mind.
+fn claim(bus: &Path) -> Result<Directory> {
+    let directory = Directory::open(bus).map_err(Error::io("open the directory", bus))?;
+    if directory.try_claim().map_err(Error::io("lock the directory", bus))? {
+        return Ok(directory);
+    }
+    let problem = "is in use by another runtime; stop that one, or name another bus".to_owned();
+    Err(Error::Refused { path: bus.to_owned(), problem })
 }
 
 /// What a runtime is told between two cycles.

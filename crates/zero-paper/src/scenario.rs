@@ -220,8 +220,10 @@ fn read(root: &Field<'_>) -> Result<Scenario, Problem> {
         set("max_position_notional_usd", &mut limits.max_position_notional_usd)?;
         set("max_leverage", &mut limits.max_leverage)?;
         set("min_confidence", &mut limits.min_confidence)?;
-        if let Some(field) = given.optional("min_confidence") {
-            field.share()?;
+        if let Some(field) = given.optional("min_confidence")
+            && limits.min_confidence > 1.0
+        {
+            return Err(field.problem(&format!("must be at most 1, is {}", limits.min_confidence)));
         }
     }
     let given = root.required("orders")?;

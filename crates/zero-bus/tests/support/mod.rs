@@ -17,6 +17,8 @@ pub(crate) struct Watched {
     pub(crate) syncs: AtomicU64,
     pub(crate) fail_write: AtomicBool,
     pub(crate) fail_sync: AtomicBool,
+    /// Somebody else appends a line before ours.
+    pub(crate) intrude: AtomicBool,
     /// While it is shut, a sync waits at it.
     pub(crate) gate: Gate,
 }
@@ -109,6 +111,9 @@ impl StorageFile for WatchedFile {
             self.file.append(&bytes[..bytes.len() / 2])?;
         }
         failure(&self.watched.fail_write)?;
+        if self.watched.intrude.load(SeqCst) {
+            self.file.append(b"{}\n")?;
+        }
         self.file.append(bytes)
     }
 

@@ -59,7 +59,10 @@ fn to_standard_output(reader: &Reader) -> Result<Verdict> {
         writeln!(io::stdout()).map_err(OutputClosed)?;
     }
     // Half a document is none, also where nobody wanted more.
-    verdict.context("standard output")
+    verdict.map_err(|error| match error {
+        AuditError::Write(error) => anyhow!("standard output: {error}"),
+        error => error.into(),
+    })
 }
 
 fn to_file(reader: &Reader, bus: &Path, path: &Path) -> Result<Verdict> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use zero_bus::{Bus, Finding, Reader};
+use zero_bus::{Bus, Finding, Reader, Verdict};
 use zero_cli::end::{Judgement, print};
 use zero_cli::progress::Bar;
 
@@ -28,10 +28,14 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
     let reader = Reader::open(&arguments.dir)?;
     let bar = Bar::new("looking");
-    let integrity = reader.verify(&mut |progress| bar.show(progress))?.integrity;
+    let Verdict { integrity, snapshot_integrity } = reader.verify(&mut |progress| bar.show(progress))?;
     drop(bar);
     let reason = integrity.reason();
     let (found, byte_offset) = match &integrity.finding {
+        Finding::Sound if !snapshot_integrity.consistent => {
+            let meaning = "restore the log; or remove the snapshot beside it to go on without";
+            return print(&format!("{}\n{meaning}", snapshot_integrity.reason), Judgement::Wanting);
+        }
         Finding::Sound => {
             return print(&format!("nothing to repair: {} events", integrity.head.index), Judgement::Fine);
         }

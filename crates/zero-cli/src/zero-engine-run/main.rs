@@ -77,7 +77,8 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
-    Duration::try_from_secs_f64(seconds(text)?).map_err(|error| error.to_string())
+    Duration::try_from_secs_f64(seconds(text)?)
+        .map_err(|_| "must be 0 or more, and not beyond all time".to_owned())
 }
 
 const PROGRAM: &str = "zero-engine-run";
