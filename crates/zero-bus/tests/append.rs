@@ -9,17 +9,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::atomic::Ordering::SeqCst;
 
-use support::{WatchedStorage, add_to_log, bus_of, draft, verify};
+use support::{WatchedStorage, add_to_log, bus_of, directory, draft, numbers, verify};
 use zero_bus::{Bus, Draft, Error, Finding, Json, MAX_LINE_BYTES, Reader};
-
-fn directory() -> tempfile::TempDir {
-    tempfile::tempdir().unwrap()
-}
-
-fn numbers(path: &std::path::Path) -> Vec<u64> {
-    let events = Reader::open(path).unwrap().events(1).unwrap();
-    events.map(|event| event.unwrap().payload.value().get("number").unwrap().as_u64().unwrap()).collect()
-}
 
 #[test]
 fn a_bus_is_private() {

@@ -7,17 +7,8 @@ mod support;
 use std::fs;
 use std::sync::atomic::Ordering::SeqCst;
 
-use support::{WatchedStorage, draft, verify};
-use zero_bus::{Bus, Error, Reader};
-
-fn directory() -> tempfile::TempDir {
-    tempfile::tempdir().unwrap()
-}
-
-fn numbers(path: &std::path::Path) -> Vec<u64> {
-    let events = Reader::open(path).unwrap().events(1).unwrap();
-    events.map(|event| event.unwrap().payload.value().get("number").unwrap().as_u64().unwrap()).collect()
-}
+use support::{WatchedStorage, directory, draft, numbers, verify};
+use zero_bus::{Bus, Error};
 
 #[test]
 fn what_comes_during_a_sync_shares_the_next_one() {

@@ -9,12 +9,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use support::{WatchedStorage, add_to_log, bus_of, draft, verify};
+use support::{WatchedStorage, add_to_log, bus_of, directory, draft, verify};
 use zero_bus::{Bus, Draft, Error, Event, FaultKind, Finding, Json, MAX_LINE_BYTES, Reader};
-
-fn directory() -> tempfile::TempDir {
-    tempfile::tempdir().unwrap()
-}
 
 fn from(path: &Path, index: u64) -> Vec<Event> {
     Reader::open(path).unwrap().events(index).unwrap().map(Result::unwrap).collect()

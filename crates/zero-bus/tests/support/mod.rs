@@ -173,3 +173,13 @@ pub(crate) fn add_to_log(path: &Path, bytes: &[u8]) {
         std::fs::OpenOptions::new().append(true).create(true).open(path.join("events.jsonl")).unwrap();
     io::Write::write_all(&mut log, bytes).unwrap();
 }
+
+pub(crate) fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// The numbers that the drafts of the events on a bus said.
+pub(crate) fn numbers(path: &Path) -> Vec<u64> {
+    let events = Reader::open(path).unwrap().events(1).unwrap();
+    events.map(|event| event.unwrap().payload.value().get("number").unwrap().as_u64().unwrap()).collect()
+}
