@@ -48,16 +48,12 @@ impl Lines {
         self.at
     }
 
-    pub(crate) fn file(&self) -> &dyn StorageFile {
-        &*self.file
+    pub(crate) fn file(&self) -> &Arc<dyn StorageFile> {
+        &self.file
     }
 
     pub(crate) fn end(&self) -> u64 {
         self.end
-    }
-
-    pub(crate) fn shared_file(&self) -> Arc<dyn StorageFile> {
-        Arc::clone(&self.file)
     }
 
     /// Reads on to a new end.

@@ -311,7 +311,7 @@ impl Events {
         if let Some(lines) = &mut self.lines
             && std::mem::take(&mut self.torn_bytes) > 0
         {
-            lines.extend(settled_end(&*self.storage, lines.file())?.0);
+            lines.extend(settled_end(&*self.storage, &**lines.file())?.0);
         }
         Ok(())
     }
@@ -336,13 +336,13 @@ impl Events {
             }
             // Whoever asks again gets the same answer, and not what lies behind.
             lines.go_to(byte_offset);
-            let (end, note) = settled_end(&*self.storage, lines.file())?;
+            let (end, note) = settled_end(&*self.storage, &**lines.file())?;
             lines.extend(end);
             if self.doubted.replace(byte_offset) != Some(byte_offset) {
                 // A torn tail may have been set aside, and another event put in its place, while it was read.
                 continue;
             }
-            let rest = Lines::new(lines.shared_file(), byte_offset, end);
+            let rest = Lines::new(Arc::clone(lines.file()), byte_offset, end);
             let judged = walk::judge_rest(rest, self.head, note).map_err(Error::io("read it", &path))?;
             return match judged.finding {
                 Finding::Sound => continue,
@@ -492,13 +492,13 @@ impl Follow {
             events.start(file, end)?;
             return Ok(true);
         };
-        if !storage.is_current(LOG, lines.file()).map_err(Error::io("look at it", &path))? {
+        if !storage.is_current(LOG, &**lines.file()).map_err(Error::io("look at it", &path))? {
             return Err(Error::Changed {
                 path,
                 reason: "was moved away or replaced; open the bus again to judge what is there now",
             });
         }
-        let (end, _) = settled_end(&*storage, lines.file())?;
+        let (end, _) = settled_end(&*storage, &**lines.file())?;
         if end < lines.at() {
             return Err(Error::Changed {
                 path,

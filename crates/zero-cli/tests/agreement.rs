@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use support::{CLOCK, ENGINE, Ended, bus, engine, root};
+use support::{CLOCK, ENGINE, Ended, RECORDS, bus, engine, root};
 use zero_bus::{Reader, Value};
 
 const CYCLES: usize = 6;
@@ -21,23 +21,9 @@ fn place() -> tempfile::TempDir {
 
 fn run(directory: &Path, cycles: &str, more: &[&str]) -> Ended {
     let scenario = root().join("examples/paper-trading/scenario.json");
-    let arguments = [
-        "--scenario",
-        scenario.to_str().unwrap(),
-        "--journal",
-        "d.jsonl",
-        "--cycle-journal",
-        "c.jsonl",
-        "--runtime-bus",
-        "bus",
-        "--interval",
-        "0",
-        "--fixed-clock",
-        CLOCK,
-        "--max-cycles",
-        cycles,
-    ];
-    engine(directory, &[&arguments, more].concat())
+    let scenario = ["--scenario", scenario.to_str().unwrap(), "--interval", "0"];
+    let cycles = ["--fixed-clock", CLOCK, "--max-cycles", cycles];
+    engine(directory, &[&scenario, &RECORDS[..], &cycles, more].concat())
 }
 
 /// A run of six cycles; what its files hold, line by line.
@@ -179,24 +165,13 @@ fn killed_at_any_moment_it_goes_on() {
     let place = place();
     let here = place.path();
     let scenario = root().join("examples/real-market/scenario.json").canonicalize().unwrap();
-    let arguments = [
-        "--scenario",
-        scenario.to_str().unwrap(),
-        "--journal",
-        "d.jsonl",
-        "--cycle-journal",
-        "c.jsonl",
-        "--runtime-bus",
-        "bus",
-        "--interval",
-        "0",
-    ];
+    let arguments = [&["--scenario", scenario.to_str().unwrap(), "--interval", "0"], &RECORDS[..]].concat();
     let mut seed = 42u64;
     let mut kills = 0;
     let mut decisions = 0;
     while kills < 200 {
         let child = Command::new(ENGINE)
-            .args(arguments)
+            .args(&arguments)
             .current_dir(here)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -468,16 +468,7 @@ fn real_prices_run_to_the_end() {
     let scenario = path.to_str().unwrap();
     let orders = 250;
     for cycles in ["97", "153"] {
-        let records = [
-            "--scenario",
-            scenario,
-            "--journal",
-            "d.jsonl",
-            "--cycle-journal",
-            "c.jsonl",
-            "--runtime-bus",
-            "bus",
-        ];
+        let records = [&["--scenario", scenario], &support::RECORDS[..]].concat();
         engine(here, &[&records[..], &["--max-cycles", cycles, "--interval", "0"]].concat()).fine();
     }
     let verdict = Value::parse(&bus(here, &["verify", "bus", "--json"]).fine()).unwrap();

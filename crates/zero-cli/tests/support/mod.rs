@@ -12,6 +12,10 @@ pub(crate) const BUS: &str = env!("CARGO_BIN_EXE_zero-bus");
 /// The time of the recorded sessions.
 pub(crate) const CLOCK: &str = "1777593600.0";
 
+/// A runtime's files, as the tests name them.
+pub(crate) const RECORDS: [&str; 6] =
+    ["--journal", "d.jsonl", "--cycle-journal", "c.jsonl", "--runtime-bus", "bus"];
+
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
