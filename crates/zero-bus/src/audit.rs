@@ -7,9 +7,11 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::canonical::Json;
+use crate::chain::Line;
 use crate::error::{Error, Result};
 use crate::reader::Reader;
 use crate::snapshot::{Located, Snapshot};
+use crate::stretch;
 use crate::verify::Verdict;
 use crate::walk::Progress;
 
@@ -25,12 +27,37 @@ pub struct Summary {
     pub events: u64,
 }
 
+/// What a part of the log comes to.
+#[derive(Default)]
+struct Part {
+    /// The canonical lines, one behind the other, as they stand in the document.
+    lines: String,
+    event_types: BTreeMap<String, u64>,
+    at_snapshot: Located,
+}
+
+impl Part {
+    fn see(&mut self, wanted: u64, nth: u64, line: &Line<'_>) {
+        self.at_snapshot.see(wanted, nth, line);
+        let event_type = line.event_type();
+        match self.event_types.get_mut(&*event_type) {
+            Some(count) => *count += 1,
+            None => drop(self.event_types.insert(event_type.into_owned(), 1)),
+        }
+        if nth > 1 {
+            self.lines.push(',');
+        }
+        self.lines.push_str(line.canonical());
+    }
+}
+
 impl Reader {
     /// Writes the audit document in canonical form, without a line break: every event in its order, both
     /// verdicts, the counts, and the snapshot. A damaged log is written too, as far as its lines are events,
     /// with the verdict that says so.
     ///
-    /// Costs one pass over the log; memory for one block, one line and the snapshot.
+    /// Costs one pass over the log, shared by as many threads as the machine runs at once; memory for a few blocks and
+    /// lines each, and the snapshot.
     ///
     /// # Errors
     /// [`AuditError`], which tells whether reading the bus or writing the document failed.
@@ -50,22 +77,20 @@ impl Reader {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Verdict, Summary), AuditError> {
         let snapshot = Snapshot::read(self.storage())?;
-        let mut at_snapshot = Located::of(&snapshot);
+        let wanted = snapshot.event_count();
+        let mut at_snapshot = Located::default();
         let mut summary = Summary::default();
         let mut unwritten = out.write_all(br#"{"events":["#).err();
         let walked = self.walk(
-            |nth, line| {
-                at_snapshot.see(nth, line);
-                summary.events = nth;
-                let event_type = line.event_type();
-                match summary.event_types.get_mut(&*event_type) {
-                    Some(count) => *count += 1,
-                    None => drop(summary.event_types.insert(event_type.into_owned(), 1)),
+            stretch::all_threads(),
+            |part: &mut Part, nth, line| part.see(wanted, nth, line),
+            |part| {
+                summary.events = part.at_snapshot.events;
+                at_snapshot.add(part.at_snapshot);
+                for (event_type, count) in part.event_types {
+                    *summary.event_types.entry(event_type).or_default() += count;
                 }
-                let separator: &[u8] = if nth > 1 { b"," } else { b"" };
-                let written =
-                    out.write_all(separator).and_then(|()| out.write_all(line.canonical().as_bytes()));
-                written.map_err(|error| {
+                out.write_all(part.lines.as_bytes()).map_err(|error| {
                     unwritten.get_or_insert(error);
                     io::Error::other("the document cannot be written")
                 })

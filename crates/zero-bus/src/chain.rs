@@ -7,6 +7,7 @@
 //! on with checksums of their own. For that a checksum must be known from elsewhere.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::ops::Range;
 
 use sha2::{Digest, Sha256};
@@ -14,7 +15,9 @@ use sha2::{Digest, Sha256};
 use crate::canonical::{self, Json, Value, scan};
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
-use crate::event::{Draft, EVENT_SCHEMA, Event, MAX_LINE_BYTES, event_id, type_problem};
+use crate::event::{
+    Draft, EVENT_SCHEMA, Event, Id, MAX_LINE_BYTES, MAX_TYPE_CHARACTERS, event_id, index_of_id, type_problem,
+};
 use crate::fault::FaultKind;
 
 /// Where a chain stands: how many events it has, and the checksum of the last.
@@ -122,14 +125,11 @@ pub(crate) fn write_line(
     // The checksum's own place: filled with itself once it is known.
     out.push_str(r#""checksum":""#);
     let place = out.len();
-    Checksum::UNKNOWN.write(out);
+    out.push_str(Checksum::UNKNOWN.spelled().as_str());
     out.push_str("\",");
     let rest = out.len();
-    out.push_str(r#""event_id":""#);
-    out.push_str(&event_id(index));
-    out.push_str(r#"","event_index":"#);
-    out.push_str(&index.to_string());
-    out.push_str(r#","event_type":"#);
+    // Into a string, which takes everything.
+    let _ = write!(out, r#""event_id":"{}","event_index":{index},"event_type":"#, Id(index));
     canonical::write_string(event_type, out);
     out.push_str(r#","payload":"#);
     out.push_str(payload.as_str());
@@ -147,9 +147,8 @@ pub(crate) fn write_line(
     hasher.update(&out.as_bytes()[hashed_head]);
     hasher.update(&out.as_bytes()[rest..]);
     let checksum = Checksum::from_digest(hasher);
-    let mut spelled = String::with_capacity(71);
-    checksum.write(&mut spelled);
-    out.replace_range(place..place + spelled.len(), &spelled);
+    let spelled = checksum.spelled();
+    out.replace_range(place..place + spelled.as_str().len(), spelled.as_str());
     checksum
 }
 
@@ -158,7 +157,7 @@ fn write_previous(previous: Option<Checksum>, out: &mut String) {
         None => out.push_str("null"),
         Some(previous) => {
             out.push('"');
-            previous.write(out);
+            out.push_str(previous.spelled().as_str());
             out.push('"');
         }
     }
@@ -169,7 +168,7 @@ fn write_previous(previous: Option<Checksum>, out: &mut String) {
 #[derive(Debug)]
 pub(crate) struct Line<'a> {
     /// The canonical form of the known fields. Borrowed where the line was canonical already.
-    text: Cow<'a, str>,
+    text: Cow<'a, [u8]>,
     layout: Layout,
     unknown: Option<Unknown>,
 }
@@ -201,15 +200,15 @@ impl<'a> Line<'a> {
     /// Reads a line (without its line break). A canonical one, as every writer of this format leaves, is
     /// read without building anything.
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, FaultKind> {
-        let text = std::str::from_utf8(bytes).map_err(|error| FaultKind::NotUtf8(error.valid_up_to()))?;
-        match Layout::of(text.as_bytes()) {
-            Some(layout) => Ok(Line { text: Cow::Borrowed(text), layout, unknown: None }),
-            None => Self::read_any_spelling(text),
+        match Layout::of(bytes) {
+            Some(layout) => Ok(Line { text: Cow::Borrowed(bytes), layout, unknown: None }),
+            None => Self::read_any_spelling(bytes),
         }
     }
 
     /// The way for lines that are spelled differently, or wrong: brought to canonical form first.
-    fn read_any_spelling(text: &str) -> Result<Line<'static>, FaultKind> {
+    fn read_any_spelling(bytes: &[u8]) -> Result<Line<'static>, FaultKind> {
+        let text = std::str::from_utf8(bytes).map_err(|error| FaultKind::NotUtf8(error.valid_up_to()))?;
         let value = canonical::parse_line(text)
             .map_err(|error| FaultKind::NotJson(error.problem().to_owned(), error.offset().unwrap_or(0)))?;
         let Value::Object(mut fields) = value else { return Err(FaultKind::NotAnObject(value.kind())) };
@@ -233,7 +232,7 @@ impl<'a> Line<'a> {
         fields.retain(|key, _| KNOWN.contains(&key.as_str()));
         let text = Json::of_line(&Value::Object(fields)).map(|json| json.to_string()).unwrap_or_default();
         match Layout::of(text.as_bytes()) {
-            Some(layout) => Ok(Line { text: Cow::Owned(text), layout, unknown }),
+            Some(layout) => Ok(Line { text: Cow::Owned(text.into_bytes()), layout, unknown }),
             // Cannot be: every field was there and had its type. Still not worth a panic.
             None => Err(FaultKind::NotAnObject("an object of another shape")),
         }
@@ -242,16 +241,14 @@ impl<'a> Line<'a> {
     /// Judges the line as the event behind `head`: the four texts other programs read first, in their
     /// order, then what they do not cover. Gives the new head.
     pub(crate) fn follows(&self, head: Head) -> Result<Head, FaultKind> {
-        if self.get(&self.layout.schema) != concat_quotes(EVENT_SCHEMA) {
+        if !self.has_schema() {
             return Err(FaultKind::UnsupportedSchema);
         }
         let index = head.index.checked_add(1).ok_or(FaultKind::NonSequentialIndex)?;
-        if self.get(&self.layout.index) != index.to_string() {
+        if self.index() != Some(index) {
             return Err(FaultKind::NonSequentialIndex);
         }
-        let mut previous = String::with_capacity(73);
-        write_previous(head.checksum, &mut previous);
-        if self.get(&self.layout.previous) != previous {
+        if !self.names_before(head.checksum) {
             return Err(FaultKind::ChainBreak);
         }
         self.is_sound(index).map(|checksum| Head { index, checksum: Some(checksum) })
@@ -260,16 +257,19 @@ impl<'a> Line<'a> {
     /// Judges the line by itself, as the event at `index` behind an unknown one. Gives its checksum.
     pub(crate) fn is_sound(&self, index: u64) -> Result<Checksum, FaultKind> {
         let computed = self.computed_checksum();
-        if self.checksum() != Some(computed) {
+        if !is_quoted(self.get(&self.layout.checksum), computed.spelled().as_bytes()) {
             return Err(FaultKind::ChecksumMismatch);
         }
         if let Some(unknown) = &self.unknown {
             return Err(FaultKind::UnknownField(unknown.field.clone()));
         }
-        if self.get(&self.layout.id) != concat_quotes(&event_id(index)) {
+        if index_of_id(unquoted(self.text(&self.layout.id))) != Some(index) {
             return Err(FaultKind::WrongField("event_id", format!("should be `{}`", event_id(index))));
         }
-        if let Some(problem) = type_problem(&self.event_type()) {
+        let event_type = self.get(&self.layout.event_type);
+        // A canonical string that is short, not empty and has no escapes is a type.
+        let is_plain = (3..=MAX_TYPE_CHARACTERS).contains(&event_type.len()) && !event_type.contains(&b'\\');
+        if let Some(problem) = if is_plain { None } else { type_problem(&self.event_type()) } {
             return Err(FaultKind::WrongField("event_type", problem));
         }
         if self.layout.trace_id.as_ref().is_some_and(|trace| trace.len() == 2) {
@@ -285,31 +285,47 @@ impl<'a> Line<'a> {
 
     /// The event's index; `None` where it is no index at all.
     pub(crate) fn index(&self) -> Option<u64> {
-        self.get(&self.layout.index).parse().ok().filter(|index| *index > 0)
+        self.text(&self.layout.index).parse().ok().filter(|index| *index > 0)
     }
 
     /// Whether this line says it has our schema.
     pub(crate) fn has_schema(&self) -> bool {
-        self.get(&self.layout.schema) == concat_quotes(EVENT_SCHEMA)
+        is_quoted(self.get(&self.layout.schema), EVENT_SCHEMA.as_bytes())
+    }
+
+    /// Whether the line says that this is the checksum before it.
+    pub(crate) fn names_before(&self, previous: Option<Checksum>) -> bool {
+        let named = self.get(&self.layout.previous);
+        match previous {
+            None => named == b"null",
+            Some(previous) => is_quoted(named, previous.spelled().as_bytes()),
+        }
     }
 
     /// The checksum as the line has it; `None` where it is none.
     pub(crate) fn checksum(&self) -> Option<Checksum> {
-        Checksum::parse(unquoted(self.get(&self.layout.checksum)))
+        Checksum::parse(unquoted(self.text(&self.layout.checksum)))
     }
 
     /// The previous checksum as the line has it; `None` also where it is none.
     pub(crate) fn previous_checksum(&self) -> Option<Checksum> {
-        Checksum::parse(unquoted(self.get(&self.layout.previous)))
+        Checksum::parse(unquoted(self.text(&self.layout.previous)))
     }
 
     pub(crate) fn event_type(&self) -> Cow<'_, str> {
-        resolved(self.get(&self.layout.event_type))
+        resolved(self.text(&self.layout.event_type))
+    }
+
+    pub(crate) fn trace_id(&self) -> Option<Cow<'_, str>> {
+        self.layout.trace_id.as_ref().map(|trace| resolved(self.text(trace)))
     }
 
     /// The whole line in canonical form, fields the format does not know included.
     pub(crate) fn canonical(&self) -> &str {
-        self.unknown.as_ref().map_or(&self.text, |unknown| &unknown.whole)
+        match &self.unknown {
+            Some(unknown) => &unknown.whole,
+            None => self.text(&(0..self.text.len())),
+        }
     }
 
     /// The event. Meaningful for a line that was judged and found right.
@@ -317,29 +333,35 @@ impl<'a> Line<'a> {
         Some(Event {
             index: head.index,
             event_type: self.event_type().into_owned(),
-            as_of: self.get(&self.layout.as_of).parse().ok()?,
-            payload: Json::from_canonical(self.get(&self.layout.payload)),
+            as_of: self.text(&self.layout.as_of).parse().ok()?,
+            payload: Json::from_canonical(self.text(&self.layout.payload)),
             previous_checksum: self.previous_checksum(),
             checksum: head.checksum?,
-            trace_id: self.layout.trace_id.as_ref().map(|trace| resolved(self.get(trace)).into_owned()),
+            trace_id: self.trace_id().map(Cow::into_owned),
         })
     }
 
-    fn get(&self, range: &Range<usize>) -> &str {
+    fn get(&self, range: &Range<usize>) -> &[u8] {
         &self.text[range.clone()]
+    }
+
+    /// The same as text; ASCII, as everything canonical is.
+    fn text(&self, range: &Range<usize>) -> &str {
+        std::str::from_utf8(self.get(range)).unwrap_or_default()
     }
 
     fn computed_checksum(&self) -> Checksum {
         let cut = &self.layout.checksum_member;
         let mut hasher = Sha256::new();
-        hasher.update(&self.text.as_bytes()[..cut.start]);
-        hasher.update(&self.text.as_bytes()[cut.end..]);
+        hasher.update(&self.text[..cut.start]);
+        hasher.update(&self.text[cut.end..]);
         Checksum::from_digest(hasher)
     }
 }
 
-fn concat_quotes(text: &str) -> String {
-    format!("\"{text}\"")
+/// Whether a token is this text in quotes.
+fn is_quoted(token: &[u8], text: &[u8]) -> bool {
+    matches!(token, [b'"', within @ .., b'"'] if within == text)
 }
 
 fn unquoted(token: &str) -> &str {
@@ -406,24 +428,15 @@ impl Layout {
     /// Finds the fields of a line that is canonical and has exactly the fields of an event, each of its
     /// type. `None` for everything else.
     fn of(text: &[u8]) -> Option<Self> {
-        let mut at = 0;
-        let mut token = |key: &str, end: fn(&[u8], usize) -> Option<usize>| -> Option<Range<usize>> {
-            let start = at + key.len();
-            if !text[at..].starts_with(key.as_bytes()) {
-                return None;
-            }
-            at = end(text, start)?;
-            Some(start..at)
-        };
-        let as_of = token(r#"{"as_of":"#, float)?;
-        let checksum = token(r#","checksum":"#, scan::string)?;
-        let id = token(r#","event_id":"#, scan::string)?;
-        let index = token(r#","event_index":"#, integer)?;
-        let event_type = token(r#","event_type":"#, scan::string)?;
-        let payload = token(r#","payload":"#, object)?;
-        let previous = token(r#","previous_checksum":"#, string_or_null)?;
-        let schema = token(r#","schema_version":"#, scan::string)?;
-        let trace_id = token(r#","trace_id":"#, scan::string);
+        let as_of = token(text, 0, br#"{"as_of":"#, float)?;
+        let checksum = token(text, as_of.end, br#","checksum":"#, scan::string)?;
+        let id = token(text, checksum.end, br#","event_id":"#, scan::string)?;
+        let index = token(text, id.end, br#","event_index":"#, integer)?;
+        let event_type = token(text, index.end, br#","event_type":"#, scan::string)?;
+        let payload = token(text, event_type.end, br#","payload":"#, object)?;
+        let previous = token(text, payload.end, br#","previous_checksum":"#, string_or_null)?;
+        let schema = token(text, previous.end, br#","schema_version":"#, scan::string)?;
+        let trace_id = token(text, schema.end, br#","trace_id":"#, scan::string);
         let end = trace_id.as_ref().map_or(schema.end, |trace| trace.end);
         if &text[end..] != b"}" {
             return None;
@@ -442,6 +455,20 @@ impl Layout {
             trace_id,
         })
     }
+}
+
+/// Where the value stands behind a key that stands at a place.
+#[inline]
+fn token<const N: usize>(
+    text: &[u8],
+    at: usize,
+    key: &[u8; N],
+    end: impl FnOnce(&[u8], usize) -> Option<usize>,
+) -> Option<Range<usize>> {
+    let start = at + N;
+    // Of a length that is known when this is compiled, so that comparing takes no call.
+    (text.get(at..)?.first_chunk() == Some(key)).then_some(())?;
+    end(text, start).map(|end| start..end)
 }
 
 fn is_float(token: &[u8]) -> bool {

@@ -46,14 +46,41 @@ impl Checksum {
         Self(hasher.finalize().into())
     }
 
-    pub(crate) fn write(&self, out: &mut String) {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        out.push_str("sha256:");
-        for byte in self.0 {
-            out.push(char::from(HEX[usize::from(byte >> 4)]));
-            out.push(char::from(HEX[usize::from(byte & 15)]));
+    /// The written form.
+    pub(crate) fn spelled(&self) -> Spelled {
+        let mut text = *b"sha256:0000000000000000000000000000000000000000000000000000000000000000";
+        let (digits, _) = text[7..].as_chunks_mut::<8>();
+        let (fours, _) = self.0.as_chunks::<4>();
+        for (digits, four) in digits.iter_mut().zip(fours) {
+            *digits = hex(*four);
         }
+        Spelled(text)
     }
+}
+
+/// The written form of a checksum.
+pub(crate) struct Spelled([u8; 71]);
+
+impl Spelled {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        // ASCII, as it was made.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// Eight digits of four bytes, all at once.
+fn hex(four: [u8; 4]) -> [u8; 8] {
+    let mut nibbles = u64::from(u32::from_be_bytes(four));
+    nibbles = (nibbles | nibbles << 16) & 0x0000_ffff_0000_ffff;
+    nibbles = (nibbles | nibbles << 8) & 0x00ff_00ff_00ff_00ff;
+    nibbles = (nibbles | nibbles << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // Adding 6 carries out of a nibble from 10 on: those are letters, which begin 39 behind the digits' end.
+    let letters = ((nibbles + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+    (nibbles + 0x3030_3030_3030_3030 + letters * 39).to_be_bytes()
 }
 
 fn nibble(digit: u8) -> Option<u8> {
@@ -66,9 +93,7 @@ fn nibble(digit: u8) -> Option<u8> {
 
 impl fmt::Display for Checksum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = String::with_capacity(71);
-        self.write(&mut text);
-        f.write_str(&text)
+        f.write_str(self.spelled().as_str())
     }
 }
 

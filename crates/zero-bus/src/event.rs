@@ -1,5 +1,7 @@
 //! What a producer hands in, and what a log holds: plain data.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use crate::canonical::{Json, JsonError};
@@ -105,11 +107,24 @@ impl Event {
 /// assert_eq!(index_of_id("evt-42"), None);
 /// ```
 pub fn event_id(index: u64) -> String {
-    format!("evt-{index:012}")
+    Id(index).to_string()
+}
+
+/// The id of the event at an index, to be written.
+pub(crate) struct Id(pub(crate) u64);
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "evt-{:012}", self.0)
+    }
 }
 
 /// The index that an id names; `None` where it is no event's id.
 pub fn index_of_id(id: &str) -> Option<u64> {
-    let index = id.strip_prefix("evt-")?.parse().ok()?;
-    (index > 0 && event_id(index) == id).then_some(index)
+    let digits = id.strip_prefix("evt-")?;
+    let padded = digits.len() == 12 || (digits.len() > 12 && !digits.starts_with('0'));
+    if !padded || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok().filter(|index| *index > 0)
 }

@@ -14,7 +14,7 @@ pub const LOG: &str = "events.jsonl";
 pub const LOCK: &str = "bus.lock";
 
 /// Bytes read at a time.
-const BLOCK: usize = 256 << 10;
+const BLOCK: usize = 64 << 10;
 
 /// A line that was found. Blank ones are passed over.
 #[derive(Debug)]
@@ -30,9 +30,10 @@ pub(crate) struct Found<'a> {
 /// Reads forwards from a place that begins a line, up to an end.
 pub(crate) struct Lines {
     file: Arc<dyn StorageFile>,
-    /// Read from the file, not handed out yet: `buffer[start..]`.
+    /// Read from the file, not handed out yet: `buffer[start..filled]`.
     buffer: Vec<u8>,
     start: usize,
+    filled: usize,
     /// Where `buffer[start]` stands in the file.
     at: u64,
     end: u64,
@@ -40,7 +41,15 @@ pub(crate) struct Lines {
 
 impl Lines {
     pub(crate) fn new(file: Arc<dyn StorageFile>, at: u64, end: u64) -> Self {
-        Self { file, buffer: Vec::new(), start: 0, at, end }
+        Self { file, buffer: Vec::new(), start: 0, filled: 0, at, end }
+    }
+
+    /// Reads forwards from the first line that begins at or behind a place, which is not the start.
+    pub(crate) fn behind(file: Arc<dyn StorageFile>, place: u64, end: u64) -> io::Result<Self> {
+        // What lies between the byte before and its line break is the rest of a line that began earlier.
+        let mut lines = Self::new(file, place - 1, end);
+        lines.pass_line()?;
+        Ok(lines)
     }
 
     /// Where the next line begins.
@@ -63,8 +72,7 @@ impl Lines {
 
     /// Goes to another place that begins a line.
     pub(crate) fn go_to(&mut self, at: u64) {
-        self.buffer.clear();
-        self.start = 0;
+        (self.start, self.filled) = (0, 0);
         self.at = at;
     }
 
@@ -93,7 +101,7 @@ impl Lines {
     fn find_end(&mut self) -> io::Result<Option<(usize, bool)>> {
         let mut searched = 0;
         loop {
-            let unread = &self.buffer[self.start..];
+            let unread = &self.buffer[self.start..self.filled];
             if let Some(newline) = memchr::memchr(b'\n', &unread[searched..]) {
                 return Ok(Some((searched + newline, true)));
             }
@@ -109,37 +117,40 @@ impl Lines {
 
     /// Reads one block more; `false` at the end.
     fn fill(&mut self) -> io::Result<bool> {
-        self.buffer.drain(..self.start);
-        self.start = 0;
-        let held = self.buffer.len();
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.filled, 0);
+        }
+        let held = self.filled - self.start;
+        (self.start, self.filled) = (0, held);
         let left = self.end.saturating_sub(self.at + held as u64);
         if left == 0 {
             return Ok(false);
         }
         let wanted = left.min(BLOCK as u64) as usize;
-        self.buffer.resize(held + wanted, 0);
-        let read = read_up_to(&*self.file, &mut self.buffer[held..], self.at + held as u64);
-        let length = *read.as_ref().unwrap_or(&0);
-        self.buffer.truncate(held + length);
-        if read.is_ok() && length < wanted {
-            // The file was cut since its end was looked up: it ends here now.
-            self.end = self.at + (held + length) as u64;
+        if self.buffer.len() < held + wanted {
+            self.buffer.resize(held + wanted, 0);
         }
-        read.map(|read| read > 0)
+        let read = read_up_to(&*self.file, &mut self.buffer[held..held + wanted], self.at + held as u64)?;
+        self.filled += read;
+        if read < wanted {
+            // The file was cut since its end was looked up: it ends here now.
+            self.end = self.at + self.filled as u64;
+        }
+        Ok(read > 0)
     }
 
     /// Passes over one line, blank or not, however long. Gives whether a line break ends it.
     pub(crate) fn pass_line(&mut self) -> io::Result<bool> {
         loop {
-            if let Some(newline) = memchr::memchr(b'\n', &self.buffer[self.start..]) {
+            if let Some(newline) = memchr::memchr(b'\n', &self.buffer[self.start..self.filled]) {
                 self.start += newline + 1;
                 self.at += newline as u64 + 1;
                 return Ok(true);
             }
-            self.at += (self.buffer.len() - self.start) as u64;
-            self.buffer.clear();
+            self.at += (self.filled - self.start) as u64;
+            self.buffer.truncate(BLOCK);
             self.buffer.shrink_to(BLOCK);
-            self.start = 0;
+            (self.start, self.filled) = (0, 0);
             if !self.fill()? {
                 return Ok(false);
             }
@@ -159,15 +170,6 @@ pub(crate) struct LastLine {
 /// Where the line begins that the end of the file is in the middle of; the end where it is in none.
 pub(crate) fn start_of_rest(file: &dyn StorageFile, end: u64) -> io::Result<u64> {
     Ok(find_back(file, end, |byte| byte == b'\n')?.map_or(0, |newline| newline + 1))
-}
-
-/// The last line of a file of a certain size that is not blank, without its line break and the white space behind it;
-/// `None` where there is none, or where it is longer than [`MAX_LINE_BYTES`]. Reads no more than that.
-///
-/// # Errors
-/// What the system reports.
-pub fn last_line(file: &dyn StorageFile, size: u64) -> io::Result<Option<Vec<u8>>> {
-    Ok(last_line_before(file, size)?.and_then(|last| last.bytes))
 }
 
 /// Finds the last line that is not blank and begins before `end`, which ends the file or begins a line.

@@ -166,6 +166,17 @@ impl Bus {
         lock(&self.core.writer).end.head
     }
 
+    /// Whether the log ends where this handle has last seen it end, so that there is nothing to read that others appended.
+    /// Costs one look at the file's size.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn is_at_end(&self) -> Result<bool> {
+        let writer = lock(&self.core.writer);
+        let size = writer.log.size().map_err(Error::io("look at it", &self.log_path()))?;
+        Ok(size == writer.end.offset)
+    }
+
     /// Appends one event. When this returns, the event has been synced.
     ///
     /// Costs one `write` and one `fdatasync`, whatever the length of the log, shared with what other threads append in

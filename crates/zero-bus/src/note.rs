@@ -7,9 +7,7 @@
 
 use std::io;
 
-use serde::Serialize;
-
-use crate::canonical::{Json, Value};
+use crate::canonical::Value;
 use crate::chain::Head;
 use crate::checksum::Checksum;
 use crate::storage::{StorageFile, read_up_to};
@@ -25,15 +23,6 @@ pub(crate) struct Note {
     pub(crate) bytes: u64,
 }
 
-#[derive(Serialize)]
-struct Form {
-    bytes: u64,
-    checksum: Option<Checksum>,
-    events: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seal: Option<Checksum>,
-}
-
 impl Note {
     /// Reads the note; `None` where there is none that can be trusted.
     pub(crate) fn read(companion: &dyn StorageFile) -> io::Result<Option<Self>> {
@@ -42,17 +31,23 @@ impl Note {
         Ok(std::str::from_utf8(&text[..length]).ok().and_then(Self::parse))
     }
 
-    /// Writes the note in place of the one before.
-    pub(crate) fn write(&self, companion: &dyn StorageFile) -> io::Result<()> {
-        let text = self.text().map_err(io::Error::other)?;
-        companion.write_at(format!("{text:width$}\n", width = SIZE - 1).as_bytes(), 0)
+    /// Whether a head cannot be one of the log that the note is about: it speaks of the same event, and of another checksum.
+    pub(crate) fn contradicts(&self, head: Head) -> bool {
+        self.head.index == head.index && self.head != head
     }
 
-    fn text(&self) -> Result<String, crate::canonical::JsonError> {
-        let mut form =
-            Form { bytes: self.bytes, checksum: self.head.checksum, events: self.head.index, seal: None };
-        form.seal = Some(Checksum::of(Json::of(&form)?.as_str().as_bytes()));
-        Ok(Json::of(&form)?.to_string())
+    /// Writes the note in place of the one before.
+    pub(crate) fn write(&self, companion: &dyn StorageFile) -> io::Result<()> {
+        companion.write_at(format!("{:width$}\n", self.text(), width = SIZE - 1).as_bytes(), 0)
+    }
+
+    /// The canonical form of the note, sealed with the checksum of its form without the seal.
+    fn text(&self) -> String {
+        let Self { head, bytes } = self;
+        let checksum = head.checksum.map_or("null".to_owned(), |checksum| format!("\"{checksum}\""));
+        let unsealed = format!(r#"{{"bytes":{bytes},"checksum":{checksum},"events":{}"#, head.index);
+        let seal = Checksum::of(format!("{unsealed}}}").as_bytes());
+        format!(r#"{unsealed},"seal":"{seal}"}}"#)
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -64,7 +59,7 @@ impl Note {
         let head = Head { index: value.get("events")?.as_u64()?, checksum };
         let note = Self { head, bytes: value.get("bytes")?.as_u64()? };
         // Only what this would have written is believed.
-        (note.text().ok()? == text.trim_end()).then_some(note)
+        (note.text() == text.trim_end()).then_some(note)
     }
 }
 

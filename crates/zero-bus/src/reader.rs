@@ -1,6 +1,7 @@
 //! Reading events that were checked on the way, from any index, once or for as long as they come.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use crate::note::Note;
 use crate::recover::{self, name_the_damage};
 use crate::snapshot::{Found, Snapshot};
 use crate::storage::{Access, Directory, Lock, Storage, StorageFile, Watch};
+use crate::stretch::{self, Sound};
 use crate::walk::{self, Finding, Integrity, Progress};
 
 /// A bus opened for reading. Changes nothing and needs no more than the right to read.
@@ -72,6 +74,71 @@ impl Reader {
     /// ```
     pub fn events(&self, from: u64) -> Result<Events> {
         Events::open(Arc::clone(&self.storage), from.max(1))
+    }
+
+    /// Goes through the events from an index on, as [`Reader::events`] does, on as many threads as the machine runs at
+    /// once: `each` gets, in their order, those that `wanted` says yes to, which gets the type and the trace of every one.
+    /// Ends at the end of the log as it is now.
+    ///
+    /// # Errors
+    /// As [`Reader::events`], when all before it have been handed out; and what `each` returns.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use std::collections::BTreeMap;
+    /// use zero_bus::{Bus, Draft, Error};
+    ///
+    /// let bus = Bus::open(dir.path())?;
+    /// for event_type in ["door.opened", "door.closed", "door.opened"] {
+    ///     bus.append(Draft::new(event_type, 1777593600.0, &BTreeMap::from([("by", "cat")]))?)?;
+    /// }
+    /// let mut opened = Vec::new();
+    /// bus.reader().select(1, |event_type, _| event_type == "door.opened", |event| {
+    ///     opened.push(event.index);
+    ///     Ok::<(), Error>(())
+    /// })?;
+    /// assert_eq!(opened, [1, 3]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn select<E: From<Error>>(
+        &self,
+        from: u64,
+        wanted: impl Fn(&str, Option<&str>) -> bool + Sync,
+        mut each: impl FnMut(Event) -> Result<(), E>,
+    ) -> Result<Selected, E> {
+        let mut events = self.events(from)?;
+        let from = events.from;
+        if let Some(lines) = &mut events.lines {
+            let start = Sound { head: events.head, at: lines.at() };
+            let mut refused = None;
+            let gather = |gathered: &mut Vec<Event>, head: Head, line: &Line<'_>| {
+                if head.index >= from && wanted(&line.event_type(), line.trace_id().as_deref()) {
+                    gathered.extend(line.event(head));
+                }
+            };
+            let merge = |gathered: Vec<Event>, _| {
+                gathered.into_iter().try_for_each(&mut each).map_err(|error| {
+                    refused = Some(error);
+                    io::Error::other("what is wanted is not taken")
+                })
+            };
+            let file = Arc::clone(lines.file());
+            let sound =
+                stretch::judge(&file, start, lines.end(), None, stretch::all_threads(), gather, merge);
+            if let Some(refused) = refused {
+                return Err(refused);
+            }
+            let sound = sound.map_err(Error::io("read it", &self.log_path()))?;
+            lines.go_to(sound.at);
+            events.head = sound.head;
+        }
+        for event in events.by_ref() {
+            let event = event?;
+            if wanted(&event.event_type, event.trace_id.as_deref()) {
+                each(event)?;
+            }
+        }
+        Ok(Selected { last: events.head.index, torn_bytes: events.torn_bytes() })
     }
 
     /// The event at an index; `None` beyond the end.
@@ -173,13 +240,15 @@ impl Reader {
     }
 
     /// Walks the log as it is now, see [`walk::walk`].
-    pub(crate) fn walk(
+    pub(crate) fn walk<T: Default + Send>(
         &self,
-        each: impl FnMut(u64, &Line<'_>) -> io::Result<()>,
+        threads: NonZeroUsize,
+        each: impl Fn(&mut T, u64, &Line<'_>) + Sync,
+        merge: impl FnMut(T) -> io::Result<()>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Integrity> {
         let Some(Log { file, end, note }) = self.log()? else { return Ok(Integrity::of_nothing()) };
-        walk::walk(Lines::new(file, 0, end), note, each, progress)
+        walk::walk(&file, end, note, threads, each, merge, progress)
             .map_err(Error::io("read it", &self.storage.path(LOG)))
     }
 
@@ -251,6 +320,15 @@ fn settled_end(storage: &dyn Storage, file: &dyn StorageFile) -> Result<(u64, Op
         }
     }
     Ok((end, note))
+}
+
+/// Where [`Reader::select`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Selected {
+    /// The index of the last event that was looked at.
+    pub last: u64,
+    /// Bytes of an unfinished line behind it; 0 where there is none.
+    pub torn_bytes: u64,
 }
 
 /// Checked events, see [`Reader::events`]. Ends at the end of the log as it was, at a torn tail, or behind
@@ -423,9 +501,7 @@ enum Probe {
 
 /// Looks for the first line that begins at or behind a place and before `high`.
 fn first_line_from(file: &Arc<dyn StorageFile>, from: u64, high: u64, end: u64) -> io::Result<Probe> {
-    // What lies between the byte before and its line break is the rest of a line that began earlier.
-    let mut lines = Lines::new(Arc::clone(file), from - 1, end);
-    lines.pass_line()?;
+    let mut lines = Lines::behind(Arc::clone(file), from, end)?;
     if lines.at() >= high {
         return Ok(Probe::End);
     }

@@ -9,10 +9,11 @@ use crate::canonical::Value;
 use crate::chain::{Head, Line, is_unfinished};
 use crate::error::{Error, Result};
 use crate::event::MAX_LINE_BYTES;
-use crate::lines::{LOCK, LOG, Lines, last_line_before, start_of_rest};
+use crate::lines::{LOCK, LOG, LastLine, Lines, last_line_before, start_of_rest};
 use crate::note::Note;
 use crate::snapshot::{SNAPSHOT, Snapshot};
 use crate::storage::{Access, Storage, StorageFile, read_exact_at};
+use crate::stretch;
 use crate::walk::{self, Finding, Integrity};
 
 /// The end of a log that can be built upon.
@@ -187,7 +188,7 @@ pub(crate) fn recover(
     if note != Some(now) {
         // What is built upon must be durable, also where its writer did not live to see to it.
         let unsynced = note.map_or(end.offset, |note| note.bytes);
-        write_again(storage, unsynced, end.offset).map_err(Error::io("sync it", &path))?;
+        write_again(storage, LOG, unsynced, end.offset).map_err(Error::io("sync it", &path))?;
     }
     if note != Some(now) || opening != Opening::GoingOn {
         // On opening in any case: whether the one that is there was ever synced is unknown.
@@ -210,27 +211,26 @@ enum Cut {
 /// Refuses a log that is shorter than what its snapshot was taken of. A snapshot that cannot be read remembers nothing.
 fn snapshot_remembers_no_more(storage: &dyn Storage, head: Head) -> Result<()> {
     let found = Snapshot::read(storage).ok();
-    let remembered =
-        found.as_ref().and_then(|found| found.snapshot()).map_or(0, |snapshot| snapshot.event_count);
+    let remembered = found.map_or(0, |found| found.event_count());
     if remembered <= head.index {
         return Ok(());
     }
     Err(Error::Missing { path: storage.path(LOG), events: head.index, remembered, witness: SNAPSHOT })
 }
 
-/// Writes a part of the log again as it is, and syncs. A sync alone would not do: where an earlier one failed, the
+/// Writes a part of a file again as it is, and syncs. A sync alone would not do: where an earlier one failed, the
 /// system may hold what it was to write for written, and never try again.
-fn write_again(storage: &dyn Storage, from: u64, to: u64) -> io::Result<()> {
-    let log = storage.open(LOG, Access::ReadWrite)?;
+fn write_again(storage: &dyn Storage, name: &str, from: u64, to: u64) -> io::Result<()> {
+    let file = storage.open(name, Access::ReadWrite)?;
     let mut buffer = vec![0; 256 << 10];
     let mut at = from;
     while at < to {
         let wanted = (to - at).min(buffer.len() as u64) as usize;
-        read_exact_at(&*log, &mut buffer[..wanted], at)?;
-        log.write_at(&buffer[..wanted], at)?;
+        read_exact_at(&*file, &mut buffer[..wanted], at)?;
+        file.write_at(&buffer[..wanted], at)?;
         at += wanted as u64;
     }
-    log.sync()
+    file.sync()
 }
 
 fn recover_known(
@@ -294,8 +294,9 @@ pub(crate) fn name_the_damage(
     length: u64,
 ) -> Error {
     let path = storage.path(LOG);
-    let lines = Lines::new(Arc::clone(file), 0, length);
-    match walk::walk(lines, note, |_, _| Ok(()), &mut |_| {}) {
+    let walked =
+        walk::walk(file, length, note, stretch::all_threads(), |(), _, _| {}, |()| Ok(()), &mut |_| {});
+    match walked {
         Ok(integrity) => match integrity.finding {
             Finding::Fault(fault) => Error::Damaged { path, fault },
             Finding::Undecided(fault) => Error::Undecided { path, fault },
@@ -309,14 +310,14 @@ pub(crate) fn name_the_damage(
     }
 }
 
-/// What stands at the end of an append-only file of JSON lines, other than a log, behind the last line break.
+/// What stands at the end of an append-only file of JSON objects, a line each, other than a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rest {
     /// Nothing.
     Nothing,
     /// A complete line, of which only the line break is missing.
     Complete,
-    /// An unfinished line, which a crash leaves.
+    /// What a crash leaves of a line: its beginning, or anything in its place that is no JSON.
     Unfinished {
         /// Where it begins, in bytes from the start of the file.
         byte_offset: u64,
@@ -324,25 +325,41 @@ pub enum Rest {
 }
 
 impl Rest {
-    /// Looks at the end of a file of a certain size. Reads the last line.
+    /// Looks at the end of a file of a certain size. Reads the last line, and what is spoilt before it.
+    ///
+    /// Each line was synced before the next, so a crash spoils one. Where garbage in its place has line breaks of its own, it
+    /// looks like several, but not like text; several lines of text are somebody's. Of a file that holds nothing
+    /// else, only what begins as a line does, or with zeros, counts as what a crash left.
     ///
     /// # Errors
     /// What the system reports.
     pub fn of(file: &dyn StorageFile, size: u64) -> io::Result<Self> {
-        let byte_offset = start_of_rest(file, size)?;
-        if byte_offset == size {
-            return Ok(Self::Nothing);
+        let mut first = None;
+        let (mut spoilt, mut garbage) = (0, false);
+        let mut end = size;
+        while let Some(last) = last_line_before(file, end)?.filter(is_spoilt) {
+            spoilt += 1;
+            garbage |= !is_text(last.bytes.as_deref());
+            if spoilt > 1 && !garbage {
+                break;
+            }
+            end = last.offset;
+            first = Some(last);
         }
-        let last = last_line_before(file, size)?.filter(|last| last.offset == byte_offset);
-        // Nothing but white space is as good as a line.
-        let Some(last) = last else { return Ok(Self::Complete) };
-        let text = last.bytes.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
-        let complete = text.is_some_and(|text| Value::parse(text).is_ok());
-        Ok(if complete { Self::Complete } else { Self::Unfinished { byte_offset } })
+        match first {
+            Some(_) if spoilt > 1 && !garbage => Ok(Self::Nothing),
+            Some(first) if first.offset > 0 || is_left_by_a_crash(first.bytes.as_deref()) => {
+                Ok(Self::Unfinished { byte_offset: end })
+            }
+            // Nothing but white space is as good as a line.
+            _ if start_of_rest(file, size)? < size => Ok(Self::Complete),
+            _ => Ok(Self::Nothing),
+        }
     }
 
     /// Leaves the file at the end of a whole line, durably: adds the missing line break, or sets the unfinished line
-    /// aside. The caller keeps others from appending.
+    /// aside, and writes the last line again, for a file of which each line was synced before the next. The caller keeps
+    /// others from appending.
     ///
     /// # Errors
     /// What the system reports.
@@ -352,18 +369,39 @@ impl Rest {
         name: &str,
         file: &dyn StorageFile,
     ) -> io::Result<Option<SetAside>> {
-        match self {
-            Self::Nothing => Ok(None),
+        let set_aside = match self {
+            Self::Nothing => None,
             Self::Complete => {
                 file.append(b"\n")?;
-                file.sync()?;
-                Ok(None)
+                None
             }
             Self::Unfinished { byte_offset } => {
-                set_aside(storage, name, file, byte_offset, file.size()?).map(Some)
+                Some(set_aside(storage, name, file, byte_offset, file.size()?)?)
             }
-        }
+        };
+        let size = file.size()?;
+        let last = last_line_before(file, size)?.map_or(size, |last| last.offset);
+        write_again(storage, name, last, size)?;
+        Ok(set_aside)
     }
+}
+
+/// Whether this is no JSON object.
+fn is_spoilt(last: &LastLine) -> bool {
+    let text = last.bytes.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
+    !text.is_some_and(|text| matches!(Value::parse(text), Ok(Value::Object(_))))
+}
+
+/// Whether these are characters that somebody writes.
+fn is_text(bytes: Option<&[u8]>) -> bool {
+    let text = bytes.and_then(|bytes| std::str::from_utf8(bytes).ok());
+    text.is_some_and(|text| !text.contains(|character: char| character.is_control() && character != '\t'))
+}
+
+/// Whether what is no line can be what a power cut left of one, in a file that holds nothing before it: it begins as one
+/// does, or with the zeros of a block that was never written.
+fn is_left_by_a_crash(line: Option<&[u8]>) -> bool {
+    line.is_some_and(|line| matches!(line.first(), Some(b'{' | 0)))
 }
 
 /// Copies the end of a file to one that was not there before, durably, and cuts it off.

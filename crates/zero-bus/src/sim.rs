@@ -353,11 +353,21 @@ impl File {
     }
 }
 
-/// Seeded random numbers: SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
-struct Dice(u64);
+/// Seeded random numbers, for tests that can be played again: SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom
+/// number generators, 2014).
+///
+/// ```
+/// use zero_bus::sim::Dice;
+/// let (mut one, mut other) = (Dice(7), Dice(7));
+/// assert!((0..100).all(|_| one.below(6) < 6));
+/// assert_ne!(one.below(1 << 30), other.below(1 << 30));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn below(&mut self, size: usize) -> usize {
+    /// The next number below a size; 0 for a size of 0.
+    pub fn below(&mut self, size: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -108,6 +108,11 @@ impl Found {
         }
     }
 
+    /// Events in the log when it was taken; 0 where there is none.
+    pub(crate) fn event_count(&self) -> u64 {
+        self.snapshot().map_or(0, |snapshot| snapshot.event_count)
+    }
+
     /// The snapshot's canonical form, whatever else it holds; `null` where there is none.
     pub(crate) fn canonical(&self) -> &str {
         match self {
@@ -177,23 +182,23 @@ fn parse(bytes: &[u8]) -> Result<Found, String> {
 }
 
 /// Remembers the checksum that stands at one place of the log, and how many events there are.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Located {
-    wanted: u64,
     pub(crate) found: Option<Checksum>,
     pub(crate) events: u64,
 }
 
 impl Located {
-    pub(crate) fn of(snapshot: &Found) -> Self {
-        let wanted = snapshot.snapshot().map_or(0, |snapshot| snapshot.event_count);
-        Self { wanted, found: None, events: 0 }
-    }
-
-    pub(crate) fn see(&mut self, nth: u64, line: &Line<'_>) {
+    pub(crate) fn see(&mut self, wanted: u64, nth: u64, line: &Line<'_>) {
         self.events = nth;
-        if nth == self.wanted {
+        if nth == wanted {
             self.found = line.checksum();
         }
+    }
+
+    /// Adds what was seen further on.
+    pub(crate) fn add(&mut self, further: Self) {
+        self.events = further.events;
+        self.found = self.found.or(further.found);
     }
 }

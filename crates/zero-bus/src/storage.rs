@@ -153,6 +153,7 @@ pub trait Watch: Send {
 pub struct Directory {
     /// All files are opened relative to this, so that they are of one directory whatever becomes of its path.
     handle: File,
+    identity: (u64, u64),
     path: PathBuf,
     /// Directories that were made for it, outermost first.
     made: Vec<PathBuf>,
@@ -165,8 +166,9 @@ impl Directory {
     /// What the system reports, also for what is no directory.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let handle = rustix::fs::open(path, flags, Mode::empty())?;
-        Ok(Self { handle: File::from(handle), path: path.to_owned(), made: Vec::new() })
+        let handle = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+        let identity = identity(&handle.metadata()?);
+        Ok(Self { handle, identity, path: path.to_owned(), made: Vec::new() })
     }
 
     /// Opens a directory, making it (0700, its missing parents too) where there is none; new ones are made
@@ -209,7 +211,7 @@ impl Directory {
     /// # Errors
     /// What the system reports.
     pub fn try_claim(&self) -> io::Result<bool> {
-        StorageFile::try_lock(&self.handle)
+        try_lock(&self.handle)
     }
 
     /// Takes away the directories that opening this one made, as far as they are empty.
@@ -243,14 +245,15 @@ impl Storage for Directory {
                 }
             })?;
         let file = File::from(handle);
-        let kind = file.metadata()?.file_type();
+        let metadata = file.metadata()?;
+        let kind = metadata.file_type();
         if kind.is_dir() {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory, not a file"));
         }
         if !kind.is_file() {
             return Err(io::Error::other("it is not a regular file"));
         }
-        Ok(Box::new(file))
+        Ok(Box::new(OpenFile { file, identity: identity(&metadata) }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -263,9 +266,8 @@ impl Storage for Directory {
 
     fn is_current(&self, name: &str, file: &dyn StorageFile) -> io::Result<bool> {
         // The directory may have been moved away, and another stand in its place.
-        let here = self.handle.metadata()?;
         let there = match fs::metadata(&self.path) {
-            Ok(there) => (there.dev(), there.ino()) == (here.dev(), here.ino()),
+            Ok(there) => identity(&there) == self.identity,
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(error),
         };
@@ -295,54 +297,67 @@ impl Storage for Directory {
     }
 }
 
-impl StorageFile for File {
+/// A file of the file system. Which one it is does not change while it is open, so that is asked once.
+struct OpenFile {
+    file: File,
+    identity: (u64, u64),
+}
+
+impl StorageFile for OpenFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        FileExt::read_at(self, buffer, offset)
+        self.file.read_at(buffer, offset)
     }
 
     fn append(&self, bytes: &[u8]) -> io::Result<()> {
-        io::Write::write_all(&mut &*self, bytes)
+        io::Write::write_all(&mut &self.file, bytes)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.sync_data()
+        self.file.sync_data()
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
-        self.set_len(len)
+        self.file.set_len(len)
     }
 
     fn identity(&self) -> io::Result<(u64, u64)> {
-        let metadata = self.metadata()?;
-        Ok((metadata.dev(), metadata.ino()))
+        Ok(self.identity)
     }
 
     fn lock(&self, lock: Lock) -> io::Result<()> {
         match lock {
-            Lock::Shared => self.lock_shared(),
-            Lock::Exclusive => File::lock(self),
+            Lock::Shared => self.file.lock_shared(),
+            Lock::Exclusive => self.file.lock(),
         }
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        match File::try_lock(self) {
-            Ok(()) => Ok(true),
-            Err(fs::TryLockError::WouldBlock) => Ok(false),
-            Err(fs::TryLockError::Error(error)) => Err(error),
-        }
+        try_lock(&self.file)
     }
 
     fn unlock(&self) -> io::Result<()> {
-        File::unlock(self)
+        self.file.unlock()
     }
+}
+
+fn try_lock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(fs::TryLockError::WouldBlock) => Ok(false),
+        Err(fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn identity(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
 }
 
 /// Writes a file anew, so that at any moment the old one or the new one is there, whole: a temporary file

@@ -1,10 +1,13 @@
 //! Both verdicts over a bus: the log's and the snapshot's.
 
+use std::num::NonZeroUsize;
+
 use serde::Serialize;
 
 use crate::error::Result;
 use crate::reader::Reader;
 use crate::snapshot::{Located, Snapshot, SnapshotIntegrity};
+use crate::stretch;
 use crate::walk::{Integrity, Progress};
 
 /// Both verdicts over a bus.
@@ -26,7 +29,8 @@ impl Verdict {
 impl Reader {
     /// Walks the whole log and judges it and the snapshot. What is wrong is in the verdict, not an error.
     ///
-    /// Costs one pass over the log; memory for one block and one line.
+    /// Costs one pass over the log, shared by as many threads as the machine runs at once; memory for two blocks and two
+    /// lines each.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) where the files cannot be read.
@@ -45,9 +49,17 @@ impl Reader {
     /// # Ok::<(), zero_bus::Error>(())
     /// ```
     pub fn verify(&self, progress: &mut dyn FnMut(Progress)) -> Result<Verdict> {
+        self.verify_with(stretch::all_threads(), progress)
+    }
+
+    /// The same on a number of threads: [`Reader::verify`] takes as many as the machine runs at once.
+    ///
+    /// # Errors
+    /// As [`Reader::verify`].
+    pub fn verify_with(&self, threads: NonZeroUsize, progress: &mut dyn FnMut(Progress)) -> Result<Verdict> {
         loop {
             let size_before = self.size_bytes()?;
-            let verdict = self.judge(progress)?;
+            let verdict = self.judge(threads, progress)?;
             // While it was read a torn tail may have been set aside, and another event put in its place.
             if verdict.ok() || self.size_bytes()? == size_before {
                 return Ok(verdict);
@@ -55,13 +67,16 @@ impl Reader {
         }
     }
 
-    fn judge(&self, progress: &mut dyn FnMut(Progress)) -> Result<Verdict> {
+    fn judge(&self, threads: NonZeroUsize, progress: &mut dyn FnMut(Progress)) -> Result<Verdict> {
         // The snapshot first: it is taken of a log that was there before it.
         let snapshot = Snapshot::read(self.storage())?;
-        let mut at_snapshot = Located::of(&snapshot);
+        let mut at_snapshot = Located::default();
+        let wanted = snapshot.event_count();
         let integrity = self.walk(
-            |nth, line| {
-                at_snapshot.see(nth, line);
+            threads,
+            |seen: &mut Located, nth, line| seen.see(wanted, nth, line),
+            |seen| {
+                at_snapshot.add(seen);
                 Ok(())
             },
             progress,

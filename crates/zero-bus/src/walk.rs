@@ -2,6 +2,8 @@
 //! document and the naming of damage are made of.
 
 use std::io;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
@@ -9,6 +11,8 @@ use crate::chain::{Head, Line, is_unfinished};
 use crate::fault::{Fault, FaultKind};
 use crate::lines::{Found, Lines};
 use crate::note::Note;
+use crate::storage::StorageFile;
+use crate::stretch::{self, Sound};
 
 /// How far a walk is, handed to a progress callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,31 +121,44 @@ impl Serialize for Integrity {
     }
 }
 
-/// Walks a log from its start. `each` gets every line that has the shape of an event, counted from 1, also
-/// those behind the first fault, which are no longer judged. `note` tells what a crash can't have done.
-pub(crate) fn walk(
-    mut lines: Lines,
+/// Walks a log from its start up to `end`. `each` gets every line that has the shape of an event, counted from 1, also
+/// those behind the first fault, which are no longer judged; what it gathers of them in a `T`, of one line or of many,
+/// `merge` gets in the order of the log. `note` tells what a crash can't have done.
+pub(crate) fn walk<T: Default + Send>(
+    file: &Arc<dyn StorageFile>,
+    end: u64,
     note: Option<Note>,
-    mut each: impl FnMut(u64, &Line<'_>) -> io::Result<()>,
+    threads: NonZeroUsize,
+    each: impl Fn(&mut T, u64, &Line<'_>) + Sync,
+    mut merge: impl FnMut(T) -> io::Result<()>,
     progress: &mut dyn FnMut(Progress),
 ) -> io::Result<Integrity> {
-    let mut walker = Walker::from(Head::default(), note);
-    let mut seen = 0;
-    let bytes_total = lines.end();
-    let mut reported = 0;
+    let each_of_many = |gathered: &mut T, head: Head, line: &Line<'_>| each(gathered, head.index, line);
+    let sound =
+        stretch::judge(file, Sound::default(), end, note, threads, each_of_many, |gathered, sound| {
+            progress(Progress { bytes: sound.at, bytes_total: end });
+            merge(gathered)
+        })?;
+    // What is left: the end, or all from the first stretch on in which something is wrong.
+    let mut lines = Lines::new(Arc::clone(file), sound.at, end);
+    let mut walker = Walker::from(sound.head, note);
+    let mut seen = sound.head.index;
+    let mut reported = sound.at;
     while let Some(found) = lines.next()? {
         let byte_offset = found.offset;
         walker.see(&found, |line| {
             seen += 1;
-            each(seen, line)
+            let mut gathered = T::default();
+            each(&mut gathered, seen, line);
+            merge(gathered)
         })?;
         if byte_offset - reported >= 1 << 20 {
             reported = byte_offset;
-            progress(Progress { bytes: byte_offset, bytes_total });
+            progress(Progress { bytes: byte_offset, bytes_total: end });
         }
     }
-    progress(Progress { bytes: bytes_total, bytes_total });
-    Ok(walker.integrity(bytes_total))
+    progress(Progress { bytes: end, bytes_total: end });
+    Ok(walker.integrity(end))
 }
 
 /// Judges what stands behind a head, up to the end of the lines.
@@ -201,7 +218,7 @@ impl Walker {
     /// Whether a head is the one that was synced, where the note speaks of it.
     fn is_remembered(&self, head: Head) -> Result<Head, FaultKind> {
         match self.note {
-            Some(note) if note.head.index == head.index && note.head != head => Err(FaultKind::NotTheSynced),
+            Some(note) if note.contradicts(head) => Err(FaultKind::NotTheSynced),
             _ => Ok(head),
         }
     }

@@ -8,7 +8,9 @@ mod support;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use support::draft;
 use zero_bus::sim::{Failure, SimDisk};
@@ -395,6 +397,77 @@ fn finds_a_race(broken: Broken) -> Option<String> {
     })
 }
 
+/// A follower that runs beside a workload, and holds each event it is given against the disks that a power cut would
+/// leave at that moment. Gives the events it saw and the disks, or what could have been taken back.
+fn follow(
+    disk: &SimDisk,
+    storage: &Arc<dyn Storage>,
+    workload_ended: &AtomicBool,
+) -> Result<(u64, u64), String> {
+    let (mut seen, mut states) = (0, 0);
+    loop {
+        // Asked before the last look, so that the last events are not missed.
+        let last_look = workload_ended.load(SeqCst);
+        // What the disk refuses, and a log that was taken back, is for the next one to follow.
+        let Ok(mut follower) = Reader::open_in(Arc::clone(storage)).follow(seen + 1) else { continue };
+        while let Ok(Some(event)) = follower.next(Duration::from_millis(if last_look { 0 } else { 5 })) {
+            seen = event.index;
+            for found in disk.survivors(seen, 8) {
+                states += 1;
+                match Bus::open_in(found.storage()) {
+                    // What is undecided stands behind what is known to have been synced.
+                    Ok(_) | Err(Error::Undecided { .. }) => {}
+                    Err(error) => return Err(error.to_string()),
+                }
+                let there =
+                    Reader::open_in(found.storage()).event(seen).map_err(|error| error.to_string())?;
+                if there.as_ref() != Some(&event) {
+                    return Err(format!("event {seen} was given out, and can be lost"));
+                }
+            }
+        }
+        if last_look {
+            return Ok((seen, states));
+        }
+    }
+}
+
+/// A workload with a follower beside it, through every call that fails.
+fn followed(broken: Broken) -> Result<(u64, u64, u64), String> {
+    let whole = SimDisk::new();
+    workload(&whole.storage(), &mut Told::default()).unwrap();
+    let (mut points, mut events, mut states) = (0, 0, 0);
+    for failure in [Failure::Failed, Failure::FailedButPersisted, Failure::Half] {
+        for call in 1..=whole.calls() {
+            let disk = SimDisk::new();
+            let storage: Arc<dyn Storage> = Arc::new(BrokenStorage { disk: disk.storage(), broken });
+            disk.fail_at(call, failure);
+            let ended = AtomicBool::new(false);
+            let (seen, found) = std::thread::scope(|scope| {
+                let following = scope.spawn(|| follow(&disk, &storage, &ended));
+                let _ = workload(&storage, &mut Told::default());
+                // As the program that is started again would.
+                let _ = Bus::open_in(Arc::clone(&storage)).and_then(|bus| bus.append(draft(99)));
+                ended.store(true, SeqCst);
+                following.join().unwrap()
+            })
+            .map_err(|problem| format!("{failure:?} at {call}: {problem}"))?;
+            points += 1;
+            events += seen;
+            states += found;
+        }
+    }
+    Ok((points, events, states))
+}
+
+/// Durable is what others see.
+#[test]
+fn a_follower_is_given_nothing_that_can_be_lost() {
+    let (points, events, states) = followed(Broken::Nothing).unwrap();
+    println!("{points} points, {events} events given out, {states} disks");
+    assert!(events > 3 * points && states > 3 * events);
+}
+
 /// The tests above would find it if something were wrong.
 #[test]
 fn what_is_broken_is_found() {
@@ -404,6 +477,11 @@ fn what_is_broken_is_found() {
         let found = finds(broken);
         println!("{broken:?}: {found:?}");
         assert!(found.is_some(), "{broken:?} goes unnoticed");
+    }
+    for broken in [Broken::NoSync, Broken::LateSync] {
+        let found = followed(broken).err();
+        println!("{broken:?}, followed: {found:?}");
+        assert!(found.is_some(), "{broken:?} goes unnoticed by the follower");
     }
     let found = finds_a_race(Broken::NoLock);
     println!("{:?}: {found:?}", Broken::NoLock);

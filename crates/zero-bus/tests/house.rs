@@ -88,9 +88,13 @@ const BUS: Plan<'_> = &[
     ("chain", &["canonical", "checksum", "error", "event", "fault"]),
     ("lines", &["event", "storage"]),
     ("note", &["canonical", "chain", "checksum", "sim", "storage"]),
-    ("walk", &["chain", "fault", "lines", "note"]),
+    ("stretch", &["chain", "lines", "note", "storage"]),
+    ("walk", &["chain", "fault", "lines", "note", "storage", "stretch"]),
     ("snapshot", &["canonical", "chain", "checksum", "error", "event", "storage"]),
-    ("recover", &["canonical", "chain", "error", "event", "lines", "note", "snapshot", "storage", "walk"]),
+    (
+        "recover",
+        &["canonical", "chain", "error", "event", "lines", "note", "snapshot", "storage", "stretch", "walk"],
+    ),
     (
         "log",
         &[
@@ -111,11 +115,11 @@ const BUS: Plan<'_> = &[
         "reader",
         &[
             "chain", "error", "event", "fault", "lines", "log", "note", "recover", "snapshot", "storage",
-            "walk",
+            "stretch", "walk",
         ],
     ),
-    ("verify", &["error", "reader", "snapshot", "walk"]),
-    ("audit", &["canonical", "error", "reader", "snapshot", "verify", "walk"]),
+    ("verify", &["error", "reader", "snapshot", "stretch", "walk"]),
+    ("audit", &["canonical", "chain", "error", "reader", "snapshot", "stretch", "verify", "walk"]),
 ];
 
 #[test]
@@ -140,7 +144,10 @@ fn the_arrows_inside_the_paper_runtime() {
             ("engine", &["decision", "error", "journal", "position", "risk", "scenario"]),
             ("cycle", &["decision", "engine", "error", "position", "scenario"]),
             ("publish", &["cycle", "decision", "engine", "error", "position"]),
-            ("agree", &["cycle", "decision", "error", "journal", "line_file"]),
+            ("operator", &["error", "risk"]),
+            ("agree", &["cycle", "decision", "error", "journal", "line_file", "operator"]),
+            ("explain", &["clock", "decision", "field", "position", "risk"]),
+            ("state", &["error"]),
             (
                 "runtime",
                 &[
@@ -151,7 +158,9 @@ fn the_arrows_inside_the_paper_runtime() {
                     "error",
                     "journal",
                     "line_file",
+                    "operator",
                     "publish",
+                    "risk",
                     "scenario",
                 ],
             ),

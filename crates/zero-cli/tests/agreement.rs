@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use support::{CLOCK, ENGINE, Ended, RECORDS, bus, engine, root};
+use zero_bus::sim::Dice;
 use zero_bus::{Reader, Value};
 
 const CYCLES: usize = 6;
@@ -166,7 +167,7 @@ fn killed_at_any_moment_it_goes_on() {
     let here = place.path();
     let scenario = root().join("examples/real-market/scenario.json").canonicalize().unwrap();
     let arguments = [&["--scenario", scenario.to_str().unwrap(), "--interval", "0"], &RECORDS[..]].concat();
-    let mut seed = 42u64;
+    let mut dice = Dice(42);
     let mut kills = 0;
     let mut decisions = 0;
     while kills < 200 {
@@ -178,8 +179,7 @@ fn killed_at_any_moment_it_goes_on() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        std::thread::sleep(std::time::Duration::from_micros(500 + (seed >> 33) % 50_000));
+        std::thread::sleep(std::time::Duration::from_micros(500 + dice.below(50_000) as u64));
         kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
         let output = child.wait_with_output().unwrap();
         assert!(

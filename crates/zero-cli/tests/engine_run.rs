@@ -8,10 +8,10 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use support::{CLOCK, ENGINE, bus, engine, root, tree};
+use support::{CLOCK, bus, engine, root, start, tree, wait_until};
 use zero_bus::{Reader, Value};
 
 const ORDER: &str = r#"{"symbol":"btc","side":"buy","quantity":1,"price":10,"confidence":0.9}"#;
@@ -162,26 +162,6 @@ fn unknown_fields_of_a_scenario_are_told_and_ignored() {
         "zero-engine-run: warning: s.json: note: is not known and has no effect\n\
          zero-engine-run: warning: s.json: orders[0].reduceonly: is not known and has no effect\n"
     );
-}
-
-/// Waits for what a process is about to do, and not for ever if it does not.
-fn wait_until(happened: impl Fn() -> bool) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while !happened() {
-        assert!(std::time::Instant::now() < deadline, "it did not happen");
-        std::thread::yield_now();
-    }
-}
-
-fn start(directory: &Path, arguments: &[&str]) -> Child {
-    Command::new(ENGINE)
-        .args(arguments)
-        .current_dir(directory)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
 }
 
 #[test]
@@ -340,6 +320,26 @@ fn a_cycle_journal_is_not_appended_to_something_else() {
         assert!(said.contains(expected), "{said}");
         assert_eq!(tree(here), before);
     }
+    // Laid out over many lines, none of which is JSON by itself, it is still somebody's file.
+    fs::write(here.join("pretty.json"), "{\n  \"a\": 1,\n  \"b\": 2\n}\n").unwrap();
+    let before = tree(here);
+    for option in ["--journal", "--cycle-journal"] {
+        let said = engine(here, &["--scenario", "s.json", "--once", option, "pretty.json"]).refused();
+        assert!(said.contains("pretty.json: "), "{said}");
+        assert_eq!(tree(here), before);
+    }
+    // Without a bus each record was synced before the next: what is spoilt in the middle no crash has spoilt.
+    engine(
+        here,
+        &["--scenario", "s.json", "--max-cycles", "3", "--interval", "0", "--cycle-journal", "alone.jsonl"],
+    )
+    .fine();
+    let text = fs::read_to_string(here.join("alone.jsonl")).unwrap();
+    fs::write(here.join("alone.jsonl"), text.replacen("\n{\"act\"", "\n[\"act\"", 1)).unwrap();
+    let before = tree(here);
+    let said = engine(here, &["--scenario", "s.json", "--once", "--cycle-journal", "alone.jsonl"]).refused();
+    assert!(said.contains("alone.jsonl: what begins at byte"), "{said}");
+    assert_eq!(tree(here), before);
     let twice = engine(
         here,
         &["--scenario", "s.json", "--once", "--journal", "n.jsonl", "--cycle-journal", "n.jsonl"],
@@ -370,6 +370,9 @@ fn a_start_that_fails_does_not_mend_either() {
     let at = first.find('?').unwrap();
     let mut bytes = (first + "\n").into_bytes();
     bytes[at] = 0xff;
+    let torn = format!("d.jsonl: ends with decision 0 and {} bytes of an unfinished line, but", bytes.len());
+    refused(&bytes, "bus", &torn);
+    bytes.extend_from_slice(whole.as_bytes());
     refused(&bytes, "bus", &format!("d.jsonl: line 1 (byte 0): is not UTF-8 (byte {at} of the line)"));
 }
 

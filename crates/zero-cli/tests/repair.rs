@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use support::{BUS, ENGINE, bus, bus_with_input, conformance, fill, root};
+use zero_bus::sim::Dice;
 use zero_bus::{Reader, Value};
 
 fn place() -> tempfile::TempDir {
@@ -138,7 +139,7 @@ fn batch(directory: &Path) -> Child {
 #[test]
 fn a_killed_appender_has_lied_to_nobody() {
     let place = place();
-    let mut seed = 7u64;
+    let mut dice = Dice(7);
     let mut receipts: Vec<Value> = Vec::new();
     for kill in 0..100 {
         let mut child = batch(place.path());
@@ -151,8 +152,7 @@ fn a_killed_appender_has_lied_to_nobody() {
                 }
             }
         });
-        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        std::thread::sleep(std::time::Duration::from_micros((seed >> 33) % 80_000));
+        std::thread::sleep(std::time::Duration::from_micros(dice.below(80_000) as u64));
         kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
         let answers = BufReader::new(child.stdout.take().unwrap());
         // The last answer may be cut: then nobody has read it as one.

@@ -9,6 +9,8 @@ use crate::cycle::trace_id;
 use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::journal::{Journal, Recorded};
+use crate::line_file::LineFile;
+use crate::operator::Ear;
 
 /// The events of a cycle, in their order; the third is one or the other.
 pub(crate) const CYCLE_EVENTS: [&[&str]; 5] = [
@@ -28,6 +30,8 @@ pub(crate) struct Agreement {
     pub(crate) cycles_to: Option<u64>,
     /// The records of the cycles behind `cycles_from`, as the bus has them.
     pub(crate) cycles: Vec<Json>,
+    /// What the operator has said on the bus.
+    pub(crate) ear: Ear,
     /// What somebody should know, though it is in nobody's way.
     pub(crate) remarks: Vec<String>,
 }
@@ -78,7 +82,8 @@ pub(crate) fn decisions_on(reader: &Reader) -> Result<Vec<Decision>> {
     Ok(decisions.into_iter().map(|(_, decision)| decision).collect())
 }
 
-/// Holds the journal against the bus, decision by decision, and gathers the cycle records from a cycle on.
+/// Holds the journal against the bus, decision by decision, gathers the cycle records from a cycle on, and hears what the
+/// operator said: the bus is read once.
 ///
 /// # Errors
 /// [`Error::Refused`] naming both places where they disagree, or where the bus has decisions that the journal lacks.
@@ -88,6 +93,7 @@ pub(crate) fn compare(journal: &Journal, reader: &Reader, cycles_from: Option<u6
     let mut position = 0;
     for event in reader.events(1)? {
         let event = event?;
+        agreement.ear.hear(&event);
         let Some(cycle_id) = cycle_of(&event) else { continue };
         let step = CYCLE_EVENTS.iter().position(|types| types.contains(&event.event_type.as_str()));
         match (step, &mut agreement.last) {
@@ -141,8 +147,12 @@ fn catch_up(
     let recorded = loop {
         let Some(recorded) = decisions.next().transpose()? else {
             let path = journal.path();
+            let rest = match journal.file().map_or(0, LineFile::unfinished_bytes) {
+                0 => String::new(),
+                bytes => format!(" and {bytes} bytes of an unfinished line"),
+            };
             let problem = format!(
-                "ends with decision {position}, but {} in {} is decision {cycle_id}: the bus is ahead; restore the journal, or \
+                "ends with decision {position}{rest}, but {} in {} is decision {cycle_id}: the bus is ahead; restore the journal, or \
                  make it again from the bus with --rebuild-journal",
                 event.id(),
                 log(reader).display()
@@ -185,7 +195,6 @@ fn log(reader: &Reader) -> std::path::PathBuf {
 /// # Errors
 /// What the system reports; the old journal is in its place then, or beside it.
 pub(crate) fn rebuild(path: &Path, decisions: &[Decision]) -> Result<Option<String>> {
-    use crate::line_file::LineFile;
     let io = |action| Error::io(action, path);
     let beside = |suffix: &str| {
         let mut name = path.as_os_str().to_owned();

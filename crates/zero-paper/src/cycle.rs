@@ -246,7 +246,7 @@ pub(crate) fn run_again(
     decision: Decision,
 ) -> Result<CycleRecord> {
     let order = decision.order();
-    let scenario = Scenario { orders: vec![order], ..scenario.clone() };
+    let scenario = scenario.with(order);
     go_through(engine, &scenario, recovery, decision.as_of, |engine, _, decide| {
         let refused = |problem| Error::Refused { path: engine.journal().path(), problem };
         if decision.idempotency_key.as_ref() != Some(&decide.idempotency_key) {

@@ -6,18 +6,21 @@ use crate::decision::{Decision, Submission};
 use crate::error::{Error, Result};
 use crate::journal::{Journal, Recorded};
 use crate::position::{Book, Position};
-use crate::risk;
+use crate::risk::{self, Stance};
 use crate::scenario::{Limits, Order};
 
 /// The paper engine. Its state is what its journal says.
 pub struct Engine {
     limits: Limits,
+    stance: Stance,
     journal: Journal,
     book: Book,
     counts: Counts,
     last_decision_as_of: Option<f64>,
     /// Which keys were used, and where in the journal their decisions are.
     keys: HashMap<String, u64>,
+    /// The price of the last order about each symbol.
+    prices: HashMap<String, f64>,
 }
 
 /// How many decisions there were, and what came of them.
@@ -61,7 +64,9 @@ impl Engine {
 
     fn new(limits: Limits, journal: Journal) -> Self {
         let (book, counts) = (Book::default(), Counts::default());
-        Self { limits, journal, book, counts, last_decision_as_of: None, keys: HashMap::new() }
+        let (stance, last_decision_as_of) = (Stance::Open, None);
+        let (keys, prices) = (HashMap::new(), HashMap::new());
+        Self { limits, stance, journal, book, counts, last_decision_as_of, keys, prices }
     }
 
     /// The state before the decision at a position (counted from 1) of its journal: an engine in memory, to go through
@@ -121,7 +126,8 @@ impl Engine {
             let problem = "what would be held together is beyond a double".to_owned();
             return Err(Error::Order { symbol: order.symbol.clone(), problem });
         }
-        let ruling = risk::judge(&self.limits, &projected, order);
+        let ruling =
+            risk::judge(self.stance, &self.limits, &self.book.position(&order.symbol), &projected, order);
         let decision = Decision::new(order, submission, ruling.allowed(), ruling.reason());
         let place = self.journal.record(&decision)?;
         // From here on it happened.
@@ -141,6 +147,10 @@ impl Engine {
             self.counts.rejections += 1;
         }
         self.last_decision_as_of = Some(decision.as_of);
+        match self.prices.get_mut(&decision.symbol) {
+            Some(price) => *price = decision.price,
+            None => drop(self.prices.insert(decision.symbol.clone(), decision.price)),
+        }
     }
 
     /// What is held.
@@ -161,6 +171,16 @@ impl Engine {
     /// What orders are held against.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Binds the engine to what the operator said.
+    pub fn set_stance(&mut self, stance: Stance) {
+        self.stance = stance;
+    }
+
+    /// The price of the last order about a symbol, in USD.
+    pub fn last_price(&self, symbol: &str) -> Option<f64> {
+        self.prices.get(symbol).copied()
     }
 
     /// Where the decisions are kept.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use zero_bus::storage::{Access, Directory, Storage, StorageFile};
@@ -12,14 +13,18 @@ use crate::error::{Error, Result};
 
 /// An append-only file of canonical lines, locked for as long as it is open.
 ///
-/// One that was made by opening it and is still empty when it is dropped is taken away again, and so are the
+/// One that was made by opening it, and never appended to, is taken away again when it is dropped, and so are the
 /// directories that were made for it: a start that fails leaves nothing behind.
 pub struct LineFile {
     path: PathBuf,
     name: String,
-    directory: Directory,
+    storage: Arc<dyn Storage>,
+    /// Where it is a directory of the file system, which may have been made for it.
+    directory: Option<Arc<Directory>>,
     file: Box<dyn StorageFile>,
     was_there: bool,
+    /// Somebody began to append to it.
+    used: bool,
     /// Bytes of whole lines.
     length: u64,
     /// What stands behind them, until it is mended.
@@ -40,21 +45,34 @@ impl LineFile {
         let name = path.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| refused("is no path of a file"))?.to_owned();
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let directory = Directory::create(parent).map_err(Error::io("open the directory", parent))?;
-        let opened = Self::open_in(&directory, &name, path);
-        let (file, was_there) = opened.inspect_err(|_| directory.unmake())?;
-        let mut opened = Self {
-            path: path.to_owned(),
-            name,
-            directory,
-            file,
-            was_there,
-            length: 0,
-            rest: Rest::Nothing,
-            set_aside: None,
-            poisoned: false,
-        };
-        opened.directory.sync().map_err(Error::io("sync the directory", parent))?;
+        let directory = Arc::new(Directory::create(parent).map_err(Error::io("open the directory", parent))?);
+        let opened = Self::open_locked(&*directory, &name, path).inspect_err(|_| directory.unmake())?;
+        Self::look_at(directory.clone(), Some(directory), name, path.to_owned(), opened)
+    }
+
+    /// Opens a file in any storage, see [`LineFile::open`].
+    ///
+    /// # Errors
+    /// As [`LineFile::open`].
+    pub fn open_in(storage: Arc<dyn Storage>, name: &str) -> Result<Self> {
+        let path = storage.path(name);
+        let opened = Self::open_locked(&*storage, name, &path)?;
+        Self::look_at(storage, None, name.to_owned(), path, opened)
+    }
+
+    fn look_at(
+        storage: Arc<dyn Storage>,
+        directory: Option<Arc<Directory>>,
+        name: String,
+        path: PathBuf,
+        (file, was_there): (Box<dyn StorageFile>, bool),
+    ) -> Result<Self> {
+        let (rest, set_aside) = (Rest::Nothing, None);
+        let (length, used, poisoned) = (0, false, false);
+        let mut opened =
+            Self { path, name, storage, directory, file, was_there, used, length, rest, set_aside, poisoned };
+        let path = &opened.path;
+        opened.storage.sync().map_err(Error::io("sync the directory of", path))?;
         let size = opened.file.size().map_err(Error::io("look at it", path))?;
         opened.rest = Rest::of(&*opened.file, size).map_err(Error::io("read its last line", path))?;
         opened.length = match opened.rest {
@@ -65,11 +83,11 @@ impl LineFile {
     }
 
     /// The locked file, and whether it was there before.
-    fn open_in(directory: &Directory, name: &str, path: &Path) -> Result<(Box<dyn StorageFile>, bool)> {
+    fn open_locked(storage: &dyn Storage, name: &str, path: &Path) -> Result<(Box<dyn StorageFile>, bool)> {
         loop {
-            let (opened, was_there) = match directory.open(name, Access::New) {
+            let (opened, was_there) = match storage.open(name, Access::New) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    (directory.open(name, Access::Append), true)
+                    (storage.open(name, Access::Append), true)
                 }
                 opened => (opened, false),
             };
@@ -79,19 +97,20 @@ impl LineFile {
                 return Err(Error::Refused { path: path.to_owned(), problem });
             }
             // Who held it until now may have taken it away.
-            if directory.is_current(name, &*file).map_err(Error::io("look at it", path))? {
+            if storage.is_current(name, &*file).map_err(Error::io("look at it", path))? {
                 return Ok((file, was_there));
             }
         }
     }
 
     /// Leaves the file at the end of a whole line: a complete one without its line break gets it, an unfinished one,
-    /// which a crash leaves, is set aside in a file next to it and cut off.
+    /// which a crash leaves, is set aside in a file next to it and cut off. All of it is durable then: whoever wrote the
+    /// last line may have died before its sync, or been told that it failed.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn mend(&mut self) -> Result<()> {
-        let mended = self.rest.mend(&self.directory, &self.name, &*self.file);
+        let mended = self.rest.mend(&*self.storage, &self.name, &*self.file);
         self.set_aside = mended.map_err(Error::io("mend its last line", &self.path))?;
         if self.rest == Rest::Complete {
             self.length += 1;
@@ -108,6 +127,16 @@ impl LineFile {
     /// Whether it was there before it was opened.
     pub fn was_there(&self) -> bool {
         self.was_there
+    }
+
+    /// Bytes behind the whole lines: of an unfinished one, until it is mended.
+    pub(crate) fn unfinished_bytes(&self) -> u64 {
+        match self.rest {
+            Rest::Unfinished { byte_offset } => {
+                self.file.size().map_or(0, |size| size.saturating_sub(byte_offset))
+            }
+            Rest::Nothing | Rest::Complete => 0,
+        }
     }
 
     /// The unfinished line that was set aside, if there was one.
@@ -132,9 +161,10 @@ impl LineFile {
                 self.refused("an earlier write or sync failed; start anew, which looks at what is there")
             );
         }
-        if !self.directory.is_current(&self.name, &*self.file).map_err(Error::io("look at it", &self.path))? {
+        if !self.storage.is_current(&self.name, &*self.file).map_err(Error::io("look at it", &self.path))? {
             return Err(self.refused("is no longer the file that was opened; put that back, or start anew"));
         }
+        self.used = true;
         self.poisoned = true;
         self.file.append(line.as_bytes()).map_err(Error::io("append to it", &self.path))?;
         self.poisoned = false;
@@ -163,10 +193,54 @@ impl LineFile {
         Ok(self.lines_from(byte_offset).next()?.map(|(_, text)| text).unwrap_or_default())
     }
 
-    /// The last line, where there is one.
-    pub(crate) fn last_line(&self) -> Result<Option<String>> {
-        let last = zero_bus::last_line(&*self.file, self.length).map_err(Error::io("read it", &self.path))?;
-        Ok(last.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    /// The last record of a file of records that are synced now and then only: what a power cut leaves behind the sound
+    /// ones, [`LineFile::mend`] will set aside. Where each was synced before the next (`each_synced`), only the last can be
+    /// spoilt so.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where the file holds something else than records of this schema, or a
+    /// line that no crash has spoilt.
+    pub(crate) fn last_record(&mut self, schema: &str, each_synced: bool) -> Result<Option<Value>> {
+        let mut last = None;
+        let mut lines = self.lines();
+        let spoilt = loop {
+            let (at, text) = match lines.next() {
+                Ok(None) => break None,
+                Ok(Some((_, text))) if text.trim_ascii().is_empty() => continue,
+                Ok(Some((place, text))) => (place.byte_offset, text),
+                Err(Error::Journal { byte_offset, .. }) => break Some(byte_offset),
+                Err(error) => return Err(error),
+            };
+            match Value::parse(&text) {
+                Ok(value) if value.get("schema_version").and_then(Value::as_str) == Some(schema) => {
+                    last = Some(value);
+                }
+                Ok(_) => return Err(self.holds_else(schema)),
+                Err(_) => break Some(at),
+            }
+        };
+        if let Some(byte_offset) = spoilt {
+            let by_a_crash = self.rest == Rest::Unfinished { byte_offset };
+            // Nothing sound before it: somebody's own file.
+            if byte_offset == 0 && !by_a_crash {
+                return Err(self.holds_else(schema));
+            }
+            if each_synced && !by_a_crash {
+                let problem = "is no record, and no crash has spoilt it: each was synced before the next; restore the file, or \
+                               name another one";
+                return Err(Error::Refused {
+                    path: self.path.clone(),
+                    problem: format!("what begins at byte {byte_offset} {problem}"),
+                });
+            }
+            self.length = byte_offset;
+            self.rest = Rest::Unfinished { byte_offset };
+        }
+        Ok(last)
+    }
+
+    fn holds_else(&self, schema: &str) -> Error {
+        self.refused(&format!("holds something else than {schema}; name another file"))
     }
 
     fn lines_from(&self, byte_offset: u64) -> Lines<'_> {
@@ -182,11 +256,12 @@ impl LineFile {
 
 impl Drop for LineFile {
     fn drop(&mut self) {
-        let empty = !self.was_there && self.file.size().is_ok_and(|size| size == 0);
+        let Some(directory) = &self.directory else { return };
+        let empty = !self.was_there && !self.used && self.file.size().is_ok_and(|size| size == 0);
         // Under its lock, so that nobody else can be in it; and where this fails, an empty file stays.
-        if empty && self.directory.is_current(&self.name, &*self.file).unwrap_or(false) {
+        if empty && directory.is_current(&self.name, &*self.file).unwrap_or(false) {
             let _ = fs::remove_file(&self.path);
-            self.directory.unmake();
+            directory.unmake();
         }
     }
 }
@@ -250,19 +325,5 @@ impl Read for Content<'_> {
         let read = self.file.read_at(&mut buffer[..wanted], self.at)?;
         self.at += read as u64;
         Ok(read)
-    }
-}
-
-/// The last record of a file to append records to. One that holds something else is refused: its last line says what it
-/// is for.
-///
-/// # Errors
-/// [`Error::Refused`] naming the file.
-pub(crate) fn last_record(file: &LineFile, schema: &str) -> Result<Option<Value>> {
-    let Some(last) = file.last_line()? else { return Ok(None) };
-    let value = Value::parse(&last).ok();
-    match value.filter(|value| value.get("schema_version").and_then(Value::as_str) == Some(schema)) {
-        Some(value) => Ok(Some(value)),
-        None => Err(file.refused(&format!("holds something else than {schema}; name another file"))),
     }
 }

@@ -1,5 +1,7 @@
 //! What a cycle leaves on the bus: five events, and the snapshot behind them.
 
+use std::ops::Range;
+
 use serde::Serialize;
 use zero_bus::{Bus, Draft, Json};
 
@@ -33,11 +35,11 @@ struct State<'a> {
 }
 
 /// Publishes a cycle that the engine has just been through: its events with one sync, but for the first `there` of them,
-/// which are on the bus already; then the snapshot.
+/// which are on the bus already; then the snapshot. Gives the indexes of the events.
 ///
 /// # Errors
 /// What the bus reports.
-pub fn publish(bus: &Bus, engine: &Engine, cycle: &CycleRecord, there: usize) -> Result<()> {
+pub fn publish(bus: &Bus, engine: &Engine, cycle: &CycleRecord, there: usize) -> Result<Range<u64>> {
     let counts = engine.counts();
     let decision = &cycle.act.decision;
     let positions = engine.book().records();
@@ -74,5 +76,6 @@ pub fn publish(bus: &Bus, engine: &Engine, cycle: &CycleRecord, there: usize) ->
     let events = bus.append_batch(drafts.collect())?;
     let source_event_id = events.last().map(zero_bus::Event::id);
     bus.write_snapshot(cycle.as_of, source_event_id.as_deref(), &state)?;
-    Ok(())
+    let index = |event: Option<&zero_bus::Event>| event.map_or(0, |event| event.index);
+    Ok(index(events.first())..index(events.last()) + 1)
 }

@@ -3,6 +3,20 @@
 use crate::position::Position;
 use crate::scenario::{Limits, Order};
 
+/// How the operator's commands bind the runtime, from the least to the most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stance {
+    /// Not at all.
+    #[default]
+    Open,
+    /// Only what reduces is let through, as a policy.
+    ReduceOnly,
+    /// Only what reduces is let through, for now.
+    Paused,
+    /// Nothing is let through.
+    Killed,
+}
+
 /// Why an order was let through or not, in the words of the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ruling {
@@ -10,6 +24,10 @@ pub enum Ruling {
     Allowed,
     /// It only reduces, and is let through without further questions.
     ReduceOnly,
+    /// The operator has paused the runtime.
+    OperatorPause,
+    /// The operator lets only through what reduces.
+    OperatorReduceOnly,
     /// Its confidence is below the least.
     LowConfidence,
     /// It is worth more than one order may be.
@@ -29,6 +47,8 @@ impl Ruling {
         match self {
             Self::Allowed => "allowed",
             Self::ReduceOnly => "reduce-only orders bypass risk-increasing friction",
+            Self::OperatorPause => "operator pause",
+            Self::OperatorReduceOnly => "operator reduce-only",
             Self::LowConfidence => "confidence below minimum",
             Self::OrderNotional => "order notional exceeds limit",
             Self::ProjectedPosition => "projected position exceeds limit",
@@ -36,11 +56,26 @@ impl Ruling {
     }
 }
 
-/// Holds an order against the limits, in the order of the rules: the first that speaks decides. `projected`
-/// is the position the order would leave.
-pub fn judge(limits: &Limits, projected: &Position, order: &Order) -> Ruling {
-    if order.reduce_only {
+/// Holds an order against what the operator said and against the limits, in the order of the rules: the first that speaks
+/// decides. `held` is the position before it, `projected` the one it would leave.
+///
+/// Where the operator lets only through what reduces, an order's own word for it is not enough: less must be held
+/// afterwards.
+pub fn judge(
+    stance: Stance,
+    limits: &Limits,
+    held: &Position,
+    projected: &Position,
+    order: &Order,
+) -> Ruling {
+    let reduces = projected.quantity.abs() < held.quantity.abs()
+        && (projected.quantity == 0.0 || (projected.quantity > 0.0) == (held.quantity > 0.0));
+    if order.reduce_only && (stance == Stance::Open || (reduces && stance != Stance::Killed)) {
         Ruling::ReduceOnly
+    } else if stance >= Stance::Paused {
+        Ruling::OperatorPause
+    } else if stance == Stance::ReduceOnly {
+        Ruling::OperatorReduceOnly
     } else if order.confidence < limits.min_confidence {
         Ruling::LowConfidence
     } else if order.notional_usd() > limits.max_notional_usd {

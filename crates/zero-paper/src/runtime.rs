@@ -1,9 +1,10 @@
 //! The runtime: cycles one behind the other, each on record before the next begins.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use zero_bus::storage::Directory;
+use zero_bus::storage::{Directory, Storage};
 use zero_bus::{Bus, Json, Reader, SetAside, Value};
 
 use crate::agree::{self, Agreement, CYCLE_EVENTS, Published, compare};
@@ -12,9 +13,11 @@ use crate::cycle::{self, CYCLE_SCHEMA, CycleRecord, Recovery};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
-use crate::line_file::{LineFile, last_record};
+use crate::line_file::LineFile;
+use crate::operator::{Action, COMMAND, Command, Ear};
 use crate::publish::publish;
-use crate::scenario::Scenario;
+use crate::risk::Stance;
+use crate::scenario::{Order, Scenario, Side};
 
 /// Where a runtime keeps its records. What is not named is not kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,10 +36,6 @@ impl Records {
     /// Makes the journal from the bus where that was asked for, or where there is a bus but no journal yet. Tells whether
     /// it did.
     fn rebuild(&self, reader: Option<&Reader>, remarks: &mut Vec<String>) -> Result<bool> {
-        if let (true, None, Some(bus)) = (self.rebuild_journal, reader, &self.runtime_bus) {
-            let problem = "there is no bus to make the journal from; name the right one".to_owned();
-            return Err(Error::Refused { path: bus.clone(), problem });
-        }
         let (Some(path), Some(reader)) = (&self.journal, reader) else { return Ok(false) };
         if path.exists() && !self.rebuild_journal {
             return Ok(false);
@@ -53,7 +52,7 @@ impl Records {
         Ok(true)
     }
 
-    /// Whether each file has a name of its own.
+    /// Whether each file has a name of its own, and what the others are to be made from is there.
     fn check(&self) -> Result<()> {
         let refused = |path: &Path, problem: &str| {
             Err(Error::Refused { path: path.to_owned(), problem: format!("{problem}; name another file") })
@@ -65,6 +64,14 @@ impl Records {
             return refused(journal, "is named as both journals");
         }
         let Some(bus) = &self.runtime_bus else { return Ok(()) };
+        if bus.exists() && !bus.is_dir() {
+            let reason = "it is a file, not a directory".to_owned();
+            return Err(zero_bus::Error::NotABus { path: bus.clone(), reason }.into());
+        }
+        if self.rebuild_journal && !bus.is_dir() {
+            let problem = "there is no bus to make the journal from; name the right one".to_owned();
+            return Err(Error::Refused { path: bus.clone(), problem });
+        }
         let same = |one: &Path, other: &Path| {
             one == other
                 || one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
@@ -87,10 +94,11 @@ pub struct Runtime {
     clock: Clock,
     engine: Engine,
     recovery: Json,
-    cycle_journal: Option<LineFile>,
     bus: Option<Bus>,
-    /// One runtime a bus: held as long as this one lives.
-    _claim: Option<Directory>,
+    /// Hears what the operator says on it.
+    ear: Ear,
+    _claim: Option<Claim>,
+    cycle_journal: Option<LineFile>,
     remarks: Vec<String>,
     /// A cycle could not be put on record.
     failed: bool,
@@ -104,14 +112,10 @@ impl Runtime {
     /// What is wrong with the records, naming file and place.
     pub fn start(scenario: Scenario, records: &Records, clock: Clock) -> Result<Self> {
         records.check()?;
-        // Before the journal, as what is opened first is dropped last, and directories are unmade from the inside.
-        let mut cycle_journal = records.cycle_journal.as_deref().map(LineFile::open).transpose()?;
-        let last = cycle_journal.as_ref().map_or(Ok(None), |file| last_record(file, CYCLE_SCHEMA))?;
-        let last_cycle = last.as_ref().and_then(|record| record.get("cycle_id")).and_then(Value::as_u64);
-        // Looked at before it is opened for appending, which may change it.
-        let claim = records.runtime_bus.as_deref().filter(|path| path.is_dir()).map(claim).transpose()?;
-        let reader =
-            records.runtime_bus.as_deref().filter(|path| path.is_dir()).map(Reader::open).transpose()?;
+        // What is opened first is dropped last, and directories are unmade from the inside.
+        let cycle_journal = records.cycle_journal.as_deref().map(LineFile::open).transpose()?;
+        let claim = records.runtime_bus.as_deref().map(Claim::new).transpose()?;
+        let reader = claim.as_ref().map(|Claim(directory)| Reader::open_in(directory.clone()));
         let mut remarks = Vec::new();
         let rebuilt = records.rebuild(reader.as_ref(), &mut remarks)?;
         let journal = match (&records.journal, &reader) {
@@ -119,9 +123,43 @@ impl Runtime {
             (None, Some(reader)) => Journal::Memory(agree::decisions_on(reader)?),
             (None, None) => Journal::Memory(Vec::new()),
         };
+        let bus = claim.as_ref().map(|Claim(directory)| directory.clone() as Arc<dyn Storage>);
+        let files = Files { cycle_journal, claim, bus, journal, rebuilt, remarks };
+        Self::begin(scenario, files, clock)
+    }
+
+    /// The same with all records in one storage: the bus, the decision journal as `decisions.jsonl`, the cycle records as
+    /// `cycles.jsonl`. For tests on a [simulated disk](zero_bus::sim).
+    ///
+    /// # Errors
+    /// As [`Runtime::start`].
+    pub fn start_in(scenario: Scenario, storage: &Arc<dyn Storage>, clock: Clock) -> Result<Self> {
+        let open = |name| LineFile::open_in(Arc::clone(storage), name);
+        let files = Files {
+            cycle_journal: Some(open("cycles.jsonl")?),
+            claim: None,
+            bus: Some(Arc::clone(storage)),
+            journal: Journal::File(open("decisions.jsonl")?),
+            rebuilt: false,
+            remarks: Vec::new(),
+        };
+        Self::begin(scenario, files, clock)
+    }
+
+    fn begin(scenario: Scenario, files: Files, clock: Clock) -> Result<Self> {
+        let Files { mut cycle_journal, claim, bus, journal, rebuilt, remarks } = files;
+        // From where on the cycle records are taken from the bus. A new file begins with what is still to come.
+        let mut cycles_from = None;
+        if let Some(file) = cycle_journal.as_mut().filter(|file| file.was_there()) {
+            let last = file.last_record(CYCLE_SCHEMA, bus.is_none())?;
+            let last = last.as_ref().and_then(|record| record.get("cycle_id")).and_then(Value::as_u64);
+            cycles_from = Some(last.map_or(1, |last| last.saturating_add(1)));
+        }
         let mut agreement = Agreement::default();
-        if let Some(reader) = &reader {
-            agreement = compare(&journal, reader, last_cycle.map(|last| last + 1))?;
+        if let Some(bus) = &bus {
+            // Before it is opened for appending, which may change it.
+            let reader = Reader::open_in(Arc::clone(bus));
+            agreement = compare(&journal, &reader, cycles_from)?;
         }
         let mut engine = Engine::recover(scenario.limits, journal)?;
         let recovery = match engine.journal().file() {
@@ -132,37 +170,48 @@ impl Runtime {
             _ => Recovery::ephemeral(),
         };
         let recovery = Json::of(&recovery)?;
-        let bus = records.runtime_bus.as_deref().map(Bus::open).transpose()?;
-        let claim = match (claim, &records.runtime_bus) {
-            (None, Some(path)) => Some(self::claim(path)?),
-            (claim, _) => claim,
-        };
+        let bus = bus.map(Bus::open_in).transpose()?;
         // Only now that everything is there.
         engine.mend()?;
         if let Some(file) = &mut cycle_journal {
             file.mend()?;
             // What a crash kept from it.
             agreement.cycles.iter().try_for_each(|cycle| file.append(cycle).map(drop))?;
+            file.sync()?;
         }
         let mut runtime = Self {
             scenario,
             clock,
             engine,
             recovery,
-            cycle_journal,
             bus,
+            ear: std::mem::take(&mut agreement.ear),
             _claim: claim,
+            cycle_journal,
             remarks,
             failed: false,
         };
         runtime.complete_the_bus(agreement)?;
+        if let Some(bus) = &runtime.bus {
+            runtime.ear.listen(bus)?;
+        }
+        if runtime.killed_by().is_some() {
+            // Said, so that a resume finds it obeyed.
+            runtime.obey()?;
+            let command = runtime.killed_by().map_or_else(String::new, Command::describe);
+            return Err(runtime.refused(&format!(
+                "the runtime was stopped ({command}); to start it again, give it a resume: zero-bus command DIR resume"
+            )));
+        }
         Ok(runtime)
     }
 
     /// Publishes what the journal has and the bus lacks behind its last event: what a crash kept from it.
     fn complete_the_bus(&mut self, agreement: Agreement) -> Result<()> {
         self.remarks.extend(agreement.remarks);
-        let Some(bus) = &self.bus else { return Ok(()) };
+        if self.bus.is_none() {
+            return Ok(());
+        }
         let decisions = self.engine.counts().decisions;
         let first = Published { cycle_id: 0, events: CYCLE_EVENTS.len(), recovery: self.recovery.clone() };
         // One decision and nothing on the bus is what a crash in the first cycle leaves.
@@ -193,10 +242,12 @@ impl Runtime {
                     error => error,
                 },
             )?;
-            publish(bus, &engine, &cycle, there)?;
+            if let Some(bus) = &self.bus {
+                publish(bus, &engine, &cycle, there)?;
+            }
             let recorded = agreement.cycles_to.is_some_and(|last| cycle.cycle_id <= last);
-            if let Some(journal) = self.cycle_journal.as_mut().filter(|_| !recorded) {
-                journal.append(&cycle)?;
+            if !recorded {
+                self.keep(&cycle)?;
             }
             self.remarks.push(format!("cycle {} was completed on the bus from the journal", cycle.cycle_id));
             there = 0;
@@ -210,25 +261,121 @@ impl Runtime {
     /// # Errors
     /// What stands in the way. The runtime takes no more then: start it anew, so that its records are looked at.
     pub fn run_cycle(&mut self) -> Result<CycleRecord> {
-        if std::mem::replace(&mut self.failed, true) {
-            let path = self.bus.as_ref().map(Bus::log_path).unwrap_or_default();
-            let problem = "an earlier cycle could not be put on record; start anew".to_owned();
-            return Err(Error::Refused { path, problem });
+        if self.obey()? == Stance::Killed {
+            return Err(self.refused("the operator has stopped the runtime; start it again after a resume"));
         }
-        let cycle = cycle::run(&mut self.engine, &self.scenario, &self.recovery, self.clock.now())?;
+        self.next_cycle(None)
+    }
+
+    fn refused(&self, problem: &str) -> Error {
+        let path = self.bus.as_ref().map(Bus::log_path).unwrap_or_default();
+        Error::Refused { path, problem: problem.to_owned() }
+    }
+
+    /// Goes through a cycle, with the order whose turn it is or with another one.
+    fn next_cycle(&mut self, other: Option<Order>) -> Result<CycleRecord> {
+        if std::mem::replace(&mut self.failed, true) {
+            return Err(self.refused("an earlier cycle could not be put on record; start anew"));
+        }
+        let other = other.map(|order| self.scenario.with(order));
+        let scenario = other.as_ref().unwrap_or(&self.scenario);
+        let cycle = cycle::run(&mut self.engine, scenario, &self.recovery, self.clock.now())?;
         if let Some(bus) = &self.bus {
-            publish(bus, &self.engine, &cycle, 0)?;
+            self.ear.pass(&publish(bus, &self.engine, &cycle, 0)?);
         }
         // Last, since all of it is on the bus.
-        if let Some(journal) = &mut self.cycle_journal {
-            journal.append(&cycle)?;
-        }
+        self.keep(&cycle)?;
         self.failed = false;
         Ok(cycle)
     }
 
+    /// Hears what the operator said, obeys, and says so on the bus. Gives how the runtime is bound now.
+    ///
+    /// # Errors
+    /// As [`Runtime::run_cycle`].
+    fn obey(&mut self) -> Result<Stance> {
+        let Some(bus) = &self.bus else { return Ok(Stance::Open) };
+        self.ear.listen(bus)?;
+        while let Some(command) = self.ear.standing.pending().cloned() {
+            let stance = self.bind();
+            if command.action == Some(Action::Flatten) && stance != Stance::Killed {
+                self.flatten()?;
+            }
+            let Some(bus) = &self.bus else { break };
+            bus.append(self.ear.standing.applied(&command, self.clock.now())?)?;
+            // Its own word, and what else was said in the meantime.
+            self.ear.listen(bus)?;
+        }
+        Ok(self.bind())
+    }
+
+    /// Binds the engine to what stands.
+    fn bind(&mut self) -> Stance {
+        let stance = self.ear.standing.stance();
+        self.engine.set_stance(stance);
+        stance
+    }
+
+    /// Closes every open position at the last known price, each with a cycle of its own.
+    fn flatten(&mut self) -> Result<()> {
+        let mut open: Vec<Order> = self
+            .engine
+            .book()
+            .iter()
+            .filter(|(_, position)| position.quantity != 0.0)
+            .map(|(symbol, position)| Order {
+                symbol: symbol.to_owned(),
+                side: if position.quantity > 0.0 { Side::Sell } else { Side::Buy },
+                quantity: position.quantity.abs(),
+                price: self.engine.last_price(symbol).unwrap_or(position.avg_price),
+                confidence: 1.0,
+                reduce_only: true,
+            })
+            .collect();
+        // At a price at which it cannot be told what it is worth, nothing would ever be closed.
+        for order in open.iter_mut().filter(|order| order.check().is_err()) {
+            order.price = self.engine.book().position(&order.symbol).avg_price;
+        }
+        open.into_iter().try_for_each(|order| self.next_cycle(Some(order)).map(drop))
+    }
+
+    /// The command that stopped the runtime, if one did.
+    pub fn killed_by(&self) -> Option<&Command> {
+        let standing = &self.ear.standing;
+        standing.binding().filter(|_| standing.stance() == Stance::Killed)
+    }
+
+    /// Calls `wake` whenever there is a command on the bus, from a thread that lives as long as the process: for whoever
+    /// waits between two cycles, to answer with [`Pause::Look`]. Without a bus nothing is called.
+    ///
+    /// # Errors
+    /// What keeps the bus from being followed.
+    pub fn on_command(&self, wake: impl Fn() + Send + 'static) -> Result<()> {
+        let Some(bus) = &self.bus else { return Ok(()) };
+        let mut follow = bus.reader().follow(bus.head().index.saturating_add(1))?;
+        let listening = move || {
+            // Until the bus is gone, which the runtime will find.
+            while let Ok(event) = follow.next(Duration::MAX) {
+                if event.is_some_and(|event| event.event_type == COMMAND) {
+                    wake();
+                }
+            }
+        };
+        let spawned = std::thread::Builder::new().name("operator".to_owned()).spawn(listening);
+        spawned.map(drop).map_err(Error::io("begin a thread that follows it", &bus.log_path()))
+    }
+
+    /// Appends to the cycle journal. It is synced where nothing else has its records; and its first record is, so that
+    /// after a power cut the file is known for what it is.
+    fn keep(&mut self, cycle: &CycleRecord) -> Result<()> {
+        let Some(journal) = &mut self.cycle_journal else { return Ok(()) };
+        let first = journal.append(cycle)? == 0;
+        if first || self.bus.is_none() { journal.sync() } else { Ok(()) }
+    }
+
     /// Runs cycles until there were enough, or until `pause`, which is called between two of them with the
-    /// interval, says that it is time to stop. Then makes everything durable. Gives the last cycle.
+    /// interval, says that it is time to stop, or until the operator does ([`Runtime::killed_by`]). Then makes everything
+    /// durable. Gives the last cycle.
     ///
     /// # Errors
     /// As [`Runtime::run_cycle`].
@@ -243,10 +390,16 @@ impl Runtime {
         while max_cycles.is_none_or(|most| cycles < most) {
             // Before the first cycle there is nothing to wait for, but somebody may have said stop.
             let wait = if cycles == 0 { Duration::ZERO } else { interval };
-            if pause(wait) == Pause::Stop {
+            let mut said = pause(wait);
+            while let Pause::Look(left) = said {
+                // Killed, it has nothing to wait for.
+                let left = if self.obey()? == Stance::Killed { Duration::ZERO } else { left };
+                said = pause(left);
+            }
+            if said == Pause::Stop || self.obey()? == Stance::Killed {
                 break;
             }
-            last = Some(self.run_cycle()?);
+            last = Some(self.next_cycle(None)?);
             cycles += 1;
         }
         self.sync()?;
@@ -284,14 +437,37 @@ impl Runtime {
     }
 }
 
-/// Keeps other runtimes off a bus: a lock on its directory, which appenders do not mind.
-fn claim(bus: &Path) -> Result<Directory> {
-    let directory = Directory::open(bus).map_err(Error::io("open the directory", bus))?;
-    if directory.try_claim().map_err(Error::io("lock the directory", bus))? {
-        return Ok(directory);
+/// The records, opened. In an order in which each can be dropped before those that stand before it.
+struct Files {
+    cycle_journal: Option<LineFile>,
+    claim: Option<Claim>,
+    bus: Option<Arc<dyn Storage>>,
+    journal: Journal,
+    /// The journal was just made from the bus.
+    rebuilt: bool,
+    remarks: Vec<String>,
+}
+
+/// Keeps other runtimes off a bus: a lock on its directory, which appenders do not mind. Takes away a directory that it
+/// made and that is still empty.
+struct Claim(Arc<Directory>);
+
+impl Claim {
+    fn new(bus: &Path) -> Result<Self> {
+        let directory = Directory::create(bus).map_err(Error::io("open the directory", bus))?;
+        let claim = Self(Arc::new(directory));
+        if claim.0.try_claim().map_err(Error::io("lock the directory", bus))? {
+            return Ok(claim);
+        }
+        let problem = "is in use by another runtime; stop that one, or name another bus".to_owned();
+        Err(Error::Refused { path: bus.to_owned(), problem })
     }
-    let problem = "is in use by another runtime; stop that one, or name another bus".to_owned();
-    Err(Error::Refused { path: bus.to_owned(), problem })
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.0.unmake();
+    }
 }
 
 /// What a runtime is told between two cycles.
@@ -299,6 +475,8 @@ fn claim(bus: &Path) -> Result<Directory> {
 pub enum Pause {
     /// The time is over: go on.
     GoOn,
+    /// There is a command: look at it, and wait on for what is left of the time.
+    Look(Duration),
     /// Make an end.
     Stop,
 }

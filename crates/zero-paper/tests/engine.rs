@@ -7,7 +7,7 @@ use zero_paper::decision::{Decision, Submission};
 use zero_paper::engine::Engine;
 use zero_paper::journal::Journal;
 use zero_paper::position::{Position, to_cents};
-use zero_paper::risk::{Ruling, judge};
+use zero_paper::risk::{Ruling, Stance, judge};
 use zero_paper::scenario::{Limits, Order, Scenario, Side};
 use zero_paper::{Clock, Error, Records, Runtime, rfc3339};
 
@@ -52,7 +52,7 @@ fn risk_is_judged_in_its_order() {
     };
     let ruling = |held: f64, order: &Order| {
         let held = Position { quantity: held, avg_price: 1.0 };
-        judge(&limits, &held.after(order), order)
+        judge(Stance::Open, &limits, &held, &held.after(order), order)
     };
     let all_wrong = Order { confidence: 0.1, ..order(Side::Buy, 200.0, 1.0) };
     assert_eq!(ruling(0.0, &Order { reduce_only: true, ..all_wrong.clone() }), Ruling::ReduceOnly);
@@ -62,6 +62,24 @@ fn risk_is_judged_in_its_order() {
     assert_eq!(ruling(50.0, &order(Side::Buy, 100.0, 1.0)), Ruling::Allowed);
     assert_eq!(ruling(50.5, &order(Side::Buy, 100.0, 1.0)), Ruling::ProjectedPosition);
     assert_eq!(ruling(-50.5, &order(Side::Sell, 100.0, 1.0)), Ruling::ProjectedPosition);
+    // The operator asks what an order does, not what it says.
+    let bound = |stance, held: f64, order: &Order| {
+        let held = Position { quantity: held, avg_price: 1.0 };
+        judge(stance, &limits, &held, &held.after(order), order)
+    };
+    let reducing = |side, quantity| Order { reduce_only: true, ..order(side, quantity, 1.0) };
+    for (stance, refused) in
+        [(Stance::Paused, Ruling::OperatorPause), (Stance::ReduceOnly, Ruling::OperatorReduceOnly)]
+    {
+        assert_eq!(bound(stance, 2.0, &reducing(Side::Sell, 1.0)), Ruling::ReduceOnly);
+        assert_eq!(bound(stance, 2.0, &reducing(Side::Sell, 2.0)), Ruling::ReduceOnly);
+        assert_eq!(bound(stance, -2.0, &reducing(Side::Buy, 1.0)), Ruling::ReduceOnly);
+        assert_eq!(bound(stance, 0.0, &reducing(Side::Sell, 1.0)), refused, "it opens");
+        assert_eq!(bound(stance, -1.0, &reducing(Side::Sell, 1.0)), refused, "it grows");
+        assert_eq!(bound(stance, 2.0, &reducing(Side::Sell, 3.0)), refused, "it crosses");
+        assert_eq!(bound(stance, 2.0, &order(Side::Sell, 1.0, 1.0)), refused, "it does not say so");
+    }
+    assert_eq!(bound(Stance::Killed, 2.0, &reducing(Side::Sell, 1.0)), Ruling::OperatorPause);
     for ruling in [Ruling::Allowed, Ruling::ReduceOnly] {
         assert!(ruling.allowed());
     }

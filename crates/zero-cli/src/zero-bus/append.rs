@@ -135,7 +135,8 @@ fn draft(line: &str) -> Result<Draft, String> {
     Ok(draft)
 }
 
-fn open(dir: &Path) -> Result<Bus> {
+/// Opens a bus for appending, and says what its operator should know.
+pub(crate) fn open(dir: &Path) -> Result<Bus> {
     let bus = Bus::open(dir)?;
     for warning in bus.warnings() {
         say(PROGRAM, &format!("warning: {warning}"));

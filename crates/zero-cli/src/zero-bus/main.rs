@@ -5,9 +5,15 @@
 mod append;
 mod audit;
 mod canonical;
+mod command;
+mod completions;
+mod diff;
+mod explain;
 mod input;
+mod man;
 mod repair;
 mod show;
+mod state;
 mod stats;
 mod tail;
 mod verify;
@@ -29,11 +35,11 @@ use zero_cli::end::{Judgement, arguments, exit};
 )]
 struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    job: Job,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum Job {
     Append(append::Arguments),
     Verify(verify::Arguments),
     Tail(tail::Arguments),
@@ -42,23 +48,35 @@ enum Command {
     Audit(audit::Arguments),
     Repair(repair::Arguments),
     Canonical(canonical::Arguments),
+    Explain(explain::Arguments),
+    State(state::Arguments),
+    Diff(diff::Arguments),
+    Command(command::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
 }
 
 pub(crate) const PROGRAM: &str = "zero-bus";
 
 fn main() -> ExitCode {
-    exit(PROGRAM, run(arguments::<Arguments>(PROGRAM).command))
+    exit(PROGRAM, run(arguments::<Arguments>(PROGRAM).job))
 }
 
-fn run(command: Command) -> Result<Judgement> {
-    match command {
-        Command::Append(arguments) => append::run(arguments),
-        Command::Verify(arguments) => verify::run(&arguments),
-        Command::Tail(arguments) => tail::run(&arguments),
-        Command::Show(arguments) => show::run(&arguments),
-        Command::Stats(arguments) => stats::run(&arguments),
-        Command::Audit(arguments) => audit::run(&arguments),
-        Command::Repair(arguments) => repair::run(&arguments),
-        Command::Canonical(arguments) => canonical::run(&arguments),
+fn run(job: Job) -> Result<Judgement> {
+    match job {
+        Job::Append(arguments) => append::run(arguments),
+        Job::Verify(arguments) => verify::run(&arguments),
+        Job::Tail(arguments) => tail::run(&arguments),
+        Job::Show(arguments) => show::run(&arguments),
+        Job::Stats(arguments) => stats::run(&arguments),
+        Job::Audit(arguments) => audit::run(&arguments),
+        Job::Repair(arguments) => repair::run(&arguments),
+        Job::Canonical(arguments) => canonical::run(&arguments),
+        Job::Explain(arguments) => explain::run(&arguments),
+        Job::State(arguments) => state::run(&arguments),
+        Job::Diff(arguments) => diff::run(&arguments),
+        Job::Command(arguments) => command::run(&arguments),
+        Job::Completions(arguments) => completions::run(&arguments),
+        Job::Man(arguments) => man::run(&arguments),
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use clap::Parser;
@@ -111,12 +111,21 @@ fn run(arguments: Arguments) -> Result<Judgement> {
         rebuild_journal: arguments.rebuild_journal,
     };
     // Before anything is opened, so that no signal falls between the two.
-    let mut pause = pause_until_signal()?;
+    let (wake, mut pause) = pause_until_woken()?;
     let mut runtime = Runtime::start(scenario, &records, clock)?;
     for remark in runtime.remarks() {
         warn(&remark);
     }
-    match runtime.run(max_cycles, arguments.interval, &mut pause)? {
+    // Without an interval nobody waits, and every cycle looks for commands by itself.
+    if !arguments.interval.is_zero() {
+        // Who no longer waits needs not be woken.
+        runtime.on_command(move || drop(wake.send(Wake::Command)))?;
+    }
+    let last = runtime.run(max_cycles, arguments.interval, &mut pause)?;
+    if let Some(command) = runtime.killed_by() {
+        say(PROGRAM, &format!("stopped by the operator: {}", command.describe()));
+    }
+    match last {
         Some(cycle) => print(&Json::of(&cycle)?.pretty(), Judgement::Fine),
         None => Ok(Judgement::Fine),
     }
@@ -148,9 +157,15 @@ fn run_parity(
     print(&Json::of(&report)?.pretty(), Judgement::of(report.ok))
 }
 
-/// Waits between two cycles, and no longer than until SIGINT, SIGTERM or SIGHUP. The second of them does not wait for
-/// anything.
-fn pause_until_signal() -> Result<impl FnMut(Duration) -> Pause> {
+/// What ends a pause.
+enum Wake {
+    Signal,
+    Command,
+}
+
+/// Waits between two cycles, and no longer than until SIGINT, SIGTERM or SIGHUP, the second of which does not wait for
+/// anything, or until somebody says that there is a command.
+fn pause_until_woken() -> Result<(mpsc::Sender<Wake>, impl FnMut(Duration) -> Pause)> {
     let ending = [SIGINT, SIGTERM, SIGHUP];
     let first_came = Arc::new(AtomicBool::new(false));
     for signal in ending {
@@ -160,17 +175,23 @@ fn pause_until_signal() -> Result<impl FnMut(Duration) -> Pause> {
             .context("cannot wait for signals")?;
     }
     let mut signals = Signals::new(ending).context("cannot wait for signals")?;
-    let (told, stop) = mpsc::channel();
+    let (wake, woken) = mpsc::channel();
+    let told = wake.clone();
     let listening = move || {
         for _ in signals.forever() {
-            if told.send(()).is_err() {
+            if told.send(Wake::Signal).is_err() {
                 return;
             }
         }
     };
     thread::Builder::new().spawn(listening).context("cannot begin a thread to wait for signals")?;
-    Ok(move |at_most| match stop.recv_timeout(at_most) {
-        Err(RecvTimeoutError::Timeout) => Pause::GoOn,
-        Ok(()) | Err(RecvTimeoutError::Disconnected) => Pause::Stop,
-    })
+    let pause = move |at_most: Duration| {
+        let begin = Instant::now();
+        match woken.recv_timeout(at_most) {
+            Err(RecvTimeoutError::Timeout) => Pause::GoOn,
+            Ok(Wake::Command) => Pause::Look(at_most.saturating_sub(begin.elapsed())),
+            Ok(Wake::Signal) | Err(RecvTimeoutError::Disconnected) => Pause::Stop,
+        }
+    };
+    Ok((wake, pause))
 }

@@ -4,7 +4,9 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+
+use zero_bus::{Event, Reader};
 
 pub(crate) const ENGINE: &str = env!("CARGO_BIN_EXE_zero-engine-run");
 pub(crate) const BUS: &str = env!("CARGO_BIN_EXE_zero-bus");
@@ -36,6 +38,15 @@ impl Ended {
     #[track_caller]
     pub(crate) fn fine(self) -> String {
         assert_eq!((self.code, self.err.as_str()), (0, ""), "{}", self.out);
+        self.out
+    }
+
+    /// The same where a killed writer may have left part of a line, whose setting aside is said.
+    #[track_caller]
+    pub(crate) fn fine_over_a_torn_line(self) -> String {
+        assert_eq!(self.code, 0, "{}{}", self.out, self.err);
+        let torn = |line: &str| line.contains("an unfinished last line of") && line.contains("was set aside");
+        assert!(self.err.lines().all(torn), "{}", self.err);
         self.out
     }
 
@@ -72,21 +83,55 @@ pub(crate) fn engine(directory: &Path, arguments: &[&str]) -> Ended {
 
 /// The same with something on standard input.
 pub(crate) fn bus_with_input(directory: &Path, arguments: &[&str], input: &str) -> Ended {
-    let mut child = Command::new(BUS)
-        .args(arguments)
-        .current_dir(directory)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    feed(Command::new(BUS).args(arguments).current_dir(directory), input).into()
+}
+
+/// What a program answers to something on its standard input.
+pub(crate) fn feed(command: &mut Command, input: &str) -> Output {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_owned();
     // A program that ends early closes its end; that is for its own answer to tell.
     let feeder = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
     let output = child.wait_with_output().unwrap();
     feeder.join().unwrap();
-    output.into()
+    output
+}
+
+/// Waits for what a process is about to do, and not for ever if it does not.
+pub(crate) fn wait_until(happened: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !happened() {
+        assert!(std::time::Instant::now() < deadline, "it did not happen");
+        std::thread::yield_now();
+    }
+}
+
+pub(crate) fn start(directory: &Path, arguments: &[&str]) -> Child {
+    Command::new(ENGINE)
+        .args(arguments)
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Every event on the bus `bus` in a directory.
+pub(crate) fn events(directory: &Path) -> Vec<Event> {
+    Reader::open(directory.join("bus")).unwrap().events(1).unwrap().map(Result::unwrap).collect()
+}
+
+/// The decisions on the bus `bus` in a directory, as a journal has them.
+pub(crate) fn published(directory: &Path) -> String {
+    let of_decisions = |event: &Event| event.event_type == "decision.record";
+    events(directory)
+        .iter()
+        .filter(|event| of_decisions(event))
+        .map(|event| format!("{}\n", event.payload))
+        .collect()
 }
 
 /// Appends this many small events to the bus `bus` in a directory.

@@ -1,0 +1,56 @@
+//! The audit document of a long log, written to a file, against a copy of the log.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, ensure};
+use zero_bus::Reader;
+
+use crate::child;
+use crate::log::Logs;
+use crate::report::{Report, Row, Unit};
+use crate::setup::Setup;
+use crate::stats::{Spread, duel, seconds};
+
+pub fn run(setup: &Setup, logs: &mut Logs, report: &mut Report) -> Result<()> {
+    let log = logs.long()?;
+    let place = setup.place()?;
+    let (document, copy) = (place.path().join("audit.json"), place.path().join("copy.jsonl"));
+    let reader = Reader::open(&log.bus)?;
+    // What was written is removed outside of the time that is taken, so that none has to wait for the other's pages.
+    let audit = || {
+        let took = seconds(|| {
+            let (verdict, _) = reader.audit(BufWriter::new(File::create(&document)?), &mut |_| {})?;
+            ensure!(verdict.ok(), "the log is not sound");
+            Ok(())
+        })?;
+        std::fs::remove_file(&document)?;
+        Ok(took)
+    };
+    let cp = || {
+        let took = seconds(|| {
+            let status = Command::new("cp").arg(&log.file).arg(&copy).status()?;
+            ensure!(status.success(), "cp failed: {status}");
+            Ok(())
+        })?;
+        std::fs::remove_file(&copy)?;
+        Ok(took)
+    };
+    let (audit, cp) = duel(setup.rounds, Box::new(audit), Box::new(cp))?;
+    let work = format!("audit {} to a file", setup.log_size());
+    report.rows.push(Row::ratio(&work, "`cp` of the log", Unit::Seconds, (&audit, &cp))?.at_most(1.6, 1.2));
+
+    let output =
+        child::command("audit-memory")?.arg(&log.bus).arg(&document).stderr(Stdio::inherit()).output()?;
+    ensure!(output.status.success(), "the child that audits failed");
+    let peak: f64 = String::from_utf8(output.stdout)?.trim().parse()?;
+    let most = f64::from(64 << 20);
+    let row = Row::figure(
+        format!("peak memory of a process that audits {}", setup.log_size()),
+        Unit::Bytes,
+        Spread::of(&[peak])?,
+    );
+    report.rows.push(row.at_most(most, most));
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! The runtime's cycles with all their records: early against late, and against the syncs that a cycle needs, bare.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use zero_bus::storage::{Directory, Storage};
+use zero_bus::{LOG, SNAPSHOT};
+use zero_paper::{Clock, Runtime, Scenario};
+
+use crate::log::Logs;
+use crate::report::{Report, Row, Unit};
+use crate::setup::Setup;
+use crate::stats::seconds;
+use crate::storage::NoSync;
+
+/// Cycles that a contender goes through before it is the next one's turn.
+const BLOCK: u64 = 10;
+
+pub fn run(setup: &Setup, _: &mut Logs, report: &mut Report) -> Result<()> {
+    let place = setup.place()?;
+    let scenario = Scenario::load(&setup.scenario)?;
+    let (early, late) = (100, setup.times(10_000, 1_000) as u64);
+    let cycles = setup.times(200, 20) as u64;
+
+    let mut at_late = runtime(&scenario, &place.path().join("late"), late)?;
+    let mut bare = Bare::like(&place.path().join("late"), &place.path().join("bare"), late)?;
+    let (mut early_rates, mut late_rates, mut bare_rates) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..setup.rounds {
+        let fresh = place.path().join(format!("early-{round}"));
+        let mut at_early = runtime(&scenario, &fresh, early)?;
+        let (mut early_s, mut late_s, mut bare_s) = (0.0, 0.0, 0.0);
+        // Turns are short, so that the disk, whose syncs are nearly all of it, is the same for all.
+        for _ in 0..cycles / BLOCK {
+            early_s += seconds(|| go(&mut at_early))?;
+            bare_s += seconds(|| (0..BLOCK).try_for_each(|_| bare.cycle()))?;
+            late_s += seconds(|| go(&mut at_late))?;
+        }
+        early_rates.push(cycles as f64 / early_s);
+        late_rates.push(cycles as f64 / late_s);
+        bare_rates.push(cycles as f64 / bare_s);
+        drop(at_early);
+        fs::remove_dir_all(fresh)?;
+    }
+    let work = format!("runtime cycles, from cycle {late} on");
+    let against = format!("the same, from cycle {early} on");
+    let row = Row::ratio(&work, against, Unit::Rate, (&late_rates, &early_rates))?;
+    report.rows.push(row.at_least(0.95, 0.95));
+    let row = Row::ratio(&work, "a cycle's three syncs, bare", Unit::Rate, (&late_rates, &bare_rates))?;
+    report.rows.push(row.at_least(0.85, 0.85));
+    report.waits_for(
+        "a cycle of the runtime",
+        "`fdatasync` of journal, log, and the snapshot's temporary file",
+    );
+    Ok(())
+}
+
+/// A runtime with that many cycles behind it, made without syncs; those to come are synced.
+fn runtime(scenario: &Scenario, dir: &Path, cycles: u64) -> Result<Runtime> {
+    let unsynced: Arc<dyn Storage> = Arc::new(NoSync::create(dir)?);
+    let mut runtime = Runtime::start_in(scenario.clone(), &unsynced, Clock::System)?;
+    for _ in 0..cycles {
+        runtime.run_cycle()?;
+    }
+    drop(runtime);
+    for entry in fs::read_dir(dir)? {
+        File::open(entry?.path())?.sync_all()?;
+    }
+    let synced: Arc<dyn Storage> = Arc::new(Directory::open(dir)?);
+    let mut runtime = Runtime::start_in(scenario.clone(), &synced, Clock::System)?;
+    // The first one on new handles is not like the others.
+    runtime.run_cycle()?;
+    Ok(runtime)
+}
+
+fn go(runtime: &mut Runtime) -> Result<()> {
+    for _ in 0..BLOCK {
+        runtime.run_cycle()?;
+    }
+    Ok(())
+}
+
+/// The system calls that a cycle's durability takes, with as many bytes.
+struct Bare {
+    journal: (File, Vec<u8>),
+    log: (File, Vec<u8>),
+    cycles: (File, Vec<u8>),
+    snapshot: Vec<u8>,
+    temporary: PathBuf,
+    current: PathBuf,
+}
+
+impl Bare {
+    fn like(model: &Path, dir: &Path, cycles: u64) -> Result<Self> {
+        fs::create_dir(dir)?;
+        // As long as a cycle's share is on the average.
+        let growing = |name: &str| -> Result<(File, Vec<u8>)> {
+            let bytes = model.join(name).metadata().with_context(|| format!("no {name}"))?.len() / cycles;
+            let file = File::options().append(true).create(true).open(dir.join(name))?;
+            Ok((file, vec![b'x'; bytes as usize]))
+        };
+        Ok(Self {
+            journal: growing("decisions.jsonl")?,
+            log: growing(LOG)?,
+            cycles: growing("cycles.jsonl")?,
+            snapshot: fs::read(model.join(SNAPSHOT))?,
+            temporary: dir.join("snapshot.tmp"),
+            current: dir.join(SNAPSHOT),
+        })
+    }
+
+    fn cycle(&mut self) -> Result<()> {
+        for (file, bytes) in [&mut self.journal, &mut self.log] {
+            file.write_all(bytes)?;
+            file.sync_data()?;
+        }
+        let mut temporary = File::create(&self.temporary)?;
+        temporary.write_all(&self.snapshot)?;
+        temporary.sync_data()?;
+        fs::rename(&self.temporary, &self.current)?;
+        let (file, bytes) = &mut self.cycles;
+        file.write_all(bytes)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,51 @@
+//! The contests, by name, in the order they are run.
+
+use anyhow::Result;
+
+use crate::log::Logs;
+use crate::report::Report;
+use crate::setup::Setup;
+
+mod append;
+mod audit;
+mod cost;
+mod cycle;
+mod follow;
+pub mod growth;
+mod open;
+mod tail;
+mod verify;
+
+/// Something that is measured.
+pub struct Contest {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub run: fn(&Setup, &mut Logs, &mut Report) -> Result<()>,
+}
+
+pub const CONTESTS: &[Contest] = &[
+    Contest { name: "bare-1", about: "1 producer, against write and fdatasync", run: append::bare_1 },
+    Contest { name: "sqlite-1", about: "1 producer, against SQLite", run: append::sqlite_1 },
+    Contest { name: "bare-16", about: "16 producers, against bare batches of 16", run: append::bare_16 },
+    Contest { name: "sqlite-16", about: "16 producers, against SQLite", run: append::sqlite_16 },
+    Contest { name: "postgres-16", about: "16 producers, against PostgreSQL", run: append::postgres_16 },
+    Contest { name: "okaywal-16", about: "16 producers, against okaywal", run: append::okaywal_16 },
+    Contest { name: "redb", about: "1 and 16 producers, against redb", run: append::redb },
+    Contest { name: "fjall", about: "1 and 16 producers, against fjall", run: append::fjall },
+    Contest { name: "nats", about: "1 and 16 producers, against NATS JetStream", run: append::nats },
+    Contest { name: "bare-64", about: "64 producers, against bare batches of 64", run: append::bare_64 },
+    Contest {
+        name: "cpu",
+        about: "one append without its sync, against canonical form and SHA-256",
+        run: cost::run,
+    },
+    Contest { name: "verify", about: "verify a long log, against openssl and sha256sum", run: verify::run },
+    Contest { name: "open", about: "open and append, a long log against a short one", run: open::open },
+    Contest { name: "show", about: "one event in the middle of a long log", run: open::show },
+    Contest { name: "audit", about: "audit a long log to a file, against cp", run: audit::run },
+    Contest { name: "tail", about: "the events of a rare type, against grep", run: tail::run },
+    Contest { name: "cycle", about: "the runtime's cycles, against its syncs alone", run: cycle::run },
+    Contest { name: "follow", about: "from durable to delivered in another process", run: follow::run },
+    Contest { name: "boot", about: "open a long log, against SQLite", run: open::boot },
+    Contest { name: "growth", about: "what grows with the log, and what does not", run: growth::run },
+];

@@ -1,0 +1,102 @@
+//! Long logs, built without syncs and kept for all contests that read them.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use zero_bus::{Bus, LOG};
+
+use crate::event;
+use crate::setup::Setup;
+use crate::storage::NoSync;
+
+/// How many events are built at once.
+const BATCH: u64 = 10_000;
+
+/// A bus that is long already.
+#[derive(Clone)]
+pub struct Log {
+    pub bus: PathBuf,
+    /// The log itself.
+    pub file: PathBuf,
+    pub events: u64,
+}
+
+/// The long log, built when it is first wanted.
+pub struct Logs {
+    dir: PathBuf,
+    bytes: u64,
+    long: Option<Log>,
+}
+
+impl Logs {
+    pub fn new(setup: &Setup) -> Self {
+        Self { dir: setup.dir.clone(), bytes: setup.log_bytes, long: None }
+    }
+
+    /// The long log. It lies in the page cache.
+    pub fn long(&mut self) -> Result<Log> {
+        if let Some(log) = &self.long {
+            return Ok(log.clone());
+        }
+        let log = of_size(&self.dir.join("long"), self.bytes)?;
+        self.long = Some(log.clone());
+        Ok(log)
+    }
+}
+
+/// Builds a log of a length.
+pub fn of_size(bus: &Path, bytes: u64) -> Result<Log> {
+    let mut growing = Growing::new(bus)?;
+    eprintln!("  building a log of {} MiB", bytes >> 20);
+    while growing.bytes()? < bytes {
+        // As many as are still missing, a little above the size of one.
+        let missing = (bytes - growing.bytes()?).div_ceil(660);
+        growing.grow_to(growing.events + missing.min(BATCH))?;
+    }
+    growing.finish()
+}
+
+/// A log that is built step by step.
+pub struct Growing {
+    bus: PathBuf,
+    pub events: u64,
+}
+
+impl Growing {
+    pub fn new(bus: &Path) -> Result<Self> {
+        Ok(Self { bus: bus.to_owned(), events: 0 })
+    }
+
+    fn file(&self) -> PathBuf {
+        self.bus.join(LOG)
+    }
+
+    fn bytes(&self) -> Result<u64> {
+        Ok(self.file().metadata().map_or(0, |metadata| metadata.len()))
+    }
+
+    /// Appends up to a number of events, with no sync.
+    pub fn grow_to(&mut self, events: u64) -> Result<()> {
+        let bus = Bus::open_in(Arc::new(NoSync::create(&self.bus)?))?;
+        self.events = bus.head().index;
+        while self.events < events {
+            let to = events.min(self.events + BATCH);
+            bus.append_batch(event::drafts(self.events + 1, to)?)?;
+            self.events = to;
+        }
+        Ok(())
+    }
+
+    /// Syncs what was built, so that the disk is quiet afterwards, and reads it once, so that it is in the page cache.
+    pub fn finish(&self) -> Result<Log> {
+        let file = self.file();
+        let mut opened = File::open(&file).context("cannot open the log that was built")?;
+        opened.sync_all()?;
+        let mut block = vec![0; 1 << 20];
+        while opened.read(&mut block)? > 0 {}
+        Ok(Log { bus: self.bus.clone(), file, events: self.events })
+    }
+}
