@@ -188,7 +188,7 @@ pub(crate) fn recover(
     if note != Some(now) {
         // What is built upon must be durable, also where its writer did not live to see to it.
         let unsynced = note.map_or(end.offset, |note| note.bytes);
-        write_again(storage, LOG, unsynced, end.offset).map_err(Error::io("sync it", &path))?;
+        write_again(storage, LOG, &**file, unsynced, end.offset).map_err(Error::io("sync it", &path))?;
     }
     if note != Some(now) || opening != Opening::GoingOn {
         // On opening in any case: whether the one that is there was ever synced is unknown.
@@ -220,8 +220,22 @@ fn snapshot_remembers_no_more(storage: &dyn Storage, head: Head) -> Result<()> {
 
 /// Writes a part of a file again as it is, and syncs. A sync alone would not do: where an earlier one failed, the
 /// system may hold what it was to write for written, and never try again.
-fn write_again(storage: &dyn Storage, name: &str, from: u64, to: u64) -> io::Result<()> {
+fn write_again(
+    storage: &dyn Storage,
+    name: &str,
+    opened: &dyn StorageFile,
+    from: u64,
+    to: u64,
+) -> io::Result<()> {
+    // Opened by its name, since a file that is appended to can't be written to anywhere else.
+    let replaced = || io::Error::other("is no longer the file that was opened");
+    if !storage.is_current(name, opened)? {
+        return Err(replaced());
+    }
     let file = storage.open(name, Access::ReadWrite)?;
+    if file.identity()? != opened.identity()? {
+        return Err(replaced());
+    }
     let mut buffer = vec![0; 256 << 10];
     let mut at = from;
     while at < to {
@@ -335,9 +349,13 @@ impl Rest {
     /// What the system reports.
     pub fn of(file: &dyn StorageFile, size: u64) -> io::Result<Self> {
         let mut first = None;
-        let (mut spoilt, mut garbage) = (0, false);
+        let (mut spoilt, mut garbage, mut sound) = (0, false, false);
         let mut end = size;
-        while let Some(last) = last_line_before(file, end)?.filter(is_spoilt) {
+        while let Some(last) = last_line_before(file, end)? {
+            if !is_spoilt(&last) {
+                sound = true;
+                break;
+            }
             spoilt += 1;
             garbage |= !is_text(last.bytes.as_deref());
             if spoilt > 1 && !garbage {
@@ -348,7 +366,7 @@ impl Rest {
         }
         match first {
             Some(_) if spoilt > 1 && !garbage => Ok(Self::Nothing),
-            Some(first) if first.offset > 0 || is_left_by_a_crash(first.bytes.as_deref()) => {
+            Some(first) if sound || is_left_by_a_crash(first.bytes.as_deref()) => {
                 Ok(Self::Unfinished { byte_offset: end })
             }
             // Nothing but white space is as good as a line.
@@ -381,7 +399,7 @@ impl Rest {
         };
         let size = file.size()?;
         let last = last_line_before(file, size)?.map_or(size, |last| last.offset);
-        write_again(storage, name, last, size)?;
+        write_again(storage, name, file, last, size)?;
         Ok(set_aside)
     }
 }

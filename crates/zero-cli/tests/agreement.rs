@@ -43,8 +43,10 @@ fn leave(directory: &Path, journal: &[String], log: &[String]) {
     let text = |lines: &[String]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
     fs::write(directory.join("d.jsonl"), text(journal)).unwrap();
     fs::write(directory.join("bus/events.jsonl"), text(log)).unwrap();
-    fs::remove_file(directory.join("bus/bus.lock")).unwrap();
-    fs::remove_file(directory.join("bus/state-snapshot.json")).unwrap();
+    for name in ["bus/bus.lock", "bus/state-snapshot.json"] {
+        let removed = fs::remove_file(directory.join(name));
+        assert!(removed.is_ok() || !directory.join(name).exists());
+    }
 }
 
 fn lines(path: &Path) -> Vec<String> {
@@ -106,7 +108,7 @@ fn a_bus_that_is_ahead_is_refused_until_the_journal_is_made_again() {
     let said = run(here, "1", &[]).refused();
     assert!(
         said.contains(
-            "d.jsonl: ends with decision 4, but evt-000000000022 in bus/events.jsonl is decision 5"
+            "d.jsonl: ends with decision 4, but evt-000000000021 in bus/events.jsonl is decision 5"
         ),
         "{said}"
     );
@@ -117,6 +119,226 @@ fn a_bus_that_is_ahead_is_refused_until_the_journal_is_made_again() {
     assert_eq!(lines(&here.join("d.jsonl"))[..6], journal);
     assert_eq!(lines(&here.join("d.jsonl.before-rebuild-1")), journal[..4], "the old one is kept");
     run(here, "1", &[]).fine();
+}
+
+/// All that the bus has of the last cycle is its first event, which holds the decision too.
+#[test]
+fn half_a_cycle_is_held_against_the_journal() {
+    for with_its_companions in [false, true] {
+        let place = place();
+        let here = place.path();
+        let (journal, log) = recorded(here);
+        let half = &log[..5 * (CYCLES - 1) + 1];
+        let keep = |journal: &[String]| {
+            leave(here, journal, half);
+            if with_its_companions {
+                // A note that knows of no more than there is.
+                drop(zero_bus::Bus::open(here.join("bus")).unwrap());
+            }
+        };
+        // The journal lacks it.
+        keep(&journal[..5]);
+        let before = support::tree(here);
+        let said = run(here, "1", &[]).refused();
+        assert!(
+            said.contains(
+                "d.jsonl: ends with decision 5, but evt-000000000026 in bus/events.jsonl is decision 6: the bus is ahead"
+            ),
+            "{said}"
+        );
+        assert_eq!(support::tree(here), before);
+        // It has another one.
+        let mut other = journal.clone();
+        other[5] = other[5].replace("1777593600.0", "1777593601.0");
+        assert_ne!(other, journal);
+        keep(&other);
+        let said = run(here, "1", &[]).refused();
+        assert!(
+            said.contains("d.jsonl: line 6 (byte ")
+                && said.contains("and evt-000000000026 in bus/events.jsonl are both decision 6, and differ"),
+            "{said}"
+        );
+        // The way out that was named is one.
+        assert_eq!(run(here, "1", &["--rebuild-journal"]).code, 0);
+        assert_eq!(lines(&here.join("d.jsonl"))[..6], journal);
+        assert_eq!(lines(&here.join("bus/events.jsonl"))[..30], log, "the cycle is completed as it was");
+        run(here, "1", &["--rebuild-journal"]).fine_with("d.jsonl: made from the bus, 7 decisions");
+    }
+}
+
+/// Whoever may append may call an event what he likes.
+#[test]
+fn what_only_calls_itself_a_cycle_is_passed_over() {
+    let place = place();
+    let here = place.path();
+    let (_, log) = recorded(here);
+    let cycle = Value::parse(&log[25]).unwrap().get("payload").unwrap().clone();
+    let payload = zero_bus::Json::try_from(&cycle).unwrap().to_string();
+    let undecided = payload.replace("\"allowed\":", "\"allow\":");
+    assert_ne!(undecided, payload);
+    for (trace, payload) in [
+        ("runtime-cycle-8", "{}"),
+        ("runtime-cycle-7", payload.as_str()),
+        ("runtime-cycle-6", undecided.as_str()),
+    ] {
+        let appended =
+            bus(here, &["append", "bus", "--type", "runtime.cycle", "--trace-id", trace, payload]).fine();
+        let id = Value::parse(&appended).unwrap().get("event_id").unwrap().as_str().unwrap().to_owned();
+        let cycle = trace.trim_start_matches("runtime-cycle-");
+        let remark = format!("warning: {id} on the bus calls itself cycle {cycle} and is no record of one");
+        run(here, "1", &[]).fine_with(&remark);
+        run(here, "1", &["--rebuild-journal"]).fine_with(&remark);
+    }
+    let cycles = lines(&here.join("c.jsonl"));
+    let numbers: Vec<_> = cycles
+        .iter()
+        .map(|line| Value::parse(line).unwrap().get("cycle_id").and_then(Value::as_u64).unwrap())
+        .collect();
+    assert_eq!(numbers, (1..=12).collect::<Vec<u64>>());
+    assert_eq!(support::published(here), fs::read_to_string(here.join("d.jsonl")).unwrap());
+    bus(here, &["verify", "bus"]).fine();
+}
+
+/// What no crash leaves in a cycle journal is told; nothing is lost for it.
+#[test]
+fn a_cycle_journal_with_breaks_is_told() {
+    let place = place();
+    let here = place.path();
+    run(here, "12", &[]).fine();
+    let cycles = lines(&here.join("c.jsonl"));
+    let text = |lines: &[String]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+    // A hole, and a doubled record.
+    let holed = [&cycles[..4], &cycles[8..]].concat();
+    fs::write(here.join("c.jsonl"), text(&holed)).unwrap();
+    run(here, "1", &[])
+        .fine_with("c.jsonl: line 5 is cycle 9 behind cycle 4; to have it made again from the bus, empty it");
+    let doubled = [&cycles[..6], &cycles[4..], &cycles[2..3]].concat();
+    fs::write(here.join("c.jsonl"), text(&doubled)).unwrap();
+    run(here, "1", &[]).fine_with("c.jsonl: line 7 is cycle 5 behind cycle 6, and 1 more breaks behind it");
+    // The way out that was named.
+    fs::write(here.join("c.jsonl"), "").unwrap();
+    run(here, "1", &[]).fine();
+    assert_eq!(lines(&here.join("c.jsonl"))[..12], cycles);
+    assert_eq!(lines(&here.join("c.jsonl")).len(), 15);
+    // Journal and bus from an older copy, the cycle journal not.
+    let later = fs::read(here.join("c.jsonl")).unwrap();
+    fs::remove_dir_all(here.join("bus")).unwrap();
+    fs::remove_file(here.join("c.jsonl")).unwrap();
+    fs::remove_file(here.join("d.jsonl")).unwrap();
+    run(here, "6", &[]).fine();
+    fs::write(here.join("c.jsonl"), later).unwrap();
+    run(here, "1", &[]).fine_with("c.jsonl: ends with cycle 15, but there are only 6 decisions");
+}
+
+/// Without a bus, a process that dies between a decision and its cycle record leaves one record out.
+#[test]
+fn without_a_bus_the_last_cycle_is_completed_from_the_journal() {
+    let place = place();
+    let here = place.path();
+    let scenario = root().join("examples/paper-trading/scenario.json");
+    let arguments = |cycles| {
+        let scenario = ["--scenario", scenario.to_str().unwrap(), "--fixed-clock", CLOCK, "--interval", "0"];
+        [&scenario, &RECORDS[..4], &["--max-cycles", cycles]]
+            .concat()
+            .iter()
+            .map(|&text| text.to_owned())
+            .collect::<Vec<_>>()
+    };
+    let go = |cycles| engine(here, &arguments(cycles).iter().map(String::as_str).collect::<Vec<_>>());
+    go("4").fine();
+    for left in [3, 0] {
+        let cycles = lines(&here.join("c.jsonl"));
+        let text: String = cycles[..left].iter().map(|line| format!("{line}\n")).collect();
+        fs::write(here.join("c.jsonl"), text).unwrap();
+        let journal: String =
+            lines(&here.join("d.jsonl"))[..=left].iter().map(|line| format!("{line}\n")).collect();
+        fs::write(here.join("d.jsonl"), journal).unwrap();
+        go("1").fine_with(&format!("warning: cycle {} was completed from the journal", left + 1));
+        let after = lines(&here.join("c.jsonl"));
+        assert_eq!(after.len(), left + 2);
+        let without_recovery = |line: &String| {
+            let cycle = Value::parse(line).unwrap();
+            (cycle.get("act").cloned(), cycle.get("decide").cloned(), cycle.get("learn").cloned())
+        };
+        assert_eq!(without_recovery(&after[left]), without_recovery(&cycles[left]));
+        go("1").fine();
+    }
+}
+
+/// No crash leaves these: each is refused, and stays as it is.
+#[test]
+fn what_no_crash_has_spoilt_is_refused() {
+    let scenario = root().join("examples/paper-trading/scenario.json");
+    let scenario = scenario.to_str().unwrap();
+    let base = ["--scenario", scenario, "--fixed-clock", CLOCK, "--interval", "0", "--max-cycles"];
+    let spoil = |path: &Path, numbers: std::ops::Range<usize>| {
+        let mut all = lines(path);
+        all[numbers].iter_mut().for_each(|line| line.replace_range(..1, "X"));
+        fs::write(path, all.join("\n") + "\n").unwrap();
+    };
+    let refused = |here: &Path, journal: &str, cycle_journal: &str| {
+        let before = support::tree(here);
+        let records = ["1", "--journal", journal, "--cycle-journal", cycle_journal];
+        let said = engine(here, &[&base[..], &records].concat()).refused();
+        assert_eq!(support::tree(here), before, "{said}");
+        said
+    };
+    let place = place();
+    let here = place.path();
+    engine(here, &[&base[..], &["12", "--journal", "d.jsonl", "--cycle-journal", "c.jsonl"]].concat()).fine();
+    let cycles = fs::read(here.join("c.jsonl")).unwrap();
+    let journal = fs::read(here.join("d.jsonl")).unwrap();
+    spoil(&here.join("d.jsonl"), 9..12);
+    assert!(refused(here, "d.jsonl", "c.jsonl").contains("d.jsonl: line 10 (byte "));
+    fs::write(here.join("d.jsonl"), &journal).unwrap();
+    spoil(&here.join("c.jsonl"), 2..3);
+    assert!(refused(here, "d.jsonl", "c.jsonl").contains("no crash has spoilt it"));
+    fs::write(here.join("c.jsonl"), &cycles).unwrap();
+    // Files of somebody else.
+    fs::write(here.join("two.json"), "{\n\"name\":\"x\"}\n").unwrap();
+    fs::write(here.join("blank.txt"), "\nfoo\n").unwrap();
+    fs::copy(scenario, here.join("scenario.json")).unwrap();
+    refused(here, "two.json", "c.jsonl");
+    refused(here, "blank.txt", "c.jsonl");
+    for file in ["two.json", "blank.txt", "scenario.json"] {
+        let said = refused(here, "d.jsonl", file);
+        assert!(said.contains("holds something else than zero.runtime.cycle.v1"), "{said}");
+    }
+    // A link that leads nowhere is not replaced by a file.
+    std::os::unix::fs::symlink("nowhere", here.join("link")).unwrap();
+    for more in
+        [&["--journal", "link"][..], &["--journal", "link", "--runtime-bus", "bus", "--rebuild-journal"]]
+    {
+        run(here, "1", &[]).fine_with("");
+        let said = engine(here, &[&base[..], &["1"], more].concat()).refused();
+        assert!(said.contains("link: cannot open it for appending: it is a symbolic link"), "{said}");
+        assert!(fs::symlink_metadata(here.join("link")).unwrap().is_symlink());
+    }
+}
+
+/// Making the journal again takes nothing away that is there, and the bus keeps its own names.
+#[test]
+fn rebuilding_removes_nothing() {
+    let place = place();
+    let here = place.path();
+    recorded(here);
+    for name in ["d.jsonl.rebuilt-1", "d.jsonl.before-rebuild-1"] {
+        fs::write(here.join(name), "somebody's\n").unwrap();
+    }
+    run(here, "1", &["--rebuild-journal"]).fine_with("d.jsonl.before-rebuild-2");
+    for name in ["d.jsonl.rebuilt-1", "d.jsonl.before-rebuild-1"] {
+        assert_eq!(fs::read_to_string(here.join(name)).unwrap(), "somebody's\n");
+    }
+    for name in
+        ["bus/state-snapshot.json.tmp", "bus/bus.lock.tmp", "bus/events.jsonl.torn-at-3", "bus/events.jsonl"]
+    {
+        let scenario = root().join("examples/paper-trading/scenario.json");
+        let scenario = ["--scenario", scenario.to_str().unwrap(), "--once", "--runtime-bus", "bus"];
+        for option in ["--journal", "--cycle-journal"] {
+            let said = engine(here, &[&scenario[..], &[option, name]].concat()).refused();
+            assert!(said.contains("is a file of the bus"), "{said}");
+        }
+    }
 }
 
 #[test]
@@ -130,7 +352,7 @@ fn decisions_that_differ_are_refused_with_both_places() {
     let byte = journal[0].len() + 1;
     assert!(
         said.contains(&format!(
-            "d.jsonl: line 2 (byte {byte}) and evt-000000000007 in bus/events.jsonl are both decision 2"
+            "d.jsonl: line 2 (byte {byte}) and evt-000000000006 in bus/events.jsonl are both decision 2"
         )),
         "{said}"
     );

@@ -1,11 +1,11 @@
 //! Whether journal and bus tell the same story. They are written one after the other, so a crash leaves the journal ahead
 //! by a decision, or the bus in the middle of a cycle; anything else is nobody's crash.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zero_bus::{Event, Json, Reader, Value};
 
-use crate::cycle::trace_id;
+use crate::cycle::{CYCLE_SCHEMA, trace_id};
 use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::journal::{Journal, Recorded};
@@ -49,26 +49,17 @@ pub(crate) struct Published {
 /// The decisions that are on a bus, those of its last run of cycles from the first on, in their order.
 ///
 /// # Errors
-/// What keeps the bus from being read; a decision on it that is none.
+/// What keeps the bus from being read; a bus that lacks one of them.
 pub(crate) fn decisions_on(reader: &Reader) -> Result<Vec<Decision>> {
     let mut decisions: Vec<(u64, Decision)> = Vec::new();
     for event in reader.events(1)? {
-        let event = event?;
-        let Some(cycle_id) = cycle_of(&event) else { continue };
         // The first event of a cycle holds its decision, and may be all that is there of it.
-        if event.event_type == "runtime.cycle" {
-            let payload = event.payload.value();
-            let decision = payload.get("act").and_then(|act| act.get("decision")).unwrap_or(&Value::Null);
-            let decision = Decision::read_value(decision).map_err(|problem| Error::Refused {
-                path: log(reader),
-                problem: format!("{}: {problem}", event.id()),
-            })?;
-            // Numbered anew from 1: another run.
-            if decisions.last().is_some_and(|(last, _)| *last >= cycle_id) {
-                decisions.clear();
-            }
-            decisions.push((cycle_id, decision));
+        let Some(Begun { cycle_id, decision, .. }) = cycle_begun_by(&event?) else { continue };
+        // Numbered anew from 1: another run.
+        if decisions.last().is_some_and(|(last, _)| *last >= cycle_id) {
+            decisions.clear();
         }
+        decisions.push((cycle_id, decision));
     }
     if let Some(position) =
         decisions.iter().zip(1..).position(|((cycle_id, _), expected)| *cycle_id != expected)
@@ -91,6 +82,8 @@ pub(crate) fn compare(journal: &Journal, reader: &Reader, cycles_from: Option<u6
     let mut agreement = Agreement { cycles_to: cycles_from.map(|from| from - 1), ..Agreement::default() };
     let mut decisions = journal.decisions();
     let mut position = 0;
+    // The decision of the last cycle, as its record has it.
+    let mut decided = None;
     for event in reader.events(1)? {
         let event = event?;
         agreement.ear.hear(&event);
@@ -99,6 +92,13 @@ pub(crate) fn compare(journal: &Journal, reader: &Reader, cycles_from: Option<u6
         match (step, &mut agreement.last) {
             (None, _) => {}
             (Some(0), last) => {
+                let Some(Begun { cycle_id, decision, record }) = cycle_begun_by(&event) else {
+                    agreement.remarks.push(format!(
+                        "{} on the bus calls itself cycle {cycle_id} and is no record of one; it is passed over",
+                        event.id()
+                    ));
+                    continue;
+                };
                 if last.as_ref().is_some_and(|last| last.cycle_id >= cycle_id) {
                     // Numbered anew from 1: what stands before is another run's.
                     agreement.remarks.push(format!("the cycles begin anew at {}", event.id()));
@@ -106,12 +106,21 @@ pub(crate) fn compare(journal: &Journal, reader: &Reader, cycles_from: Option<u6
                     position = 0;
                     agreement.cycles.clear();
                 }
+                let skipped = catch_up(
+                    &mut decisions,
+                    &mut position,
+                    (cycle_id, &decision),
+                    &event.id(),
+                    journal,
+                    reader,
+                )?;
+                agreement.remarks.extend(skipped);
                 if cycles_from.is_some_and(|from| cycle_id >= from) {
                     agreement.cycles_to = Some(cycle_id);
                     agreement.cycles.push(event.payload.clone());
                 }
-                let payload = event.payload.value();
-                let recovery = payload.get("observe").and_then(|observe| observe.get("recovery"));
+                decided = record.get("act").and_then(|act| act.get("decision")).cloned();
+                let recovery = record.get("observe").and_then(|observe| observe.get("recovery"));
                 let recovery = recovery.and_then(|recovery| Json::try_from(recovery).ok());
                 *last = Some(Published {
                     cycle_id,
@@ -119,13 +128,9 @@ pub(crate) fn compare(journal: &Journal, reader: &Reader, cycles_from: Option<u6
                     recovery: recovery.unwrap_or_else(Json::empty_object),
                 });
             }
-            (Some(step), Some(last)) if last.cycle_id == cycle_id && last.events == step => {
-                last.events += 1;
-                if step == 1 {
-                    let skipped = catch_up(&mut decisions, &mut position, cycle_id, &event, journal, reader)?;
-                    agreement.remarks.extend(skipped);
-                }
-            }
+            // Another decision than the cycle's own is not the cycle's.
+            (Some(1), Some(_)) if Some(event.payload.value()) != decided => {}
+            (Some(step), Some(last)) if last.cycle_id == cycle_id && last.events == step => last.events += 1,
             // Somebody else's event under a cycle's trace.
             _ => {}
         }
@@ -138,8 +143,8 @@ pub(crate) fn compare(journal: &Journal, reader: &Reader, cycles_from: Option<u6
 fn catch_up(
     decisions: &mut dyn Iterator<Item = Result<Recorded>>,
     position: &mut u64,
-    cycle_id: u64,
-    event: &Event,
+    (cycle_id, decided): (u64, &Decision),
+    event_id: &str,
     journal: &Journal,
     reader: &Reader,
 ) -> Result<Option<String>> {
@@ -152,9 +157,8 @@ fn catch_up(
                 bytes => format!(" and {bytes} bytes of an unfinished line"),
             };
             let problem = format!(
-                "ends with decision {position}{rest}, but {} in {} is decision {cycle_id}: the bus is ahead; restore the journal, or \
+                "ends with decision {position}{rest}, but {event_id} in {} is decision {cycle_id}: the bus is ahead; restore the journal, or \
                  make it again from the bus with --rebuild-journal",
-                event.id(),
                 log(reader).display()
             );
             return Err(Error::Refused { path, problem });
@@ -164,19 +168,37 @@ fn catch_up(
             break recorded;
         }
     };
-    if Json::of(&recorded.decision)? != event.payload {
+    if recorded.decision != *decided {
         let problem = format!(
-            "line {} (byte {}) and {} in {} are both decision {cycle_id}, and differ; restore the one that is wrong, or make \
+            "line {} (byte {}) and {event_id} in {} are both decision {cycle_id}, and differ; restore the one that is wrong, or make \
              the journal again from the bus with --rebuild-journal",
             recorded.line,
             recorded.at,
-            event.id(),
             log(reader).display()
         );
         return Err(Error::Refused { path: journal.path(), problem });
     }
     Ok((first < cycle_id)
         .then(|| format!("the bus lacks the cycles {first} to {}, which are in the journal", cycle_id - 1)))
+}
+
+/// The first event of a cycle.
+struct Begun {
+    cycle_id: u64,
+    decision: Decision,
+    /// Its payload.
+    record: Value,
+}
+
+/// The cycle that an event begins; `None` for every other event, also for one that only calls itself a cycle.
+fn cycle_begun_by(event: &Event) -> Option<Begun> {
+    let cycle_id = cycle_of(event).filter(|_| event.event_type == CYCLE_EVENTS[0][0])?;
+    let record = event.payload.value();
+    let is_its_own = record.get("schema_version").and_then(Value::as_str) == Some(CYCLE_SCHEMA)
+        && record.get("cycle_id").and_then(Value::as_u64) == Some(cycle_id);
+    let decision = record.get("act")?.get("decision").filter(|_| is_its_own)?;
+    let decision = Decision::read_value(decision).ok()?;
+    Some(Begun { cycle_id, decision, record })
 }
 
 /// The cycle that an event belongs to.
@@ -186,33 +208,24 @@ fn cycle_of(event: &Event) -> Option<u64> {
     (trace_id(cycle_id) == trace).then_some(cycle_id)
 }
 
-fn log(reader: &Reader) -> std::path::PathBuf {
+fn log(reader: &Reader) -> PathBuf {
     reader.log_path()
 }
 
-/// Writes a journal from decisions, keeping what was in its place under another name.
+/// Writes a journal from decisions, keeping what was in its place under another name. Nothing that is there is removed.
 ///
 /// # Errors
 /// What the system reports; the old journal is in its place then, or beside it.
 pub(crate) fn rebuild(path: &Path, decisions: &[Decision]) -> Result<Option<String>> {
     let io = |action| Error::io(action, path);
-    let beside = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        std::path::PathBuf::from(name)
-    };
-    let fresh = beside(".rebuilt");
-    if fresh.exists() {
-        std::fs::remove_file(&fresh).map_err(Error::io("remove what an earlier attempt left", &fresh))?;
-    }
+    let fresh = free_name(path, "rebuilt");
     let mut file = LineFile::open(&fresh)?;
     for decision in decisions {
         file.append(decision)?;
     }
     file.sync()?;
-    let kept = if path.exists() {
-        let kept = (1..).map(|n| beside(&format!(".before-rebuild-{n}"))).find(|kept| !kept.exists());
-        let kept = kept.unwrap_or_else(|| beside(".before-rebuild"));
+    let kept = if path.symlink_metadata().is_ok() {
+        let kept = free_name(path, "before-rebuild");
         std::fs::rename(path, &kept).map_err(io("keep the old journal"))?;
         Some(format!("the old journal is kept in {}", kept.display()))
     } else {
@@ -222,4 +235,14 @@ pub(crate) fn rebuild(path: &Path, decisions: &[Decision]) -> Result<Option<Stri
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(io("sync the directory of"))?;
     Ok(kept)
+}
+
+/// The first name beside a file, numbered, under which there is nothing.
+fn free_name(path: &Path, kind: &str) -> PathBuf {
+    let mut names = (1..=u64::MAX).map(|n| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{kind}-{n}"));
+        PathBuf::from(name)
+    });
+    names.find(|name| name.symlink_metadata().is_err()).unwrap_or_else(|| path.to_owned())
 }

@@ -193,36 +193,42 @@ impl LineFile {
         Ok(self.lines_from(byte_offset).next()?.map(|(_, text)| text).unwrap_or_default())
     }
 
-    /// The last record of a file of records that are synced now and then only: what a power cut leaves behind the sound
+    /// Goes through a file of records that are synced now and then only: what a power cut leaves behind the sound
     /// ones, [`LineFile::mend`] will set aside. Where each was synced before the next (`each_synced`), only the last can be
-    /// spoilt so.
+    /// spoilt so. Gives each sound one with its place.
     ///
     /// # Errors
     /// [`Error::Refused`] where the file holds something else than records of this schema, or a
     /// line that no crash has spoilt.
-    pub(crate) fn last_record(&mut self, schema: &str, each_synced: bool) -> Result<Option<Value>> {
-        let mut last = None;
+    pub(crate) fn read_records(
+        &mut self,
+        schema: &str,
+        each_synced: bool,
+        mut each: impl FnMut(Place, Value),
+    ) -> Result<()> {
+        let mut sound = 0_u64;
         let mut lines = self.lines();
         let spoilt = loop {
-            let (at, text) = match lines.next() {
+            let (place, text) = match lines.next() {
                 Ok(None) => break None,
                 Ok(Some((_, text))) if text.trim_ascii().is_empty() => continue,
-                Ok(Some((place, text))) => (place.byte_offset, text),
+                Ok(Some(line)) => line,
                 Err(Error::Journal { byte_offset, .. }) => break Some(byte_offset),
                 Err(error) => return Err(error),
             };
             match Value::parse(&text) {
                 Ok(value) if value.get("schema_version").and_then(Value::as_str) == Some(schema) => {
-                    last = Some(value);
+                    sound += 1;
+                    each(place, value);
                 }
                 Ok(_) => return Err(self.holds_else(schema)),
-                Err(_) => break Some(at),
+                Err(_) => break Some(place.byte_offset),
             }
         };
         if let Some(byte_offset) = spoilt {
             let by_a_crash = self.rest == Rest::Unfinished { byte_offset };
             // Nothing sound before it: somebody's own file.
-            if byte_offset == 0 && !by_a_crash {
+            if sound == 0 && !by_a_crash {
                 return Err(self.holds_else(schema));
             }
             if each_synced && !by_a_crash {
@@ -236,7 +242,7 @@ impl LineFile {
             self.length = byte_offset;
             self.rest = Rest::Unfinished { byte_offset };
         }
-        Ok(last)
+        Ok(())
     }
 
     fn holds_else(&self, schema: &str) -> Error {

@@ -198,7 +198,7 @@ impl Standing {
             },
             (Some(Action::Pause), _) => "paused".to_owned(),
             (Some(Action::ReduceOnly), _) => "reduce only".to_owned(),
-            (Some(Action::Flatten), Stance::Killed) => "killed, nothing was closed".to_owned(),
+            (Some(Action::Flatten), Stance::Killed) => "killed, what is open stays open".to_owned(),
             (Some(Action::Flatten), _) => "flat, reduce only".to_owned(),
             (Some(Action::Kill), _) => "killed".to_owned(),
         }

@@ -13,7 +13,7 @@ use crate::cycle::{self, CYCLE_SCHEMA, CycleRecord, Recovery};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
-use crate::line_file::LineFile;
+use crate::line_file::{LineFile, Place};
 use crate::operator::{Action, COMMAND, Command, Ear};
 use crate::publish::publish;
 use crate::risk::Stance;
@@ -37,11 +37,13 @@ impl Records {
     /// it did.
     fn rebuild(&self, reader: Option<&Reader>, remarks: &mut Vec<String>) -> Result<bool> {
         let (Some(path), Some(reader)) = (&self.journal, reader) else { return Ok(false) };
-        if path.exists() && !self.rebuild_journal {
+        // Also a link that leads nowhere is something that is there.
+        let there = path.symlink_metadata().is_ok();
+        if there && !self.rebuild_journal {
             return Ok(false);
         }
         // Nobody else may be writing the one that is there.
-        let _old = path.exists().then(|| LineFile::open(path)).transpose()?;
+        let _old = there.then(|| LineFile::open(path)).transpose()?;
         let decisions = agree::decisions_on(reader)?;
         if decisions.is_empty() && !self.rebuild_journal {
             return Ok(false);
@@ -77,9 +79,10 @@ impl Records {
                 || one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
         };
         for journal in journals.into_iter().flatten() {
-            let its_own = [zero_bus::LOG, zero_bus::LOCK, zero_bus::SNAPSHOT]
-                .into_iter()
-                .any(|name| journal.file_name().is_some_and(|file| file == name));
+            // What stands beside one of them under a longer name (`.tmp`, `.torn-at-7`) is the bus's too.
+            let name = journal.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+            let its_own =
+                [zero_bus::LOG, zero_bus::LOCK, zero_bus::SNAPSHOT].iter().any(|own| name.starts_with(own));
             if its_own && journal.parent().is_some_and(|parent| same(parent, bus)) {
                 return refused(journal, "is a file of the bus");
             }
@@ -147,15 +150,16 @@ impl Runtime {
     }
 
     fn begin(scenario: Scenario, files: Files, clock: Clock) -> Result<Self> {
-        let Files { mut cycle_journal, claim, bus, journal, rebuilt, remarks } = files;
+        let Files { mut cycle_journal, claim, bus, journal, rebuilt, mut remarks } = files;
         // From where on the cycle records are taken from the bus. A new file begins with what is still to come.
         let mut cycles_from = None;
         if let Some(file) = cycle_journal.as_mut().filter(|file| file.was_there()) {
-            let last = file.last_record(CYCLE_SCHEMA, bus.is_none())?;
-            let last = last.as_ref().and_then(|record| record.get("cycle_id")).and_then(Value::as_u64);
-            cycles_from = Some(last.map_or(1, |last| last.saturating_add(1)));
+            let mut order = CycleOrder::default();
+            file.read_records(CYCLE_SCHEMA, bus.is_none(), |place, record| order.see(place, &record))?;
+            cycles_from = Some(order.last.saturating_add(1));
+            remarks.extend(order.remark(file.path()));
         }
-        let mut agreement = Agreement::default();
+        let mut agreement = Agreement { cycles_to: cycles_from.map(|from| from - 1), ..Agreement::default() };
         if let Some(bus) = &bus {
             // Before it is opened for appending, which may change it.
             let reader = Reader::open_in(Arc::clone(bus));
@@ -170,6 +174,18 @@ impl Runtime {
             _ => Recovery::ephemeral(),
         };
         let recovery = Json::of(&recovery)?;
+        let decisions = engine.counts().decisions;
+        if let (Some(file), Some(from)) = (&cycle_journal, cycles_from)
+            && from > decisions + 1
+            && (bus.is_some() || engine.journal().file().is_some())
+        {
+            remarks.push(format!(
+                "{}: ends with cycle {}, but there are only {decisions} decisions: it is another run's, or the others were \
+                 restored from an older copy",
+                file.path().display(),
+                from - 1
+            ));
+        }
         let bus = bus.map(Bus::open_in).transpose()?;
         // Only now that everything is there.
         engine.mend()?;
@@ -209,10 +225,10 @@ impl Runtime {
     /// Publishes what the journal has and the bus lacks behind its last event: what a crash kept from it.
     fn complete_the_bus(&mut self, agreement: Agreement) -> Result<()> {
         self.remarks.extend(agreement.remarks);
-        if self.bus.is_none() {
-            return Ok(());
-        }
         let decisions = self.engine.counts().decisions;
+        if self.bus.is_none() {
+            return self.complete_the_cycle_journal(agreement.cycles_to, decisions);
+        }
         let first = Published { cycle_id: 0, events: CYCLE_EVENTS.len(), recovery: self.recovery.clone() };
         // One decision and nothing on the bus is what a crash in the first cycle leaves.
         let Some(last) = agreement.last.or((decisions == 1).then_some(first)) else {
@@ -251,6 +267,23 @@ impl Runtime {
             }
             self.remarks.push(format!("cycle {} was completed on the bus from the journal", cycle.cycle_id));
             there = 0;
+        }
+        Ok(())
+    }
+
+    /// Without a bus: keeps the record of the last decision's cycle where that alone is missing, as it is when the process
+    /// died between the two.
+    fn complete_the_cycle_journal(&mut self, cycles_to: Option<u64>, decisions: u64) -> Result<()> {
+        if cycles_to.and_then(|last| last.checked_add(1)) != Some(decisions) {
+            return Ok(());
+        }
+        let (mut engine, rest) = self.engine.before(decisions)?;
+        for decision in rest {
+            // Another run's file, or the scenario was renamed: then there is nothing to make it from.
+            if let Ok(cycle) = cycle::run_again(&mut engine, &self.scenario, &self.recovery, decision) {
+                self.keep(&cycle)?;
+                self.remarks.push(format!("cycle {} was completed from the journal", cycle.cycle_id));
+            }
         }
         Ok(())
     }
@@ -346,18 +379,20 @@ impl Runtime {
     }
 
     /// Calls `wake` whenever there is a command on the bus, from a thread that lives as long as the process: for whoever
-    /// waits between two cycles, to answer with [`Pause::Look`]. Without a bus nothing is called.
+    /// waits between two cycles, to answer with [`Pause::Look`]. Without a bus nothing is called. Called with an error, it is
+    /// the last time: commands are then seen before the next cycle, and not sooner.
     ///
     /// # Errors
     /// What keeps the bus from being followed.
-    pub fn on_command(&self, wake: impl Fn() + Send + 'static) -> Result<()> {
+    pub fn on_command(&self, wake: impl Fn(Result<()>) + Send + 'static) -> Result<()> {
         let Some(bus) = &self.bus else { return Ok(()) };
         let mut follow = bus.reader().follow(bus.head().index.saturating_add(1))?;
         let listening = move || {
-            // Until the bus is gone, which the runtime will find.
-            while let Ok(event) = follow.next(Duration::MAX) {
-                if event.is_some_and(|event| event.event_type == COMMAND) {
-                    wake();
+            loop {
+                match follow.next(Duration::MAX) {
+                    Ok(Some(event)) if event.event_type == COMMAND => wake(Ok(())),
+                    Ok(_) => {}
+                    Err(error) => return wake(Err(error.into())),
                 }
             }
         };
@@ -385,6 +420,18 @@ impl Runtime {
         interval: Duration,
         mut pause: impl FnMut(Duration) -> Pause,
     ) -> Result<Option<CycleRecord>> {
+        let ran = self.run_until_stopped(max_cycles, interval, &mut pause);
+        // Also what an error ended.
+        let synced = self.sync();
+        ran.and_then(|last| synced.map(|()| last))
+    }
+
+    fn run_until_stopped(
+        &mut self,
+        max_cycles: Option<u64>,
+        interval: Duration,
+        pause: &mut dyn FnMut(Duration) -> Pause,
+    ) -> Result<Option<CycleRecord>> {
         let mut last = None;
         let mut cycles = 0;
         while max_cycles.is_none_or(|most| cycles < most) {
@@ -402,7 +449,6 @@ impl Runtime {
             last = Some(self.next_cycle(None)?);
             cycles += 1;
         }
-        self.sync()?;
         Ok(last)
     }
 
@@ -434,6 +480,39 @@ impl Runtime {
         };
         let of_bus = self.bus.iter().flat_map(Bus::warnings);
         journals.filter_map(line).chain(of_bus).chain(self.remarks.iter().cloned()).collect()
+    }
+}
+
+/// Whether the records of a cycle journal follow each other.
+#[derive(Default)]
+struct CycleOrder {
+    last: u64,
+    /// How often one does not, and the first of them: its line, its cycle and the one before.
+    breaks: u64,
+    first: Option<(u64, u64, u64)>,
+}
+
+impl CycleOrder {
+    fn see(&mut self, place: Place, record: &Value) {
+        let cycle_id = record.get("cycle_id").and_then(Value::as_u64).unwrap_or_default();
+        // A new file begins anywhere, and a new run with 1.
+        if self.last > 0 && cycle_id != 1 && Some(cycle_id) != self.last.checked_add(1) {
+            self.breaks += 1;
+            self.first.get_or_insert((place.line, cycle_id, self.last));
+        }
+        self.last = cycle_id;
+    }
+
+    fn remark(&self, path: &Path) -> Option<String> {
+        let (line, cycle_id, before) = self.first?;
+        let more = match self.breaks {
+            1 => String::new(),
+            breaks => format!(", and {} more breaks behind it", breaks - 1),
+        };
+        let path = path.display();
+        Some(format!(
+            "{path}: line {line} is cycle {cycle_id} behind cycle {before}{more}; to have it made again from the bus, empty it"
+        ))
     }
 }
 

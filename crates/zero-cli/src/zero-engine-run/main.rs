@@ -118,8 +118,11 @@ fn run(arguments: Arguments) -> Result<Judgement> {
     }
     // Without an interval nobody waits, and every cycle looks for commands by itself.
     if !arguments.interval.is_zero() {
-        // Who no longer waits needs not be woken.
-        runtime.on_command(move || drop(wake.send(Wake::Command)))?;
+        runtime.on_command(move |seen| match seen {
+            // Who no longer waits needs not be woken.
+            Ok(()) => drop(wake.send(Wake::Command)),
+            Err(error) => warn(&format!("commands are seen before a cycle only from now on: {error}")),
+        })?;
     }
     let last = runtime.run(max_cycles, arguments.interval, &mut pause)?;
     if let Some(command) = runtime.killed_by() {

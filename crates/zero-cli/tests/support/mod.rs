@@ -41,6 +41,14 @@ impl Ended {
         self.out
     }
 
+    /// What was done, and said on standard error.
+    #[track_caller]
+    pub(crate) fn fine_with(self, said: &str) -> String {
+        assert_eq!(self.code, 0, "{}{}", self.out, self.err);
+        assert!(self.err.contains(said), "{}", self.err);
+        self.out
+    }
+
     /// The same where a killed writer may have left part of a line, whose setting aside is said.
     #[track_caller]
     pub(crate) fn fine_over_a_torn_line(self) -> String {
