@@ -149,6 +149,13 @@ fn the_arrows_inside_the_paper_runtime() {
             ("explain", &["clock", "decision", "field", "position", "risk"]),
             ("state", &["error"]),
             (
+                "replay",
+                &[
+                    "agree", "cycle", "decision", "engine", "error", "field", "journal", "operator",
+                    "position", "publish", "risk", "scenario", "state",
+                ],
+            ),
+            (
                 "runtime",
                 &[
                     "agree",

@@ -128,6 +128,7 @@ fn a_pause_outlives_restarts_and_lets_through_what_reduces() {
     run(here, "1").fine();
     assert_eq!(reasons(here, 1), ["operator reduce-only"]);
     assert_eq!(of(here, "operator.applied", "effect"), ["paused", "reduce only", "resumed", "reduce only"]);
+    bus(here, &["replay", "bus"]).fine();
 }
 
 #[test]
@@ -206,4 +207,6 @@ fn what_is_said_between_kills_is_obeyed_once() {
     assert_eq!(given.len(), said);
     assert_eq!(obeyed, given);
     assert!(published(here) == fs::read_to_string(here.join("d.jsonl")).unwrap(), "journal and bus differ");
+    // The commands bind as they did when the run is gone through again.
+    bus(here, &["replay", "bus"]).fine();
 }

@@ -183,15 +183,15 @@ fn catch_up(
 }
 
 /// The first event of a cycle.
-struct Begun {
-    cycle_id: u64,
-    decision: Decision,
+pub(crate) struct Begun {
+    pub(crate) cycle_id: u64,
+    pub(crate) decision: Decision,
     /// Its payload.
-    record: Value,
+    pub(crate) record: Value,
 }
 
 /// The cycle that an event begins; `None` for every other event, also for one that only calls itself a cycle.
-fn cycle_begun_by(event: &Event) -> Option<Begun> {
+pub(crate) fn cycle_begun_by(event: &Event) -> Option<Begun> {
     let cycle_id = cycle_of(event).filter(|_| event.event_type == CYCLE_EVENTS[0][0])?;
     let record = event.payload.value();
     let is_its_own = record.get("schema_version").and_then(Value::as_str) == Some(CYCLE_SCHEMA)

@@ -6,7 +6,7 @@ use crate::decision::{Decision, Submission};
 use crate::error::{Error, Result};
 use crate::journal::{Journal, Recorded};
 use crate::position::{Book, Position};
-use crate::risk::{self, Stance};
+use crate::risk::{self, Ruling, Stance};
 use crate::scenario::{Limits, Order};
 
 /// The paper engine. Its state is what its journal says.
@@ -49,7 +49,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Journal`] naming the first line that is no decision or uses a key for the second time.
     pub fn recover(limits: Limits, journal: Journal) -> Result<Self> {
-        let mut engine = Self::new(limits, Journal::Memory(Vec::new()));
+        let mut engine = Self::in_memory(limits);
         for recorded in journal.decisions() {
             let Recorded { at, line, decision } = recorded?;
             engine.adopt(at, &decision).map_err(|problem| Error::Journal {
@@ -69,13 +69,18 @@ impl Engine {
         Self { limits, stance, journal, book, counts, last_decision_as_of, keys, prices }
     }
 
+    /// An engine without any state, whose journal lives as long as it does.
+    pub(crate) fn in_memory(limits: Limits) -> Self {
+        Self::new(limits, Journal::Memory(Vec::new()))
+    }
+
     /// The state before the decision at a position (counted from 1) of its journal: an engine in memory, to go through
     /// the rest of it again.
     ///
     /// # Errors
     /// As [`Engine::recover`].
     pub(crate) fn before(&self, position: u64) -> Result<(Self, Vec<Decision>)> {
-        let mut engine = Self::new(self.limits, Journal::Memory(Vec::new()));
+        let mut engine = Self::in_memory(self.limits);
         let mut rest = Vec::new();
         for (n, recorded) in (1..).zip(self.journal.decisions()) {
             let Recorded { at, decision, .. } = recorded?;
@@ -117,8 +122,7 @@ impl Engine {
             symbol: order.symbol.clone(),
             problem: format!("{field}: {problem}"),
         })?;
-        let projected = after(&self.book, order)
-            .map_err(|problem| Error::Order { symbol: order.symbol.clone(), problem })?;
+        let projected = self.projected(order)?;
         // Of what follows, the next cycle must be able to tell the sum.
         let others = self.book.iter().filter(|(symbol, _)| *symbol != order.symbol);
         let sum: f64 = others.map(|(_, position)| position.notional_usd()).sum();
@@ -126,8 +130,7 @@ impl Engine {
             let problem = "what would be held together is beyond a double".to_owned();
             return Err(Error::Order { symbol: order.symbol.clone(), problem });
         }
-        let ruling =
-            risk::judge(self.stance, &self.limits, &self.book.position(&order.symbol), &projected, order);
+        let ruling = self.ruling(self.stance, order)?;
         let decision = Decision::new(order, submission, ruling.allowed(), ruling.reason());
         let place = self.journal.record(&decision)?;
         // From here on it happened.
@@ -136,6 +139,19 @@ impl Engine {
             self.keys.insert(key.to_owned(), place);
         }
         Ok(Outcome { decision, repeated: false })
+    }
+
+    /// What the rules say to an order while the operator has bound the engine so.
+    ///
+    /// # Errors
+    /// [`Error::Order`] where the position it would leave is beyond a double.
+    pub(crate) fn ruling(&self, stance: Stance, order: &Order) -> Result<Ruling> {
+        let held = self.book.position(&order.symbol);
+        Ok(risk::judge(stance, &self.limits, &held, &self.projected(order)?, order))
+    }
+
+    fn projected(&self, order: &Order) -> Result<Position> {
+        after(&self.book, order).map_err(|problem| Error::Order { symbol: order.symbol.clone(), problem })
     }
 
     fn enter(&mut self, decision: &Decision, position: Position) {
@@ -171,6 +187,11 @@ impl Engine {
     /// What orders are held against.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Holds orders against other limits from now on.
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// Binds the engine to what the operator said.

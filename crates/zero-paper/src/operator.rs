@@ -187,6 +187,11 @@ impl Standing {
         self.commands.iter().find(|command| !command.applied)
     }
 
+    /// Whether a command of this index was given and is not obeyed yet.
+    pub(crate) fn has_pending(&self, index: Option<u64>) -> bool {
+        self.commands.iter().any(|command| !command.applied && Some(command.index) == index)
+    }
+
     /// What obeying a command comes to, in a few words.
     fn effect(&self, command: &Command) -> String {
         match (command.action, self.stance()) {

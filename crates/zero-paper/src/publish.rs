@@ -40,6 +40,27 @@ struct State<'a> {
 /// # Errors
 /// What the bus reports.
 pub fn publish(bus: &Bus, engine: &Engine, cycle: &CycleRecord, there: usize) -> Result<Range<u64>> {
+    let payloads = payloads(engine, cycle)?;
+    let [(_, cycle_json), .., (_, health)] = &payloads;
+    let state = Json::of(&State { cycle: cycle_json, health, positions: &engine.book().records() })?;
+    let drafts = payloads.into_iter().skip(there).map(|(event_type, payload)| Draft {
+        event_type: event_type.to_owned(),
+        as_of: cycle.as_of,
+        payload,
+        trace_id: Some(trace_id(cycle.cycle_id)),
+    });
+    let events = bus.append_batch(drafts.collect())?;
+    let source_event_id = events.last().map(zero_bus::Event::id);
+    bus.write_snapshot(cycle.as_of, source_event_id.as_deref(), &state)?;
+    let index = |event: Option<&zero_bus::Event>| event.map_or(0, |event| event.index);
+    Ok(index(events.first())..index(events.last()) + 1)
+}
+
+/// What the events of a cycle hold, that the engine has just been through: type and payload of each, in their order.
+///
+/// # Errors
+/// What has no canonical form.
+pub(crate) fn payloads(engine: &Engine, cycle: &CycleRecord) -> Result<[(&'static str, Json); 5]> {
     let counts = engine.counts();
     let decision = &cycle.act.decision;
     let positions = engine.book().records();
@@ -59,23 +80,11 @@ pub fn publish(bus: &Bus, engine: &Engine, cycle: &CycleRecord, there: usize) ->
         recovery: cycle.recovery(),
         rejections: counts.rejections,
     })?;
-    let state = Json::of(&State { cycle: &cycle_json, health: &health, positions: &positions })?;
-    let drafts = [
+    Ok([
         ("runtime.cycle", cycle_json),
         ("decision.record", decision_json),
         outcome,
         ("position.snapshot", Json::of(&Positions { positions })?),
         ("runtime.health", health),
-    ];
-    let drafts = drafts.into_iter().skip(there).map(|(event_type, payload)| Draft {
-        event_type: event_type.to_owned(),
-        as_of: cycle.as_of,
-        payload,
-        trace_id: Some(trace_id(cycle.cycle_id)),
-    });
-    let events = bus.append_batch(drafts.collect())?;
-    let source_event_id = events.last().map(zero_bus::Event::id);
-    bus.write_snapshot(cycle.as_of, source_event_id.as_deref(), &state)?;
-    let index = |event: Option<&zero_bus::Event>| event.map_or(0, |event| event.index);
-    Ok(index(events.first())..index(events.last()) + 1)
+    ])
 }

@@ -99,7 +99,8 @@ pub struct Change {
     pub path: String,
 }
 
-fn compare(path: &str, before: &Value, after: &Value, changes: &mut Vec<Change>) {
+/// Gathers what is different between two values.
+pub(crate) fn compare(path: &str, before: &Value, after: &Value, changes: &mut Vec<Change>) {
     if before == after {
         return;
     }

@@ -12,6 +12,7 @@ mod explain;
 mod input;
 mod man;
 mod repair;
+mod replay;
 mod show;
 mod state;
 mod stats;
@@ -49,6 +50,7 @@ enum Job {
     Repair(repair::Arguments),
     Canonical(canonical::Arguments),
     Explain(explain::Arguments),
+    Replay(replay::Arguments),
     State(state::Arguments),
     Diff(diff::Arguments),
     Command(command::Arguments),
@@ -73,6 +75,7 @@ fn run(job: Job) -> Result<Judgement> {
         Job::Repair(arguments) => repair::run(&arguments),
         Job::Canonical(arguments) => canonical::run(&arguments),
         Job::Explain(arguments) => explain::run(&arguments),
+        Job::Replay(arguments) => replay::run(&arguments),
         Job::State(arguments) => state::run(&arguments),
         Job::Diff(arguments) => diff::run(&arguments),
         Job::Command(arguments) => command::run(&arguments),

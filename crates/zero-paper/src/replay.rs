@@ -1,0 +1,391 @@
+//! The recorded run gone through again: by today's engine as it was, to show that it is what the engine would do; or with
+//! other limits, to see what would have been.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use zero_bus::{Event, Json, Progress, Reader, Value};
+
+use crate::agree::{Begun, CYCLE_EVENTS, cycle_begun_by};
+use crate::cycle;
+use crate::decision::Decision;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::field::{Field, Problem};
+use crate::operator::{APPLIED, COMMAND, Standing};
+use crate::position::PositionRecord;
+use crate::publish::payloads;
+use crate::risk::Stance;
+use crate::scenario::{Limits, Order, Scenario};
+use crate::state::{Change, compare};
+
+/// What going through a run again came to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Replay {
+    /// Cycles that were gone through.
+    pub cycles: u64,
+    /// The first event that comes out differently; nothing behind it was looked at.
+    pub difference: Option<Difference>,
+    /// Events that came out as they are on record.
+    pub events: u64,
+}
+
+/// An event that comes out differently today.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Difference {
+    /// The cycle it belongs to.
+    pub cycle_id: u64,
+    /// The event.
+    pub event_id: String,
+    /// Its type; `None` for what comes out today in `event_type`.
+    pub event_type: String,
+    /// Field by field: `before` is what is on record, `after` what comes out today.
+    pub fields: Vec<Change>,
+}
+
+/// The recorded run beside the same intents under other limits.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WhatIf {
+    /// Cycles of the run, which is the last one where several are on the bus.
+    pub cycles: u64,
+    /// As it was.
+    pub recorded: Tally,
+    /// As it would have been.
+    pub what_if: Tally,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Tally {
+    /// What was held together in the end, in USD.
+    pub exposure_last_usd: f64,
+    /// The most that was held together after any cycle, in USD.
+    pub exposure_max_usd: f64,
+    /// Orders let through.
+    pub fills: u64,
+    /// What was held in the end.
+    pub positions: Vec<PositionRecord>,
+    /// Orders not let through, by reason.
+    pub rejections: BTreeMap<String, u64>,
+}
+
+/// Limits to put in the place of the recorded ones; what is `None` stays as recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct OtherLimits {
+    max_notional_usd: Option<f64>,
+    max_position_notional_usd: Option<f64>,
+    min_confidence: Option<f64>,
+}
+
+impl OtherLimits {
+    /// Reads limits from JSON text: an object of them, or a scenario, whose `limits` are taken.
+    ///
+    /// # Errors
+    /// The field at fault, and why; also one that is no limit.
+    ///
+    /// ```
+    /// use zero_paper::replay::OtherLimits;
+    /// assert!(OtherLimits::parse(r#"{"max_notional_usd": 5000}"#).is_ok());
+    /// assert_eq!(OtherLimits::parse(r#"{"max_notonal_usd": 5000}"#).unwrap_err(), "max_notonal_usd: is no limit");
+    /// ```
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let document = Value::parse(text).map_err(|error| error.to_string())?;
+        let root = Field::root(&document);
+        let given = match root.optional("orders") {
+            Some(_) => root.required("limits")?,
+            None => root.optional("limits").unwrap_or(root),
+        };
+        // `max_leverage` is accepted as everywhere, and no rule uses it.
+        let known = ["max_notional_usd", "max_position_notional_usd", "max_leverage", "min_confidence"];
+        if let Some(unknown) = given.object()?.find(|member| !member.is_one_of(&known)) {
+            return Err(unknown.problem("is no limit"));
+        }
+        let limit = |key| given.optional(key).map(|field| field.positive()).transpose();
+        let min_confidence = limit("min_confidence")?;
+        if min_confidence.is_some_and(|least| least > 1.0) {
+            return Err(given.required("min_confidence")?.problem("must be at most 1"));
+        }
+        Ok(Self {
+            max_notional_usd: limit("max_notional_usd")?,
+            max_position_notional_usd: limit("max_position_notional_usd")?,
+            min_confidence,
+        })
+    }
+
+    fn over(self, recorded: Limits) -> Limits {
+        Limits {
+            max_notional_usd: self.max_notional_usd.unwrap_or(recorded.max_notional_usd),
+            max_position_notional_usd: self
+                .max_position_notional_usd
+                .unwrap_or(recorded.max_position_notional_usd),
+            min_confidence: self.min_confidence.unwrap_or(recorded.min_confidence),
+            ..recorded
+        }
+    }
+}
+
+/// Goes through every recorded cycle with today's engine, and holds each event against what comes out: cycle record,
+/// decision, fill or rejection, positions, health. Ends at the first difference. The limits are those on record in each
+/// cycle, and the operator's commands bind as they did.
+///
+/// Holds the decisions of a run in memory.
+///
+/// # Errors
+/// Where the bus cannot be read; [`Error::Refused`] where it lacks the beginning of the run, or a cycle record lacks
+/// what it was made from.
+pub fn replay(reader: &Reader, progress: &mut dyn FnMut(Progress)) -> Result<Replay> {
+    let mut replay = Replay::default();
+    let mut engine = fresh_engine();
+    // What comes out of the cycle that is being gone through, and how many of its events were met.
+    let mut expected = None;
+    let (mut met, mut cycle_id, mut trace) = (0, 0, None);
+    each_cycle(reader, progress, |step| {
+        let event = match &step {
+            Step::Cycle(recorded) => {
+                if recorded.anew {
+                    engine = fresh_engine();
+                }
+                replay.cycles += 1;
+                expected = Some(recorded.again(&mut engine)?);
+                (met, cycle_id, trace) = (0, recorded.cycle_id, recorded.event.trace_id.clone());
+                &recorded.event
+            }
+            Step::Other(event) => event,
+        };
+        let Some((event_type, payload)) = expected.as_ref().and_then(|expected| expected.get(met)) else {
+            return Ok(true);
+        };
+        // What else has a cycle's trace is somebody else's.
+        if event.trace_id != trace || !CYCLE_EVENTS[met].contains(&event.event_type.as_str()) {
+            return Ok(true);
+        }
+        let mut fields = Vec::new();
+        if event.event_type != *event_type {
+            let name = |text: &str| Json::of(text).unwrap_or_else(|_| Json::empty_object());
+            fields.push(Change {
+                after: name(event_type),
+                before: name(&event.event_type),
+                path: "event_type".into(),
+            });
+        }
+        compare("", &event.payload.value(), &payload.value(), &mut fields);
+        if fields.is_empty() {
+            (met, replay.events) = (met + 1, replay.events + 1);
+            return Ok(true);
+        }
+        fields.iter_mut().for_each(|field| field.path = field.path.trim_start_matches('.').to_owned());
+        replay.difference =
+            Some(Difference { cycle_id, event_id: event.id(), event_type: event.event_type.clone(), fields });
+        Ok(false)
+    })?;
+    Ok(replay)
+}
+
+/// Hands the recorded intents in under other limits, and tells what both runs came to. Orders that closed what was held then
+/// are handed in as they were, whatever is held in the other run.
+///
+/// # Errors
+/// As [`replay`]; [`Error::Order`] where an order leaves what a double can hold.
+pub fn what_if(reader: &Reader, limits: OtherLimits, progress: &mut dyn FnMut(Progress)) -> Result<WhatIf> {
+    let nothing = || (fresh_engine(), Tally::default());
+    let ((mut as_it_was, mut recorded_tally), (mut other, mut other_tally)) = (nothing(), nothing());
+    let mut cycles = 0;
+    each_cycle(reader, progress, |step| {
+        let Step::Cycle(recorded) = step else { return Ok(true) };
+        if recorded.anew {
+            ((as_it_was, recorded_tally), (other, other_tally)) = (nothing(), nothing());
+            cycles = 0;
+        }
+        cycles += 1;
+        as_it_was.adopt(0, &recorded.decision).map_err(|problem| recorded.refused(&problem))?;
+        recorded_tally.count(&as_it_was, &recorded.decision);
+        other.set_limits(limits.over(recorded.limits));
+        other.set_stance(recorded.stance(&other));
+        let cycle = recorded.run(&mut other)?;
+        other_tally.count(&other, &cycle.act.decision);
+        Ok(true)
+    })?;
+    Ok(WhatIf { cycles, recorded: recorded_tally, what_if: other_tally })
+}
+
+impl Tally {
+    fn count(&mut self, engine: &Engine, decision: &Decision) {
+        if decision.allowed {
+            self.fills += 1;
+        } else {
+            *self.rejections.entry(decision.reason.clone()).or_default() += 1;
+        }
+        self.positions = engine.book().records();
+        self.exposure_last_usd = self.positions.iter().map(|position| position.notional_usd).sum();
+        self.exposure_max_usd = self.exposure_max_usd.max(self.exposure_last_usd);
+    }
+}
+
+fn fresh_engine() -> Engine {
+    Engine::in_memory(Limits::default())
+}
+
+/// One recorded event on the way through a run.
+enum Step {
+    Cycle(Box<Recorded>),
+    Other(Event),
+}
+
+/// A cycle as it is on record.
+struct Recorded {
+    cycle_id: u64,
+    event: Event,
+    decision: Decision,
+    order: Order,
+    limits: Limits,
+    name: String,
+    recovery: Json,
+    as_of: f64,
+    /// The cycles begin anew with it.
+    anew: bool,
+    /// How the operator may have bound the runtime then, the likeliest first.
+    stances: Vec<Stance>,
+    log: std::path::PathBuf,
+}
+
+impl Recorded {
+    fn read(event: Event, begun: Begun, anew: bool, heard: &Heard, log: std::path::PathBuf) -> Result<Self> {
+        let Begun { cycle_id, decision, record } = begun;
+        let read = || -> Result<(Limits, String, f64), Problem> {
+            let root = Field::root(&record);
+            let limits = root.required("orient")?.required("limits")?;
+            let limit = |key| limits.required(key)?.number();
+            let limits = Limits {
+                max_notional_usd: limit("max_notional_usd")?,
+                max_position_notional_usd: limit("max_position_notional_usd")?,
+                min_confidence: limit("min_confidence")?,
+                ..Limits::default()
+            };
+            let name = root.required("observe")?.required("scenario")?.text()?.to_owned();
+            Ok((limits, name, root.required("as_of")?.number()?))
+        };
+        let (limits, name, as_of) = read().map_err(|problem| Error::Refused {
+            path: log.clone(),
+            problem: format!("{}: {problem}; it cannot be gone through again", event.id()),
+        })?;
+        let recovery = record.get("observe").and_then(|observe| observe.get("recovery"));
+        let recovery = recovery.map_or_else(|| Ok(Json::empty_object()), Json::try_from)?;
+        let (order, stances) = (decision.order(), heard.stances());
+        Ok(Self { cycle_id, event, decision, order, limits, name, recovery, as_of, anew, stances, log })
+    }
+
+    /// How the operator had bound the runtime: of the ways that the log leaves open, the one that the decision tells of.
+    fn stance(&self, engine: &Engine) -> Stance {
+        let told = self.stances.iter().copied().find(|stance| {
+            engine.ruling(*stance, &self.order).is_ok_and(|ruling| ruling.reason() == self.decision.reason)
+        });
+        told.or_else(|| self.stances.first().copied()).unwrap_or_default()
+    }
+
+    fn run(&self, engine: &mut Engine) -> Result<cycle::CycleRecord> {
+        let scenario = Scenario {
+            name: self.name.clone(),
+            limits: self.limits,
+            orders: vec![self.order.clone()],
+            ignored: Vec::new(),
+        };
+        cycle::run(engine, &scenario, &self.recovery, self.as_of).map_err(|error| match error {
+            Error::Refused { problem, .. } | Error::Order { problem, .. } => self.refused(&problem),
+            error => error,
+        })
+    }
+
+    /// What its events hold when it is gone through again.
+    fn again(&self, engine: &mut Engine) -> Result<[(&'static str, Json); 5]> {
+        engine.set_limits(self.limits);
+        engine.set_stance(self.stance(engine));
+        let cycle = self.run(engine)?;
+        payloads(engine, &cycle)
+    }
+
+    fn refused(&self, problem: &str) -> Error {
+        Error::Refused { path: self.log.clone(), problem: format!("{}: {problem}", self.event.id()) }
+    }
+}
+
+/// Goes through a bus, until `each` says that it is enough.
+fn each_cycle(
+    reader: &Reader,
+    progress: &mut dyn FnMut(Progress),
+    mut each: impl FnMut(Step) -> Result<bool>,
+) -> Result<()> {
+    let mut heard = Heard::default();
+    let mut last = 0;
+    let mut events = reader.events(1)?;
+    while let Some(event) = events.next() {
+        let event = event?;
+        if event.index % 4096 == 0 {
+            progress(events.position());
+        }
+        heard.see(&event);
+        let step = match cycle_begun_by(&event) {
+            None => Step::Other(event),
+            Some(begun) => {
+                let cycle_id = begun.cycle_id;
+                let anew = last >= cycle_id;
+                if cycle_id != if anew { 1 } else { last + 1 } {
+                    let problem = format!(
+                        "{} is cycle {cycle_id}, and the cycle before it is not on the bus, so it cannot be gone through again; \
+                         name a bus that holds the run from its first cycle on",
+                        event.id()
+                    );
+                    return Err(Error::Refused { path: reader.log_path(), problem });
+                }
+                last = cycle_id;
+                Step::Cycle(Box::new(Recorded::read(event, begun, anew, &heard, reader.log_path())?))
+            }
+        };
+        if !each(step)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Commands beyond which nobody asks which of them a runtime had heard.
+const MOST_UNHEARD: usize = 32;
+
+/// What a runtime may have heard from its operator at a place of the log. A command that was appended while a cycle was
+/// on its way stands before that cycle's events, unheard: so each of the last commands opens another way, until the
+/// runtime says that it obeyed.
+struct Heard(Vec<Standing>);
+
+impl Default for Heard {
+    fn default() -> Self {
+        Self(vec![Standing::default()])
+    }
+}
+
+impl Heard {
+    fn see(&mut self, event: &Event) {
+        match event.event_type.as_str() {
+            COMMAND => {
+                let mut latest = self.0.last().cloned().unwrap_or_default();
+                latest.see(event);
+                self.0.push(latest);
+                if self.0.len() > MOST_UNHEARD {
+                    self.0.remove(0);
+                }
+            }
+            APPLIED => {
+                let index = event.payload.value().get("command_index").and_then(Value::as_u64);
+                // Whoever obeys a command has heard it.
+                if let Some(first) = self.0.iter().position(|standing| standing.has_pending(index)) {
+                    self.0.drain(..first);
+                }
+                self.0.iter_mut().for_each(|standing| standing.see(event));
+            }
+            _ => {}
+        }
+    }
+
+    /// Most likely all was heard.
+    fn stances(&self) -> Vec<Stance> {
+        self.0.iter().rev().map(Standing::stance).collect()
+    }
+}
