@@ -148,6 +148,7 @@ fn the_arrows_inside_the_paper_runtime() {
             ("agree", &["cycle", "decision", "error", "journal", "line_file", "operator"]),
             ("explain", &["clock", "decision", "field", "position", "risk"]),
             ("state", &["error"]),
+            ("tell", &["operator"]),
             (
                 "replay",
                 &[

@@ -140,12 +140,32 @@ fn stats_count() {
     assert!(
         said.contains("events  10\n")
             && said.contains("first   1970-01-01T00:00:01Z\n")
-            && said.contains("a.two  4\n"),
+            && said.contains("a.two  4  ==============================\n"),
         "{said}"
     );
+    assert!(said.contains("rate    1.1 events a second, "), "{said}");
     let ended = bus(&conformance().join("logs"), &["stats", "mutated-payload"]);
     assert_eq!(ended.code, 1);
     assert!(ended.out.contains("events  12\n") && ended.err.contains("checksum mismatch at event 13"));
+}
+
+#[test]
+fn stats_draw_what_was_held() {
+    let session = conformance().join("sessions/many/one-run");
+    let said = bus(&session, &["stats", "runtime-bus"]).fine();
+    for line in [
+        "confidence below minimum          33  ==============================",
+        "order notional exceeds limit      11  ==========",
+        "held after each cycle, in USD: at most 13122.56, now 10563.10",
+    ] {
+        assert!(said.lines().any(|found| found == line), "{line}: {said}");
+    }
+    let chart: Vec<char> = said.lines().last().unwrap().chars().collect();
+    assert!((30..=60).contains(&chart.len()) && chart.contains(&'█') && chart[0] != '█', "{said}");
+    let document = Value::parse(&bus(&session, &["stats", "runtime-bus", "--json"]).fine()).unwrap();
+    assert_eq!(document.get("exposure_max_usd").and_then(Value::as_f64), Some(13122.56));
+    let rejections = document.get("rejections").unwrap();
+    assert_eq!(rejections.get("projected position exceeds limit").and_then(Value::as_u64), Some(15));
 }
 
 #[test]

@@ -45,6 +45,64 @@ fn what_is_asked_for_is_printed() {
 }
 
 #[test]
+fn a_time_is_named_as_people_do() {
+    let place = place();
+    let here = place.path();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    for seconds_ago in [7200.0, 3000.0, 500.0, 10.0] {
+        bus(here, &["append", "bus", "--type", "a", "--as-of", &(now - seconds_ago).to_string(), "{}"])
+            .fine();
+    }
+    let indexes = |arguments: &[&str]| -> Vec<String> {
+        let out = bus(here, &[&["tail", "bus"], arguments].concat()).fine();
+        let index = |line: &str| line.split(r#""event_index":"#).nth(1).unwrap()[..1].to_owned();
+        out.lines().map(index).collect()
+    };
+    assert_eq!(indexes(&["--since", "10m"]), ["3", "4"]);
+    assert_eq!(indexes(&["--until", "10m"]), ["1", "2"]);
+    assert_eq!(indexes(&["--since", "1h", "--until", "600s"]), ["2"]);
+    assert_eq!(indexes(&["--since", "1d", "-n", "1"]), ["4"]);
+    assert_eq!(indexes(&["--until", "1h", "-n", "1"]), ["1"]);
+    assert_eq!(indexes(&["--until", "1970-01-01T00:00:00Z"]), [""; 0]);
+    assert_eq!(indexes(&["--since", "1970-01-01T01:00:00+01:00"]).len(), 4);
+    for wrong in ["yesterday", "10", "m", "-5m", "1.5h", ""] {
+        let said = bus(here, &["tail", "bus", &format!("--since={wrong}")]).refused();
+        assert!(said.contains("--since"), "{said}");
+    }
+}
+
+/// A writer that is killed in the middle of a line and started anew: its follower misses nothing and sees nothing twice.
+#[test]
+fn following_outlives_the_writer() {
+    let place = place();
+    fill(place.path(), 1);
+    let mut child = Command::new(BUS)
+        .args(["tail", "bus", "-f"])
+        .current_dir(place.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    for restart in 0..5 {
+        let mut log =
+            fs::OpenOptions::new().append(true).open(place.path().join("bus/events.jsonl")).unwrap();
+        std::io::Write::write_all(&mut log, b"{\"as_of\":17").unwrap();
+        drop(log);
+        let appended =
+            bus(place.path(), &["append", "bus", "--type", "again", &format!("{{\"n\":{restart}}}")]);
+        let appended = appended.fine_over_a_torn_line();
+        assert_eq!(lines.next().unwrap().unwrap(), appended.trim_end());
+    }
+    child.kill().unwrap();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    child.wait().unwrap();
+    assert_eq!(said, "");
+}
+
+#[test]
 fn a_damaged_log_is_printed_up_to_the_fault() {
     let logs = conformance().join("logs");
     let ended = bus(&logs, &["tail", "mutated-payload"]);

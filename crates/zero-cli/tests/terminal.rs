@@ -63,6 +63,47 @@ fn verify_and_audit_show_progress_on_a_terminal_only() {
     assert!(fs::metadata(place.path().join("audit.json")).unwrap().len() > 0);
 }
 
+/// What happened, a line an event; the same command on a pipe gives the log's lines.
+#[test]
+fn tail_tells_on_a_terminal() {
+    let session = support::conformance().join("sessions/first-steps/one-run");
+    let shown = on_a_terminal(&session, &["tail", "runtime-bus", "--from", "38", "-n", "8"], &[]);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines.len(), 9, "{shown}");
+    assert!(lines[0].contains("2026-05-01"), "the day once: {shown}");
+    assert!(
+        lines[1].contains("\x1b[33mrejection SOL buy 10 @ 140 order notional exceeds limit\x1b[0m")
+            && lines[1].contains("#38    00:00:00"),
+        "{shown}"
+    );
+    assert!(lines[6].contains("\x1b[32mfill      BTC buy 0.01 @ 40000 = 400.00 USD"), "{shown}");
+    assert!(lines[7].contains("positions BTC 0.019999999999999997 @ 40000.00"), "{shown}");
+    let plain =
+        on_a_terminal(&session, &["tail", "runtime-bus", "--type", "fill.record"], &[("NO_COLOR", "1")]);
+    assert!(!plain.contains('\x1b'), "{plain:?}");
+    let lines = on_a_terminal(&session, &["tail", "runtime-bus", "-n", "1", "--json"], &[]);
+    let piped = support::bus(&session, &["tail", "runtime-bus", "-n", "1"]).fine();
+    assert_eq!(lines.trim_end(), piped.trim_end());
+    assert!(piped.starts_with('{'));
+
+    // Nothing in an event commands the terminal.
+    let place = tempfile::tempdir().unwrap();
+    for (event_type, payload) in [
+        ("note", r#"{"text":"\u001b[2J\u009b2J\nsecond line"}"#),
+        ("operator.command", r#"{"action":"pause","actor":"\u001b]0;x\u0007","reason":"a\nb"}"#),
+        ("runtime.cycle", "{}"),
+        ("fill.record", r#"{"symbol":7}"#),
+        ("position.snapshot", r#"{"positions":[null]}"#),
+    ] {
+        support::bus(place.path(), &["append", "bus", "--type", event_type, "--as-of", "-1e300", payload])
+            .fine();
+    }
+    let shown = on_a_terminal(place.path(), &["tail", "bus"], &[("NO_COLOR", "1")]);
+    assert!(!shown.contains('\x1b') && !shown.contains('\u{9b}') && !shown.contains('\x07'), "{shown:?}");
+    assert_eq!(shown.lines().count(), 6, "{shown}");
+    assert!(shown.contains("command   pause by "), "{shown}");
+}
+
 #[test]
 fn colour_can_be_declined() {
     let place = tempfile::tempdir().unwrap();

@@ -1,23 +1,27 @@
-//! `zero-bus tail`: the events' lines, those that are there and those that come.
+//! `zero-bus tail`: the events that are there and those that come; told on a terminal, their lines everywhere else.
 
 use std::collections::VecDeque;
-use std::io::Write;
+use std::io::{BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use globset::{Glob, GlobMatcher};
-use zero_bus::{Reader, Selected};
+use zero_bus::{Event, Reader, Selected};
 use zero_cli::end::{Judgement, OutputClosed, say};
+use zero_paper::tell::{Tone, tell};
+use zero_paper::{Clock, moment, rfc3339};
 
 use crate::PROGRAM;
 
-/// Print events, one line each, checked on the way.
+/// Print events, one line each, checked on the way: on a terminal what happened, everywhere else the lines of the log.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   zero-bus tail bus -n 20
   zero-bus tail bus --type 'rejection.*' -f
+  zero-bus tail bus --since 10m
+  zero-bus tail bus --since 2026-05-01T09:00:00Z --until 2026-05-01T09:05:00Z --json
   zero-bus tail bus --from 1001 --trace-id runtime-cycle-201")]
 pub(crate) struct Arguments {
     /// The bus directory.
@@ -34,9 +38,22 @@ pub(crate) struct Arguments {
     /// Only events of this trace.
     #[arg(long, value_name = "TRACE")]
     trace_id: Option<String>,
-    /// Go on with events as they become durable.
+    /// Only events of this time or later: RFC 3339 (2026-05-01T09:00:00Z), or as long ago as 90s, 10m, 2h, 1d.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    since: Option<f64>,
+    /// Only events of this time or earlier, said in the same way.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    until: Option<f64>,
+    /// Go on with events as they become durable, also when their writer is started anew.
     #[arg(short, long)]
     follow: bool,
+    /// The lines of the log also on a terminal.
+    #[arg(long)]
+    json: bool,
+}
+
+fn time(text: &str) -> Result<f64, String> {
+    moment(text, Clock::System.now())
 }
 
 /// The types that are wanted.
@@ -68,13 +85,17 @@ impl Arguments {
             && self.trace_id.as_deref().is_none_or(|trace| trace_id == Some(trace))
     }
 
+    fn wants_time(&self, as_of: f64) -> bool {
+        self.since.is_none_or(|since| as_of >= since) && self.until.is_none_or(|until| as_of <= until)
+    }
+
     /// Where reading begins: near the end, where only the last few are wanted and all of them match.
     fn begin(&self, reader: &Reader) -> Result<u64> {
         let from = self.from.unwrap_or(1);
+        let all_match = self.event_type.is_none() && self.trace_id.is_none();
+        let all_match = all_match && self.since.is_none() && self.until.is_none();
         Ok(match self.n {
-            Some(n) if self.event_type.is_none() && self.trace_id.is_none() => {
-                from.max(reader.head()?.index.saturating_add(1).saturating_sub(n as u64))
-            }
+            Some(n) if all_match => from.max(reader.head()?.index.saturating_add(1).saturating_sub(n as u64)),
             _ => from,
         })
     }
@@ -83,7 +104,7 @@ impl Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
     let reader = Reader::open(&arguments.dir)?;
     let begin = arguments.begin(&reader)?;
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = Output::new(arguments.json);
     let seen = print_what_is_there(arguments, &reader, begin, &mut out)?;
     if !arguments.follow {
         return Ok(Judgement::Fine);
@@ -91,29 +112,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
     let mut follower = reader.follow(seen + 1)?;
     loop {
         let event = follower.next(Duration::MAX)?.context("waiting has no end")?;
-        if arguments.wants(&event.event_type, event.trace_id.as_deref()) {
-            writeln!(out, "{}", event.line()).and_then(|()| out.flush()).map_err(OutputClosed)?;
+        if arguments.wants(&event.event_type, event.trace_id.as_deref()) && arguments.wants_time(event.as_of)
+        {
+            out.print(&event)?;
+            out.flush()?;
         }
     }
 }
 
 /// Prints what is wanted of what is there, up to the end or the first fault, which comes back. Gives the index of the last
 /// event that was looked at.
-fn print_what_is_there(
-    arguments: &Arguments,
-    reader: &Reader,
-    from: u64,
-    out: &mut impl Write,
-) -> Result<u64> {
+fn print_what_is_there(arguments: &Arguments, reader: &Reader, from: u64, out: &mut Output) -> Result<u64> {
     let mut last = VecDeque::new();
     let selected = reader.select(
         from,
         |event_type, trace_id| arguments.wants(event_type, trace_id),
         |event| {
             match arguments.n {
-                None => writeln!(out, "{}", event.line()).map_err(OutputClosed)?,
+                _ if !arguments.wants_time(event.as_of) => {}
+                None => out.print(&event)?,
                 Some(n) => {
-                    last.push_back(event.line());
+                    last.push_back(event);
                     if last.len() > n {
                         last.pop_front();
                     }
@@ -122,13 +141,70 @@ fn print_what_is_there(
             Ok::<(), anyhow::Error>(())
         },
     );
-    for line in last {
-        writeln!(out, "{line}").map_err(OutputClosed)?;
-    }
-    out.flush().map_err(OutputClosed)?;
+    last.iter().try_for_each(|event| out.print(event))?;
+    out.flush()?;
     let Selected { last, torn_bytes } = selected?;
     if torn_bytes > 0 {
         say(PROGRAM, &format!("an unfinished end of {torn_bytes} bytes is left out"));
     }
     Ok(last.max(from - 1))
+}
+
+/// Where the events go to, and in which form.
+enum Output {
+    /// Each as its line.
+    Lines(BufWriter<std::io::StdoutLock<'static>>),
+    /// Each told, under the day it belongs to.
+    Told { out: BufWriter<anstream::AutoStream<std::io::StdoutLock<'static>>>, day: String },
+}
+
+impl Output {
+    fn new(json: bool) -> Self {
+        let stdout = std::io::stdout();
+        if json || !stdout.is_terminal() {
+            return Self::Lines(BufWriter::new(stdout.lock()));
+        }
+        Self::Told { out: BufWriter::new(anstream::stdout().lock()), day: String::new() }
+    }
+
+    fn print(&mut self, event: &Event) -> Result<()> {
+        let written = match self {
+            Self::Lines(out) => writeln!(out, "{}", event.line()),
+            Self::Told { out, day } => {
+                let time = rfc3339(event.as_of).unwrap_or_else(|| format!("{}T-", event.as_of));
+                let (date, clock) = time.split_once('T').unwrap_or(("-", "-"));
+                let header = if date == day { String::new() } else { format!("{DIM}{date}{PLAIN}\n") };
+                date.clone_into(day);
+                write!(out, "{header}{}", told(event, clock.trim_end_matches('Z')))
+            }
+        };
+        written.map_err(|error| OutputClosed(error).into())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let flushed = match self {
+            Self::Lines(out) => out.flush(),
+            Self::Told { out, .. } => out.flush(),
+        };
+        flushed.map_err(|error| OutputClosed(error).into())
+    }
+}
+
+const DIM: &str = "\x1b[2m";
+const GREEN: &str = "\x1b[32m";
+const YELLOW: &str = "\x1b[33m";
+const BOLD: &str = "\x1b[1;36m";
+const PLAIN: &str = "\x1b[0m";
+
+fn told(event: &Event, clock: &str) -> String {
+    let told = tell(event);
+    let colour = match told.tone {
+        Tone::Done => GREEN,
+        Tone::Refused => YELLOW,
+        Tone::Operator => BOLD,
+        Tone::Routine => DIM,
+        Tone::Other => "",
+    };
+    let end = if colour.is_empty() { "" } else { PLAIN };
+    format!("{DIM}#{:<5} {clock}{PLAIN} {colour}{:<9} {}{end}\n", event.index, told.kind, told.text)
 }
