@@ -48,7 +48,7 @@
 //! [`canonical`] is the one byte form of a JSON value; events are plain data ([`Draft`], [`Event`]); the chain
 //! links and checks them; [`storage`] is the few file operations there are; then appending ([`Bus`]), what the
 //! tail of a log is ([`SetAside`]), reading ([`Reader`], [`Events`], [`Follow`]), verifying ([`Verdict`]),
-//! snapshots ([`Snapshot`]), and the [audit](Reader::audit) document.
+//! snapshots ([`Snapshot`]), the [audit](Reader::audit) document, and a [backup](Reader::backup).
 
 #![forbid(unsafe_code)]
 
@@ -61,6 +61,7 @@ pub mod sim;
 pub mod storage;
 
 mod audit;
+mod backup;
 mod lines;
 mod log;
 mod note;
@@ -76,6 +77,7 @@ mod walk;
 mod error;
 
 pub use audit::{AUDIT_SCHEMA, AuditError, Summary};
+pub use backup::{Backup, BackupError};
 pub use canonical::{Integer, Json, JsonError, MAX_DEPTH, Value};
 pub use chain::Head;
 pub use checksum::Checksum;

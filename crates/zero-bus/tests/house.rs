@@ -119,6 +119,10 @@ const BUS: Plan<'_> = &[
         ],
     ),
     ("verify", &["error", "reader", "snapshot", "stretch", "walk"]),
+    (
+        "backup",
+        &["chain", "error", "fault", "lines", "note", "reader", "snapshot", "storage", "stretch", "walk"],
+    ),
     ("audit", &["canonical", "chain", "error", "reader", "snapshot", "stretch", "verify", "walk"]),
 ];
 

@@ -71,10 +71,15 @@ fn with_causes(error: &anyhow::Error) -> String {
 fn is_damage(error: &anyhow::Error) -> bool {
     use zero_bus::Error::{Damaged, Missing, Undecided};
     error.chain().any(|cause| {
-        let inner = match cause.downcast_ref() {
-            Some(zero_paper::Error::Bus(inner)) => Some(inner),
-            _ => cause.downcast_ref(),
+        let of_runtime = || match cause.downcast_ref()? {
+            zero_paper::Error::Bus(inner) => Some(inner),
+            _ => None,
         };
+        let of_backup = || match cause.downcast_ref()? {
+            zero_bus::BackupError::Bus(inner) => Some(inner),
+            _ => None,
+        };
+        let inner = cause.downcast_ref().or_else(of_runtime).or_else(of_backup);
         matches!(inner, Some(Damaged { .. } | Missing { .. } | Undecided { .. }))
     })
 }

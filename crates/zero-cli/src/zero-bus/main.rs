@@ -4,6 +4,7 @@
 
 mod append;
 mod audit;
+mod backup;
 mod canonical;
 mod command;
 mod completions;
@@ -47,6 +48,7 @@ enum Job {
     Show(show::Arguments),
     Stats(stats::Arguments),
     Audit(audit::Arguments),
+    Backup(backup::Arguments),
     Repair(repair::Arguments),
     Canonical(canonical::Arguments),
     Explain(explain::Arguments),
@@ -72,6 +74,7 @@ fn run(job: Job) -> Result<Judgement> {
         Job::Show(arguments) => show::run(&arguments),
         Job::Stats(arguments) => stats::run(&arguments),
         Job::Audit(arguments) => audit::run(&arguments),
+        Job::Backup(arguments) => backup::run(&arguments),
         Job::Repair(arguments) => repair::run(&arguments),
         Job::Canonical(arguments) => canonical::run(&arguments),
         Job::Explain(arguments) => explain::run(&arguments),
