@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use zero_bus::{Event, Json, Reader, Value};
+use zero_bus::{Event, Events, Json, Reader, Value};
 
 use crate::cycle::{CYCLE_SCHEMA, trace_id};
 use crate::decision::Decision;
@@ -79,12 +79,58 @@ pub(crate) fn decisions_on(reader: &Reader) -> Result<Vec<Decision>> {
 /// # Errors
 /// [`Error::Refused`] naming both places where they disagree, or where the bus has decisions that the journal lacks.
 pub(crate) fn compare(journal: &Journal, reader: &Reader, cycles_from: Option<u64>) -> Result<Agreement> {
+    compare_with(journal, reader, reader.events(1)?, cycles_from)
+}
+
+/// How a journal stands to a bus, both of which may be written to meanwhile.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Decisions in the journal.
+    pub decisions: u64,
+    /// Decisions behind the last cycle of the bus; one is on its way while a runtime is in the middle of a cycle.
+    pub decisions_ahead: u64,
+    /// What somebody should know, though it is in nobody's way.
+    pub remarks: Vec<String>,
+    /// Bytes of an unfinished line at the end of the journal.
+    pub unfinished_bytes: u64,
+}
+
+/// Holds a journal against a bus without locking or changing either.
+///
+/// # Errors
+/// [`Error::Refused`] naming both places where they disagree, or where the bus has decisions that the journal lacks;
+/// what keeps one of them from being read.
+pub fn hold(journal: &Path, reader: &Reader) -> Result<Held> {
+    // What is on the bus by now, was in the journal before.
+    let events = reader.events(1)?;
+    let journal = Journal::File(LineFile::read_only(journal)?);
+    let agreement = compare_with(&journal, reader, events, None)?;
+    let mut decisions = 0;
+    for decision in journal.decisions() {
+        decision?;
+        decisions += 1;
+    }
+    let published = agreement.last.map_or(0, |last| last.cycle_id);
+    Ok(Held {
+        decisions,
+        decisions_ahead: decisions.saturating_sub(published),
+        remarks: agreement.remarks,
+        unfinished_bytes: journal.file().map_or(0, LineFile::unfinished_bytes),
+    })
+}
+
+fn compare_with(
+    journal: &Journal,
+    reader: &Reader,
+    events: Events,
+    cycles_from: Option<u64>,
+) -> Result<Agreement> {
     let mut agreement = Agreement { cycles_to: cycles_from.map(|from| from - 1), ..Agreement::default() };
     let mut decisions = journal.decisions();
     let mut position = 0;
     // The decision of the last cycle, as its record has it.
     let mut decided = None;
-    for event in reader.events(1)? {
+    for event in events {
         let event = event?;
         agreement.ear.hear(&event);
         let Some(cycle_id) = cycle_of(&event) else { continue };

@@ -4,7 +4,7 @@
 //! Modules in reading order: what is asked ([`scenario`]), what is held ([`position`]), what is let through
 //! ([`risk`]), what was decided ([`decision`]) and where that is kept ([`journal`]), the [`engine`] between
 //! them, one [`cycle`] around it, what a cycle leaves on the bus ([`publish`]), the [`runtime`] that goes on
-//! and on. A bus can be told and gone through again: [`tell`], [`explain`], [`state`], [`replay`]. Beside it stands the [`live`] executor, closed, with its [`drills`], the [`parity`] report that
+//! and on. A bus can be told and gone through again: [`agree`], [`tell`], [`explain`], [`state`], [`replay`]. Beside it stands the [`live`] executor, closed, with its [`drills`], the [`parity`] report that
 //! shows it stays closed, and the [`feedback`] a run gives.
 //!
 //! ```
@@ -22,7 +22,7 @@
 
 #![forbid(unsafe_code)]
 
-mod agree;
+pub mod agree;
 mod clock;
 pub mod cycle;
 pub mod decision;

@@ -47,7 +47,9 @@ impl LineFile {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let directory = Arc::new(Directory::create(parent).map_err(Error::io("open the directory", parent))?);
         let opened = Self::open_locked(&*directory, &name, path).inspect_err(|_| directory.unmake())?;
-        Self::look_at(directory.clone(), Some(directory), name, path.to_owned(), opened)
+        let file = Self::look_at(directory.clone(), Some(directory), name, path.to_owned(), opened)?;
+        file.sync_its_name()?;
+        Ok(file)
     }
 
     /// Opens a file in any storage, see [`LineFile::open`].
@@ -57,7 +59,27 @@ impl LineFile {
     pub fn open_in(storage: Arc<dyn Storage>, name: &str) -> Result<Self> {
         let path = storage.path(name);
         let opened = Self::open_locked(&*storage, name, &path)?;
-        Self::look_at(storage, None, name.to_owned(), path, opened)
+        let file = Self::look_at(storage, None, name.to_owned(), path, opened)?;
+        file.sync_its_name()?;
+        Ok(file)
+    }
+
+    fn sync_its_name(&self) -> Result<()> {
+        self.storage.sync().map_err(Error::io("sync the directory of", &self.path))
+    }
+
+    /// Opens a file that is there for reading, without its lock: its owner may be writing to it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for what the system refuses.
+    pub fn read_only(path: &Path) -> Result<Self> {
+        let reading = || Error::io("open it for reading", path);
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| reading()(io::Error::other("it is no path of a file")))?.to_owned();
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let storage: Arc<dyn Storage> = Arc::new(Directory::open(parent).map_err(reading())?);
+        let file = storage.open(&name, Access::Read).map_err(reading())?;
+        Self::look_at(storage, None, name, path.to_owned(), (file, true))
     }
 
     fn look_at(
@@ -72,7 +94,6 @@ impl LineFile {
         let mut opened =
             Self { path, name, storage, directory, file, was_there, used, length, rest, set_aside, poisoned };
         let path = &opened.path;
-        opened.storage.sync().map_err(Error::io("sync the directory of", path))?;
         let size = opened.file.size().map_err(Error::io("look at it", path))?;
         opened.rest = Rest::of(&*opened.file, size).map_err(Error::io("read its last line", path))?;
         opened.length = match opened.rest {

@@ -9,6 +9,7 @@ mod canonical;
 mod command;
 mod completions;
 mod diff;
+mod doctor;
 mod explain;
 mod input;
 mod man;
@@ -44,6 +45,7 @@ struct Arguments {
 enum Job {
     Append(append::Arguments),
     Verify(verify::Arguments),
+    Doctor(doctor::Arguments),
     Tail(tail::Arguments),
     Show(show::Arguments),
     Stats(stats::Arguments),
@@ -70,6 +72,7 @@ fn run(job: Job) -> Result<Judgement> {
     match job {
         Job::Append(arguments) => append::run(arguments),
         Job::Verify(arguments) => verify::run(&arguments),
+        Job::Doctor(arguments) => doctor::run(&arguments),
         Job::Tail(arguments) => tail::run(&arguments),
         Job::Show(arguments) => show::run(&arguments),
         Job::Stats(arguments) => stats::run(&arguments),
