@@ -244,7 +244,10 @@ fn a_journal_that_holds_what_it_should_not_is_refused_by_its_place() {
 
     // A decision is missing: the next cycle's key is known already.
     fs::write(&journal, format!("{}\n{}\n", lines[0], lines[2])).unwrap();
-    let said = engine(place.path(), &["--scenario", "s.json", "--journal", "d.jsonl", "--once"]).refused();
+    let ended = engine(place.path(), &["--scenario", "s.json", "--journal", "d.jsonl", "--once"]);
+    assert_eq!(ended.code, 2, "{}", ended.err);
+    let said = ended.err;
+    assert!(said.contains("d.jsonl: line 2 is of another cycle than 2: lines are missing"), "{said}");
     assert!(said.contains("holds the key `runtime-paper-scenario-3` of cycle 3 already"), "{said}");
 }
 
@@ -457,6 +460,23 @@ fn parity_leaves_what_is_not_its_own() {
     let first = Value::parse(&parity().fine()).unwrap();
     assert_eq!(first.get("cycles_run").unwrap().as_u64(), Some(2));
     parity().fine();
+    // A real run that went on where a report had been made.
+    engine(
+        here,
+        &[
+            "--scenario",
+            "s.json",
+            "--journal",
+            "out/decisions.jsonl",
+            "--runtime-bus",
+            "out/runtime-bus",
+            "--once",
+        ],
+    )
+    .fine();
+    let before = tree(here);
+    assert!(parity().refused().contains("out: holds more than production-parity.json speaks of"));
+    assert_eq!(tree(here), before);
     // An end in the middle leaves a report that says so.
     fs::write(here.join("out/production-parity.json"), "{\"ok\":false,\"unfinished\":true}\n").unwrap();
     assert_eq!(Value::parse(&parity().fine()).unwrap().get("ok"), Some(&Value::Bool(true)));

@@ -11,15 +11,10 @@ use crate::error::{Error, Result};
 use crate::journal::{Journal, Recorded};
 use crate::line_file::LineFile;
 use crate::operator::Ear;
+use crate::publish;
 
-/// The events of a cycle, in their order; the third is one or the other.
-pub(crate) const CYCLE_EVENTS: [&[&str]; 5] = [
-    &["runtime.cycle"],
-    &["decision.record"],
-    &["fill.record", "rejection.record"],
-    &["position.snapshot"],
-    &["runtime.health"],
-];
+/// How many events a cycle has.
+pub(crate) const CYCLE_EVENTS: usize = 5;
 
 /// What comparing the two came to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,7 +35,7 @@ pub(crate) struct Agreement {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Published {
     pub(crate) cycle_id: u64,
-    /// How many of [`CYCLE_EVENTS`].
+    /// How many of its [`CYCLE_EVENTS`].
     pub(crate) events: usize,
     /// How its process came by its state, as its record says.
     pub(crate) recovery: Json,
@@ -51,15 +46,15 @@ pub(crate) struct Published {
 /// # Errors
 /// What keeps the bus from being read; a bus that lacks one of them.
 pub(crate) fn decisions_on(reader: &Reader) -> Result<Vec<Decision>> {
+    let mut cycles = Cycles::default();
     let mut decisions: Vec<(u64, Decision)> = Vec::new();
     for event in reader.events(1)? {
         // The first event of a cycle holds its decision, and may be all that is there of it.
-        let Some(Begun { cycle_id, decision, .. }) = cycle_begun_by(&event?) else { continue };
-        // Numbered anew from 1: another run.
-        if decisions.last().is_some_and(|(last, _)| *last >= cycle_id) {
+        let Met::Begun(begun) = cycles.meet(&event?) else { continue };
+        if begun.anew {
             decisions.clear();
         }
-        decisions.push((cycle_id, decision));
+        decisions.push((begun.cycle_id, begun.decision));
     }
     if let Some(position) =
         decisions.iter().zip(1..).position(|((cycle_id, _), expected)| *cycle_id != expected)
@@ -128,60 +123,138 @@ fn compare_with(
     let mut agreement = Agreement { cycles_to: cycles_from.map(|from| from - 1), ..Agreement::default() };
     let mut decisions = journal.decisions();
     let mut position = 0;
-    // The decision of the last cycle, as its record has it.
-    let mut decided = None;
+    let mut cycles = Cycles::default();
+    // Where the journal differs from a run that turns out not to be the last one, it is another run's.
+    let mut differs = None;
     for event in events {
         let event = event?;
         agreement.ear.hear(&event);
-        let Some(cycle_id) = cycle_of(&event) else { continue };
-        let step = CYCLE_EVENTS.iter().position(|types| types.contains(&event.event_type.as_str()));
-        match (step, &mut agreement.last) {
-            (None, _) => {}
-            (Some(0), last) => {
-                let Some(Begun { cycle_id, decision, record }) = cycle_begun_by(&event) else {
-                    agreement.remarks.push(format!(
-                        "{} on the bus calls itself cycle {cycle_id} and is no record of one; it is passed over",
-                        event.id()
-                    ));
-                    continue;
-                };
-                if last.as_ref().is_some_and(|last| last.cycle_id >= cycle_id) {
-                    // Numbered anew from 1: what stands before is another run's.
+        match cycles.meet(&event) {
+            Met::Nothing => {}
+            Met::Foreign(remark) => agreement.remarks.push(remark),
+            Met::Begun(begun) => {
+                let Begun { cycle_id, decision, record, anew } = *begun;
+                if anew {
                     agreement.remarks.push(format!("the cycles begin anew at {}", event.id()));
                     decisions = journal.decisions();
-                    position = 0;
+                    (position, differs) = (0, None);
                     agreement.cycles.clear();
                 }
-                let skipped = catch_up(
-                    &mut decisions,
-                    &mut position,
-                    (cycle_id, &decision),
-                    &event.id(),
-                    journal,
-                    reader,
-                )?;
-                agreement.remarks.extend(skipped);
+                if differs.is_none() {
+                    let caught_up = catch_up(
+                        &mut decisions,
+                        &mut position,
+                        (cycle_id, &decision),
+                        &event.id(),
+                        journal,
+                        reader,
+                    );
+                    match caught_up {
+                        Ok(skipped) => agreement.remarks.extend(skipped),
+                        Err(error @ Error::Refused { .. }) => differs = Some(error),
+                        Err(error) => return Err(error),
+                    }
+                }
                 if cycles_from.is_some_and(|from| cycle_id >= from) {
                     agreement.cycles_to = Some(cycle_id);
                     agreement.cycles.push(event.payload.clone());
                 }
-                decided = record.get("act").and_then(|act| act.get("decision")).cloned();
                 let recovery = record.get("observe").and_then(|observe| observe.get("recovery"));
                 let recovery = recovery.and_then(|recovery| Json::try_from(recovery).ok());
-                *last = Some(Published {
+                agreement.last = Some(Published {
                     cycle_id,
                     events: 1,
                     recovery: recovery.unwrap_or_else(Json::empty_object),
                 });
             }
-            // Another decision than the cycle's own is not the cycle's.
-            (Some(1), Some(_)) if Some(event.payload.value()) != decided => {}
-            (Some(step), Some(last)) if last.cycle_id == cycle_id && last.events == step => last.events += 1,
-            // Somebody else's event under a cycle's trace.
-            _ => {}
+            Met::Further => {
+                if let Some(last) = &mut agreement.last {
+                    last.events += 1;
+                }
+            }
         }
     }
-    Ok(agreement)
+    differs.map_or(Ok(agreement), Err)
+}
+
+/// Tells the runtime's own events on a bus from others under their names.
+#[derive(Default)]
+pub(crate) struct Cycles {
+    /// The cycle that was met last, and its trace.
+    last: u64,
+    trace: Option<String>,
+    /// What its other events hold, as its record says.
+    rest: Vec<(&'static str, Json)>,
+    /// How many of them were met.
+    met: usize,
+}
+
+/// What an event is to the cycles.
+pub(crate) enum Met {
+    /// None of their events, also where it has the trace of one.
+    Nothing,
+    /// It calls itself a cycle.
+    Foreign(String),
+    /// The first event of a cycle.
+    Begun(Box<Begun>),
+    /// The next one of the cycle that was begun last.
+    Further,
+}
+
+/// The first event of a cycle.
+pub(crate) struct Begun {
+    pub(crate) cycle_id: u64,
+    pub(crate) decision: Decision,
+    /// Its payload.
+    pub(crate) record: Value,
+    /// Numbered anew from 1: what stands before is another run's.
+    pub(crate) anew: bool,
+}
+
+impl Cycles {
+    /// Looks at the next event.
+    pub(crate) fn meet(&mut self, event: &Event) -> Met {
+        let Some(cycle_id) = cycle_of(event) else { return Met::Nothing };
+        if event.event_type == "runtime.cycle" {
+            return self.begin(cycle_id, event);
+        }
+        let next = self.rest.get(self.met).filter(|_| self.trace == event.trace_id);
+        match next {
+            Some((event_type, payload)) if *event_type == event.event_type && *payload == event.payload => {
+                self.met += 1;
+                Met::Further
+            }
+            _ => Met::Nothing,
+        }
+    }
+
+    fn begin(&mut self, cycle_id: u64, event: &Event) -> Met {
+        let foreign = |why: &str| {
+            Met::Foreign(format!(
+                "{} on the bus calls itself cycle {cycle_id} and {why}; it is passed over",
+                event.id()
+            ))
+        };
+        let record = event.payload.value();
+        let Some((decision, rest)) = read(cycle_id, &record) else { return foreign("is no record of one") };
+        if cycle_id <= self.last && cycle_id != 1 {
+            return foreign(&format!("stands behind cycle {}", self.last));
+        }
+        let anew = self.last > 0 && cycle_id == 1;
+        (self.last, self.trace, self.rest, self.met) = (cycle_id, event.trace_id.clone(), rest.into(), 0);
+        Met::Begun(Box::new(Begun { cycle_id, decision, record, anew }))
+    }
+}
+
+/// What a cycle record holds: its decision, and what its other events hold. `None` where it is no record of this cycle.
+fn read(cycle_id: u64, record: &Value) -> Option<(Decision, [(&'static str, Json); 4])> {
+    let is_its_own = record.get("schema_version").and_then(Value::as_str) == Some(CYCLE_SCHEMA)
+        && record.get("cycle_id").and_then(Value::as_u64) == Some(cycle_id)
+        && cycle_id > 0;
+    let decision = record.get("act")?.get("decision").filter(|_| is_its_own)?;
+    let decision = Decision::read_value(decision).ok()?;
+    let rest = publish::rest_of(record, &decision)?;
+    Some((decision, rest))
 }
 
 /// Goes on in the journal to the decision of a cycle, and holds it against the one on the bus. Gives a remark where the
@@ -228,28 +301,14 @@ fn catch_up(
         .then(|| format!("the bus lacks the cycles {first} to {}, which are in the journal", cycle_id - 1)))
 }
 
-/// The first event of a cycle.
-pub(crate) struct Begun {
-    pub(crate) cycle_id: u64,
-    pub(crate) decision: Decision,
-    /// Its payload.
-    pub(crate) record: Value,
-}
-
-/// The cycle that an event begins; `None` for every other event, also for one that only calls itself a cycle.
-pub(crate) fn cycle_begun_by(event: &Event) -> Option<Begun> {
-    let cycle_id = cycle_of(event).filter(|_| event.event_type == CYCLE_EVENTS[0][0])?;
-    let record = event.payload.value();
-    let is_its_own = record.get("schema_version").and_then(Value::as_str) == Some(CYCLE_SCHEMA)
-        && record.get("cycle_id").and_then(Value::as_u64) == Some(cycle_id);
-    let decision = record.get("act")?.get("decision").filter(|_| is_its_own)?;
-    let decision = Decision::read_value(decision).ok()?;
-    Some(Begun { cycle_id, decision, record })
-}
-
 /// The cycle that an event belongs to.
 fn cycle_of(event: &Event) -> Option<u64> {
-    let trace = event.trace_id.as_deref()?;
+    cycle_of_trace(event.trace_id.as_deref())
+}
+
+/// The cycle of a trace.
+pub(crate) fn cycle_of_trace(trace: Option<&str>) -> Option<u64> {
+    let trace = trace?;
     let cycle_id = trace.strip_prefix("runtime-cycle-")?.parse().ok()?;
     (trace_id(cycle_id) == trace).then_some(cycle_id)
 }

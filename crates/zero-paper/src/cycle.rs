@@ -7,6 +7,7 @@ use crate::decision::{Decision, Submission};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::position::{PositionRecord, to_cents};
+use crate::risk::{Ruling, Stance};
 use crate::scenario::{Limits, Order, Scenario, Side};
 
 /// The `schema_version` of every cycle record.
@@ -260,6 +261,29 @@ pub(crate) fn run_again(
             .map_err(|problem| Error::Refused { path: engine.journal().path(), problem })?;
         Ok(decision.clone())
     })
+}
+
+/// Whether the limits of today come to a decision that was made before, where limits decided it.
+///
+/// # Errors
+/// [`Error::Refused`] where they do not: a record of it made now would name limits that were not those.
+pub(crate) fn fits_limits(engine: &Engine, decision: &Decision) -> Result<()> {
+    let by_limits =
+        [Ruling::Allowed, Ruling::LowConfidence, Ruling::OrderNotional, Ruling::ProjectedPosition];
+    if !by_limits.iter().any(|ruling| ruling.reason() == decision.reason) {
+        return Ok(());
+    }
+    let today = engine.ruling(Stance::Open, &decision.order())?;
+    if today.reason() == decision.reason {
+        return Ok(());
+    }
+    let problem = format!(
+        "decision {} is `{}`, and the limits of this scenario come to `{}`: were they changed since? start once with the old ones",
+        engine.counts().decisions + 1,
+        decision.reason,
+        today.reason()
+    );
+    Err(Error::Refused { path: engine.journal().path(), problem })
 }
 
 /// The phases in their order; `acting` gives the decision.

@@ -49,9 +49,20 @@ impl Engine {
     /// # Errors
     /// [`Error::Journal`] naming the first line that is no decision or uses a key for the second time.
     pub fn recover(limits: Limits, journal: Journal) -> Result<Self> {
+        Self::recover_seeing(limits, journal, |_, _| {})
+    }
+
+    /// The same, with each decision shown on the way, and its position counted from 1.
+    pub(crate) fn recover_seeing(
+        limits: Limits,
+        journal: Journal,
+        mut see: impl FnMut(u64, &Recorded),
+    ) -> Result<Self> {
         let mut engine = Self::in_memory(limits);
         for recorded in journal.decisions() {
-            let Recorded { at, line, decision } = recorded?;
+            let recorded = recorded?;
+            see(engine.counts.decisions + 1, &recorded);
+            let Recorded { at, line, decision } = recorded;
             engine.adopt(at, &decision).map_err(|problem| Error::Journal {
                 path: journal.path(),
                 line,

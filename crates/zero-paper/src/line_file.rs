@@ -185,6 +185,13 @@ impl LineFile {
         if !self.storage.is_current(&self.name, &*self.file).map_err(Error::io("look at it", &self.path))? {
             return Err(self.refused("is no longer the file that was opened; put that back, or start anew"));
         }
+        let size = self.file.size().map_err(Error::io("look at it", &self.path))?;
+        if size != self.length {
+            return Err(self.refused(&format!(
+                "has {size} bytes where {} were written: somebody else changed it; restore it, or start anew, which looks at what is there",
+                self.length
+            )));
+        }
         self.used = true;
         self.poisoned = true;
         self.file.append(line.as_bytes()).map_err(Error::io("append to it", &self.path))?;

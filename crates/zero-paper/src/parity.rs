@@ -347,6 +347,12 @@ impl Output {
             );
             return refused(problem);
         }
+        if !there.is_empty() && !output.is_of_its_report() {
+            let problem = format!(
+                "holds more than {REPORT} speaks of, so a real run may have gone on there; name an empty directory"
+            );
+            return refused(problem);
+        }
         output.write(r#"{"ok":false,"unfinished":true}"#)?;
         let bus_files = in_bus.iter().map(|name| bus.join(name));
         let journals = there
@@ -357,6 +363,22 @@ impl Output {
             fs::remove_file(&file).map_err(Error::io("remove it", &file))?;
         }
         Ok(output)
+    }
+
+    /// Whether the bus is the one that the report tells of, or the report is of a run that did not end.
+    fn is_of_its_report(&self) -> bool {
+        let report = fs::read_to_string(self.0.join(REPORT)).ok().and_then(|text| Value::parse(&text).ok());
+        let Some(report) = report else { return false };
+        if report.get("unfinished") == Some(&Value::Bool(true)) {
+            return true;
+        }
+        let told =
+            report.get("runtime_bus").and_then(|bus| bus.get("integrity")?.get("last_checksum").cloned());
+        let head = self.reader().and_then(|reader| Ok(reader.head()?));
+        head.is_ok_and(|head| {
+            let there = head.checksum.map_or(Value::Null, |checksum| Value::String(checksum.to_string()));
+            told == Some(there)
+        })
     }
 
     fn records(&self) -> Records {

@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use serde::Serialize;
-use zero_bus::{Bus, Draft, Json};
+use zero_bus::{Bus, Draft, Json, Value};
 
 use crate::cycle::{CycleRecord, trace_id};
-use crate::decision::Fill;
+use crate::decision::{Decision, Fill};
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::position::PositionRecord;
+use crate::position::{Book, Position, PositionRecord};
 
 #[derive(Serialize)]
 struct Positions {
@@ -21,7 +21,7 @@ struct Health<'a> {
     decisions: u64,
     fills: u64,
     last_cycle_id: u64,
-    mode: &'static str,
+    mode: &'a str,
     open_positions: u64,
     recovery: &'a Json,
     rejections: u64,
@@ -56,22 +56,13 @@ pub fn publish(bus: &Bus, engine: &Engine, cycle: &CycleRecord, there: usize) ->
     Ok(index(events.first())..index(events.last()) + 1)
 }
 
-/// What the events of a cycle hold, that the engine has just been through: type and payload of each, in their order.
+/// What the events of a cycle hold that the engine has just been through: type and payload of each, in their order.
 ///
 /// # Errors
 /// What has no canonical form.
 pub(crate) fn payloads(engine: &Engine, cycle: &CycleRecord) -> Result<[(&'static str, Json); 5]> {
     let counts = engine.counts();
-    let decision = &cycle.act.decision;
-    let positions = engine.book().records();
-    let cycle_json = Json::of(cycle)?;
-    let decision_json = Json::of(decision)?;
-    let outcome = if decision.allowed {
-        ("fill.record", Json::of(&Fill::from(decision))?)
-    } else {
-        ("rejection.record", decision_json.clone())
-    };
-    let health = Json::of(&Health {
+    let health = Health {
         decisions: counts.decisions,
         fills: counts.fills,
         last_cycle_id: cycle.cycle_id,
@@ -79,12 +70,53 @@ pub(crate) fn payloads(engine: &Engine, cycle: &CycleRecord) -> Result<[(&'stati
         open_positions: engine.book().open_positions(),
         recovery: cycle.recovery(),
         rejections: counts.rejections,
-    })?;
+    };
+    let [decision, outcome, positions, health] = rest(&cycle.act.decision, engine.book().records(), &health)?;
+    Ok([("runtime.cycle", Json::of(cycle)?), decision, outcome, positions, health])
+}
+
+/// What the events behind a cycle record hold, as the record alone tells; `None` where it does not.
+pub(crate) fn rest_of(record: &Value, decision: &Decision) -> Option<[(&'static str, Json); 4]> {
+    let (observe, learn) = (record.get("observe")?, record.get("learn")?);
+    let mut book = Book::default();
+    let Value::Array(held) = observe.get("open_positions")? else { return None };
+    for position in held {
+        let number = |key| position.get(key).and_then(Value::as_f64);
+        let of = Position { quantity: number("quantity")?, avg_price: number("avg_price")? };
+        book.set(position.get("symbol")?.as_str()?, of);
+    }
+    if decision.allowed {
+        book.set(&decision.symbol, book.position(&decision.symbol).after(&decision.order()));
+    }
+    let count = |key| learn.get(key).and_then(Value::as_u64);
+    let recovery = Json::try_from(observe.get("recovery")?).ok()?;
+    let health = Health {
+        decisions: count("decisions")?,
+        fills: count("fills")?,
+        last_cycle_id: record.get("cycle_id")?.as_u64()?,
+        mode: record.get("mode")?.as_str()?,
+        open_positions: count("open_positions")?,
+        recovery: &recovery,
+        rejections: count("rejections")?,
+    };
+    rest(decision, book.records(), &health).ok()
+}
+
+fn rest(
+    decision: &Decision,
+    positions: Vec<PositionRecord>,
+    health: &Health<'_>,
+) -> Result<[(&'static str, Json); 4]> {
+    let decision_json = Json::of(decision)?;
+    let outcome = if decision.allowed {
+        ("fill.record", Json::of(&Fill::from(decision))?)
+    } else {
+        ("rejection.record", decision_json.clone())
+    };
     Ok([
-        ("runtime.cycle", cycle_json),
         ("decision.record", decision_json),
         outcome,
         ("position.snapshot", Json::of(&Positions { positions })?),
-        ("runtime.health", health),
+        ("runtime.health", Json::of(health)?),
     ])
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use zero_bus::{Event, Json, Progress, Reader, Value};
 
-use crate::agree::{Begun, CYCLE_EVENTS, cycle_begun_by};
+use crate::agree::{Begun, Cycles, Met};
 use crate::cycle;
 use crate::decision::Decision;
 use crate::engine::Engine;
@@ -156,7 +156,7 @@ pub fn replay(reader: &Reader, progress: &mut dyn FnMut(Progress)) -> Result<Rep
             return Ok(true);
         };
         // What else has a cycle's trace is somebody else's.
-        if event.trace_id != trace || !CYCLE_EVENTS[met].contains(&event.event_type.as_str()) {
+        if event.trace_id != trace || kind(&event.event_type) != kind(event_type) {
             return Ok(true);
         }
         let mut fields = Vec::new();
@@ -208,6 +208,11 @@ pub fn what_if(reader: &Reader, limits: OtherLimits, progress: &mut dyn FnMut(Pr
     Ok(WhatIf { cycles, recorded: recorded_tally, what_if: other_tally })
 }
 
+/// A fill stands in the same place as a rejection.
+fn kind(event_type: &str) -> &str {
+    if event_type == "rejection.record" { "fill.record" } else { event_type }
+}
+
 impl Tally {
     fn count(&mut self, engine: &Engine, decision: &Decision) {
         if decision.allowed {
@@ -249,8 +254,8 @@ struct Recorded {
 }
 
 impl Recorded {
-    fn read(event: Event, begun: Begun, anew: bool, heard: &Heard, log: std::path::PathBuf) -> Result<Self> {
-        let Begun { cycle_id, decision, record } = begun;
+    fn read(event: Event, begun: Begun, heard: &Heard, log: std::path::PathBuf) -> Result<Self> {
+        let Begun { cycle_id, decision, record, anew } = begun;
         let read = || -> Result<(Limits, String, f64), Problem> {
             let root = Field::root(&record);
             let limits = root.required("orient")?.required("limits")?;
@@ -315,6 +320,7 @@ fn each_cycle(
     mut each: impl FnMut(Step) -> Result<bool>,
 ) -> Result<()> {
     let mut heard = Heard::default();
+    let mut cycles = Cycles::default();
     let mut last = 0;
     let mut events = reader.events(1)?;
     while let Some(event) = events.next() {
@@ -323,12 +329,11 @@ fn each_cycle(
             progress(events.position());
         }
         heard.see(&event);
-        let step = match cycle_begun_by(&event) {
-            None => Step::Other(event),
-            Some(begun) => {
+        let step = match cycles.meet(&event) {
+            Met::Nothing | Met::Foreign(_) | Met::Further => Step::Other(event),
+            Met::Begun(begun) => {
                 let cycle_id = begun.cycle_id;
-                let anew = last >= cycle_id;
-                if cycle_id != if anew { 1 } else { last + 1 } {
+                if cycle_id != if begun.anew { 1 } else { last + 1 } {
                     let problem = format!(
                         "{} is cycle {cycle_id}, and the cycle before it is not on the bus, so it cannot be gone through again; \
                          name a bus that holds the run from its first cycle on",
@@ -337,7 +342,7 @@ fn each_cycle(
                     return Err(Error::Refused { path: reader.log_path(), problem });
                 }
                 last = cycle_id;
-                Step::Cycle(Box::new(Recorded::read(event, begun, anew, &heard, reader.log_path())?))
+                Step::Cycle(Box::new(Recorded::read(event, *begun, &heard, reader.log_path())?))
             }
         };
         if !each(step)? {

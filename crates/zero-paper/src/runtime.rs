@@ -1,13 +1,14 @@
 //! The runtime: cycles one behind the other, each on record before the next begins.
 
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use zero_bus::storage::{Directory, Storage};
-use zero_bus::{Bus, Json, Reader, SetAside, Value};
+use zero_bus::{Bus, Json, Reader, Value};
 
-use crate::agree::{self, Agreement, CYCLE_EVENTS, Published, compare};
+use crate::agree::{self, Agreement, CYCLE_EVENTS, Published, compare, cycle_of_trace};
 use crate::clock::Clock;
 use crate::cycle::{self, CYCLE_SCHEMA, CycleRecord, Recovery};
 use crate::engine::Engine;
@@ -74,21 +75,42 @@ impl Records {
             let problem = "there is no bus to make the journal from; name the right one".to_owned();
             return Err(Error::Refused { path: bus.clone(), problem });
         }
-        let same = |one: &Path, other: &Path| {
-            one == other
-                || one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
-        };
+        let bus_place = place_of(bus);
+        let file_of = |path: &Path| path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
         for journal in journals.into_iter().flatten() {
             // What stands beside one of them under a longer name (`.tmp`, `.torn-at-7`) is the bus's too.
             let name = journal.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
             let its_own =
                 [zero_bus::LOG, zero_bus::LOCK, zero_bus::SNAPSHOT].iter().any(|own| name.starts_with(own));
-            if its_own && journal.parent().is_some_and(|parent| same(parent, bus)) {
+            let beside = place_of(journal.parent().unwrap_or(Path::new("")));
+            let same_place =
+                beside == bus_place || file_of(&beside).is_some_and(|file| Some(file) == file_of(bus));
+            // Under another name too.
+            let is_one = [zero_bus::LOG, zero_bus::LOCK, zero_bus::SNAPSHOT]
+                .iter()
+                .any(|own| file_of(journal).is_some_and(|file| Some(file) == file_of(&bus.join(own))));
+            if is_one || (its_own && same_place) {
                 return refused(journal, "is a file of the bus");
             }
         }
         Ok(())
     }
+}
+
+/// Where a path leads, also where not all of it is there yet: what is missing of it will be made as it is written.
+fn place_of(path: &Path) -> PathBuf {
+    let mut place = PathBuf::from(".").canonicalize().unwrap_or_default();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                place.pop();
+            }
+            Component::CurDir => {}
+            part => place.push(part),
+        }
+        place = place.canonicalize().unwrap_or(place);
+    }
+    place
 }
 
 /// A runtime that has its state and its files.
@@ -114,21 +136,34 @@ impl Runtime {
     /// # Errors
     /// What is wrong with the records, naming file and place.
     pub fn start(scenario: Scenario, records: &Records, clock: Clock) -> Result<Self> {
+        Self::start_telling(scenario, records, clock, &mut Vec::new())
+    }
+
+    /// The same, with what was mended or noticed told also where the start fails. Where it does not, that is in
+    /// [`Runtime::remarks`].
+    ///
+    /// # Errors
+    /// As [`Runtime::start`].
+    pub fn start_telling(
+        scenario: Scenario,
+        records: &Records,
+        clock: Clock,
+        remarks: &mut Vec<String>,
+    ) -> Result<Self> {
         records.check()?;
         // What is opened first is dropped last, and directories are unmade from the inside.
         let cycle_journal = records.cycle_journal.as_deref().map(LineFile::open).transpose()?;
         let claim = records.runtime_bus.as_deref().map(Claim::new).transpose()?;
         let reader = claim.as_ref().map(|Claim(directory)| Reader::open_in(directory.clone()));
-        let mut remarks = Vec::new();
-        let rebuilt = records.rebuild(reader.as_ref(), &mut remarks)?;
+        let rebuilt = records.rebuild(reader.as_ref(), remarks)?;
         let journal = match (&records.journal, &reader) {
             (Some(path), _) => Journal::open(path)?,
             (None, Some(reader)) => Journal::Memory(agree::decisions_on(reader)?),
             (None, None) => Journal::Memory(Vec::new()),
         };
         let bus = claim.as_ref().map(|Claim(directory)| directory.clone() as Arc<dyn Storage>);
-        let files = Files { cycle_journal, claim, bus, journal, rebuilt, remarks };
-        Self::begin(scenario, files, clock)
+        let files = Files { cycle_journal, claim, bus, journal, rebuilt };
+        Self::begin(scenario, files, clock, remarks)
     }
 
     /// The same with all records in one storage: the bus, the decision journal as `decisions.jsonl`, the cycle records as
@@ -144,19 +179,19 @@ impl Runtime {
             bus: Some(Arc::clone(storage)),
             journal: Journal::File(open("decisions.jsonl")?),
             rebuilt: false,
-            remarks: Vec::new(),
         };
-        Self::begin(scenario, files, clock)
+        Self::begin(scenario, files, clock, &mut Vec::new())
     }
 
-    fn begin(scenario: Scenario, files: Files, clock: Clock) -> Result<Self> {
-        let Files { mut cycle_journal, claim, bus, journal, rebuilt, mut remarks } = files;
+    fn begin(scenario: Scenario, files: Files, clock: Clock, remarks: &mut Vec<String>) -> Result<Self> {
+        let Files { mut cycle_journal, claim, bus, journal, rebuilt } = files;
+        let lasting = bus.is_some() || journal.file().is_some();
         // From where on the cycle records are taken from the bus. A new file begins with what is still to come.
         let mut cycles_from = None;
         if let Some(file) = cycle_journal.as_mut().filter(|file| file.was_there()) {
-            let mut order = CycleOrder::default();
+            let mut order = CycleOrder { lasting, ..CycleOrder::default() };
             file.read_records(CYCLE_SCHEMA, bus.is_none(), |place, record| order.see(place, &record))?;
-            cycles_from = Some(order.last.saturating_add(1));
+            cycles_from = Some(order.reached.saturating_add(1));
             remarks.extend(order.remark(file.path()));
         }
         let mut agreement = Agreement { cycles_to: cycles_from.map(|from| from - 1), ..Agreement::default() };
@@ -164,8 +199,22 @@ impl Runtime {
             // Before it is opened for appending, which may change it.
             let reader = Reader::open_in(Arc::clone(bus));
             agreement = compare(&journal, &reader, cycles_from)?;
+            remarks.append(&mut agreement.remarks);
         }
-        let mut engine = Engine::recover(scenario.limits, journal)?;
+        let mut misplaced = None;
+        let mut engine = Engine::recover_seeing(scenario.limits, journal, |position, recorded| {
+            let trace = recorded.decision.trace_id.as_deref();
+            if cycle_of_trace(trace).is_some_and(|cycle_id| cycle_id != position) {
+                misplaced.get_or_insert((recorded.line, position));
+            }
+        })?;
+        if let Some((line, position)) = misplaced {
+            let path = engine.journal().path();
+            remarks.push(format!(
+                "{}: line {line} is of another cycle than {position}: lines are missing, or moved",
+                path.display()
+            ));
+        }
         let recovery = match engine.journal().file() {
             Some(file) if file.was_there() && !rebuilt => {
                 Recovery::recovered(&engine, file.path().to_string_lossy().into_owned())
@@ -177,7 +226,7 @@ impl Runtime {
         let decisions = engine.counts().decisions;
         if let (Some(file), Some(from)) = (&cycle_journal, cycles_from)
             && from > decisions + 1
-            && (bus.is_some() || engine.journal().file().is_some())
+            && lasting
         {
             remarks.push(format!(
                 "{}: ends with cycle {}, but there are only {decisions} decisions: it is another run's, or the others were \
@@ -187,10 +236,13 @@ impl Runtime {
             ));
         }
         let bus = bus.map(Bus::open_in).transpose()?;
+        remarks.extend(bus.iter().flat_map(Bus::warnings));
         // Only now that everything is there.
         engine.mend()?;
+        remarks.extend(engine.journal().file().and_then(what_was_set_aside));
         if let Some(file) = &mut cycle_journal {
             file.mend()?;
+            remarks.extend(what_was_set_aside(file));
             // What a crash kept from it.
             agreement.cycles.iter().try_for_each(|cycle| file.append(cycle).map(drop))?;
             file.sync()?;
@@ -204,10 +256,10 @@ impl Runtime {
             ear: std::mem::take(&mut agreement.ear),
             _claim: claim,
             cycle_journal,
-            remarks,
+            remarks: Vec::new(),
             failed: false,
         };
-        runtime.complete_the_bus(agreement)?;
+        runtime.complete_the_bus(agreement, remarks)?;
         if let Some(bus) = &runtime.bus {
             runtime.ear.listen(bus)?;
         }
@@ -219,28 +271,45 @@ impl Runtime {
                 "the runtime was stopped ({command}); to start it again, give it a resume: zero-bus command DIR resume"
             )));
         }
+        runtime.remarks = std::mem::take(remarks);
         Ok(runtime)
     }
 
     /// Publishes what the journal has and the bus lacks behind its last event: what a crash kept from it.
-    fn complete_the_bus(&mut self, agreement: Agreement) -> Result<()> {
-        self.remarks.extend(agreement.remarks);
+    fn complete_the_bus(&mut self, agreement: Agreement, remarks: &mut Vec<String>) -> Result<()> {
         let decisions = self.engine.counts().decisions;
         if self.bus.is_none() {
-            return self.complete_the_cycle_journal(agreement.cycles_to, decisions);
+            return self.complete_the_cycle_journal(agreement.cycles_to, decisions, remarks);
         }
-        let first = Published { cycle_id: 0, events: CYCLE_EVENTS.len(), recovery: self.recovery.clone() };
-        // One decision and nothing on the bus is what a crash in the first cycle leaves.
-        let Some(last) = agreement.last.or((decisions == 1).then_some(first)) else {
-            if decisions > 0 {
-                self.remarks.push(format!(
-                    "the bus begins with cycle {}; those before it are in the journal",
-                    decisions + 1
-                ));
+        let Some(last) = agreement.last else {
+            // Whether the last decision was made beside this bus, in a first cycle that a crash cut short, cannot be told:
+            // so it is published in any case, if it can be.
+            let Some(before) = decisions.checked_sub(1) else { return Ok(()) };
+            let first = Published { cycle_id: before, events: CYCLE_EVENTS, recovery: self.recovery.clone() };
+            let published = self.publish_behind(&first, agreement.cycles_to, remarks);
+            let begins = match published {
+                Ok(()) => decisions,
+                Err(Error::Refused { .. }) => decisions + 1,
+                Err(error) => return Err(error),
+            };
+            if begins > 1 {
+                remarks
+                    .push(format!("the bus begins with cycle {begins}; those before it are in the journal"));
             }
             return Ok(());
         };
-        let whole = last.events == CYCLE_EVENTS.len();
+        self.publish_behind(&last, agreement.cycles_to, remarks)
+    }
+
+    /// Publishes what the journal has behind the last cycle of the bus, and the rest of that.
+    fn publish_behind(
+        &mut self,
+        last: &Published,
+        cycles_to: Option<u64>,
+        remarks: &mut Vec<String>,
+    ) -> Result<()> {
+        let decisions = self.engine.counts().decisions;
+        let whole = last.events == CYCLE_EVENTS;
         let from = if whole { last.cycle_id + 1 } else { last.cycle_id };
         if from > decisions {
             return Ok(());
@@ -250,39 +319,48 @@ impl Runtime {
         for decision in rest {
             // What is there of a cycle says how its process came by its state; what is not there is published by us.
             let recovery = if there > 0 { &last.recovery } else { &self.recovery };
-            let cycle = cycle::run_again(&mut engine, &self.scenario, recovery, decision).map_err(
-                |error| match error {
-                    Error::Refused { problem, .. } => {
-                        Error::Refused { path: self.engine.journal().path(), problem }
-                    }
+            let path = self.engine.journal().path();
+            // A record that is there has the limits of its time; one that is made now has today's.
+            let held = if there > 0 { Ok(()) } else { cycle::fits_limits(&engine, &decision) };
+            let cycle = held
+                .and_then(|()| cycle::run_again(&mut engine, &self.scenario, recovery, decision))
+                .map_err(|error| match error {
+                    Error::Refused { problem, .. } => Error::Refused { path, problem },
                     error => error,
-                },
-            )?;
+                })?;
             if let Some(bus) = &self.bus {
                 publish(bus, &engine, &cycle, there)?;
             }
-            let recorded = agreement.cycles_to.is_some_and(|last| cycle.cycle_id <= last);
+            let recorded = cycles_to.is_some_and(|last| cycle.cycle_id <= last);
             if !recorded {
                 self.keep(&cycle)?;
             }
-            self.remarks.push(format!("cycle {} was completed on the bus from the journal", cycle.cycle_id));
+            remarks.push(format!("cycle {} was completed on the bus from the journal", cycle.cycle_id));
             there = 0;
         }
         Ok(())
     }
 
     /// Without a bus: keeps the record of the last decision's cycle where that alone is missing, as it is when the process
-    /// died between the two.
-    fn complete_the_cycle_journal(&mut self, cycles_to: Option<u64>, decisions: u64) -> Result<()> {
-        if cycles_to.and_then(|last| last.checked_add(1)) != Some(decisions) {
+    /// died between the two. Of an empty file nobody can tell whether it is, so the last one is kept there in any case.
+    fn complete_the_cycle_journal(
+        &mut self,
+        cycles_to: Option<u64>,
+        decisions: u64,
+        remarks: &mut Vec<String>,
+    ) -> Result<()> {
+        let is_next = |last: u64| last == 0 || last.checked_add(1) == Some(decisions);
+        if decisions == 0 || !cycles_to.is_some_and(is_next) {
             return Ok(());
         }
         let (mut engine, rest) = self.engine.before(decisions)?;
         for decision in rest {
-            // Another run's file, or the scenario was renamed: then there is nothing to make it from.
-            if let Ok(cycle) = cycle::run_again(&mut engine, &self.scenario, &self.recovery, decision) {
+            // Another run's file, or another scenario: then there is nothing to make it from.
+            let again = cycle::fits_limits(&engine, &decision)
+                .and_then(|()| cycle::run_again(&mut engine, &self.scenario, &self.recovery, decision));
+            if let Ok(cycle) = again {
                 self.keep(&cycle)?;
-                self.remarks.push(format!("cycle {} was completed from the journal", cycle.cycle_id));
+                remarks.push(format!("cycle {} was completed from the journal", cycle.cycle_id));
             }
         }
         Ok(())
@@ -471,22 +549,24 @@ impl Runtime {
     }
 
     /// What starting had to mend or noticed, for the operator, a line each.
-    pub fn remarks(&self) -> Vec<String> {
-        let journals = [self.engine.journal().file(), self.cycle_journal.as_ref()];
-        let journals =
-            journals.into_iter().flatten().map(|file| (file.path().to_owned(), file.set_aside().cloned()));
-        let line = |(path, set_aside): (PathBuf, Option<SetAside>)| {
-            Some(format!("{}: {}", path.display(), set_aside?))
-        };
-        let of_bus = self.bus.iter().flat_map(Bus::warnings);
-        journals.filter_map(line).chain(of_bus).chain(self.remarks.iter().cloned()).collect()
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
     }
+}
+
+/// What mending a file set aside of it, for the operator.
+fn what_was_set_aside(file: &LineFile) -> Option<String> {
+    Some(format!("{}: {}", file.path().display(), file.set_aside()?))
 }
 
 /// Whether the records of a cycle journal follow each other.
 #[derive(Default)]
 struct CycleOrder {
+    /// Journal or bus count on from run to run, so that no cycle comes twice.
+    lasting: bool,
     last: u64,
+    /// The latest cycle that is there.
+    reached: u64,
     /// How often one does not, and the first of them: its line, its cycle and the one before.
     breaks: u64,
     first: Option<(u64, u64, u64)>,
@@ -495,12 +575,15 @@ struct CycleOrder {
 impl CycleOrder {
     fn see(&mut self, place: Place, record: &Value) {
         let cycle_id = record.get("cycle_id").and_then(Value::as_u64).unwrap_or_default();
-        // A new file begins anywhere, and a new run with 1.
-        if self.last > 0 && cycle_id != 1 && Some(cycle_id) != self.last.checked_add(1) {
+        // A new file begins anywhere, and a new run with 1 where nothing lasts.
+        let follows = Some(cycle_id) == self.last.checked_add(1) && cycle_id > 0;
+        let begins = place.line == 1 && cycle_id > 0 || cycle_id == 1 && !self.lasting;
+        if !follows && !begins {
             self.breaks += 1;
             self.first.get_or_insert((place.line, cycle_id, self.last));
         }
         self.last = cycle_id;
+        self.reached = if begins { cycle_id } else { self.reached.max(cycle_id) };
     }
 
     fn remark(&self, path: &Path) -> Option<String> {
@@ -524,7 +607,6 @@ struct Files {
     journal: Journal,
     /// The journal was just made from the bus.
     rebuilt: bool,
-    remarks: Vec<String>,
 }
 
 /// Keeps other runtimes off a bus: a lock on its directory, which appenders do not mind. Takes away a directory that it

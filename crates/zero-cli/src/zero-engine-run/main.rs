@@ -112,10 +112,11 @@ fn run(arguments: Arguments) -> Result<Judgement> {
     };
     // Before anything is opened, so that no signal falls between the two.
     let (wake, mut pause) = pause_until_woken()?;
-    let mut runtime = Runtime::start(scenario, &records, clock)?;
-    for remark in runtime.remarks() {
-        warn(&remark);
-    }
+    let mut remarks = Vec::new();
+    let started = Runtime::start_telling(scenario, &records, clock, &mut remarks);
+    let told = started.as_ref().map_or(&remarks[..], Runtime::remarks);
+    told.iter().for_each(|remark| warn(remark));
+    let mut runtime = started?;
     // Without an interval nobody waits, and every cycle looks for commands by itself.
     if !arguments.interval.is_zero() {
         runtime.on_command(move |seen| match seen {
