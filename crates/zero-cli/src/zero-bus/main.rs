@@ -11,7 +11,10 @@ mod diff;
 mod explain;
 mod input;
 mod man;
+mod mirror;
+mod mirror_verify;
 mod repair;
+mod restore;
 mod show;
 mod state;
 mod stats;
@@ -52,6 +55,9 @@ enum Job {
     State(state::Arguments),
     Diff(diff::Arguments),
     Command(command::Arguments),
+    Mirror(mirror::Arguments),
+    MirrorVerify(mirror_verify::Arguments),
+    Restore(restore::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
 }
@@ -76,6 +82,9 @@ fn run(job: Job) -> Result<Judgement> {
         Job::State(arguments) => state::run(&arguments),
         Job::Diff(arguments) => diff::run(&arguments),
         Job::Command(arguments) => command::run(&arguments),
+        Job::Mirror(arguments) => mirror::run(&arguments),
+        Job::MirrorVerify(arguments) => mirror_verify::run(&arguments),
+        Job::Restore(arguments) => restore::run(&arguments),
         Job::Completions(arguments) => completions::run(&arguments),
         Job::Man(arguments) => man::run(&arguments),
     }

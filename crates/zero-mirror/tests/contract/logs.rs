@@ -61,7 +61,7 @@ fn draft(number: u64, writer: &str, unique: &str) -> Draft {
         ]))
         .unwrap(),
     };
-    let trace_id = (number % 3 > 0).then(|| format!("trace-{}", number / 3));
+    let trace_id = (!number.is_multiple_of(3)).then(|| format!("trace-{}", number / 3));
     Draft { event_type: kind.to_owned(), as_of: 1777593600.0 + number as f64, payload, trace_id }
 }
 

@@ -1,7 +1,7 @@
 //! What every destination must hold to. A destination's own test file implements [`Place`] and calls [`holds`]; it also
 //! has a test `the_mirroring_process` that calls [`mirroring_process`], which is what is started and killed in here.
 
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, unused_imports, clippy::unwrap_used)]
 
 mod cases;
 pub(crate) mod logs;
