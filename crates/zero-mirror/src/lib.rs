@@ -15,7 +15,7 @@ pub use catch_up::{Plan, Report, Stop, catch_up};
 pub use error::{Error, Result, Source};
 pub use restore::restore;
 pub use sqlite::Sqlite;
-pub use walk::{Walk, choose, walk};
+pub use walk::{Walk, choose, verify, walk};
 
 use zero_bus::{Checksum, Event, Head};
 
@@ -61,8 +61,17 @@ pub trait Mirror: Send {
     /// index that it is kept at; none where there are no more. Nobody has judged them.
     ///
     /// # Errors
-    /// [`Error::Away`], [`Error::Refused`]. [`Error::Unsound`] where what is kept beside a line differs from it.
+    /// [`Error::Away`], [`Error::Refused`].
     fn lines(&mut self, bus: Checksum, from: u64) -> Result<Vec<(u64, String)>>;
+
+    /// Holds what the destination keeps beside the lines of these events, so that questions can be asked, against them: the
+    /// first that differs, and in what. One that keeps nothing but lines has nothing to compare.
+    ///
+    /// # Errors
+    /// [`Error::Away`], [`Error::Refused`].
+    fn differs(&mut self, _bus: Checksum, _events: &[Event]) -> Result<Option<(u64, &'static str)>> {
+        Ok(None)
+    }
 }
 
 /// The destination at an address. It is first asked when something is asked of it.
