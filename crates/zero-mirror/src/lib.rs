@@ -7,12 +7,14 @@
 
 mod catch_up;
 mod error;
+mod postgres;
 mod restore;
 mod sqlite;
 mod walk;
 
 pub use catch_up::{Plan, Report, Stop, catch_up};
 pub use error::{Error, Result, Source};
+pub use postgres::Postgres;
 pub use restore::restore;
 pub use sqlite::Sqlite;
 pub use walk::{Walk, choose, verify, walk};
@@ -77,6 +79,7 @@ pub trait Mirror: Send {
 /// The destination at an address. It is first asked when something is asked of it.
 ///
 /// - `sqlite:PATH`
+/// - `postgres://USER@HOST:PORT/DATABASE`, see [`Postgres`]
 ///
 /// # Errors
 /// [`Error::Refused`] for an address that is none.
@@ -103,7 +106,8 @@ fn address(url: &str, to_read: bool) -> Result<Box<dyn Mirror>> {
             path if to_read => Ok(Box::new(Sqlite::to_read(path))),
             path => Ok(Box::new(Sqlite::new(path))),
         },
-        "postgres" | "postgresql" | "nats" | "http" | "https" => Err(refused("is not built yet")),
+        "postgres" | "postgresql" => Ok(Box::new(Postgres::new(url, to_read)?)),
+        "nats" | "http" | "https" => Err(refused("is not built yet")),
         _ => Err(Error::Refused {
             destination: "the address".to_owned(),
             problem: "begins with none of sqlite:, postgres:, nats:, http: and https:".to_owned(),
