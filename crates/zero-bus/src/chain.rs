@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::event::{
     Draft, EVENT_SCHEMA, Event, Id, MAX_LINE_BYTES, MAX_TYPE_CHARACTERS, event_id, index_of_id, type_problem,
 };
-use crate::fault::FaultKind;
+use crate::fault::{Fault, FaultKind};
 
 /// Where a chain stands: how many events it has, and the checksum of the last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +70,67 @@ impl Event {
     /// The canonical line as a value, to be looked into or laid out.
     pub fn to_json(&self) -> Json {
         Json::from_canonical_line(self.line())
+    }
+
+    /// Reads the line of an event, in any spelling that a log may hold and without its line break, and judges it as the
+    /// event behind `head`: what a receiver of somebody else's lines does with each. Costs one hash, and memory for the
+    /// event.
+    ///
+    /// # Errors
+    /// The first fault. `event` counts from `head`, `byte_offset` is 0.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use zero_bus::{Bus, Draft, Event, Head};
+    ///
+    /// let bus = Bus::open(dir.path())?;
+    /// let event = bus.append(Draft::new("door.opened", 1777593600.0, &std::collections::BTreeMap::from([("by", "cat")]))?)?;
+    /// let line = event.line();
+    /// assert_eq!(Event::read(line.as_bytes(), Head::default()), Ok(event));
+    /// assert!(Event::read(line.replace("cat", "dog").as_bytes(), Head::default()).is_err());
+    /// # Ok::<(), zero_bus::Error>(())
+    /// ```
+    pub fn read(line: &[u8], head: Head) -> Result<Self, Fault> {
+        Self::judge(line, |line| line.follows(head)).map_err(|kind| Fault {
+            event: head.index.saturating_add(1),
+            byte_offset: 0,
+            kind,
+        })
+    }
+
+    /// The same for an event at an index whose predecessor is not known: judged by itself.
+    ///
+    /// # Errors
+    /// As [`Event::read`].
+    pub fn read_alone(line: &[u8], index: u64) -> Result<Self, Fault> {
+        Self::judge(line, |line| {
+            if !line.has_schema() {
+                return Err(FaultKind::UnsupportedSchema);
+            }
+            if line.index() != Some(index) {
+                return Err(FaultKind::NonSequentialIndex);
+            }
+            line.is_sound(index).map(|checksum| Head { index, checksum: Some(checksum) })
+        })
+        .map_err(|kind| Fault { event: index, byte_offset: 0, kind })
+    }
+
+    fn judge(
+        line: &[u8],
+        judge: impl FnOnce(&Line<'_>) -> Result<Head, FaultKind>,
+    ) -> Result<Self, FaultKind> {
+        if line.len() > MAX_LINE_BYTES {
+            return Err(FaultKind::LineTooLong);
+        }
+        let line = Line::read(line)?;
+        let head = judge(&line)?;
+        // Its time was read already, in canonical form.
+        line.event(head).ok_or_else(|| FaultKind::WrongField("as_of", "is no number".to_owned()))
+    }
+
+    /// The head of a chain whose last event this is.
+    pub fn head(&self) -> Head {
+        Head { index: self.index, checksum: Some(self.checksum) }
     }
 
     /// The canonical line, as it is written, without its line break.

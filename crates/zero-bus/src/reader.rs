@@ -394,7 +394,33 @@ impl Events {
         Ok(())
     }
 
-    fn read(&mut self) -> Result<Option<Event>> {
+    /// The next event as the iterator gives it, and its line exactly as the log has it, without the line break: the
+    /// canonical one, or another spelling of it. `None` at the end, and behind the first error.
+    ///
+    /// # Errors
+    /// As the items of [`Reader::events`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use zero_bus::{Bus, Draft};
+    ///
+    /// let bus = Bus::open(dir.path())?;
+    /// bus.append(Draft::new("door.opened", 1777593600.0, &std::collections::BTreeMap::from([("by", "cat")]))?)?;
+    /// let (event, line) = bus.reader().events(1)?.next_with_line()?.unwrap();
+    /// assert_eq!(line, event.line());
+    /// # Ok::<(), zero_bus::Error>(())
+    /// ```
+    pub fn next_with_line(&mut self) -> Result<Option<(Event, String)>> {
+        if self.failed {
+            return Ok(None);
+        }
+        let next = self.read(with_line);
+        self.failed = next.is_err();
+        next
+    }
+
+    /// The next event, as `take` gives it out together with its line.
+    fn read<T>(&mut self, take: fn(Event, &[u8]) -> T) -> Result<Option<T>> {
         let Some(lines) = &mut self.lines else { return Ok(None) };
         let path = self.storage.path(LOG);
         loop {
@@ -407,8 +433,8 @@ impl Events {
             });
             if let Ok((head, event)) = judged {
                 self.head = head;
-                if event.is_some() {
-                    return Ok(event);
+                if let Some(event) = event {
+                    return Ok(Some(take(event, found.bytes.unwrap_or_default())));
                 }
                 continue;
             }
@@ -446,10 +472,19 @@ impl Iterator for Events {
         if self.failed {
             return None;
         }
-        let event = self.read();
+        let event = self.read(alone);
         self.failed = event.is_err();
         event.transpose()
     }
+}
+
+fn alone(event: Event, _: &[u8]) -> Event {
+    event
+}
+
+/// An event and its line. What was read as an event is UTF-8.
+fn with_line(event: Event, line: &[u8]) -> (Event, String) {
+    (event, String::from_utf8_lossy(line).into_owned())
 }
 
 /// Where the line behind the event at an index begins, found by bisection, with the head that this event is.
@@ -530,10 +565,23 @@ impl Follow {
     /// [`Error::Damaged`] at the first fault, [`Error::Changed`] where the log was shortened or replaced,
     /// [`Error::Io`].
     pub fn next(&mut self, at_most: Duration) -> Result<Option<Event>> {
+        self.wait_for(at_most, alone)
+    }
+
+    /// The same with its line exactly as the log has it, see [`Events::next_with_line`]. With [`Duration::ZERO`] it tells
+    /// whether there is more right now.
+    ///
+    /// # Errors
+    /// As [`Follow::next`].
+    pub fn next_with_line(&mut self, at_most: Duration) -> Result<Option<(Event, String)>> {
+        self.wait_for(at_most, with_line)
+    }
+
+    fn wait_for<T>(&mut self, at_most: Duration, take: fn(Event, &[u8]) -> T) -> Result<Option<T>> {
         let deadline = Instant::now().checked_add(at_most);
         self.events.look_at_the_tail_again()?;
         loop {
-            if let Some(event) = self.events.read()? {
+            if let Some(event) = self.events.read(take)? {
                 return Ok(Some(event));
             }
             if self.look_again()? {

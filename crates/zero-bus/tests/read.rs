@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use support::{WatchedStorage, add_to_log, bus_of, directory, draft, verify};
-use zero_bus::{Bus, Draft, Error, Event, FaultKind, Finding, Json, MAX_LINE_BYTES, Reader};
+use zero_bus::{Bus, Draft, Error, Event, FaultKind, Finding, Head, Json, MAX_LINE_BYTES, Reader};
 
 fn from(path: &Path, index: u64) -> Vec<Event> {
     Reader::open(path).unwrap().events(index).unwrap().map(Result::unwrap).collect()
@@ -338,4 +338,43 @@ fn the_log_of_version_1_is_read() {
         bus.append(Draft { event_type, as_of, payload, trace_id }).unwrap();
     }
     assert_eq!(fs::read_to_string(directory.path().join("events.jsonl")).unwrap(), recorded);
+}
+
+/// Whoever copies a log needs its very bytes, also where they are not the canonical ones.
+#[test]
+fn the_exact_line_comes_with_the_event() {
+    let logs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/logs");
+    for log in ["valid-40", "reformatted", "reordered-keys", "no-final-newline", "blank-lines"] {
+        let text = fs::read_to_string(logs.join(log).join("events.jsonl")).unwrap();
+        let lines: Vec<&str> = text.split('\n').filter(|line| !line.trim().is_empty()).collect();
+        let reader = Reader::open(logs.join(log)).unwrap();
+        let mut events = reader.events(1).unwrap();
+        let mut follow = reader.follow(1).unwrap();
+        let mut head = Head::default();
+        for (line, event) in lines.iter().zip(from(&logs.join(log), 1)) {
+            assert_eq!(
+                events.next_with_line().unwrap().unwrap(),
+                (event.clone(), (*line).to_owned()),
+                "{log}"
+            );
+            assert_eq!(
+                follow.next_with_line(Duration::ZERO).unwrap().unwrap(),
+                (event.clone(), (*line).to_owned())
+            );
+            assert_eq!(Event::read(line.as_bytes(), head), Ok(event.clone()));
+            assert_eq!(Event::read_alone(line.as_bytes(), event.index), Ok(event.clone()));
+            assert!(Event::read_alone(line.as_bytes(), event.index + 1).is_err());
+            if event.index > 1 {
+                assert!(Event::read(line.as_bytes(), Head::default()).is_err());
+            }
+            head = event.head();
+        }
+        assert_eq!(head.index as usize, lines.len(), "{log}");
+        assert_eq!(events.next_with_line().unwrap(), None);
+        assert_eq!(follow.next_with_line(Duration::ZERO).unwrap(), None);
+    }
+    let mut damaged = Reader::open(logs.join("mutated-payload")).unwrap().events(12).unwrap();
+    assert_eq!(damaged.next_with_line().unwrap().unwrap().0.index, 12);
+    assert!(matches!(damaged.next_with_line(), Err(Error::Damaged { .. })));
+    assert_eq!(damaged.next_with_line().unwrap(), None);
 }

@@ -29,13 +29,36 @@ pub fn exit(program: &str, result: anyhow::Result<Judgement>) -> ExitCode {
         Ok(Judgement::Wanting) => return ExitCode::from(1),
         Err(error) => error,
     };
+    if let Some(said) = error.downcast_ref::<Said>() {
+        return ExitCode::from(if said.wanting { 1 } else { 2 });
+    }
     if is_broken_pipe(&error) {
         // Whoever read our output has seen enough.
         return ExitCode::SUCCESS;
     }
-    say(program, &with_causes(&error));
-    ExitCode::from(if is_damage(&error) { 1 } else { 2 })
+    say_error(program, &error);
+    ExitCode::from(if is_judgement(&error) { 1 } else { 2 })
 }
+
+/// One line about an error and its causes.
+pub fn say_error(program: &str, error: &anyhow::Error) {
+    say(program, &with_causes(error));
+}
+
+/// What went wrong was said when it did, and others went on.
+#[derive(Debug)]
+pub struct Said {
+    /// Whether it was something that was found by looking.
+    pub wanting: bool,
+}
+
+impl std::fmt::Display for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("not everything could be done")
+    }
+}
+
+impl std::error::Error for Said {}
 
 /// One line for a person, on standard error. Whatever is in it, it stays one line, and commands nothing to a terminal.
 pub fn say(program: &str, text: &str) {
@@ -67,19 +90,28 @@ fn with_causes(error: &anyhow::Error) -> String {
     })
 }
 
-/// Damage to a log is something that was found by looking, not something that kept us from it.
-fn is_damage(error: &anyhow::Error) -> bool {
+/// Damage to a log, or a mirror that does not fit it, is something that was found by looking, not something that kept us
+/// from it.
+pub fn is_judgement(error: &anyhow::Error) -> bool {
     use zero_bus::Error::{Damaged, Missing, Undecided};
+    use zero_mirror::Error::{Fork, Shorter, Unsound};
     error.chain().any(|cause| {
+        if let Some(Fork { .. } | Shorter { .. } | Unsound { .. }) = cause.downcast_ref() {
+            return true;
+        }
         let of_runtime = || match cause.downcast_ref()? {
             zero_paper::Error::Bus(inner) => Some(inner),
+            _ => None,
+        };
+        let of_mirror = || match cause.downcast_ref()? {
+            zero_mirror::Error::Bus(inner) => Some(inner),
             _ => None,
         };
         let of_backup = || match cause.downcast_ref()? {
             zero_bus::BackupError::Bus(inner) => Some(inner),
             _ => None,
         };
-        let inner = cause.downcast_ref().or_else(of_runtime).or_else(of_backup);
+        let inner = cause.downcast_ref().or_else(of_runtime).or_else(of_mirror).or_else(of_backup);
         matches!(inner, Some(Damaged { .. } | Missing { .. } | Undecided { .. }))
     })
 }

@@ -9,8 +9,16 @@ pub struct Bar(ProgressBar);
 impl Bar {
     /// A bar that says what is being done.
     pub fn new(doing: &'static str) -> Self {
+        Self::with(doing, "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}, {eta} left")
+    }
+
+    /// The same for work that is counted in events.
+    pub fn of_events(doing: &'static str) -> Self {
+        Self::with(doing, "{msg} [{bar:30}] {human_pos}/{human_len} events {per_sec}, {eta} left")
+    }
+
+    fn with(doing: &'static str, template: &str) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        let template = "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}, {eta} left";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
@@ -20,8 +28,13 @@ impl Bar {
 
     /// Shows how far the work is.
     pub fn show(&self, progress: Progress) {
-        self.0.set_length(progress.bytes_total);
-        self.0.set_position(progress.bytes);
+        self.show_events(progress.bytes, progress.bytes_total);
+    }
+
+    /// Shows how many events of how many are done.
+    pub fn show_events(&self, events: u64, events_total: u64) {
+        self.0.set_length(events_total);
+        self.0.set_position(events);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What can go wrong, sorted by what the caller does next.
 
-use zero_bus::{Checksum, Fault};
+use zero_bus::Checksum;
 
 /// What a destination's own library reports.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -58,12 +58,16 @@ pub enum Error {
         events: u64,
     },
     /// What the destination holds is no sound chain.
-    #[error("{destination}: {fault}")]
+    #[error("{destination}: bus {bus}: {problem}")]
     Unsound {
         /// The destination.
         destination: String,
-        /// The first fault.
-        fault: Fault,
+        /// The bus.
+        bus: Checksum,
+        /// The first event that is wrong.
+        index: u64,
+        /// What is wrong with it; it is named in there.
+        problem: String,
     },
     /// It can't be done so: mend the address, the rights or the settings that are named.
     #[error("{destination}: {problem}")]

@@ -5,10 +5,24 @@
 
 #![forbid(unsafe_code)]
 
+mod catch_up;
 mod error;
+mod postgres;
+mod restore;
+mod sqlite;
+mod walk;
 
+pub use catch_up::{Plan, Report, Stop, catch_up};
 pub use error::{Error, Result, Source};
+pub use postgres::Postgres;
+pub use restore::restore;
+pub use sqlite::Sqlite;
+pub use walk::{Walk, choose, verify, walk};
+
 use zero_bus::{Checksum, Event, Head};
+
+/// What a page of [`Mirror::lines`] is about: it ends with the line that reaches this many bytes.
+pub(crate) const PAGE_BYTES: usize = 4 << 20;
 
 /// An event on its way, and its line.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,10 +59,58 @@ pub trait Mirror: Send {
     /// or all, may have been taken; [`Mirror::head`] tells.
     fn take(&mut self, bus: Checksum, behind: Head, batch: &[Record]) -> Result<()>;
 
-    /// The exact lines of the events from an index on, as many as fit the destination's page, each with its index; none
-    /// where there are no more.
+    /// The exact lines of the events from an index on, as many as fit the destination's page of some MiB, each with the
+    /// index that it is kept at; none where there are no more. Nobody has judged them.
     ///
     /// # Errors
     /// [`Error::Away`], [`Error::Refused`].
     fn lines(&mut self, bus: Checksum, from: u64) -> Result<Vec<(u64, String)>>;
+
+    /// Holds what the destination keeps beside the lines of these events, so that questions can be asked, against them: the
+    /// first that differs, and in what. One that keeps nothing but lines has nothing to compare.
+    ///
+    /// # Errors
+    /// [`Error::Away`], [`Error::Refused`].
+    fn differs(&mut self, _bus: Checksum, _events: &[Event]) -> Result<Option<(u64, &'static str)>> {
+        Ok(None)
+    }
+}
+
+/// The destination at an address. It is first asked when something is asked of it.
+///
+/// - `sqlite:PATH`
+/// - `postgres://USER@HOST:PORT/DATABASE`, see [`Postgres`]
+///
+/// # Errors
+/// [`Error::Refused`] for an address that is none.
+pub fn open(url: &str) -> Result<Box<dyn Mirror>> {
+    address(url, false)
+}
+
+/// The same for looking at what is there: nothing is made, and nothing is written.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_to_read(url: &str) -> Result<Box<dyn Mirror>> {
+    address(url, true)
+}
+
+fn address(url: &str, to_read: bool) -> Result<Box<dyn Mirror>> {
+    let (scheme, rest) = url.split_once(':').unwrap_or_default();
+    // The rest may hold a password.
+    let refused =
+        |problem: &str| Error::Refused { destination: format!("{scheme}:"), problem: problem.to_owned() };
+    match scheme {
+        "sqlite" => match rest.strip_prefix("//").unwrap_or(rest) {
+            "" => Err(refused("names no file; write sqlite:PATH")),
+            path if to_read => Ok(Box::new(Sqlite::to_read(path))),
+            path => Ok(Box::new(Sqlite::new(path))),
+        },
+        "postgres" | "postgresql" => Ok(Box::new(Postgres::new(url, to_read)?)),
+        "nats" | "http" | "https" => Err(refused("is not built yet")),
+        _ => Err(Error::Refused {
+            destination: "the address".to_owned(),
+            problem: "begins with none of sqlite:, postgres:, nats:, http: and https:".to_owned(),
+        }),
+    }
 }

@@ -13,8 +13,11 @@ mod doctor;
 mod explain;
 mod input;
 mod man;
+mod mirror;
+mod mirror_verify;
 mod repair;
 mod replay;
+mod restore;
 mod show;
 mod state;
 mod stats;
@@ -58,6 +61,9 @@ enum Job {
     State(state::Arguments),
     Diff(diff::Arguments),
     Command(command::Arguments),
+    Mirror(mirror::Arguments),
+    MirrorVerify(mirror_verify::Arguments),
+    Restore(restore::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
 }
@@ -85,6 +91,9 @@ fn run(job: Job) -> Result<Judgement> {
         Job::State(arguments) => state::run(&arguments),
         Job::Diff(arguments) => diff::run(&arguments),
         Job::Command(arguments) => command::run(&arguments),
+        Job::Mirror(arguments) => mirror::run(&arguments),
+        Job::MirrorVerify(arguments) => mirror_verify::run(&arguments),
+        Job::Restore(arguments) => restore::run(&arguments),
         Job::Completions(arguments) => completions::run(&arguments),
         Job::Man(arguments) => man::run(&arguments),
     }

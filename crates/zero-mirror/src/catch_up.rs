@@ -1,0 +1,313 @@
+//! The one loop that brings a destination up to a log, and keeps it there.
+//!
+//! It asks where the destination stands, holds that against the log, and hands over what is behind it, batch by batch, as
+//! the [`Reader`] gives it: checked events, and only durable ones. It keeps no state of its own: the destination's cursor
+//! is all there is, so it may be killed anywhere and goes on from there.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use zero_bus::{Checksum, Event, Events, Follow, Head, Reader};
+
+use crate::error::{Error, Result};
+use crate::{Mirror, Record};
+
+/// How to go about it.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Go on with events as they become durable, and never give up on a destination that is away.
+    pub follow: bool,
+    /// Most events in a batch.
+    pub batch_events: usize,
+    /// A batch ends with the line that reaches this many bytes. Memory for a batch is some three times that, and no more
+    /// than one longest line on top.
+    pub batch_bytes: usize,
+    /// Without `follow`: how often in a row a destination may be away before it is given up.
+    pub tries: u32,
+    /// The longest wait after the first of them; each further one may wait twice as long.
+    pub wait_min: Duration,
+    /// The longest wait of all.
+    pub wait_max: Duration,
+}
+
+impl Default for Plan {
+    /// Batches of 8,192 events or 8 MiB. Eight tries, with waits of up to 0.1, 0.2, 0.4 and so on seconds between them: 13
+    /// seconds at most in all. With `follow` the waits go up to 30 seconds.
+    fn default() -> Self {
+        Self {
+            follow: false,
+            batch_events: 8192,
+            batch_bytes: 8 << 20,
+            tries: 8,
+            wait_min: Duration::from_millis(100),
+            wait_max: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Where a destination stands, beside the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The destination, without its secrets.
+    pub destination: String,
+    /// The bus; `None` while the log is empty.
+    pub bus: Option<Checksum>,
+    /// Events that are durable at the destination, as far as it was asked.
+    pub mirrored: u64,
+    /// Events in the log.
+    pub events: u64,
+    /// Why nothing goes on for now, while the destination is away.
+    pub away: Option<String>,
+}
+
+impl Report {
+    /// Events that the destination lacks.
+    pub fn lag(&self) -> u64 {
+        self.events.saturating_sub(self.mirrored)
+    }
+}
+
+/// Asks a loop to end, from any thread. It ends at once where it waits for a destination, within a quarter of a second
+/// where it waits for events, and behind the batch that is on its way.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<(Mutex<bool>, Condvar)>);
+
+impl Stop {
+    /// Asks all loops that share this to end.
+    pub fn stop(&self) {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.1.notify_all();
+    }
+
+    fn is_asked(&self) -> bool {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until somebody asks, or the time is over.
+    fn wait(&self, at_most: Duration) {
+        let asked = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = self.0.1.wait_timeout_while(asked, at_most, |asked| !*asked);
+    }
+}
+
+/// How long one that waits for events sleeps before it looks whether it should end.
+const HEED: Duration = Duration::from_millis(250);
+
+/// Brings a destination up to the log in a directory, as it is now, or with [`Plan::follow`] for as long as nobody stops it.
+/// `report` is called after every batch, and when the destination is away. Memory is constant in the length of the log.
+///
+/// An empty log has no bus yet, so nothing is done for it; with `follow` it is waited for.
+///
+/// # Errors
+/// [`Error::Fork`] and [`Error::Shorter`] before anything is written; [`Error::Bus`] where the log is damaged, when what is
+/// before the damage has been mirrored; [`Error::Away`] when the tries are used up; whatever else the destination reports.
+pub fn catch_up(
+    directory: &Path,
+    mirror: &mut dyn Mirror,
+    plan: &Plan,
+    stop: &Stop,
+    report: &mut dyn FnMut(&Report),
+) -> Result<Report> {
+    let now = Report { destination: mirror.name(), bus: None, mirrored: 0, events: 0, away: None };
+    let mut run = Run { directory, mirror, plan, stop, report, now, tries: 0, moved_at: None };
+    loop {
+        let error = match run.go() {
+            Ok(()) => return Ok(run.now),
+            Err(error) => error,
+        };
+        match &error {
+            // Somebody else put something there: that is progress, so nothing has to be waited for. But a destination that
+            // says so and does not move is as good as away.
+            Error::Moved { .. } if run.moved_at.replace(run.now.mirrored) != Some(run.now.mirrored) => {}
+            Error::Moved { .. } | Error::Away { .. } => run.wait(error)?,
+            // The log was replaced or shortened: what is there now is judged afresh.
+            Error::Bus(zero_bus::Error::Changed { .. }) if plan.follow => {}
+            _ => return Err(error),
+        }
+        if stop.is_asked() {
+            return Ok(run.now);
+        }
+    }
+}
+
+struct Run<'a> {
+    directory: &'a Path,
+    mirror: &'a mut dyn Mirror,
+    plan: &'a Plan,
+    stop: &'a Stop,
+    report: &'a mut dyn FnMut(&Report),
+    now: Report,
+    /// How often in a row it was away.
+    tries: u32,
+    /// Where it stood when it last said that it had moved.
+    moved_at: Option<u64>,
+}
+
+impl Run<'_> {
+    /// From asking where the destination stands to the end of the log, or to the first thing that is in the way.
+    fn go(&mut self) -> Result<()> {
+        let reader = Reader::open(self.directory)?;
+        let Some(bus) = self.bus(&reader)? else { return Ok(()) };
+        self.now.bus = Some(bus);
+        // In this order: a log only grows, so one that is shorter than a mirror was before is too short.
+        let head = self.mirror.head(bus)?;
+        agree(&reader, self.mirror, bus, head)?;
+        self.now.mirrored = head.index;
+        let mut feed = Feed::open(&reader, head.index.saturating_add(1), self.plan.follow)?;
+        self.hand_over(&reader, bus, head, &mut feed)
+    }
+
+    /// The bus that the log is, once it has a first event.
+    fn bus(&self, reader: &Reader) -> Result<Option<Checksum>> {
+        let mut feed = Feed::open(reader, 1, self.plan.follow)?;
+        while !self.stop.is_asked() {
+            match feed.next(HEED)? {
+                Some(first) => return Ok(Some(first.event.checksum)),
+                None if self.plan.follow => {}
+                None => break,
+            }
+        }
+        Ok(None)
+    }
+
+    fn hand_over(&mut self, reader: &Reader, bus: Checksum, mut head: Head, feed: &mut Feed) -> Result<()> {
+        let mut batch = Vec::new();
+        let mut idle = false;
+        loop {
+            let read = gather(feed, self.plan, &mut batch);
+            // What was read before a fault is sound, and goes over first.
+            if let (Some(first), Some(last)) = (batch.first(), batch.last()) {
+                if first.event.previous_checksum != head.checksum {
+                    // Another log than the one that was held against the destination: hold this one against it.
+                    return Err(changed(reader));
+                }
+                let behind = std::mem::replace(&mut head, last.event.head());
+                self.mirror.take(bus, behind, &batch)?;
+                (self.tries, self.moved_at, self.now.away) = (0, None, None);
+                self.now.mirrored = head.index;
+                idle = false;
+            }
+            read?;
+            if !idle {
+                self.now.events = reader.head().map_or(head.index, |end| end.index.max(head.index));
+                (self.report)(&self.now);
+                idle = true;
+            }
+            let at_the_end = batch.is_empty();
+            batch.clear();
+            if self.stop.is_asked() || (at_the_end && !self.plan.follow) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits before the next try: a random part of a time that doubles (full jitter), so that many who lost the same
+    /// destination do not come back all at once.
+    fn wait(&mut self, error: Error) -> Result<()> {
+        self.tries = self.tries.saturating_add(1);
+        if !self.plan.follow && self.tries >= self.plan.tries {
+            return Err(error);
+        }
+        self.now.away = Some(error.to_string());
+        (self.report)(&self.now);
+        let doubled = self.plan.wait_min.saturating_mul(1 << (self.tries - 1).min(20));
+        let longest = doubled.min(self.plan.wait_max);
+        // The standard library's only source of chance: the keys of its hash maps.
+        let chance = RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
+        self.stop.wait(longest.mul_f64(chance));
+        Ok(())
+    }
+}
+
+fn changed(reader: &Reader) -> Error {
+    let reason = "was replaced while it was read; mirror it again";
+    Error::Bus(zero_bus::Error::Changed { path: reader.log_path(), reason })
+}
+
+/// Where the events come from.
+enum Feed {
+    /// Those that are there.
+    Once(Events),
+    /// And those that come.
+    Following(Follow),
+}
+
+impl Feed {
+    fn open(reader: &Reader, from: u64, follow: bool) -> Result<Self> {
+        Ok(if follow { Self::Following(reader.follow(from)?) } else { Self::Once(reader.events(from)?) })
+    }
+
+    fn next(&mut self, at_most: Duration) -> Result<Option<Record>> {
+        let next = match self {
+            Self::Once(events) => events.next_with_line()?,
+            Self::Following(follow) => follow.next_with_line(at_most)?,
+        };
+        Ok(next.map(|(event, line)| Record { event, line }))
+    }
+}
+
+/// Fills a batch with what is there now, waiting only for its first event. None comes at the end of the log, or when
+/// nothing came for a while.
+fn gather(feed: &mut Feed, plan: &Plan, batch: &mut Vec<Record>) -> Result<()> {
+    let mut bytes = 0;
+    let mut at_most = HEED;
+    while batch.len() < plan.batch_events.max(1) && bytes < plan.batch_bytes.max(1) {
+        let Some(record) = feed.next(at_most)? else { break };
+        at_most = Duration::ZERO;
+        bytes += record.line.len();
+        batch.push(record);
+    }
+    Ok(())
+}
+
+/// Whether the log goes on where the destination ends.
+fn agree(reader: &Reader, mirror: &mut dyn Mirror, bus: Checksum, head: Head) -> Result<()> {
+    if head.index == 0 {
+        return Ok(());
+    }
+    if reader.event(head.index)?.is_some_and(|ours| Some(ours.checksum) == head.checksum) {
+        return Ok(());
+    }
+    // As far as both go. From the event on in which two chains part, all their checksums differ.
+    let events = reader.head()?.index;
+    let both = head.index.min(events);
+    let mut same_at = |index: u64| -> Result<bool> {
+        let ours = reader.event(index)?.ok_or_else(|| changed(reader))?;
+        Ok(event_at(mirror, bus, index)?.checksum == ours.checksum)
+    };
+    if both == 0 || same_at(both)? {
+        let destination = mirror.name();
+        if events < head.index {
+            return Err(Error::Shorter { destination, bus, mirrored: head.index, events });
+        }
+        let problem =
+            format!("its cursor does not fit event {}, which it holds as the log has it", head.index);
+        return Err(Error::Unsound { destination, bus, index: head.index, problem });
+    }
+    let (mut same, mut differs) = (0, both);
+    while differs - same > 1 {
+        let middle = same + (differs - same) / 2;
+        if same_at(middle)? {
+            same = middle;
+        } else {
+            differs = middle;
+        }
+    }
+    Err(Error::Fork { destination: mirror.name(), bus, index: differs })
+}
+
+/// The event that a destination holds at an index, sound by itself.
+fn event_at(mirror: &mut dyn Mirror, bus: Checksum, index: u64) -> Result<Event> {
+    let lines = mirror.lines(bus, index)?;
+    let problem = match lines.first() {
+        Some((found, line)) if *found == index => match Event::read_alone(line.as_bytes(), index) {
+            Ok(event) => return Ok(event),
+            Err(fault) => fault.to_string(),
+        },
+        _ => format!("event {index} is not there"),
+    };
+    Err(Error::Unsound { destination: mirror.name(), bus, index, problem })
+}
