@@ -7,6 +7,7 @@
 
 mod catch_up;
 mod error;
+mod jetstream;
 mod postgres;
 mod restore;
 mod sqlite;
@@ -14,6 +15,7 @@ mod walk;
 
 pub use catch_up::{Plan, Report, Stop, catch_up};
 pub use error::{Error, Result, Source};
+pub use jetstream::JetStream;
 pub use postgres::Postgres;
 pub use restore::restore;
 pub use sqlite::Sqlite;
@@ -80,6 +82,7 @@ pub trait Mirror: Send {
 ///
 /// - `sqlite:PATH`
 /// - `postgres://USER@HOST:PORT/DATABASE`, see [`Postgres`]
+/// - `nats://HOST[:PORT][,HOST...]/STREAM`, see [`JetStream::new`]
 ///
 /// # Errors
 /// [`Error::Refused`] for an address that is none.
@@ -107,7 +110,8 @@ fn address(url: &str, to_read: bool) -> Result<Box<dyn Mirror>> {
             path => Ok(Box::new(Sqlite::new(path))),
         },
         "postgres" | "postgresql" => Ok(Box::new(Postgres::new(url, to_read)?)),
-        "nats" | "http" | "https" => Err(refused("is not built yet")),
+        "nats" | "tls" => Ok(Box::new(JetStream::new(url)?)),
+        "http" | "https" => Err(refused("is not built yet")),
         _ => Err(Error::Refused {
             destination: "the address".to_owned(),
             problem: "begins with none of sqlite:, postgres:, nats:, http: and https:".to_owned(),
