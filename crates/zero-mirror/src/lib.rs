@@ -7,14 +7,20 @@
 
 mod catch_up;
 mod error;
+mod http;
+pub mod ingest;
 mod restore;
 mod sqlite;
+mod token;
 mod walk;
+mod wire;
 
 pub use catch_up::{Plan, Report, Stop, catch_up};
 pub use error::{Error, Result, Source};
+pub use http::Http;
 pub use restore::restore;
 pub use sqlite::Sqlite;
+pub use token::Token;
 pub use walk::{Walk, choose, walk};
 
 use zero_bus::{Checksum, Event, Head};
@@ -68,6 +74,7 @@ pub trait Mirror: Send {
 /// The destination at an address. It is first asked when something is asked of it.
 ///
 /// - `sqlite:PATH`
+/// - `http(s)://HOST[:PORT][/PREFIX][?OPTIONS]`, see [`Http::open`]
 ///
 /// # Errors
 /// [`Error::Refused`] for an address that is none.
@@ -94,7 +101,8 @@ fn address(url: &str, to_read: bool) -> Result<Box<dyn Mirror>> {
             path if to_read => Ok(Box::new(Sqlite::to_read(path))),
             path => Ok(Box::new(Sqlite::new(path))),
         },
-        "postgres" | "postgresql" | "nats" | "http" | "https" => Err(refused("is not built yet")),
+        "http" | "https" => Ok(Box::new(Http::open(url)?)),
+        "postgres" | "postgresql" | "nats" => Err(refused("is not built yet")),
         _ => Err(Error::Refused {
             destination: "the address".to_owned(),
             problem: "begins with none of sqlite:, postgres:, nats:, http: and https:".to_owned(),
