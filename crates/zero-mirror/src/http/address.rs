@@ -37,10 +37,8 @@ impl Address {
         };
         let Some(authority) = uri.authority() else { return Err(refused(what, "names no host")) };
         let (host, scheme) = (authority.host(), if secure { "https" } else { "http" });
-        let base = match authority.port() {
-            Some(port) => format!("{scheme}://{host}:{port}{}", uri.path().trim_end_matches('/')),
-            None => format!("{scheme}://{host}{}", uri.path().trim_end_matches('/')),
-        };
+        let port = authority.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+        let base = format!("{scheme}://{host}{port}{}", uri.path().trim_end_matches('/'));
         if authority.as_str().contains('@') {
             return Err(refused(
                 &base,
@@ -48,7 +46,7 @@ impl Address {
                  ZERO_MIRROR_TOKEN, or into a file that ZERO_MIRROR_TOKEN_FILE names",
             ));
         }
-        if host.is_empty() || authority.port().is_some() != authority.port_u16().is_some() {
+        if host.is_empty() || authority.as_str() != format!("{host}{port}") {
             return Err(refused(&base, "names no host, or no port that there is"));
         }
         let mut address = Self { base, secure, ca: None, timeout: Duration::from_secs(60) };

@@ -17,7 +17,7 @@ use zero_bus::{Checksum, Head, Json};
 use super::metrics::{MEDIA_TYPE, Metrics};
 use super::problem::Problem;
 use super::rate::Rate;
-use super::store::{Failure, Log, Stores, put};
+use super::store::{Failure, Log, Stores, nobody, put};
 use super::tokens::{Known, Rights, Scope, Tokens};
 use super::{Limits, batch};
 use crate::wire::{self, Encoding, FIRST_INDEX, LINES, Position};
@@ -412,8 +412,7 @@ async fn health(here: &Receiving, uri: &Uri) -> Result<Response, Problem> {
     let ok = match fresh {
         Some((_, ok)) => ok,
         None => {
-            let nobody = Checksum::of(b"");
-            let ok = here.stores.with(move |store| Ok(store.head(nobody)?)).await.is_ok();
+            let ok = here.stores.with(|store| Ok(store.head(nobody())?)).await.is_ok();
             *known = Some((Instant::now(), ok));
             ok
         }

@@ -30,9 +30,13 @@ pub(super) struct Stores {
 }
 
 impl Stores {
-    /// Opens the first one at once, so that what is wrong with it is said at the start.
+    /// Opens the first one at once, so that what is wrong with it is said at the start. One that is away may come.
     pub(super) fn open(open: Open, at_once: usize, log: Log) -> Result<Self> {
-        let first = open()?;
+        let mut first = open()?;
+        match first.head(nobody()) {
+            Err(error @ Error::Away { .. }) => log(&format!("the store: {error}")),
+            asked => drop(asked?),
+        }
         Ok(Self {
             open,
             idle: Mutex::new(vec![first]),
@@ -89,6 +93,11 @@ impl Stores {
             }
         }
     }
+}
+
+/// A bus that there is not, to ask a store whether it answers.
+pub(super) fn nobody() -> Checksum {
+    Checksum::of(b"")
 }
 
 /// Why something with a store was not done.
