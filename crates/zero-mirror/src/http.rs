@@ -20,7 +20,7 @@ use zero_bus::{Checksum, Head, MAX_LINE_BYTES, Value};
 
 use crate::error::{Error, Result, Source};
 use crate::token::{Token, refused};
-use crate::wire::{self, Encoding, FIRST_INDEX, FORK, LINES, POSITION, Position, Spoilt};
+use crate::wire::{self, Encoding, FIRST_INDEX, FORK, LINES, POSITION, Position, Spoilt, UNSOUND};
 use crate::{Mirror, Record};
 
 /// Most bytes of lines in one request, before packing; one longer line goes alone.
@@ -101,36 +101,30 @@ impl Http {
         format!("{}/v1/buses{path}", self.address.base)
     }
 
-    fn get(&self, path: &str, action: &'static str, at_most: usize) -> Result<Answer> {
+    fn get(&self, path: &str, asking: Asking) -> Result<Answer> {
         let mut request = self.agent.get(self.url(path));
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
         }
-        self.answer(request.call(), action, at_most)
+        self.answer(request.call(), asking)
     }
 
-    fn post(&self, path: &str, body: &[u8], action: &'static str) -> Result<Answer> {
-        let packed = wire::pack(body).map_err(|error| self.away(action, error))?;
+    fn post(&self, path: &str, body: &[u8], asking: Asking) -> Result<Answer> {
+        let packed = wire::pack(body).map_err(|error| self.away(asking.action, error))?;
         let mut request = self.agent.post(self.url(path));
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
         }
         let request = request.header("content-type", LINES).header("content-encoding", "zstd");
-        self.answer(request.send(&packed[..]), action, ANSWER_BYTES)
+        self.answer(request.send(&packed[..]), asking)
     }
 
-    /// What came back, read as a whole and judged by its status. A conflict is an answer too.
-    fn answer(
-        &self,
-        response: Result<Response<Body>, ureq::Error>,
-        action: &'static str,
-        at_most: usize,
-    ) -> Result<Answer> {
+    /// What came back, read as a whole; an error for every status but 200.
+    fn answer(&self, response: Result<Response<Body>, ureq::Error>, asking: Asking) -> Result<Answer> {
+        let Asking { action, at_most, .. } = asking;
         let response = response.map_err(|error| self.not_answered(action, error))?;
         let (head, body) = response.into_parts();
         let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let first_index = header(FIRST_INDEX).parse().ok();
-        let retry_after = header("retry-after").to_owned();
         let encoding = Encoding::named(header("content-encoding"));
         let encoding = encoding.ok_or_else(|| self.nonsense(action, "an encoding that was not asked for"))?;
         let mut packed = Vec::new();
@@ -140,42 +134,45 @@ impl Http {
             Spoilt::TooLong => self.nonsense(action, "more than was asked for"),
             Spoilt::Broken(error) => self.away(action, error),
         })?;
-        let answer = Answer { first_index, body };
-        match head.status {
-            StatusCode::OK => Ok(answer),
-            StatusCode::CONFLICT => Err(self.conflict(&answer, action)),
-            status if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() => {
-                let wait = if retry_after.is_empty() { String::new() } else { format!(" (Retry-After {})", wire::excerpt(retry_after.as_bytes())) };
-                Err(self.away(action, format!("{status}: {}{wait}", answer.detail())))
-            }
-            StatusCode::REQUEST_TIMEOUT => Err(self.away(action, status_said(head.status, &answer))),
-            status if status.is_redirection() => Err(self.refused(
-                "answers with a redirect, which is not followed since it would take the token along; name the \
-                 address that it leads to",
-            )),
-            StatusCode::UNAUTHORIZED => Err(self.refused(
-                "does not know the token; put it into ZERO_MIRROR_TOKEN, or into a file that ZERO_MIRROR_TOKEN_FILE names",
-            )),
-            status => Err(self.refused(&format!("cannot {action}: {}", status_said(status, &answer)))),
+        let first_index = header(FIRST_INDEX).parse().ok();
+        if head.status == StatusCode::OK {
+            return Ok(Answer { first_index, body });
         }
+        let wait = match header("retry-after") {
+            "" => String::new(),
+            seconds => format!(" (Retry-After {})", wire::excerpt(seconds.as_bytes())),
+        };
+        Err(self.not_done(head.status, &Said::read(&body), &wait, asking))
     }
 
-    /// What stands against a batch.
-    fn conflict(&self, answer: &Answer, action: &'static str) -> Error {
-        let value = answer.value();
-        let text = |name: &str| value.as_ref().and_then(|value| value.get(name)).and_then(Value::as_str);
-        let index = value.as_ref().and_then(|value| value.get("index")).and_then(Value::as_u64);
-        let bus =
-            value.as_ref().and_then(|value| value.get("position")?.get("bus")?.as_str().map(str::to_owned));
-        let exact = value.as_ref().and_then(|value| value.get("exact")).and_then(Value::as_bool);
+    /// What is to be done about an answer that is not what was asked for.
+    fn not_done(&self, status: StatusCode, said: &Said, wait: &str, asking: Asking) -> Error {
+        let Asking { action, bus, .. } = asking;
         let destination = self.name();
-        match (text("type"), index, bus.as_deref().and_then(Checksum::parse)) {
-            (Some(FORK), Some(index), Some(bus)) if exact == Some(true) => {
+        match (status, &*said.kind, said.index, bus) {
+            (StatusCode::CONFLICT, FORK, Some(index), Some(bus)) if said.exact => {
                 Error::Fork { destination, bus, index }
             }
-            // Of the other the caller finds out more by asking where the receiver stands.
-            (Some(FORK | POSITION), ..) => Error::Moved { destination },
-            _ => self.nonsense(action, "a conflict without its type"),
+            // Of the others the caller finds out more by asking where the receiver stands.
+            (StatusCode::CONFLICT, FORK | POSITION, ..) => Error::Moved { destination },
+            (StatusCode::CONFLICT, ..) => self.nonsense(action, "a conflict without its type"),
+            (StatusCode::INTERNAL_SERVER_ERROR, UNSOUND, Some(index), Some(bus)) => {
+                Error::Unsound { destination, bus, index, problem: said.detail.clone() }
+            }
+            (StatusCode::UNAUTHORIZED, ..) => self.refused(
+                "does not know the token; put it into ZERO_MIRROR_TOKEN, or into a file that \
+                 ZERO_MIRROR_TOKEN_FILE names",
+            ),
+            _ if matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+                || status.is_server_error() =>
+            {
+                self.away(action, format!("{status}: {}{wait}", said.detail))
+            }
+            _ if status.is_redirection() => self.refused(
+                "answers with a redirect, which is not followed since it would take the token along; name the \
+                 address that it leads to",
+            ),
+            _ => self.refused(&format!("cannot {action}: {status}: {}", said.detail)),
         }
     }
 
@@ -207,6 +204,17 @@ impl Http {
     }
 }
 
+/// What is asked of a receiver.
+#[derive(Clone, Copy)]
+struct Asking {
+    /// What for, as in "connect".
+    action: &'static str,
+    /// The bus that it is about, where it is about one.
+    bus: Option<Checksum>,
+    /// Most bytes of the answer, packed or unpacked.
+    at_most: usize,
+}
+
 /// An answer that was read.
 struct Answer {
     first_index: Option<u64>,
@@ -215,19 +223,33 @@ struct Answer {
 
 impl Answer {
     fn value(&self) -> Option<Value> {
-        Value::parse(std::str::from_utf8(&self.body).ok()?).ok()
-    }
-
-    /// What it says of itself: the detail of a problem, or how it begins.
-    fn detail(&self) -> String {
-        let value = self.value();
-        let detail = value.as_ref().and_then(|value| value.get("detail")).and_then(Value::as_str);
-        wire::excerpt(detail.map_or(&self.body, str::as_bytes))
+        read_json(&self.body)
     }
 }
 
-fn status_said(status: StatusCode, answer: &Answer) -> String {
-    format!("{status}: {}", answer.detail())
+/// What a problem says; empty and absent where an answer is none.
+struct Said {
+    kind: String,
+    index: Option<u64>,
+    exact: bool,
+    detail: String,
+}
+
+impl Said {
+    fn read(body: &[u8]) -> Self {
+        let value = read_json(body).unwrap_or(Value::Null);
+        let text = |name| value.get(name).and_then(Value::as_str);
+        Self {
+            kind: text("type").unwrap_or_default().to_owned(),
+            index: value.get("index").and_then(Value::as_u64),
+            exact: value.get("exact").and_then(Value::as_bool).unwrap_or_default(),
+            detail: wire::excerpt(text("detail").map_or(body, str::as_bytes)),
+        }
+    }
+}
+
+fn read_json(body: &[u8]) -> Option<Value> {
+    Value::parse(std::str::from_utf8(body).ok()?).ok()
 }
 
 /// Whose certificates are believed.
@@ -262,7 +284,7 @@ impl Mirror for Http {
 
     fn buses(&mut self) -> Result<Vec<Checksum>> {
         let action = "ask which buses it holds";
-        let answer = self.get("", action, ANSWER_BYTES)?;
+        let answer = self.get("", Asking { action, bus: None, at_most: ANSWER_BYTES })?;
         let buses = answer.value().and_then(|value| match value.get("buses")? {
             Value::Array(buses) => {
                 buses.iter().map(|bus| bus.as_str().and_then(Checksum::parse)).collect::<Option<Vec<_>>>()
@@ -274,7 +296,8 @@ impl Mirror for Http {
 
     fn head(&mut self, bus: Checksum) -> Result<Head> {
         let action = "ask where it stands";
-        let answer = self.get(&format!("/{bus}"), action, ANSWER_BYTES)?;
+        let answer =
+            self.get(&format!("/{bus}"), Asking { action, bus: Some(bus), at_most: ANSWER_BYTES })?;
         let head = answer.value().and_then(|value| Position::read(&value, bus));
         head.ok_or_else(|| self.nonsense(action, "no position"))
     }
@@ -292,7 +315,7 @@ impl Mirror for Http {
                 body.extend_from_slice(record.line.as_bytes());
                 body.push(b'\n');
             }
-            let answer = self.post(&path, &body, action)?;
+            let answer = self.post(&path, &body, Asking { action, bus: Some(bus), at_most: ANSWER_BYTES })?;
             let after = part.last().map_or(behind, |last| last.event.head());
             let said = answer.value().and_then(|value| Position::read(&value, bus));
             if said != Some(after) {
@@ -308,7 +331,8 @@ impl Mirror for Http {
     fn lines(&mut self, bus: Checksum, from: u64) -> Result<Vec<(u64, String)>> {
         let action = "read events";
         let from = from.max(1);
-        let answer = self.get(&format!("/{bus}/events?from={from}"), action, PAGE_BYTES)?;
+        let asking = Asking { action, bus: Some(bus), at_most: PAGE_BYTES };
+        let answer = self.get(&format!("/{bus}/events?from={from}"), asking)?;
         let mut lines = Vec::new();
         for (index, line) in (answer.first_index.unwrap_or(from)..).zip(wire::lines(&answer.body)) {
             let line =

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use zero_bus::{Checksum, Head, Json};
 
-use crate::wire::{FORK, POSITION, Position};
+use crate::wire::{FORK, POSITION, Position, UNSOUND};
 
 /// A problem, as its client reads it.
 #[derive(Debug, Serialize)]
@@ -15,7 +15,7 @@ pub(super) struct Problem {
     title: &'static str,
     status: u16,
     detail: String,
-    /// Where a chain differs: the first event that does.
+    /// Where a chain differs or is damaged: the first event that does or is.
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<u64>,
     /// Whether `index` is known to be the first, or an earlier one may differ too.
@@ -178,6 +178,18 @@ impl Problem {
             "The receiver can't do this",
             "its operator finds the reason in its messages",
         )
+    }
+
+    /// 500: what is held is damaged.
+    pub(super) fn unsound(index: u64, detail: &str) -> Self {
+        let mut problem = Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            UNSOUND,
+            "What is held for this bus is damaged",
+            detail,
+        );
+        problem.index = Some(index);
+        problem
     }
 
     /// 503: not now.

@@ -84,6 +84,7 @@ impl Stores {
                 (self.log)(&format!("the store: {error}"));
                 Err(match error {
                     Error::Away { .. } => Problem::away("the store behind the receiver is away; try again"),
+                    Error::Unsound { index, problem, .. } => Problem::unsound(index, &problem),
                     _ => Problem::broken(),
                 })
             }
