@@ -124,7 +124,7 @@ impl Http {
         let Asking { action, at_most, .. } = asking;
         let response = response.map_err(|error| self.not_answered(action, error))?;
         let (head, body) = response.into_parts();
-        let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let header = |name| head.headers.get(name).map(|value| value.to_str().unwrap_or_default());
         let encoding = Encoding::named(header("content-encoding"));
         let encoding = encoding.ok_or_else(|| self.nonsense(action, "an encoding that was not asked for"))?;
         let mut packed = Vec::new();
@@ -134,13 +134,13 @@ impl Http {
             Spoilt::TooLong => self.nonsense(action, "more than was asked for"),
             Spoilt::Broken(error) => self.away(action, error),
         })?;
-        let first_index = header(FIRST_INDEX).parse().ok();
+        let first_index = header(FIRST_INDEX).and_then(|index| index.parse().ok());
         if head.status == StatusCode::OK {
             return Ok(Answer { first_index, body });
         }
         let wait = match header("retry-after") {
-            "" => String::new(),
-            seconds => format!(" (Retry-After {})", wire::excerpt(seconds.as_bytes())),
+            None => String::new(),
+            Some(seconds) => format!(" (Retry-After {})", wire::excerpt(seconds.as_bytes())),
         };
         Err(self.not_done(head.status, &Said::read(&body), &wait, asking))
     }

@@ -30,11 +30,12 @@ pub(crate) enum Encoding {
 }
 
 impl Encoding {
-    /// By the name that HTTP has for it; `None` for any that is not taken.
-    pub(crate) fn named(name: &str) -> Option<Self> {
+    /// By the name that HTTP has for it, where there is one; `None` for any that is not taken.
+    pub(crate) fn named(name: Option<&str>) -> Option<Self> {
+        let Some(name) = name else { return Some(Self::Identity) };
         match name.trim().to_ascii_lowercase().as_str() {
-            "" | "identity" => Some(Self::Identity),
-            "gzip" | "x-gzip" => Some(Self::Gzip),
+            "identity" => Some(Self::Identity),
+            "gzip" => Some(Self::Gzip),
             "zstd" => Some(Self::Zstd),
             _ => None,
         }

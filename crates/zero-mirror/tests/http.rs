@@ -191,6 +191,8 @@ fn what_is_not_understood_is_refused() {
     for headers in [
         "",
         "content-type: application/json\r\n",
+        &format!("{lines}content-encoding:\r\n"),
+        &format!("{lines}content-encoding: gzip\r\ncontent-encoding: gzip\r\n"),
         &format!("{lines}content-encoding: br\r\n"),
         &format!("{lines}content-encoding: zstd, gzip\r\n"),
     ] {

@@ -7,9 +7,13 @@ use zero_bus::{Checksum, Head, Json};
 
 use crate::wire::{FORK, POSITION, Position, UNSOUND};
 
-/// A problem, as its client reads it.
+/// A problem.
+#[derive(Debug)]
+pub(super) struct Problem(Box<Details>);
+
+/// What its client reads.
 #[derive(Debug, Serialize)]
-pub(super) struct Problem {
+struct Details {
     #[serde(rename = "type")]
     kind: &'static str,
     title: &'static str,
@@ -33,7 +37,7 @@ pub(super) struct Problem {
 
 impl Problem {
     fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Details {
             kind,
             title,
             status: status.as_u16(),
@@ -43,7 +47,7 @@ impl Problem {
             position: None,
             line: None,
             retry_after_seconds: None,
-        }
+        }))
     }
 
     /// 400: the request is not understood.
@@ -111,9 +115,9 @@ impl Problem {
         let first = if exact { "is the first that differs" } else { "differs, and perhaps some before it" };
         let detail = format!("another chain is held for this bus: event {index} {first}");
         let mut problem = Self::new(StatusCode::CONFLICT, FORK, "Another chain is held for this bus", detail);
-        problem.index = Some(index);
-        problem.exact = Some(exact);
-        problem.position = Some(Position::of(bus, held));
+        problem.0.index = Some(index);
+        problem.0.exact = Some(exact);
+        problem.0.position = Some(Position::of(bus, held));
         problem
     }
 
@@ -122,7 +126,7 @@ impl Problem {
         let detail =
             format!("the batch does not begin behind event {}, where the receiver stands", held.index);
         let mut problem = Self::new(StatusCode::CONFLICT, POSITION, "The batch begins elsewhere", detail);
-        problem.position = Some(Position::of(bus, held));
+        problem.0.position = Some(Position::of(bus, held));
         problem
     }
 
@@ -154,7 +158,7 @@ impl Problem {
             "A line is not the next event of the chain",
             detail,
         );
-        problem.line = Some(line);
+        problem.0.line = Some(line);
         problem
     }
 
@@ -166,7 +170,7 @@ impl Problem {
             "Too many requests with this token",
             "send larger batches, less often",
         );
-        problem.retry_after_seconds = Some(seconds);
+        problem.0.retry_after_seconds = Some(seconds);
         problem
     }
 
@@ -188,7 +192,7 @@ impl Problem {
             "What is held for this bus is damaged",
             detail,
         );
-        problem.index = Some(index);
+        problem.0.index = Some(index);
         problem
     }
 
@@ -200,33 +204,33 @@ impl Problem {
             "The receiver can't do this now",
             detail,
         );
-        problem.retry_after_seconds = Some(1);
+        problem.0.retry_after_seconds = Some(1);
         problem
     }
 
     /// Whether this says that a chain forked.
     pub(super) fn is_fork(&self) -> bool {
-        self.kind == FORK
+        self.0.kind == FORK
     }
 
     /// What it says in words.
     pub(super) fn detail(&self) -> &str {
-        &self.detail
+        &self.0.detail
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(seconds) = self.retry_after_seconds {
+        if let Some(seconds) = self.0.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        let body = Json::of(&self).map(|json| json.to_string()).unwrap_or_default();
+        let body = Json::of(&self.0).map(|json| json.to_string()).unwrap_or_default();
         (status, headers, body).into_response()
     }
 }

@@ -357,15 +357,16 @@ impl Handing {
             let problem = "the option `checksum` goes with an `index` above 0: the checksum of that event";
             return Err(Problem::request(problem));
         }
-        let text = |name| headers.get(name).map_or(Ok(""), |value: &HeaderValue| value.to_str());
-        let kind = text(header::CONTENT_TYPE).unwrap_or("?");
-        if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(LINES)) {
+        let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+        let kind = text(header::CONTENT_TYPE).and_then(|kind| kind.split(';').next());
+        if !kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case(LINES)) {
             return Err(Problem::media("the content-type should be application/x-ndjson"));
         }
-        let encoding = text(header::CONTENT_ENCODING).ok().and_then(Encoding::named);
+        let encodings = headers.get_all(header::CONTENT_ENCODING).iter().count();
+        let encoding = Encoding::named(text(header::CONTENT_ENCODING)).filter(|_| encodings < 2);
         let encoding = encoding
             .ok_or_else(|| Problem::media("the content-encoding should be zstd, gzip or identity"))?;
-        let declared: Option<u64> = text(header::CONTENT_LENGTH).ok().and_then(|length| length.parse().ok());
+        let declared: Option<u64> = text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
         if declared.is_some_and(|length| length > limits.batch_bytes as u64) {
             return Err(too_long(limits));
         }
