@@ -7,18 +7,24 @@
 
 mod catch_up;
 mod error;
+mod http;
+pub mod ingest;
 mod jetstream;
 mod postgres;
 mod restore;
 mod sqlite;
+mod token;
 mod walk;
+mod wire;
 
 pub use catch_up::{Plan, Report, Stop, catch_up};
 pub use error::{Error, Result, Source};
+pub use http::Http;
 pub use jetstream::JetStream;
 pub use postgres::Postgres;
 pub use restore::restore;
 pub use sqlite::Sqlite;
+pub use token::Token;
 pub use walk::{Walk, choose, verify, walk};
 
 use zero_bus::{Checksum, Event, Head};
@@ -83,6 +89,7 @@ pub trait Mirror: Send {
 /// - `sqlite:PATH`
 /// - `postgres://USER@HOST:PORT/DATABASE`, see [`Postgres`]
 /// - `nats://HOST[:PORT][,HOST...]/STREAM`, see [`JetStream::new`]
+/// - `http(s)://HOST[:PORT][/PREFIX][?OPTIONS]`, see [`Http::open`]
 ///
 /// # Errors
 /// [`Error::Refused`] for an address that is none.
@@ -111,7 +118,7 @@ fn address(url: &str, to_read: bool) -> Result<Box<dyn Mirror>> {
         },
         "postgres" | "postgresql" => Ok(Box::new(Postgres::new(url, to_read)?)),
         "nats" | "tls" => Ok(Box::new(JetStream::new(url)?)),
-        "http" | "https" => Err(refused("is not built yet")),
+        "http" | "https" => Ok(Box::new(Http::open(url)?)),
         _ => Err(Error::Refused {
             destination: "the address".to_owned(),
             problem: "begins with none of sqlite:, postgres:, nats:, http: and https:".to_owned(),
