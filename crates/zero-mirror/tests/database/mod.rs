@@ -20,6 +20,7 @@ pub(crate) struct Postgres {
     programs: PathBuf,
     directory: TempDir,
     port: u16,
+    settings: &'static [&'static str],
     process: Option<Child>,
     databases: usize,
 }
@@ -72,12 +73,17 @@ fn unprivileged() -> Option<(u32, u32)> {
 }
 
 impl Postgres {
+    /// It is killed, but the machine does not go down: nothing needs to be forced to the disk.
     pub(crate) fn start() -> Self {
+        Self::start_with(&["fsync=off"])
+    }
+
+    pub(crate) fn start_with(settings: &'static [&'static str]) -> Self {
         let programs = programs();
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = Self { programs, directory, port, process: None, databases: 0 };
+        let mut server = Self { programs, directory, port, settings, process: None, databases: 0 };
         server.initialize();
         server.run();
         server
@@ -141,8 +147,8 @@ impl Postgres {
         let log = fs::File::create(self.file("log")).unwrap();
         let mut postgres = self.command("postgres");
         postgres.arg("-D").arg(self.file("data")).args(["-p", &self.port.to_string(), "-k", ""]);
-        // It is killed, but the machine does not go down: nothing needs to be forced to the disk.
-        postgres.args(["-c", "listen_addresses=127.0.0.1", "-c", "ssl=on", "-c", "fsync=off"]);
+        postgres.args(["-c", "listen_addresses=127.0.0.1", "-c", "ssl=on"]);
+        postgres.args(self.settings.iter().flat_map(|setting| ["-c", setting]));
         self.process = Some(postgres.stdout(Stdio::null()).stderr(log).spawn().unwrap());
         let begin = Instant::now();
         loop {
