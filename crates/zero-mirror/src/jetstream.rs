@@ -12,12 +12,14 @@ mod sending;
 mod settings;
 
 use std::collections::{HashMap, HashSet};
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::jetstream::context::Context;
+use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::response::Response;
-use async_nats::jetstream::stream::{Info, RawMessageError, RawMessageErrorKind};
+use async_nats::jetstream::stream::{Info, RawMessageErrorKind};
 use async_nats::jetstream::{Error as ApiError, ErrorCode};
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::runtime::{Builder, Runtime};
@@ -26,7 +28,7 @@ use zero_bus::{Checksum, Event, Head, MAX_LINE_BYTES};
 use crate::error::{Error, Result, Source};
 use crate::{Mirror, PAGE_BYTES, Record};
 use address::Address;
-use sending::Sending;
+use sending::{Answers, Sending};
 
 /// How long one answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -110,10 +112,17 @@ impl Mirror for JetStream {
     fn lines(&mut self, bus: Checksum, from: u64) -> Result<Vec<(u64, String)>> {
         self.over_connection(async |address, connection| connection.lines(address, bus, from.max(1)).await)
     }
+
+    fn differs(&mut self, bus: Checksum, events: &[Event]) -> Result<Option<(u64, &'static str)>> {
+        self.over_connection(async |address, connection| connection.differs(address, bus, events).await)
+    }
 }
 
 struct Connection {
+    client: Client,
     context: Context,
+    /// Once something was published.
+    answers: Option<Answers>,
     /// Whether its servers are a cluster.
     cluster: bool,
     /// The buses whose streams were found set as they must be.
@@ -126,8 +135,8 @@ impl Connection {
     async fn open(address: &Address) -> Result<Self> {
         let client = address.connect().await?;
         let cluster = client.server_info().cluster.is_some();
-        let context = async_nats::jetstream::new(client);
-        Ok(Self { context, cluster, ready: HashSet::new(), written: None })
+        let context = async_nats::jetstream::new(client.clone());
+        Ok(Self { client, context, answers: None, cluster, ready: HashSet::new(), written: None })
     }
 
     async fn buses(&self, address: &Address) -> Result<Vec<Checksum>> {
@@ -174,27 +183,21 @@ impl Connection {
     async fn take(&mut self, address: &Address, bus: Checksum, behind: Head, batch: &[Record]) -> Result<()> {
         let Some(last) = batch.last() else { return Ok(()) };
         self.prepare(address, bus, behind).await?;
-        let mut sending = Sending::new(&self.context, address, bus);
+        let answers = match self.answers.take() {
+            Some(answers) => answers,
+            None => Answers::open(&self.client, address).await?,
+        };
         // Where the last writer may have been another one, the first event is sent alone: where it is refused, nothing is
         // on its way that could slip in behind what somebody else puts in its place.
-        let mut alone = self.written.take() != Some((bus, behind));
-        for record in batch {
-            if let Err(error) = sending.send(record).await {
-                sending.settle_all().await?;
-                return Err(error);
-            }
-            while sending.is_full() || (alone && !sending.on_the_way.is_empty()) {
-                sending.settle().await?;
-            }
-            alone = false;
-            if sending.refused.is_some() {
-                break;
-            }
-        }
-        sending.settle_all().await?;
-        let Sending { refused, sent_last, .. } = sending;
-        if let Some(refused) = refused {
-            return Err(self.who_else(address, bus, batch, refused, sent_last).await?);
+        let alone = self.written.take() != Some((bus, behind));
+        let sending = Sending::new(&self.client, answers, address, bus, behind.index.saturating_add(1));
+        let messages = sending.messages(batch);
+        let run = tokio::spawn(sending.run(messages, alone)).await;
+        let (sending, done) = run.map_err(|error| away(&address.name, "publish events", error))?;
+        done?;
+        self.answers = Some(sending.answers);
+        if let Some(refused) = sending.refused {
+            return Err(self.who_else(address, bus, batch, refused..sending.end).await?);
         }
         self.written = Some((bus, last.event.head()));
         Ok(())
@@ -220,6 +223,28 @@ impl Connection {
             }
         }
         Ok(lines)
+    }
+
+    async fn differs(
+        &self,
+        address: &Address,
+        bus: Checksum,
+        events: &[Event],
+    ) -> Result<Option<(u64, &'static str)>> {
+        let look = |event: &Event| {
+            let (index, mut subject) = (event.index, settings::subjects_of(bus));
+            settings::write_event_type(&event.event_type, &mut subject);
+            async move {
+                Ok::<_, Error>((index, self.message(address, bus, index).await?.subject.as_str() == subject))
+            }
+        };
+        let mut looked = Box::pin(stream::iter(events.iter().map(look)).buffered(ASKED_FOR_AT_ONCE));
+        while let Some(looked) = looked.next().await {
+            if let (index, false) = looked? {
+                return Ok(Some((index, "subject")));
+            }
+        }
+        Ok(None)
     }
 
     /// Sees to it that the bus has a stream, set as it must be.
@@ -325,27 +350,31 @@ impl Connection {
         Box::pin(stream::iter(indexes).map(line).buffered(ASKED_FOR_AT_ONCE))
     }
 
-    /// The line of an event that was there, from the stream's leader.
+    /// The line of an event that was there.
     async fn line(&self, address: &Address, bus: Checksum, index: u64) -> Result<String> {
-        let name = settings::stream_name(&address.prefix, bus);
-        let stream = self.context.get_stream_no_info(name).await;
+        let wrong = |problem| unsound(address, bus, index, format!("event {index} is {problem}"));
+        let message = self.message(address, bus, index).await?;
+        if message.payload.len() > MAX_LINE_BYTES {
+            return Err(wrong("longer than any event"));
+        }
+        String::from_utf8(message.payload.into()).map_err(|_| wrong("not UTF-8"))
+    }
+
+    /// The message of an event that was there, from the stream's leader.
+    async fn message(&self, address: &Address, bus: Checksum, index: u64) -> Result<StreamMessage> {
+        let stream = self.context.get_stream_no_info(settings::stream_name(&address.prefix, bus)).await;
         let stream = stream.map_err(|error| away(&address.name, "read an event", error))?;
-        let message =
-            stream.get_raw_message(index).await.map_err(|error: RawMessageError| match error.kind() {
+        match stream.get_raw_message(index).await {
+            Ok(message) if message.sequence == index => Ok(message),
+            Ok(_) => Err(unsound(address, bus, index, format!("event {index} is answered with another"))),
+            Err(error) => Err(match error.kind() {
                 RawMessageErrorKind::NoMessageFound => {
                     unsound(address, bus, index, format!("event {index} is missing"))
                 }
                 RawMessageErrorKind::JetStream(error) => self.told(address, "read an event", error),
                 _ => away(&address.name, "read an event", error),
-            })?;
-        let wrong = |problem| unsound(address, bus, index, format!("event {index} is {problem}"));
-        if message.sequence != index {
-            return Err(wrong("answered with another"));
+            }),
         }
-        if message.payload.len() > MAX_LINE_BYTES {
-            return Err(wrong("longer than any event"));
-        }
-        String::from_utf8(message.payload.into()).map_err(|_| wrong("not UTF-8"))
     }
 
     /// Says who stands in the place of an event that was refused: another chain, or another mirror of this one.
@@ -354,12 +383,11 @@ impl Connection {
         address: &Address,
         bus: Checksum,
         batch: &[Record],
-        refused: u64,
-        sent_last: u64,
+        refused: Range<u64>,
     ) -> Result<Error> {
-        let end = self.events(address, bus).await?.min(sent_last);
+        let last = self.events(address, bus).await?;
         for Record { event: Event { index, checksum, .. }, .. } in batch {
-            let (index, in_question) = (*index, (refused..=end).contains(index));
+            let (index, in_question) = (*index, refused.contains(index) && *index <= last);
             if in_question {
                 let line = self.line(address, bus, index).await?;
                 if Event::read_alone(line.as_bytes(), index).map(|event| event.checksum) != Ok(*checksum) {

@@ -178,6 +178,15 @@ fn a_single_server_takes_a_bus_and_gives_it_back() {
     assert_holds(&mut there, &records);
 }
 
+/// Sets a number when it is dropped.
+struct AtTheEnd<'a>(&'a AtomicU64, u64);
+
+impl Drop for AtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(self.1, SeqCst);
+    }
+}
+
 /// Mirrors a growing log while nodes are killed in the middle of it, and started again.
 fn killed_while_mirroring(prefix: &str, rounds: u64, victims: impl Fn(usize) -> Vec<usize> + Sync) {
     if left_out() {
@@ -205,6 +214,8 @@ fn killed_while_mirroring(prefix: &str, rounds: u64, victims: impl Fn(usize) -> 
             }
             met
         });
+        // Whatever happens here, the mirror comes to its end.
+        let _released = AtTheEnd(&log_end, events);
         let mut kills = Vec::new();
         for round in 0..rounds {
             nats.wait_for("the stream to be there", |nats| nats.leader(&stream).is_some());
@@ -250,7 +261,9 @@ fn killed_while_mirroring(prefix: &str, rounds: u64, victims: impl Fn(usize) -> 
         }
     }
     println!(
-        "{prefix}: {events} events, killed (nodes, at event, of the log so far) {kills:?}; {met:?}; each of 3 replicas byte-equal"
+        "{prefix}: {events} events, killed (nodes, at event, of the log so far) {kills:?}; {met:?}; each of 3 \
+         replicas byte-equal; {} stuck replicas restarted",
+        nats.stuck
     );
 }
 
@@ -534,4 +547,25 @@ fn a_server_without_jetstream_is_away() {
         other => panic!("{other:?}"),
     };
     assert!(said.to_lowercase().contains("jetstream"), "{said}");
+}
+
+/// A consumer asks by subject, so one that says another type than its event is told.
+#[test]
+fn a_subject_that_is_not_its_events_is_found() {
+    if left_out() {
+        return;
+    }
+    let nats = Nats::start(1);
+    let records = records(12, "ann");
+    let bus = bus_of(&records);
+    let mut there = JetStream::new(&nats.address("SUBJECT")).unwrap();
+    fill(&mut there, &records[..5], 5);
+    let events: Vec<_> = records.iter().map(|record| record.event.clone()).collect();
+    assert_eq!(there.differs(bus, &events[..5]).unwrap(), None);
+    let subject = format!("zero.runtime.{}.cuckoo", &bus.to_string()["sha256:".len()..]);
+    let line = records[5].line.clone();
+    administrate(&nats, async |context| context.publish(subject, line.into()).await.unwrap().await.unwrap());
+    fill(&mut there, &records, 5);
+    assert_holds(&mut there, &records);
+    assert_eq!(there.differs(bus, &events).unwrap(), Some((6, "subject")));
 }
