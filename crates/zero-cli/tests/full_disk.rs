@@ -87,6 +87,22 @@ fn appends(here: &Path, limit: Limit) {
     assert_eq!(events, receipts.len() as u64 + 1, "{limit:?}");
 }
 
+/// Mirrors until there is no room, then with room again.
+fn mirrors(here: &Path, limit: Limit) {
+    support::fill(here, 300);
+    let output = limit.run(here, BUS, &["mirror", "bus", "--to", "sqlite:m.db"], "");
+    assert_eq!(output.status.code(), Some(2), "{limit:?}: {output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    let expected = match limit {
+        Limit::Disk(_) => "database or disk is full",
+        Limit::FileSize(_) => "disk I/O error",
+    };
+    assert!(said.contains("sqlite:m.db: cannot ") && said.contains(expected), "{limit:?}: {said}");
+    let room = bus(here, &["mirror", "bus", "--to", "sqlite:m.db"]);
+    assert_eq!(room.code, 0, "{limit:?}: {}", room.err);
+    assert!(bus(here, &["mirror-verify", "sqlite:m.db"]).fine().contains("ok    300 events"));
+}
+
 /// Runs cycles until there is no room, then with room again. Gives the decisions there were when it ended.
 fn runs(here: &Path, limit: Limit) -> u64 {
     let scenario = root().join("examples/paper-trading/scenario.json");
@@ -113,6 +129,7 @@ fn files_that_may_not_grow() {
         let place = tempfile::tempdir().unwrap();
         appends(place.path(), Limit::FileSize(bytes));
     }
+    mirrors(tempfile::tempdir().unwrap().path(), Limit::FileSize(50_000));
     let mut decisions = 0;
     for bytes in (4_000..40_000).step_by(3_001) {
         let place = tempfile::tempdir().unwrap();
@@ -162,6 +179,9 @@ fn on_a_disk_of_its_own() {
             }
         }
     };
+    fs::create_dir(here.join("mirrored")).unwrap();
+    mirrors(&here.join("mirrored"), Limit::Disk(64 << 10));
+    fs::remove_dir_all(here.join("mirrored")).unwrap();
     let (mut runs_ended, mut decisions) = (0, 0);
     // A page at a time, so that each of the files is the one that finds no room.
     for pages in 4..=40 {

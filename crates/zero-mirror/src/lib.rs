@@ -9,6 +9,7 @@ mod catch_up;
 mod error;
 mod http;
 pub mod ingest;
+mod postgres;
 mod restore;
 mod sqlite;
 mod token;
@@ -18,10 +19,11 @@ mod wire;
 pub use catch_up::{Plan, Report, Stop, catch_up};
 pub use error::{Error, Result, Source};
 pub use http::Http;
+pub use postgres::Postgres;
 pub use restore::restore;
 pub use sqlite::Sqlite;
 pub use token::Token;
-pub use walk::{Walk, choose, walk};
+pub use walk::{Walk, choose, verify, walk};
 
 use zero_bus::{Checksum, Event, Head};
 
@@ -67,13 +69,23 @@ pub trait Mirror: Send {
     /// index that it is kept at; none where there are no more. Nobody has judged them.
     ///
     /// # Errors
-    /// [`Error::Away`], [`Error::Refused`]. [`Error::Unsound`] where what is kept beside a line differs from it.
+    /// [`Error::Away`], [`Error::Refused`].
     fn lines(&mut self, bus: Checksum, from: u64) -> Result<Vec<(u64, String)>>;
+
+    /// Holds what the destination keeps beside the lines of these events, so that questions can be asked, against them: the
+    /// first that differs, and in what. One that keeps nothing but lines has nothing to compare.
+    ///
+    /// # Errors
+    /// [`Error::Away`], [`Error::Refused`].
+    fn differs(&mut self, _bus: Checksum, _events: &[Event]) -> Result<Option<(u64, &'static str)>> {
+        Ok(None)
+    }
 }
 
 /// The destination at an address. It is first asked when something is asked of it.
 ///
 /// - `sqlite:PATH`
+/// - `postgres://USER@HOST:PORT/DATABASE`, see [`Postgres`]
 /// - `http(s)://HOST[:PORT][/PREFIX][?OPTIONS]`, see [`Http::open`]
 ///
 /// # Errors
@@ -101,8 +113,9 @@ fn address(url: &str, to_read: bool) -> Result<Box<dyn Mirror>> {
             path if to_read => Ok(Box::new(Sqlite::to_read(path))),
             path => Ok(Box::new(Sqlite::new(path))),
         },
+        "postgres" | "postgresql" => Ok(Box::new(Postgres::new(url, to_read)?)),
         "http" | "https" => Ok(Box::new(Http::open(url)?)),
-        "postgres" | "postgresql" | "nats" => Err(refused("is not built yet")),
+        "nats" => Err(refused("is not built yet")),
         _ => Err(Error::Refused {
             destination: "the address".to_owned(),
             problem: "begins with none of sqlite:, postgres:, nats:, http: and https:".to_owned(),

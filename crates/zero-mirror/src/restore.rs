@@ -60,7 +60,7 @@ pub fn restore(
         held.clear();
         Ok(())
     };
-    let walked = walk(mirror, bus, |_, line, walk| {
+    let walked = walk(mirror, bus, |_, line, walk: Walk| {
         held.push_str(line);
         held.push('\n');
         if held.len() >= PAGE_BYTES {

@@ -281,53 +281,58 @@ impl Mirror for Sqlite {
         self.connection()?;
         let Some(Open { connection, .. }) = &self.open else { return Ok(Vec::new()) };
         let Some((number, _)) = self.cursor(connection, bus)? else { return Ok(Vec::new()) };
-        let unsound = |index: i64, problem: String| Error::Unsound {
-            destination: self.name(),
-            bus,
-            index: index.try_into().unwrap_or(0),
-            problem,
-        };
-        let failed = |error| self.failed("read it", error);
-        let select = "SELECT event_index, event_type, trace_id, as_of, checksum, payload, line FROM events \
-                      WHERE bus = ?1 AND event_index >= ?2 ORDER BY event_index";
-        let mut select = connection.prepare_cached(select).map_err(failed)?;
         let Ok(from) = i64::try_from(from) else { return Ok(Vec::new()) };
+        let failed = |error| self.failed("read it", error);
+        let select =
+            "SELECT event_index, line FROM events WHERE bus = ?1 AND event_index >= ?2 ORDER BY event_index";
+        let mut select = connection.prepare_cached(select).map_err(failed)?;
         let mut rows = select.query(params![number, from]).map_err(failed)?;
         let (mut page, mut bytes) = (Vec::new(), 0);
         while let Some(row) = if bytes < PAGE_BYTES { rows.next().map_err(failed)? } else { None } {
             let index: i64 = row.get(0).map_err(failed)?;
-            let line = row.get_ref(6).map_err(failed)?.as_bytes().map_err(|error| failed(error.into()))?;
-            if line.len() > MAX_LINE_BYTES {
-                return Err(unsound(index, format!("event {index} has a line that is too long")));
-            }
-            let Ok(line) = std::str::from_utf8(line) else {
-                return Err(unsound(index, format!("event {index} has a line that is no text")));
-            };
-            if let Some(column) = differs(row, line).map_err(failed)? {
-                return Err(unsound(index, format!("event {index} has another `{column}` than its line")));
-            }
+            let line = row.get_ref(1).map_err(failed)?.as_bytes().map_err(|error| failed(error.into()))?;
+            // What is no text is no line, which whoever reads it will find.
+            let line = String::from_utf8_lossy(line).into_owned();
             bytes += line.len();
-            page.push((index as u64, line.to_owned()));
+            page.push((index as u64, line));
         }
         Ok(page)
     }
+
+    fn differs(&mut self, bus: Checksum, events: &[Event]) -> Result<Option<(u64, &'static str)>> {
+        self.connection()?;
+        let Some(Open { connection, .. }) = &self.open else { return Ok(None) };
+        let Some((number, _)) = self.cursor(connection, bus)? else { return Ok(None) };
+        let compared = || -> rusqlite::Result<_> {
+            let select = "SELECT event_type, trace_id, as_of, checksum, payload FROM events \
+                          WHERE bus = ?1 AND event_index = ?2";
+            let mut select = connection.prepare_cached(select)?;
+            for event in events {
+                let mut rows = select.query(params![number, event.index as i64])?;
+                let column = rows.next()?.map_or(Ok(Some("event_index")), |row| differs(row, event))?;
+                if let Some(column) = column {
+                    return Ok(Some((event.index, column)));
+                }
+            }
+            Ok(None)
+        };
+        compared().map_err(|error| self.failed("read it", error))
+    }
 }
 
-/// The column in which a row says something else than its line, so that a question would be answered wrong. A line that
-/// is no event is judged by whoever reads it.
-fn differs(row: &rusqlite::Row<'_>, line: &str) -> rusqlite::Result<Option<&'static str>> {
-    let index = row.get::<_, i64>(0)? as u64;
-    let Ok(event) = Event::read_alone(line.as_bytes(), index) else { return Ok(None) };
-    let text = |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_str_or_null()?);
-    Ok(if text(1)? != Some(event.event_type.as_str()) {
+/// The column in which a row says something else than its event.
+fn differs(row: &rusqlite::Row<'_>, event: &Event) -> rusqlite::Result<Option<&'static str>> {
+    let text = |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_bytes_or_null()?);
+    let is = |column, wanted: &str| Ok::<_, rusqlite::Error>(text(column)? == Some(wanted.as_bytes()));
+    Ok(if !is(0, &event.event_type)? {
         Some("event_type")
-    } else if text(2)? != event.trace_id.as_deref() {
+    } else if text(1)? != event.trace_id.as_deref().map(str::as_bytes) {
         Some("trace_id")
-    } else if row.get::<_, f64>(3)?.total_cmp(&event.as_of).is_ne() {
+    } else if row.get::<_, f64>(2)?.total_cmp(&event.as_of).is_ne() {
         Some("as_of")
-    } else if text(4)? != Some(event.checksum.to_string().as_str()) {
+    } else if !is(3, &event.checksum.to_string())? {
         Some("checksum")
-    } else if text(5)? != Some(event.payload.as_str()) {
+    } else if !is(4, event.payload.as_str())? {
         Some("payload")
     } else {
         None

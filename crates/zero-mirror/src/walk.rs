@@ -15,7 +15,7 @@ pub struct Walk {
 }
 
 /// Walks the chain of a bus as a destination holds it, from its first event to its cursor, and judges every line as a
-/// reader of the log does. `each` gets them in their order. Memory is that of one page.
+/// reader of the log does. `each` gets them in their order. Memory is that of some pages.
 ///
 /// Nothing that the destination says is believed: an index out of order, a line that is none, a chain that breaks, a
 /// first event that is not the bus's, one that is missing before the cursor, one too many behind it.
@@ -25,60 +25,111 @@ pub struct Walk {
 pub fn walk<E: From<Error>>(
     mirror: &mut dyn Mirror,
     bus: Checksum,
-    mut each: impl FnMut(Event, &str, Walk) -> Result<(), E>,
+    each: impl FnMut(&Event, &str, Walk) -> Result<(), E>,
 ) -> Result<Head, E> {
-    let unsound = |mirror: &dyn Mirror, index: u64, problem: String| {
-        E::from(Error::Unsound { destination: mirror.name(), bus, index, problem })
-    };
+    go(mirror, bus, false, each)
+}
+
+/// The same, and what the destination keeps beside the lines is held against them: a question must not be answered wrong.
+///
+/// # Errors
+/// As [`walk`].
+pub fn verify<E: From<Error>>(
+    mirror: &mut dyn Mirror,
+    bus: Checksum,
+    each: impl FnMut(&Event, &str, Walk) -> Result<(), E>,
+) -> Result<Head, E> {
+    go(mirror, bus, true, each)
+}
+
+fn go<E: From<Error>>(
+    mirror: &mut dyn Mirror,
+    bus: Checksum,
+    columns: bool,
+    mut each: impl FnMut(&Event, &str, Walk) -> Result<(), E>,
+) -> Result<Head, E> {
     let mut cursor = mirror.head(bus)?;
-    if cursor.index == 0 {
-        let problem = "is not there".to_owned();
-        return Err(unsound(mirror, 0, problem));
-    }
     let mut head = Head::default();
+    if cursor.index == 0 {
+        return Err(Wrong { index: 0, problem: "is not there".to_owned() }.at(mirror, bus).into());
+    }
     loop {
         let page = mirror.lines(bus, head.index.saturating_add(1))?;
         if page.is_empty() {
             break;
         }
+        if page.last().is_some_and(|(index, _)| *index > cursor.index) {
+            // Others may have mirrored on meanwhile.
+            cursor = mirror.head(bus)?;
+        }
+        let (mut events, mut lines) = (Vec::with_capacity(page.len()), Vec::with_capacity(page.len()));
+        let mut wrong = None;
+        let mut last = head;
         for (index, line) in page {
-            let wanted = head.index.saturating_add(1);
-            if index != wanted {
-                return Err(unsound(
-                    mirror,
-                    wanted,
-                    format!("event {wanted} is missing; {index} is in its place"),
-                ));
+            match judge(index, &line, last, cursor, bus) {
+                Ok(event) => {
+                    last = event.head();
+                    events.push(event);
+                    lines.push(line);
+                }
+                Err(found) => {
+                    wrong = Some(found);
+                    break;
+                }
             }
-            let event = Event::read(line.as_bytes(), head)
-                .map_err(|fault| unsound(mirror, wanted, fault.to_string()))?;
-            if index == 1 && event.checksum != bus {
-                return Err(unsound(mirror, 1, "event 1 is another bus's".to_owned()));
-            }
-            if index > cursor.index {
-                // Others may have mirrored on meanwhile.
-                cursor = mirror.head(bus)?;
-            }
-            if index > cursor.index {
-                return Err(unsound(mirror, index, format!("event {index} stands behind the cursor")));
-            }
+        }
+        if columns && let Some((index, column)) = mirror.differs(bus, &events)? {
+            let problem = format!("event {index} has another `{column}` than its line");
+            events.retain(|event| event.index < index);
+            wrong = Some(Wrong { index, problem });
+        }
+        for (event, line) in events.iter().zip(&lines) {
             head = event.head();
-            if index == cursor.index && head != cursor {
-                return Err(unsound(
-                    mirror,
-                    index,
-                    format!("event {index} is not the one that the cursor names"),
-                ));
-            }
-            each(event, &line, Walk { events: index, events_total: cursor.index })?;
+            each(event, line, Walk { events: event.index, events_total: cursor.index })?;
+        }
+        if let Some(wrong) = wrong {
+            return Err(wrong.at(mirror, bus).into());
         }
     }
     if head.index < cursor.index {
-        let missing = head.index.saturating_add(1);
-        let problem = format!("event {missing} is missing, and all behind it up to {}", cursor.index);
-        return Err(unsound(mirror, missing, problem));
+        let index = head.index.saturating_add(1);
+        let problem = format!("event {index} is missing, and all behind it up to {}", cursor.index);
+        return Err(Wrong { index, problem }.at(mirror, bus).into());
     }
     Ok(head)
+}
+
+/// What was found wrong, and with which event.
+struct Wrong {
+    index: u64,
+    problem: String,
+}
+
+impl Wrong {
+    fn at(self, mirror: &dyn Mirror, bus: Checksum) -> Error {
+        let Self { index, problem } = self;
+        Error::Unsound { destination: mirror.name(), bus, index, problem }
+    }
+}
+
+/// Judges a line that is kept at an index as the one behind `head`.
+fn judge(index: u64, line: &str, head: Head, cursor: Head, bus: Checksum) -> Result<Event, Wrong> {
+    let wanted = head.index.saturating_add(1);
+    let wrong = |problem| Wrong { index: wanted, problem };
+    if index != wanted {
+        return Err(wrong(format!("event {wanted} is missing; {index} is in its place")));
+    }
+    let event = Event::read(line.as_bytes(), head).map_err(|fault| wrong(fault.to_string()))?;
+    if index == 1 && event.checksum != bus {
+        return Err(wrong("event 1 is another bus's".to_owned()));
+    }
+    if index > cursor.index {
+        return Err(wrong(format!("event {index} stands behind the cursor")));
+    }
+    if index == cursor.index && event.head() != cursor {
+        return Err(wrong(format!("event {index} is not the one that the cursor names")));
+    }
+    Ok(event)
 }
 
 /// The bus that is meant: the only one, or the one whose id begins so, with or without `sha256:`.

@@ -190,7 +190,7 @@ fn a_column_that_differs_from_its_line_is_found() {
         connection
             .execute(&format!("UPDATE events SET {column} = {value} WHERE event_index = 5"), [])
             .unwrap();
-        let walked = zero_mirror::walk(&mut *contract::open(&url), bus, |_, _, _| Ok(()));
+        let walked = zero_mirror::verify(&mut *contract::open(&url), bus, |_, _, _| Ok(()));
         match walked {
             Err(error @ zero_mirror::Error::Unsound { index: 5, .. }) => {
                 let said = error.to_string();

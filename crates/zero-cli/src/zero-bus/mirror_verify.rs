@@ -4,7 +4,7 @@ use anyhow::Result;
 use zero_bus::Head;
 use zero_cli::end::{Judgement, print};
 use zero_cli::progress::Bar;
-use zero_mirror::{Error, choose, open_to_read, walk};
+use zero_mirror::{Error, choose, open_to_read, verify};
 
 /// Walk the whole chain of a bus as a mirror holds it, and hold what is kept beside the lines against them.
 #[derive(Debug, clap::Args)]
@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
     let bus = choose(&mut *mirror, arguments.bus.as_deref())?;
     let bar = Bar::of_events("verifying");
     let mut sound = Head::default();
-    let walked = walk(&mut *mirror, bus, |event, _, walk| {
+    let walked = verify(&mut *mirror, bus, |event, _, walk| {
         sound = event.head();
         if event.index % 1024 == 0 {
             bar.show_events(walk.events, walk.events_total);

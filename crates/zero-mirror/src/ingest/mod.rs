@@ -26,6 +26,7 @@ use zero_bus::MAX_LINE_BYTES;
 
 use crate::error::Result;
 use crate::token::refused;
+use crate::{Mirror, Record};
 pub use store::{Log, Open};
 pub use tokens::{Rights, Scope, add as add_token};
 

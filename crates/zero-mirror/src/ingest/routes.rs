@@ -20,6 +20,7 @@ use super::rate::Rate;
 use super::store::{Failure, Log, Stores, nobody, put};
 use super::tokens::{Known, Rights, Scope, Tokens};
 use super::{Limits, batch};
+use crate::error::Error;
 use crate::wire::{self, Encoding, FIRST_INDEX, LINES, Position};
 
 /// What the operations are, as it is served.
@@ -77,7 +78,7 @@ impl Receiving {
         Ok(access)
     }
 
-    fn broken(&self, error: &crate::Error) -> Problem {
+    fn broken(&self, error: &Error) -> Problem {
         self.tell(&error.to_string());
         Problem::broken()
     }

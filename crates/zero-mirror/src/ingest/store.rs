@@ -7,8 +7,8 @@ use tokio::sync::{OwnedMutexGuard, Semaphore};
 use zero_bus::{Checksum, Event, Head};
 
 use super::problem::Problem;
+use super::{Mirror, Record};
 use crate::error::{Error, Result};
-use crate::{Mirror, Record};
 
 /// Buses whose batches wait for each other: those with the same first bits.
 const STRIPES: usize = 64;

@@ -69,7 +69,8 @@ SELECT events.bus, events.event_index, events.trace_id, events.as_of,
        CASE held.type WHEN 'object' THEN json_extract(held.value, '$.avg_price') END AS avg_price,
        CASE held.type WHEN 'object' THEN json_extract(held.value, '$.notional_usd') END AS notional_usd
 FROM events, json_each(events.payload, '$.positions') AS held
-WHERE events.event_type = 'position.snapshot' AND held.type = 'object';
+WHERE events.event_type = 'position.snapshot' AND held.type = 'object'
+  AND json_type(events.payload, '$.positions') = 'array';
 
 CREATE VIEW cycles AS
 SELECT bus, event_index, trace_id, as_of,

@@ -61,7 +61,11 @@ fn draft(number: u64, writer: &str, unique: &str) -> Draft {
         ]))
         .unwrap(),
     };
-    let trace_id = (!number.is_multiple_of(3)).then(|| format!("trace-{}", number / 3));
+    let trace_id = match number % 50 {
+        20 => Some("long".repeat(2500)),
+        21 => Some("with a \0 in it".to_owned()),
+        _ => (!number.is_multiple_of(3)).then(|| format!("trace-{}", number / 3)),
+    };
     Draft { event_type: kind.to_owned(), as_of: 1777593600.0 + number as f64, payload, trace_id }
 }
 

@@ -10,7 +10,7 @@ mod process;
 use std::path::Path;
 
 use zero_bus::{Checksum, Reader};
-use zero_mirror::{Mirror, Plan, Report, Stop, catch_up, walk};
+use zero_mirror::{Mirror, Plan, Report, Stop, catch_up, verify};
 
 pub(crate) use process::mirroring_process;
 
@@ -95,11 +95,11 @@ pub(crate) fn lines_of(log: &Path) -> Vec<String> {
 /// The lines that a destination holds, walked and judged.
 pub(crate) fn lines_at(url: &str, bus: Checksum) -> Vec<String> {
     let mut lines = Vec::new();
-    let keep = |_, line: &str, _| {
+    let keep = |_: &_, line: &str, _| {
         lines.push(line.to_owned());
         Ok::<(), zero_mirror::Error>(())
     };
-    walk(&mut *open(url), bus, keep).unwrap();
+    verify(&mut *open(url), bus, keep).unwrap();
     lines
 }
 
