@@ -8,6 +8,7 @@ mod connections;
 mod metrics;
 mod problem;
 mod rate;
+mod request;
 mod routes;
 mod store;
 mod tokens;
