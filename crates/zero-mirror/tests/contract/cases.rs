@@ -34,6 +34,15 @@ pub(crate) fn all<P: Place>() -> [(&'static str, Case<P>); 14] {
     ]
 }
 
+/// Stops what follows when a case ends, also where it panics.
+struct Ending<'a>(&'a Stop);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
 fn first_fill<P: Place>(place: &mut P) -> String {
     let (log, url) = (Log::of(3000), place.destination());
     let report = mirror(log.path(), &url, 700).unwrap();
@@ -98,6 +107,7 @@ fn writer_meanwhile<P: Place>(place: &mut P) -> String {
     let (reports, reported) = mpsc::channel();
     let stop = Stop::default();
     thread::scope(|scope| {
+        let _ending = Ending(&stop);
         let following = scope.spawn(|| {
             let plan = Plan { follow: true, ..plan(64) };
             let mut last = 0;
@@ -181,6 +191,7 @@ fn down_and_back<P: Place>(place: &mut P) -> String {
     let stop = Stop::default();
     let mut events = 10;
     thread::scope(|scope| {
+        let _ending = Ending(&stop);
         let following = scope.spawn(|| {
             let patient = Plan { follow: true, wait_max: Duration::from_secs(1), ..plan(5) };
             catch_up(log.path(), &mut *open(&url), &patient, &stop, &mut |report| {
@@ -260,6 +271,7 @@ fn racing<P: Place>(place: &mut P) -> String {
     let (reports, reported) = mpsc::channel();
     let stop = Stop::default();
     thread::scope(|scope| {
+        let _ending = Ending(&stop);
         for _ in 0..2 {
             let (reports, log, url, stop) = (reports.clone(), &log, &url, &stop);
             scope.spawn(move || {

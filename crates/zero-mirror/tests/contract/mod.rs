@@ -5,7 +5,7 @@
 
 mod cases;
 pub(crate) mod logs;
-mod process;
+pub(crate) mod process;
 
 use std::path::Path;
 

@@ -29,16 +29,21 @@ const WORK: [&str; 4] =
 
 /// Starts a process that mirrors a log as it is now.
 pub(crate) fn start(log: &Path, url: &str, batch_events: usize, death: Death) -> Child {
+    command(log, url, batch_events, death).spawn().unwrap()
+}
+
+/// The same, not started yet.
+pub(crate) fn command(log: &Path, url: &str, batch_events: usize, death: Death) -> Command {
     let (batch, death) = (batch_events.to_string(), tell(death));
     let values = [log.to_str().unwrap(), url, &batch, &death];
-    Command::new(std::env::current_exe().unwrap())
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["the_mirroring_process", "--exact", "--nocapture"])
         .envs(WORK.into_iter().zip(values))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
+        .stderr(Stdio::piped());
+    command
 }
 
 /// Runs one to its end, which must be its death where that was told.
