@@ -1,6 +1,6 @@
 //! What a receiver answers to: the operations of `docs/openapi.json`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -14,12 +14,13 @@ use tokio::time::timeout;
 use zero_bus::{Checksum, Json};
 
 use super::metrics::{MEDIA_TYPE, Metrics};
+use super::operator::{About, Operator};
 use super::problem::Problem;
 use super::rate::Rate;
 use super::request::{
     Access, Handing, bearer, checksum, drain, no_options, number, options, read_body, takes_zstd,
 };
-use super::store::{Failure, Log, Stores, nobody, put};
+use super::store::{Failure, Stores, nobody, put};
 use super::tokens::{Scope, Tokens};
 use super::{Limits, batch};
 use crate::error::Error;
@@ -42,13 +43,16 @@ pub(super) struct Receiving {
     metrics: Metrics,
     /// When the store was last asked whether it is there, and what it said.
     health: tokio::sync::Mutex<Option<(Instant, bool)>>,
-    /// When the operator was last told of what a client did.
-    told: Mutex<Option<Instant>>,
-    log: Log,
+    operator: Arc<Operator>,
 }
 
 impl Receiving {
-    pub(super) fn new(stores: Stores, tokens: Option<Tokens>, limits: Limits, log: Log) -> Self {
+    pub(super) fn new(
+        stores: Stores,
+        tokens: Option<Tokens>,
+        limits: Limits,
+        operator: Arc<Operator>,
+    ) -> Self {
         Self {
             stores: Arc::new(stores),
             tokens,
@@ -57,8 +61,7 @@ impl Receiving {
             limits,
             metrics: Metrics::new(),
             health: tokio::sync::Mutex::default(),
-            told: Mutex::default(),
-            log,
+            operator,
         }
     }
 
@@ -79,17 +82,8 @@ impl Receiving {
     }
 
     fn broken(&self, error: &Error) -> Problem {
-        self.tell(&error.to_string());
+        self.operator.tell(About::Tokens, &error.to_string());
         Problem::broken()
-    }
-
-    /// Tells the operator of what clients can cause as often as they like: once a second at most.
-    fn tell(&self, text: &str) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_none_or(|told| told.elapsed() >= Duration::from_secs(1)) {
-            *told = Some(Instant::now());
-            (self.log)(text);
-        }
     }
 
     /// Counts what an operation comes to.
@@ -276,7 +270,8 @@ async fn take(here: &Arc<Receiving>, bus: &str, request: Request) -> Result<Resp
         Err(problem) => {
             if problem.is_fork() {
                 here.metrics.forked();
-                here.tell(&format!("a batch for bus {bus} was refused: {}", problem.detail()));
+                here.operator
+                    .tell(About::Fork, &format!("a batch for bus {bus} was refused: {}", problem.detail()));
             }
             Err(problem)
         }
