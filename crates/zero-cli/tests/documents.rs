@@ -1,5 +1,5 @@
 //! Every command block of every document is run, and what it prints is what the document says. (Rust in the README is
-//! compiled as a documentation test of `zero-bus`.)
+//! compiled as a documentation test of `zero-bus`, and the SQL of `docs/QUERIES.md` is asked by `zero-mirror`.)
 //!
 //! In a ```` ```console ```` block a line behind `$ ` is a command, and what follows is its output: `...` stands for
 //! any text, on a line of its own for any lines; `[1]` behind it is an exit code other than 0. The blocks of one
@@ -30,7 +30,10 @@ fn steps(document: &str) -> Vec<Step> {
     for line in document.lines() {
         if let Some(language) = line.strip_prefix("```") {
             inside = language == "console";
-            assert!(["", "console", "rust,no_run"].contains(&language), "a block of {language} is not run");
+            assert!(
+                ["", "console", "rust,no_run", "sql"].contains(&language),
+                "a block of {language} is not run"
+            );
         } else if inside {
             match line.strip_prefix("$ ") {
                 Some(command) => steps.push(Step { command: command.to_owned(), expected: Vec::new() }),

@@ -185,6 +185,32 @@ fn following_goes_on_through_what_happens_to_the_log() {
     }
 }
 
+/// A destination that is away is said once, and waited for; a signal ends the waiting.
+#[test]
+fn a_destination_that_is_away_is_waited_for() {
+    let place = place();
+    let here = place.path();
+    fill(here, 3);
+    // Nobody listens on a port that was just given back.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("postgres://me:secret@127.0.0.1:{port}/none");
+    let mut child = follow(here, &["--to", &url, "--to", "sqlite:m.db"]);
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    let first = said.next().unwrap().unwrap();
+    assert!(
+        first.starts_with(&format!("zero-bus: postgres://me@127.0.0.1:{port}/none: cannot read it: ")),
+        "{first}"
+    );
+    assert!(first.ends_with("; trying again") && !first.contains("secret"), "{first}");
+    wait_until(|| bus(here, &["mirror-verify", "sqlite:m.db"]).out.contains("ok    3 events"));
+    signal(&child, Signal::TERM);
+    assert_eq!(said.next().map(Result::unwrap), None);
+    let mut out = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(out.contains("sqlite:m.db: 3 events of ") && out.lines().count() == 2, "{out}");
+}
+
 /// The real program is killed again and again while a writer appends; what is there afterwards is all, once.
 #[test]
 fn killed_at_any_moment_it_goes_on() {
@@ -208,6 +234,8 @@ fn killed_at_any_moment_it_goes_on() {
             break;
         }
     }
+    // What a killed process left in the file's log beside it is read also by who only looks.
+    assert!(bus(here, &["mirror-verify", "sqlite:m.db"]).fine().contains("ok    "));
     bus(here, &["mirror", "bus", "--to", "sqlite:m.db"]).fine();
     bus(here, &["restore", "restored", "--from", "sqlite:m.db"]).fine();
     assert!(log(&here.join("restored")) == log(&here.join("bus")));

@@ -54,6 +54,7 @@ fn main() {
         );
     }
     restored(&log, place.path());
+    followed(place.path());
 }
 
 fn write_log(log: &Path) {
@@ -128,6 +129,43 @@ fn bare_sqlite(file: &Path, rows: &[(Event, String)]) -> f64 {
         transaction.commit().unwrap();
     }
     rate(begin)
+}
+
+/// How long after an append returned its event is durable at an idle destination.
+fn followed(place: &Path) {
+    const APPENDS: usize = 500;
+    let log = place.join("followed");
+    let bus = Bus::open(&log).unwrap();
+    let (reports, reported) = std::sync::mpsc::channel();
+    let stop = Stop::default();
+    let mut waits: Vec<f64> = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut mirror =
+                zero_mirror::open(&format!("sqlite:{}", place.join("followed.db").display())).unwrap();
+            let plan = Plan { follow: true, ..Plan::default() };
+            catch_up(&log, &mut *mirror, &plan, &stop, &mut |report| {
+                reports.send((report.mirrored, Instant::now())).unwrap();
+            })
+            .unwrap();
+        });
+        let waits = (0..APPENDS).map(|number| {
+            let index = bus.append(decision(number as u64)).unwrap().index;
+            let appended = Instant::now();
+            let (_, there) = reported.iter().find(|(mirrored, _)| *mirrored >= index).unwrap();
+            there.saturating_duration_since(appended).as_secs_f64() * 1000.0
+        });
+        let waits = waits.collect();
+        stop.stop();
+        waits
+    });
+    waits.sort_by(f64::total_cmp);
+    println!(
+        "followed into SQLite, {APPENDS} appends, milliseconds from durable here to durable there: median {:.1}, 99 of 100 {:.1}, \
+         longest {:.1}",
+        waits[APPENDS / 2],
+        waits[APPENDS * 99 / 100],
+        waits[APPENDS - 1]
+    );
 }
 
 /// The rows as a binary COPY takes them, in pieces.

@@ -27,6 +27,8 @@ Examples:
   zero-bus mirror bus --to sqlite:bus.db --to postgres://zero@db.example/audit --follow
   zero-bus mirror bus --to sqlite:bus.db --follow --json
 
+A password belongs into PGPASSWORD or a pgpass file rather than into the address, which `ps` shows.
+
 Without --follow a destination that is away is tried eight times, for some 10 seconds. With it, for as long as it takes.
 
 Exit codes: 0 all is there, 1 a log or a destination was found wanting (another chain, a log that is too short, damage),
@@ -34,7 +36,7 @@ Exit codes: 0 all is there, 1 a log or a destination was found wanting (another 
 pub(crate) struct Arguments {
     /// The bus directory.
     dir: PathBuf,
-    /// Where to: sqlite:PATH. Give it several times for several destinations.
+    /// Where to: sqlite:PATH or postgres://USER@HOST/DATABASE. Give it several times for several destinations.
     #[arg(long, value_name = "URL", required = true)]
     to: Vec<String>,
     /// Stay, and mirror events as they become durable.
