@@ -2,9 +2,8 @@
 
 use zero_bus::{Checksum, Event, Head};
 
-use super::Limits;
 use super::problem::Problem;
-use crate::Record;
+use super::{Limits, Record};
 use crate::wire::{self, Encoding, Spoilt};
 
 /// Reads a batch that is to stand behind a head. No store is asked: the batch must be sound in itself.

@@ -6,8 +6,10 @@
 mod batch;
 mod connections;
 mod metrics;
+mod operator;
 mod problem;
 mod rate;
+mod request;
 mod routes;
 mod store;
 mod tokens;
@@ -26,7 +28,9 @@ use zero_bus::MAX_LINE_BYTES;
 
 use crate::error::Result;
 use crate::token::refused;
-pub use store::{Log, Open};
+use crate::{Mirror, Record};
+pub use operator::Log;
+pub use store::Open;
 pub use tokens::{Rights, Scope, add as add_token};
 
 /// What a receiver is told.
@@ -130,8 +134,9 @@ impl Receiver {
         }
         let tls = tls.map(|(certificates, key)| server_config(&certificates, &key)).transpose()?;
         let tokens = tokens.map(|path| tokens::Tokens::open(&path)).transpose()?;
-        let stores = store::Stores::open(open, limits.stores, Arc::clone(&log))?;
-        let routes = routes::Receiving::new(stores, tokens, limits.clone(), log);
+        let operator = Arc::new(operator::Operator::new(log));
+        let stores = store::Stores::open(open, limits.stores, Arc::clone(&operator))?;
+        let routes = routes::Receiving::new(stores, tokens, limits.clone(), operator);
         let cannot = |error: std::io::Error| refused(&name, &format!("cannot listen: {error}"));
         let listener = TcpListener::bind(listen).map_err(cannot)?;
         listener.set_nonblocking(true).map_err(cannot)?;

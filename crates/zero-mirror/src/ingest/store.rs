@@ -6,18 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 use zero_bus::{Checksum, Event, Head};
 
+use super::operator::{About, Operator};
 use super::problem::Problem;
+use super::{Mirror, Record};
 use crate::error::{Error, Result};
-use crate::{Mirror, Record};
 
 /// Buses whose batches wait for each other: those with the same first bits.
 const STRIPES: usize = 64;
 
 /// Opens one more connection to the store.
 pub type Open = Box<dyn Fn() -> Result<Box<dyn Mirror>> + Send + Sync>;
-
-/// Says something to the operator.
-pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// The stores.
 pub(super) struct Stores {
@@ -26,15 +24,15 @@ pub(super) struct Stores {
     /// As many as may be in use at once.
     free: Arc<Semaphore>,
     stripes: Vec<Arc<tokio::sync::Mutex<()>>>,
-    log: Log,
+    operator: Arc<Operator>,
 }
 
 impl Stores {
     /// Opens the first one at once, so that what is wrong with it is said at the start. One that is away may come.
-    pub(super) fn open(open: Open, at_once: usize, log: Log) -> Result<Self> {
+    pub(super) fn open(open: Open, at_once: usize, operator: Arc<Operator>) -> Result<Self> {
         let mut first = open()?;
         match first.head(nobody()) {
-            Err(error @ Error::Away { .. }) => log(&format!("the store: {error}")),
+            Err(error @ Error::Away { .. }) => operator.tell(About::Store, &format!("the store: {error}")),
             asked => drop(asked?),
         }
         Ok(Self {
@@ -42,7 +40,7 @@ impl Stores {
             idle: Mutex::new(vec![first]),
             free: Arc::new(Semaphore::new(at_once.max(1))),
             stripes: (0..STRIPES).map(|_| Arc::default()).collect(),
-            log,
+            operator,
         })
     }
 
@@ -81,7 +79,7 @@ impl Stores {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(Failure::Problem(problem))) => Err(problem),
             Ok(Err(Failure::Store(error))) => {
-                (self.log)(&format!("the store: {error}"));
+                self.operator.tell(About::Store, &format!("the store: {error}"));
                 Err(match error {
                     Error::Away { .. } => Problem::away("the store behind the receiver is away; try again"),
                     Error::Unsound { index, problem, .. } => Problem::unsound(index, &problem),
@@ -89,7 +87,7 @@ impl Stores {
                 })
             }
             Err(_) => {
-                (self.log)("a thread that used the store panicked");
+                self.operator.tell(About::Store, "a thread that used the store panicked");
                 Err(Problem::broken())
             }
         }

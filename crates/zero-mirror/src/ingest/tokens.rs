@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use subtle::ConstantTimeEq;
 use zero_bus::Checksum;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::token::{Token, read_private, refused};
 
 /// Most bytes of a tokens file: some thirty thousand tokens.
@@ -242,7 +242,7 @@ fn rewrite(path: &Path, change: impl FnOnce(&mut Vec<Known>)) -> Result<()> {
         .map_err(cannot("sync its directory", path))
 }
 
-fn cannot(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> crate::Error {
+fn cannot(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     move |error| refused(&path.display().to_string(), &format!("cannot {action}: {error}"))
 }
 
