@@ -220,17 +220,25 @@ fn killed_at_any_moment_it_goes_on() {
     let mut kills = 0;
     for step in 0.. {
         let mut child = follow(here, &["--to", "sqlite:m.db", "--json"]);
+        // Behind so many batches, and then some.
+        let mut reports = BufReader::new(child.stdout.take().unwrap()).lines();
+        let behind = reports
+            .by_ref()
+            .take(step % 3)
+            .map(Result::unwrap)
+            .take_while(|report| !report.contains("\"lag\":0"));
+        assert!(behind.count() <= step % 3);
         let begin = Instant::now();
-        while begin.elapsed() < Duration::from_millis(3 + step * 7 % 60) {
+        while begin.elapsed() < Duration::from_millis(3 + step as u64 * 7 % 60) {
             std::hint::spin_loop();
         }
         child.kill().unwrap();
         assert_eq!(child.wait().unwrap().code(), None);
         kills += 1;
         if kills % 5 == 0 {
-            fill(here, 50);
+            fill(here, 2000);
         }
-        if kills == 40 {
+        if kills == 30 {
             break;
         }
     }

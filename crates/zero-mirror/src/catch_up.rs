@@ -36,12 +36,12 @@ pub struct Plan {
 }
 
 impl Default for Plan {
-    /// Batches of 8,192 events or 8 MiB. Eight tries, with waits of up to 0.1, 0.2, 0.4 and so on seconds between them: 13
+    /// Batches of 4,096 events or 8 MiB. Eight tries, with waits of up to 0.1, 0.2, 0.4 and so on seconds between them: 13
     /// seconds at most in all. With `follow` the waits go up to 30 seconds.
     fn default() -> Self {
         Self {
             follow: false,
-            batch_events: 8192,
+            batch_events: 4096,
             batch_bytes: 8 << 20,
             tries: 8,
             wait_min: Duration::from_millis(100),
