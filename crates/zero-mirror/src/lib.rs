@@ -7,6 +7,7 @@
 
 mod catch_up;
 mod error;
+mod jetstream;
 mod postgres;
 mod restore;
 mod sqlite;
@@ -14,6 +15,7 @@ mod walk;
 
 pub use catch_up::{Plan, Report, Stop, catch_up};
 pub use error::{Error, Result, Source};
+pub use jetstream::JetStream;
 pub use postgres::Postgres;
 pub use restore::restore;
 pub use sqlite::Sqlite;
