@@ -1,0 +1,226 @@
+//! The JetStream destination against real servers: one alone, and a cluster of three whose nodes are killed.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/nats.rs"]
+mod nats;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nats::{Nats, left_out, stream_of};
+use zero_bus::{Bus, Checksum, Draft, Event, Head};
+use zero_mirror::{Error, JetStream, Mirror, Record};
+
+/// A bus of so many events, as records.
+fn records(events: u64, who: &str) -> Vec<Record> {
+    let directory = tempfile::tempdir().unwrap();
+    let bus = Bus::open(directory.path()).unwrap();
+    let kinds = ["decision.record", "fill.record", "operator note", "odd.*.>"];
+    let draft = |n: u64| {
+        let payload =
+            BTreeMap::from([("n", n.to_string()), ("who", who.to_owned()), ("text", "x".repeat(400))]);
+        Draft::new(kinds[(n % 4) as usize], 1777593600.0 + n as f64, &payload).unwrap()
+    };
+    let drafts: Vec<_> = (1..=events).map(draft).collect();
+    let events = drafts.chunks(1000).flat_map(|drafts| bus.append_batch(drafts.to_vec()).unwrap());
+    events.map(record).collect()
+}
+
+fn record(event: Event) -> Record {
+    let line = event.line();
+    Record { event, line }
+}
+
+fn bus_of(records: &[Record]) -> Checksum {
+    records[0].event.checksum
+}
+
+fn head_at(records: &[Record], index: u64) -> Head {
+    let checksum = index.checked_sub(1).map(|before| records[before as usize].event.checksum);
+    Head { index, checksum }
+}
+
+/// What a mirroring met on its way.
+#[derive(Debug, Default)]
+struct Met {
+    batches: u64,
+    away: u64,
+    moved: u64,
+}
+
+/// Brings a mirror up to the records, as often as it takes. A head that is not of their chain fails the test.
+fn mirror(mirror: &mut JetStream, records: &[Record], batch: usize, held: &AtomicU64) -> Met {
+    let bus = bus_of(records);
+    let mut met = Met::default();
+    let deadline = Instant::now() + Duration::from_secs(300);
+    let mut at = None;
+    loop {
+        assert!(Instant::now() < deadline, "not mirrored in time: {met:?}");
+        let head = at.take().map_or_else(|| mirror.head(bus), Ok);
+        let index = match &head {
+            Ok(head) => {
+                assert_eq!(*head, head_at(records, head.index));
+                held.fetch_max(head.index, SeqCst);
+                head.index as usize
+            }
+            Err(_) => 0,
+        };
+        let done = head.and_then(|head| {
+            let batch = &records[index..records.len().min(index + batch)];
+            mirror.take(bus, head, batch).map(|()| batch.len())
+        });
+        match done {
+            Ok(0) => return met,
+            Ok(taken) => {
+                met.batches += 1;
+                at = Some(head_at(records, (index + taken) as u64));
+            }
+            Err(Error::Away { .. }) => {
+                met.away += 1;
+                // As the loop that serves all destinations, this does not insist.
+                thread::sleep(Duration::from_millis(100));
+            }
+            Err(Error::Moved { .. }) => met.moved += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Everything a mirror holds of a bus, page by page.
+fn lines(mirror: &mut JetStream, bus: Checksum) -> Vec<(u64, String)> {
+    let mut lines = Vec::new();
+    loop {
+        let page = mirror.lines(bus, lines.len() as u64 + 1).unwrap();
+        if page.is_empty() {
+            return lines;
+        }
+        lines.extend(page);
+    }
+}
+
+/// Every event once, in its place, byte for byte.
+#[track_caller]
+fn assert_holds(mirror: &mut JetStream, records: &[Record]) {
+    let bus = bus_of(records);
+    assert_eq!(mirror.head(bus).unwrap(), head_at(records, records.len() as u64));
+    let lines = lines(mirror, bus);
+    assert_eq!(lines.len(), records.len());
+    for ((index, line), record) in lines.iter().zip(records) {
+        assert_eq!((*index, line), (record.event.index, &record.line));
+    }
+}
+
+/// Numbers that differ from run to run.
+fn random() -> u64 {
+    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0)
+}
+
+#[test]
+fn a_single_server_takes_a_bus_and_gives_it_back() {
+    if left_out() {
+        return;
+    }
+    let nats = Nats::start(1);
+    let records = records(3000, "ann");
+    let bus = bus_of(&records);
+    let mut there = JetStream::open(&nats.address("ONE")).unwrap();
+    assert_eq!(there.buses().unwrap(), []);
+    assert_eq!(there.head(bus).unwrap(), Head::default());
+    assert_eq!(there.lines(bus, 1).unwrap(), []);
+    mirror(&mut there, &records[..1000], 1, &AtomicU64::new(0));
+    mirror(&mut there, &records, 700, &AtomicU64::new(0));
+    assert_holds(&mut there, &records);
+    assert_eq!(there.buses().unwrap(), [bus]);
+    assert_eq!(there.lines(bus, 3000).unwrap(), [(3000, records[2999].line.clone())]);
+    assert_eq!(there.lines(bus, 3001).unwrap(), []);
+    // Behind another place than it stands at, nothing is taken.
+    let late = there.take(bus, head_at(&records, 2000), &records[2000..2500]);
+    assert!(matches!(late, Err(Error::Moved { .. })), "{late:?}");
+    let early = there.take(bus, head_at(&records, 3000), &[]);
+    assert!(early.is_ok(), "{early:?}");
+    assert_holds(&mut there, &records);
+}
+
+/// Mirrors while a node that is chosen anew each time is killed and started again.
+fn killed_while_mirroring(prefix: &str, rounds: u64, victims: impl Fn(usize) -> Vec<usize> + Sync) {
+    if left_out() {
+        return;
+    }
+    let mut nats = Nats::start(3);
+    let events = 24_000;
+    let records = records(events, prefix);
+    let bus = bus_of(&records);
+    let stream = stream_of(prefix, bus);
+    let address = nats.address(prefix);
+    let held = AtomicU64::new(0);
+    let (met, kills) = thread::scope(|scope| {
+        let mirroring = scope.spawn(|| {
+            let mut there = JetStream::open(&address).unwrap();
+            mirror(&mut there, &records, 250, &held)
+        });
+        let mut kills = Vec::new();
+        for round in 0..rounds {
+            // Each round has its part of the events, and its kill somewhere in it.
+            let part = events / (rounds + 1);
+            let moment = round * part + random() % part + 1;
+            nats.wait_for("the mirror to go on", |_| held.load(SeqCst) >= moment || mirroring.is_finished());
+            let leader = nats.wait_until_whole(&stream);
+            thread::sleep(Duration::from_millis(random() % 50));
+            let victims = victims(leader);
+            let at = held.load(SeqCst);
+            for victim in &victims {
+                nats.kill(*victim);
+            }
+            if victims.len() == 1 {
+                nats.wait_for("a leader among those that are left", |nats| nats.leader(&stream).is_some());
+            }
+            for victim in &victims {
+                nats.restart(*victim);
+            }
+            kills.push((victims, at));
+        }
+        nats.wait_until_whole(&stream);
+        (mirroring.join().unwrap(), kills)
+    });
+    let in_the_middle = kills.iter().filter(|(_, at)| *at < events).count();
+    assert!(in_the_middle >= rounds as usize / 2, "most kills met the mirror at work: {kills:?}");
+    nats.wait_until_whole(&stream);
+    // Each replica in turn leads, and so gives out its own copy.
+    let mut led = [false; 3];
+    let mut there = JetStream::open(&address).unwrap();
+    while led.contains(&false) {
+        let leader = nats.wait_until_whole(&stream);
+        for node in 0..nats.servers() {
+            let seen = nats.seen(node, &stream).unwrap();
+            assert_eq!((seen.messages, seen.first, seen.last), (events, 1, events), "node {node}");
+        }
+        assert_holds(&mut there, &records);
+        led[leader] = true;
+        if led.contains(&false) {
+            nats.kill(leader);
+            nats.wait_for("another leader", |nats| nats.leader(&stream).is_some());
+            nats.restart(leader);
+        }
+    }
+    println!(
+        "{prefix}: {events} events, killed (nodes, at event) {kills:?}; {met:?}; each of 3 replicas byte-equal"
+    );
+}
+
+#[test]
+fn a_follower_killed_while_mirroring_changes_nothing() {
+    killed_while_mirroring("FOLLOWER", 6, |leader| vec![(leader + 1 + (random() % 2) as usize) % 3]);
+}
+
+#[test]
+fn the_leader_killed_while_mirroring_changes_nothing() {
+    killed_while_mirroring("LEADER", 6, |leader| vec![leader]);
+}
+
+#[test]
+fn all_killed_at_once_while_mirroring_changes_nothing() {
+    killed_while_mirroring("ALL", 4, |_| vec![0, 1, 2]);
+}
