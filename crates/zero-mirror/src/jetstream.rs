@@ -8,24 +8,25 @@
 //! memory, which after a restart differs from replica to replica. The sequence is in what they agree on.
 
 mod address;
+mod sending;
 mod settings;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use async_nats::jetstream::context::traits::Publisher as _;
-use async_nats::jetstream::context::{Context, PublishAckFuture, PublishErrorKind};
-use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::context::Context;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{Info, RawMessageError, RawMessageErrorKind};
 use async_nats::jetstream::{Error as ApiError, ErrorCode};
-use futures_util::{StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 use tokio::runtime::{Builder, Runtime};
 use zero_bus::{Checksum, Fault, FaultKind, Head, MAX_LINE_BYTES, Value};
 
 use crate::error::{Error, Result, Source};
 use crate::{Mirror, Record};
 use address::Address;
+use sending::Sending;
 
 /// How long one answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -147,8 +148,11 @@ impl Connection {
         Ok(held)
     }
 
+    /// Where the stream ends. The first time over a connection, the links of as many events as can have been on their way
+    /// at once are looked at too: mirrors of two chains of one bus that raced and died can have mixed them there.
     async fn head(&mut self, address: &Address, bus: Checksum) -> Result<Head> {
         let Some(info) = self.info(address, bus).await? else { return Ok(Head::default()) };
+        let seen = self.ready.contains(&bus);
         self.check(address, bus, &info)?;
         let state = &info.state;
         let index = state.last_sequence;
@@ -165,21 +169,20 @@ impl Connection {
         if index == 0 {
             return Ok(Head::default());
         }
-        let line = self.line(address, bus, index).await?;
-        let fault = |kind| unsound(address, bus, index, kind);
-        let value = Value::parse(&line).map_err(|error| fault(FaultKind::NotJson(error.to_string(), 0)))?;
-        if value.get("event_index").and_then(Value::as_u64) != Some(index) {
-            return Err(fault(FaultKind::NonSequentialIndex));
+        let first = if seen { index } else { index.saturating_sub(WINDOW_MESSAGES as u64).max(1) };
+        let mut coming = self.coming(address, bus, first..=index);
+        let mut head = None;
+        while let Some(line) = coming.next().await {
+            let (index, line) = line?;
+            head = Some(link(head, index, &line).map_err(|kind| unsound(address, bus, index, kind))?);
         }
-        let checksum = value.get("checksum").and_then(Value::as_str).and_then(Checksum::parse);
-        let checksum = checksum.ok_or_else(|| fault(FaultKind::MissingField("checksum")))?;
-        Ok(Head { index, checksum: Some(checksum) })
+        Ok(head.unwrap_or_default())
     }
 
     async fn take(&mut self, address: &Address, bus: Checksum, behind: Head, batch: &[Record]) -> Result<()> {
         let Some(last) = batch.last() else { return Ok(()) };
         self.prepare(address, bus, behind).await?;
-        let mut sending = Sending::new(self, address, bus);
+        let mut sending = Sending::new(&self.context, address, bus);
         // Where the last writer may have been another one, the first event is sent alone: where it is refused, nothing is
         // on its way that could slip in behind what somebody else puts in its place.
         let mut alone = self.written != Some((bus, behind));
@@ -207,9 +210,7 @@ impl Connection {
 
     async fn lines(&self, address: &Address, bus: Checksum, from: u64) -> Result<Vec<(u64, String)>> {
         let end = self.events(address, bus).await?.min(from.saturating_add(PAGE_EVENTS - 1));
-        let mut coming = stream::iter(from..=end)
-            .map(async |index| Ok::<_, Error>((index, self.line(address, bus, index).await?)))
-            .buffered(ASKED_FOR_AT_ONCE);
+        let mut coming = self.coming(address, bus, from..=end);
         let mut lines = Vec::new();
         let mut bytes = 0;
         while let Some(line) = coming.next().await {
@@ -306,6 +307,17 @@ impl Connection {
         Ok(self.info(address, bus).await?.map_or(0, |info| info.state.last_sequence))
     }
 
+    /// The lines of events that were there, in their order, several asked for at once.
+    fn coming(
+        &self,
+        address: &Address,
+        bus: Checksum,
+        indexes: RangeInclusive<u64>,
+    ) -> impl Stream<Item = Result<(u64, String)>> + Unpin {
+        let line = move |index| async move { Ok((index, self.line(address, bus, index).await?)) };
+        Box::pin(stream::iter(indexes).map(line).buffered(ASKED_FOR_AT_ONCE))
+    }
+
     /// The line of an event that was there, from the stream's leader.
     async fn line(&self, address: &Address, bus: Checksum, index: u64) -> Result<String> {
         let fault = |kind| unsound(address, bus, index, kind);
@@ -368,92 +380,18 @@ impl Connection {
     }
 }
 
-/// A batch on its way.
-struct Sending<'a> {
-    context: &'a Context,
-    address: &'a Address,
-    stream: String,
-    subjects: String,
-    /// Each event's index, the bytes of its line, and what will come back.
-    on_the_way: VecDeque<(u64, usize, PublishAckFuture)>,
-    bytes: usize,
-    /// The first event that was not stored in its place, since there is another message.
-    refused: Option<u64>,
-    sent_last: u64,
-}
-
-impl<'a> Sending<'a> {
-    fn new(connection: &'a Connection, address: &'a Address, bus: Checksum) -> Self {
-        Self {
-            context: &connection.context,
-            address,
-            stream: settings::stream_name(&address.prefix, bus),
-            subjects: settings::subjects_of(bus),
-            on_the_way: VecDeque::with_capacity(WINDOW_MESSAGES),
-            bytes: 0,
-            refused: None,
-            sent_last: 0,
-        }
+/// Holds what a line says of itself against the event before, where that is known.
+fn link(before: Option<Head>, index: u64, line: &str) -> Result<Head, FaultKind> {
+    let value = Value::parse(line).map_err(|error| FaultKind::NotJson(error.to_string(), 0))?;
+    let checksum = |field| value.get(field).and_then(Value::as_str).and_then(Checksum::parse);
+    if value.get("event_index").and_then(Value::as_u64) != Some(index) {
+        return Err(FaultKind::NonSequentialIndex);
     }
-
-    fn is_full(&self) -> bool {
-        self.on_the_way.len() >= WINDOW_MESSAGES || self.bytes >= WINDOW_BYTES
+    if before.is_some_and(|before| before.checksum != checksum("previous_checksum")) {
+        return Err(FaultKind::ChainBreak);
     }
-
-    async fn send(&mut self, record: &Record) -> Result<()> {
-        let index = record.event.index;
-        let mut subject = self.subjects.clone();
-        settings::write_event_type(&record.event.event_type, &mut subject);
-        let message = PublishMessage::build()
-            .payload(record.line.clone().into())
-            .expected_last_sequence(index.saturating_sub(1))
-            .outbound_message(subject);
-        let sent = self.context.publish_message(message).await.map_err(|error| match error.kind() {
-            PublishErrorKind::MaxPayloadExceeded => {
-                let problem = format!(
-                    "event {index} has {} bytes, more than its `max_payload` lets through; raise that in the servers' settings",
-                    record.line.len()
-                );
-                refused(&self.address.name, problem)
-            }
-            _ => away(&self.address.name, "publish an event", error),
-        })?;
-        self.on_the_way.push_back((index, record.line.len(), sent));
-        self.bytes += record.line.len();
-        self.sent_last = index;
-        Ok(())
-    }
-
-    /// Waits for what comes back of the first that is on its way.
-    async fn settle(&mut self) -> Result<()> {
-        let Some((index, bytes, sent)) = self.on_the_way.pop_front() else { return Ok(()) };
-        self.bytes -= bytes;
-        match sent.await {
-            Ok(stored) if stored.stream == self.stream && stored.sequence == index && !stored.duplicate => {
-                Ok(())
-            }
-            Ok(stored) => {
-                let problem = format!(
-                    "event {index} was to be message {index} of stream {}, but became message {} of stream {}; something \
-                     between publisher and stream changes what is published",
-                    self.stream, stored.sequence, stored.stream
-                );
-                Err(refused(&self.address.name, problem))
-            }
-            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
-                self.refused.get_or_insert(index);
-                Ok(())
-            }
-            Err(error) => Err(away(&self.address.name, "publish an event", error)),
-        }
-    }
-
-    async fn settle_all(&mut self) -> Result<()> {
-        while !self.on_the_way.is_empty() {
-            self.settle().await?;
-        }
-        Ok(())
-    }
+    let checksum = checksum("checksum").ok_or(FaultKind::MissingField("checksum"))?;
+    Ok(Head { index, checksum: Some(checksum) })
 }
 
 fn away(destination: &str, action: &'static str, source: impl Into<Source>) -> Error {

@@ -34,6 +34,18 @@ fn record(event: Event) -> Record {
     Record { event, line }
 }
 
+/// Another chain of the same bus, which differs behind an index.
+fn fork(records: &[Record], same: usize, events: u64, who: &str) -> Vec<Record> {
+    let directory = tempfile::tempdir().unwrap();
+    let log: String = records[..same].iter().map(|record| format!("{}\n", record.line)).collect();
+    std::fs::write(directory.path().join(zero_bus::LOG), log).unwrap();
+    let bus = Bus::open(directory.path()).unwrap();
+    let payload = BTreeMap::from([("who", who)]);
+    let draft = Draft::new("fill.record", 1777593600.0, &payload).unwrap();
+    let added = bus.append_batch(vec![draft; events as usize - same]).unwrap();
+    records[..same].iter().cloned().chain(added.into_iter().map(record)).collect()
+}
+
 fn bus_of(records: &[Record]) -> Checksum {
     records[0].event.checksum
 }
@@ -47,14 +59,13 @@ fn head_at(records: &[Record], index: u64) -> Head {
 #[derive(Debug, Default)]
 struct Met {
     batches: u64,
-    away: u64,
+    away: BTreeMap<String, u64>,
     moved: u64,
 }
 
 /// Brings a mirror up to the records, as often as it takes. A head that is not of their chain fails the test.
-fn mirror(mirror: &mut JetStream, records: &[Record], batch: usize, held: &AtomicU64) -> Met {
+fn mirror(mirror: &mut JetStream, records: &[Record], batch: usize, held: &AtomicU64, met: &mut Met) {
     let bus = bus_of(records);
-    let mut met = Met::default();
     let deadline = Instant::now() + Duration::from_secs(300);
     let mut at = None;
     loop {
@@ -73,13 +84,15 @@ fn mirror(mirror: &mut JetStream, records: &[Record], batch: usize, held: &Atomi
             mirror.take(bus, head, batch).map(|()| batch.len())
         });
         match done {
-            Ok(0) => return met,
+            Ok(0) => return,
             Ok(taken) => {
                 met.batches += 1;
                 at = Some(head_at(records, (index + taken) as u64));
             }
-            Err(Error::Away { .. }) => {
-                met.away += 1;
+            Err(error @ Error::Away { .. }) => {
+                let said = error.to_string();
+                let said = said.split_once(": ").unwrap().1.to_owned();
+                *met.away.entry(said).or_default() += 1;
                 // As the loop that serves all destinations, this does not insist.
                 thread::sleep(Duration::from_millis(100));
             }
@@ -87,6 +100,14 @@ fn mirror(mirror: &mut JetStream, records: &[Record], batch: usize, held: &Atomi
             Err(error) => panic!("{error}"),
         }
     }
+}
+
+/// The same where nothing is in the way.
+#[track_caller]
+fn fill(there: &mut JetStream, records: &[Record], batch: usize) {
+    let mut met = Met::default();
+    mirror(there, records, batch, &AtomicU64::new(0), &mut met);
+    assert_eq!((met.away, met.moved), (BTreeMap::new(), 0));
 }
 
 /// Everything a mirror holds of a bus, page by page.
@@ -130,8 +151,8 @@ fn a_single_server_takes_a_bus_and_gives_it_back() {
     assert_eq!(there.buses().unwrap(), []);
     assert_eq!(there.head(bus).unwrap(), Head::default());
     assert_eq!(there.lines(bus, 1).unwrap(), []);
-    mirror(&mut there, &records[..1000], 1, &AtomicU64::new(0));
-    mirror(&mut there, &records, 700, &AtomicU64::new(0));
+    fill(&mut there, &records[..1000], 1);
+    fill(&mut there, &records, 700);
     assert_holds(&mut there, &records);
     assert_eq!(there.buses().unwrap(), [bus]);
     assert_eq!(there.lines(bus, 3000).unwrap(), [(3000, records[2999].line.clone())]);
@@ -144,32 +165,43 @@ fn a_single_server_takes_a_bus_and_gives_it_back() {
     assert_holds(&mut there, &records);
 }
 
-/// Mirrors while a node that is chosen anew each time is killed and started again.
+/// Mirrors a growing log while nodes are killed in the middle of it, and started again.
 fn killed_while_mirroring(prefix: &str, rounds: u64, victims: impl Fn(usize) -> Vec<usize> + Sync) {
     if left_out() {
         return;
     }
     let mut nats = Nats::start(3);
-    let events = 24_000;
+    let part = 4000;
+    let events = rounds * part;
     let records = records(events, prefix);
     let bus = bus_of(&records);
     let stream = stream_of(prefix, bus);
     let address = nats.address(prefix);
     let held = AtomicU64::new(0);
+    let log_end = AtomicU64::new(1);
     let (met, kills) = thread::scope(|scope| {
         let mirroring = scope.spawn(|| {
             let mut there = JetStream::open(&address).unwrap();
-            mirror(&mut there, &records, 250, &held)
+            let mut met = Met::default();
+            while held.load(SeqCst) < events {
+                let end = log_end.load(SeqCst);
+                if held.load(SeqCst) < end {
+                    mirror(&mut there, &records[..end as usize], 250, &held, &mut met);
+                }
+                thread::yield_now();
+            }
+            met
         });
         let mut kills = Vec::new();
         for round in 0..rounds {
-            // Each round has its part of the events, and its kill somewhere in it.
-            let part = events / (rounds + 1);
-            let moment = round * part + random() % part + 1;
-            nats.wait_for("the mirror to go on", |_| held.load(SeqCst) >= moment || mirroring.is_finished());
-            let leader = nats.wait_until_whole(&stream);
-            thread::sleep(Duration::from_millis(random() % 50));
-            let victims = victims(leader);
+            nats.wait_for("the stream to be there", |nats| nats.leader(&stream).is_some());
+            let victims = victims(nats.wait_until_whole(&stream));
+            // Most of the round's part is there before the kill, which comes somewhere in it, and the rest when the nodes
+            // come back.
+            let start = round * part;
+            log_end.store(start + part * 3 / 4, SeqCst);
+            let moment = start + random() % (part / 2);
+            nats.wait_for("the mirror to go on", |_| held.load(SeqCst) >= moment);
             let at = held.load(SeqCst);
             for victim in &victims {
                 nats.kill(*victim);
@@ -177,16 +209,16 @@ fn killed_while_mirroring(prefix: &str, rounds: u64, victims: impl Fn(usize) -> 
             if victims.len() == 1 {
                 nats.wait_for("a leader among those that are left", |nats| nats.leader(&stream).is_some());
             }
+            log_end.store(start + part, SeqCst);
             for victim in &victims {
                 nats.restart(*victim);
             }
-            kills.push((victims, at));
+            kills.push((victims, at, start + part * 3 / 4));
         }
-        nats.wait_until_whole(&stream);
         (mirroring.join().unwrap(), kills)
     });
-    let in_the_middle = kills.iter().filter(|(_, at)| *at < events).count();
-    assert!(in_the_middle >= rounds as usize / 2, "most kills met the mirror at work: {kills:?}");
+    let at_work = kills.iter().filter(|(_, at, end)| at < end).count();
+    assert!(at_work > rounds as usize / 2, "most kills met the mirror at work: {kills:?}");
     nats.wait_until_whole(&stream);
     // Each replica in turn leads, and so gives out its own copy.
     let mut led = [false; 3];
@@ -206,7 +238,7 @@ fn killed_while_mirroring(prefix: &str, rounds: u64, victims: impl Fn(usize) -> 
         }
     }
     println!(
-        "{prefix}: {events} events, killed (nodes, at event) {kills:?}; {met:?}; each of 3 replicas byte-equal"
+        "{prefix}: {events} events, killed (nodes, at event, of the log so far) {kills:?}; {met:?}; each of 3 replicas byte-equal"
     );
 }
 
@@ -223,4 +255,78 @@ fn the_leader_killed_while_mirroring_changes_nothing() {
 #[test]
 fn all_killed_at_once_while_mirroring_changes_nothing() {
     killed_while_mirroring("ALL", 4, |_| vec![0, 1, 2]);
+}
+
+#[test]
+fn two_mirrors_of_one_bus_write_it_once() {
+    if left_out() {
+        return;
+    }
+    let mut nats = Nats::start(3);
+    let records = records(10_000, "two");
+    let address = nats.address("RACE");
+    // The stream is there before they race: while it is being made, its server leaves questions about it unanswered.
+    fill(&mut JetStream::open(&address).unwrap(), &records[..1], 1);
+    let racing = |batch| {
+        let (address, records) = (&address, &records);
+        move || {
+            let mut there = JetStream::open(address).unwrap();
+            let mut met = Met::default();
+            mirror(&mut there, records, batch, &AtomicU64::new(0), &mut met);
+            met
+        }
+    };
+    let met = thread::scope(|scope| {
+        let racers = [97, 101, 250].map(|batch| scope.spawn(racing(batch)));
+        racers.map(|racer| racer.join().unwrap())
+    });
+    let mut there = JetStream::open(&address).unwrap();
+    assert_holds(&mut there, &records);
+    let stream = stream_of("RACE", bus_of(&records));
+    nats.wait_until_whole(&stream);
+    for node in 0..3 {
+        let seen = nats.seen(node, &stream).unwrap();
+        assert_eq!((seen.messages, seen.first, seen.last), (10_000, 1, 10_000), "node {node}");
+    }
+    println!("three mirrors of one bus: {met:?}; 10000 events once on each of 3 replicas");
+}
+
+#[test]
+fn two_chains_of_one_bus_are_told_apart() {
+    if left_out() {
+        return;
+    }
+    let nats = Nats::start(1);
+    let ours = records(400, "ann");
+    let theirs = fork(&ours, 300, 400, "bob");
+    let mut there = JetStream::open(&nats.address("FORK")).unwrap();
+    fill(&mut there, &theirs, 100);
+    // Whoever takes it for his own is told where it differs.
+    let behind = head_at(&ours, 300);
+    let told = there.take(bus_of(&ours), behind, &ours[300..]);
+    assert!(matches!(told, Err(Error::Fork { index: 301, .. })), "{told:?}");
+    assert_holds(&mut there, &theirs);
+}
+
+#[test]
+fn a_hundred_buses_stand_side_by_side() {
+    if left_out() {
+        return;
+    }
+    let nats = Nats::start(1);
+    let buses: Vec<_> = (0..100).map(|number| records(20, &format!("bus {number}"))).collect();
+    let mut there = JetStream::open(&nats.address("MANY")).unwrap();
+    for batch in [7, 20] {
+        for records in &buses {
+            fill(&mut there, &records[..batch], batch);
+        }
+    }
+    let mut expected: Vec<_> = buses.iter().map(|records| bus_of(records)).collect();
+    expected.sort_by_key(|bus| *bus.as_bytes());
+    assert_eq!(there.buses().unwrap(), expected);
+    for records in &buses {
+        assert_holds(&mut there, records);
+    }
+    // Another prefix is another destination, and its streams are no business of this one.
+    assert_eq!(JetStream::open(&nats.address("MAN")).unwrap().buses().unwrap(), []);
 }

@@ -70,11 +70,6 @@ impl Nats {
         format!("nats://{}/{stream}", hosts.join(","))
     }
 
-    /// An address for a client of another kind.
-    pub(crate) fn servers_of_client(&self) -> Vec<String> {
-        self.nodes.iter().map(|node| format!("nats://127.0.0.1:{}", node.client)).collect()
-    }
-
     /// Sends SIGKILL, and returns when the process is gone.
     pub(crate) fn kill(&mut self, node: usize) {
         if let Some(mut process) = self.nodes[node].process.take() {
