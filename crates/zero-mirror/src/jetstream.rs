@@ -11,7 +11,7 @@ mod address;
 mod sending;
 mod settings;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -21,10 +21,10 @@ use async_nats::jetstream::stream::{Info, RawMessageError, RawMessageErrorKind};
 use async_nats::jetstream::{Error as ApiError, ErrorCode};
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::runtime::{Builder, Runtime};
-use zero_bus::{Checksum, Fault, FaultKind, Head, MAX_LINE_BYTES, Value};
+use zero_bus::{Checksum, Event, Head, MAX_LINE_BYTES};
 
 use crate::error::{Error, Result, Source};
-use crate::{Mirror, Record};
+use crate::{Mirror, PAGE_BYTES, Record};
 use address::Address;
 use sending::Sending;
 
@@ -35,9 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const WINDOW_MESSAGES: usize = 512;
 const WINDOW_BYTES: usize = 4 << 20;
 
-/// Events in a page, bytes after which one ends, and messages that are asked for at once.
+/// Most events in a page, and messages that are asked for at once.
 const PAGE_EVENTS: u64 = 1024;
-const PAGE_BYTES: usize = 4 << 20;
 const ASKED_FOR_AT_ONCE: usize = 64;
 
 /// Replicas in a cluster, where the address does not say.
@@ -64,7 +63,7 @@ impl JetStream {
     ///
     /// # Errors
     /// [`Error::Refused`] where this is no such address.
-    pub fn open(address: &str) -> Result<Self> {
+    pub fn new(address: &str) -> Result<Self> {
         let address = Address::parse(address, |name| std::env::var(name).ok())?;
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.map_err(|error| away(&address.name, "start a thread", error))?;
@@ -154,29 +153,22 @@ impl Connection {
         let Some(info) = self.info(address, bus).await? else { return Ok(Head::default()) };
         let seen = self.ready.contains(&bus);
         self.check(address, bus, &info)?;
-        let state = &info.state;
-        let index = state.last_sequence;
-        if state.messages != index || (index > 0 && state.first_sequence != 1) {
-            let problem = format!(
-                "{} of the {index} events of stream {} are gone, the first that is left is {}; remove the stream to have it \
-                 filled anew",
-                index.saturating_sub(state.messages),
-                info.config.name,
-                state.first_sequence
-            );
-            return Err(refused(&address.name, problem));
-        }
-        if index == 0 {
-            return Ok(Head::default());
+        let index = info.state.last_sequence;
+        if let Some(missing) = self.missing(address, &info).await? {
+            return Err(unsound(address, bus, missing, format!("event {missing} is missing")));
         }
         let first = if seen { index } else { index.saturating_sub(WINDOW_MESSAGES as u64).max(1) };
         let mut coming = self.coming(address, bus, first..=index);
-        let mut head = None;
+        let mut head = Head::default();
         while let Some(line) = coming.next().await {
             let (index, line) = line?;
-            head = Some(link(head, index, &line).map_err(|kind| unsound(address, bus, index, kind))?);
+            let event = match head.checksum {
+                None => Event::read_alone(line.as_bytes(), index),
+                Some(_) => Event::read(line.as_bytes(), head),
+            };
+            head = event.map_err(|fault| unsound(address, bus, index, fault.to_string()))?.head();
         }
-        Ok(head.unwrap_or_default())
+        Ok(head)
     }
 
     async fn take(&mut self, address: &Address, bus: Checksum, behind: Head, batch: &[Record]) -> Result<()> {
@@ -302,6 +294,21 @@ impl Connection {
         }
     }
 
+    /// The first event that was removed from among those of a stream.
+    async fn missing(&self, address: &Address, info: &Info) -> Result<Option<u64>> {
+        if info.state.last_sequence == 0 || info.state.messages == info.state.last_sequence {
+            return Ok(None);
+        }
+        if info.state.first_sequence != 1 {
+            return Ok(Some(1));
+        }
+        let (action, subject) = ("look for what is missing", format!("STREAM.INFO.{}", info.config.name));
+        match self.ask(address, action, subject, &HashMap::from([("deleted_details", true)])).await? {
+            Response::Ok(Info { state, .. }) => Ok(state.deleted.unwrap_or_default().into_iter().min()),
+            Response::Err { error } => Err(self.told(address, action, error)),
+        }
+    }
+
     /// Events up to the last one of a bus.
     async fn events(&self, address: &Address, bus: Checksum) -> Result<u64> {
         Ok(self.info(address, bus).await?.map_or(0, |info| info.state.last_sequence))
@@ -320,24 +327,25 @@ impl Connection {
 
     /// The line of an event that was there, from the stream's leader.
     async fn line(&self, address: &Address, bus: Checksum, index: u64) -> Result<String> {
-        let fault = |kind| unsound(address, bus, index, kind);
         let name = settings::stream_name(&address.prefix, bus);
         let stream = self.context.get_stream_no_info(name).await;
         let stream = stream.map_err(|error| away(&address.name, "read an event", error))?;
         let message =
             stream.get_raw_message(index).await.map_err(|error: RawMessageError| match error.kind() {
-                RawMessageErrorKind::NoMessageFound => fault(FaultKind::NonSequentialIndex),
+                RawMessageErrorKind::NoMessageFound => {
+                    unsound(address, bus, index, format!("event {index} is missing"))
+                }
                 RawMessageErrorKind::JetStream(error) => self.told(address, "read an event", error),
                 _ => away(&address.name, "read an event", error),
             })?;
+        let wrong = |problem| unsound(address, bus, index, format!("event {index} is {problem}"));
         if message.sequence != index {
-            return Err(fault(FaultKind::NonSequentialIndex));
+            return Err(wrong("answered with another"));
         }
         if message.payload.len() > MAX_LINE_BYTES {
-            return Err(fault(FaultKind::LineTooLong));
+            return Err(wrong("longer than any event"));
         }
-        String::from_utf8(message.payload.into())
-            .map_err(|error| fault(FaultKind::NotUtf8(error.utf8_error().valid_up_to())))
+        String::from_utf8(message.payload.into()).map_err(|_| wrong("not UTF-8"))
     }
 
     /// Says who stands in the place of an event that was refused: another chain, or another mirror of this one.
@@ -350,10 +358,13 @@ impl Connection {
         sent_last: u64,
     ) -> Result<Error> {
         let end = self.events(address, bus).await?.min(sent_last);
-        for record in batch {
-            let index = record.event.index;
-            if (refused..=end).contains(&index) && self.line(address, bus, index).await? != record.line {
-                return Ok(Error::Fork { destination: address.name.clone(), bus, index });
+        for Record { event: Event { index, checksum, .. }, .. } in batch {
+            let (index, in_question) = (*index, (refused..=end).contains(index));
+            if in_question {
+                let line = self.line(address, bus, index).await?;
+                if Event::read_alone(line.as_bytes(), index).map(|event| event.checksum) != Ok(*checksum) {
+                    return Ok(Error::Fork { destination: address.name.clone(), bus, index });
+                }
             }
         }
         Ok(Error::Moved { destination: address.name.clone() })
@@ -380,20 +391,6 @@ impl Connection {
     }
 }
 
-/// Holds what a line says of itself against the event before, where that is known.
-fn link(before: Option<Head>, index: u64, line: &str) -> Result<Head, FaultKind> {
-    let value = Value::parse(line).map_err(|error| FaultKind::NotJson(error.to_string(), 0))?;
-    let checksum = |field| value.get(field).and_then(Value::as_str).and_then(Checksum::parse);
-    if value.get("event_index").and_then(Value::as_u64) != Some(index) {
-        return Err(FaultKind::NonSequentialIndex);
-    }
-    if before.is_some_and(|before| before.checksum != checksum("previous_checksum")) {
-        return Err(FaultKind::ChainBreak);
-    }
-    let checksum = checksum("checksum").ok_or(FaultKind::MissingField("checksum"))?;
-    Ok(Head { index, checksum: Some(checksum) })
-}
-
 fn away(destination: &str, action: &'static str, source: impl Into<Source>) -> Error {
     Error::Away { destination: destination.to_owned(), action, source: source.into() }
 }
@@ -402,7 +399,6 @@ fn refused(destination: &str, problem: impl Into<String>) -> Error {
     Error::Refused { destination: destination.to_owned(), problem: problem.into() }
 }
 
-fn unsound(address: &Address, bus: Checksum, event: u64, kind: FaultKind) -> Error {
-    let destination = format!("{}, stream {}", address.name, settings::stream_name(&address.prefix, bus));
-    Error::Unsound { destination, fault: Fault { event, byte_offset: 0, kind } }
+fn unsound(address: &Address, bus: Checksum, index: u64, problem: String) -> Error {
+    Error::Unsound { destination: address.name.clone(), bus, index, problem }
 }

@@ -82,6 +82,7 @@ pub trait Mirror: Send {
 ///
 /// - `sqlite:PATH`
 /// - `postgres://USER@HOST:PORT/DATABASE`, see [`Postgres`]
+/// - `nats://HOST[:PORT][,HOST...]/STREAM`, see [`JetStream::new`]
 ///
 /// # Errors
 /// [`Error::Refused`] for an address that is none.
@@ -109,7 +110,8 @@ fn address(url: &str, to_read: bool) -> Result<Box<dyn Mirror>> {
             path => Ok(Box::new(Sqlite::new(path))),
         },
         "postgres" | "postgresql" => Ok(Box::new(Postgres::new(url, to_read)?)),
-        "nats" | "http" | "https" => Err(refused("is not built yet")),
+        "nats" | "tls" => Ok(Box::new(JetStream::new(url)?)),
+        "http" | "https" => Err(refused("is not built yet")),
         _ => Err(Error::Refused {
             destination: "the address".to_owned(),
             problem: "begins with none of sqlite:, postgres:, nats:, http: and https:".to_owned(),

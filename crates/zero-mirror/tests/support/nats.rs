@@ -123,9 +123,23 @@ impl Nats {
                 let log = self.directory.path().join(format!("n{number}/log"));
                 assert!(ended.is_none(), "server {number} ended: {}", fs::read_to_string(log).unwrap());
             }
-            assert!(Instant::now() < deadline, "waited in vain for {what}\n{}", self.logs());
+            assert!(
+                Instant::now() < deadline,
+                "waited in vain for {what}; {:?}\n{}",
+                self.every_stream(),
+                self.logs()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// What each server says of its streams.
+    fn every_stream(&self) -> Vec<String> {
+        let all = self.running().map(|node| self.ask(node, "/jsz?streams=true"));
+        all.map(|all| {
+            all.and_then(|all| Some(format!("{:?}", all.get("account_details")?))).unwrap_or_default()
+        })
+        .collect()
     }
 
     /// The last lines of every server's log.
@@ -178,14 +192,8 @@ impl Nats {
         let number = |key| state.get(key).and_then(Value::as_u64);
         let of_cluster = |key| stream.get("cluster").and_then(|cluster| cluster.get(key));
         let leader = of_cluster("leader").and_then(Value::as_str).unwrap_or_default();
-        let current = |replica: &Value| replica.get("current").and_then(Value::as_bool) == Some(true);
-        let current = match of_cluster("replicas") {
-            Some(Value::Array(replicas)) => replicas.iter().filter(|replica| current(replica)).count(),
-            _ => 0,
-        };
         Some(Seen {
             leader: leader.strip_prefix('n').and_then(|number| number.parse().ok()),
-            followers_current: current,
             messages: number("messages")?,
             first: number("first_seq")?,
             last: number("last_seq")?,
@@ -197,16 +205,15 @@ impl Nats {
         self.running().find(|node| self.seen(*node, stream).and_then(|seen| seen.leader) == Some(*node))
     }
 
-    /// Waits until a stream has a leader and all replicas have what it has.
+    /// Waits until a stream has a leader and all replicas have what it has, by their own word.
     #[track_caller]
     pub(crate) fn wait_until_whole(&mut self, stream: &str) -> usize {
-        let followers = self.nodes.len() - 1;
         let mut leader = None;
-        self.wait_for("all replicas to be current", |nats| {
+        self.wait_for("all replicas to be whole", |nats| {
             leader = nats.leader(stream);
-            leader.is_some_and(|leader| {
-                nats.seen(leader, stream).is_some_and(|seen| seen.followers_current == followers)
-            })
+            let all: Option<Vec<Seen>> = (0..nats.servers()).map(|node| nats.seen(node, stream)).collect();
+            let same = |all: &[Seen]| all.iter().all(|seen| seen.held() == all[0].held());
+            leader.is_some() && all.is_some_and(|all| same(&all))
         });
         leader.unwrap()
     }
@@ -216,10 +223,16 @@ impl Nats {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) leader: Option<usize>,
-    pub(crate) followers_current: usize,
     pub(crate) messages: u64,
     pub(crate) first: u64,
     pub(crate) last: u64,
+}
+
+impl Seen {
+    /// Its messages, the first sequence, and the last.
+    pub(crate) fn held(self) -> (u64, u64, u64) {
+        (self.messages, self.first, self.last)
+    }
 }
 
 /// The stream of a bus under a prefix.
