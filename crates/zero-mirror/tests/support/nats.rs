@@ -1,5 +1,7 @@
 //! Real nats-servers on free ports of loopback, in temporary directories: one alone, or a cluster.
 
+#![allow(dead_code, clippy::unwrap_used)]
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -56,8 +58,14 @@ impl Nats {
         for node in 0..servers {
             nats.restart(node);
         }
-        nats.wait_for("JetStream to answer", |nats| nats.is_up());
+        nats.wait_until_up();
         nats
+    }
+
+    /// Waits until JetStream answers.
+    #[track_caller]
+    pub(crate) fn wait_until_up(&mut self) {
+        self.wait_for("JetStream to answer", |nats| nats.is_up());
     }
 
     pub(crate) fn servers(&self) -> usize {
@@ -68,6 +76,11 @@ impl Nats {
     pub(crate) fn address(&self, stream: &str) -> String {
         let hosts: Vec<_> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.client)).collect();
         format!("nats://{}/{stream}", hosts.join(","))
+    }
+
+    /// The same for a client of another kind.
+    pub(crate) fn servers_of_client(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| format!("nats://127.0.0.1:{}", node.client)).collect()
     }
 
     /// Sends SIGKILL, and returns when the process is gone.
