@@ -70,7 +70,7 @@ impl JetStream {
         Ok(Self { address, runtime, connection: None })
     }
 
-    /// Does one thing over a connection, which is not used again where that failed on the way.
+    /// Does one thing over a connection. Where that failed, the next one looks at everything anew over another.
     fn over_connection<T>(
         &mut self,
         action: impl AsyncFnOnce(&Address, &mut Connection) -> Result<T>,
@@ -83,7 +83,7 @@ impl JetStream {
             };
             action(address, connection).await
         });
-        if let Err(Error::Away { .. } | Error::Moved { .. }) = done {
+        if !matches!(done, Ok(_) | Err(Error::Moved { .. })) {
             *connection = None;
         }
         done
@@ -177,7 +177,7 @@ impl Connection {
         let mut sending = Sending::new(&self.context, address, bus);
         // Where the last writer may have been another one, the first event is sent alone: where it is refused, nothing is
         // on its way that could slip in behind what somebody else puts in its place.
-        let mut alone = self.written != Some((bus, behind));
+        let mut alone = self.written.take() != Some((bus, behind));
         for record in batch {
             if let Err(error) = sending.send(record).await {
                 sending.settle_all().await?;
@@ -196,7 +196,7 @@ impl Connection {
         if let Some(refused) = refused {
             return Err(self.who_else(address, bus, batch, refused, sent_last).await?);
         }
-        self.written = Some((bus, Head { index: last.event.index, checksum: Some(last.event.checksum) }));
+        self.written = Some((bus, last.event.head()));
         Ok(())
     }
 

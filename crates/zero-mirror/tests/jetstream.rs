@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use async_nats::jetstream;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use nats::{Nats, left_out, stream_of};
 use zero_bus::{Bus, Checksum, Draft, Event, Head};
 use zero_mirror::{Error, JetStream, Mirror, Record};
@@ -338,4 +340,198 @@ fn a_hundred_buses_stand_side_by_side() {
     }
     // Another prefix is another destination, and its streams are no business of this one.
     assert_eq!(JetStream::new(&nats.address("MAN")).unwrap().buses().unwrap(), []);
+}
+
+/// What an administrator does to a server, past the mirror.
+fn administrate<T>(nats: &Nats, act: impl AsyncFnOnce(jetstream::Context) -> T) -> T {
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let client = async_nats::connect(nats.servers_of_client()).await.unwrap();
+        act(jetstream::new(client)).await
+    })
+}
+
+fn refusal(there: &mut JetStream, records: &[Record]) -> String {
+    let said = match there.take(bus_of(records), Head::default(), records) {
+        Err(error @ Error::Refused { .. }) => error.to_string(),
+        other => panic!("{other:?}"),
+    };
+    if let Ok(head) = there.head(bus_of(records)) {
+        assert_eq!(head, Head::default());
+    }
+    said
+}
+
+#[test]
+fn a_stream_that_is_set_otherwise_is_refused_by_name() {
+    if left_out() {
+        return;
+    }
+    let nats = Nats::start(1);
+    let records = records(3, "ann");
+    let stream = stream_of("SET", bus_of(&records));
+    let mut there = JetStream::new(&nats.address("SET")).unwrap();
+    fill(&mut there, &records, 3);
+    let good = administrate(&nats, async |context| {
+        let mut stream = context.get_stream(&stream).await.unwrap();
+        stream.info().await.unwrap().config.clone()
+    });
+    let subjects = good.subjects.clone();
+    let changes: [(&str, Config); 6] = [
+        ("memory", Config { storage: StorageType::Memory, ..good.clone() }),
+        ("max_age", Config { max_age: Duration::from_secs(3600), ..good.clone() }),
+        ("discard policy", Config { discard: DiscardPolicy::Old, ..good.clone() }),
+        ("retention", Config { retention: RetentionPolicy::Interest, ..good.clone() }),
+        ("deny_delete", Config { deny_delete: false, ..good.clone() }),
+        ("subjects", Config { subjects: vec![subjects[0].replace('>', "*.*")], ..good.clone() }),
+    ];
+    for (word, config) in changes {
+        administrate(&nats, async |context| {
+            context.delete_stream(&stream).await.unwrap();
+            context.create_stream(config).await.unwrap();
+        });
+        let said = refusal(&mut JetStream::new(&nats.address("SET")).unwrap(), &records);
+        assert!(said.contains(&stream) && said.contains(word), "{said}");
+    }
+    // Fewer replicas than are asked for.
+    administrate(&nats, async |context| {
+        context.delete_stream(&stream).await.unwrap();
+        context.create_stream(good).await.unwrap();
+    });
+    let said =
+        refusal(&mut JetStream::new(&format!("{}?replicas=3", nats.address("SET"))).unwrap(), &records);
+    assert!(said.contains("?replicas="), "{said}");
+    // Another stream has its subjects.
+    administrate(&nats, async |context| {
+        context.delete_stream(&stream).await.unwrap();
+        let subjects = vec!["zero.>".to_owned()];
+        let config = Config { name: "EVERYTHING".to_owned(), subjects, ..Config::default() };
+        context.create_stream(config).await.unwrap();
+    });
+    let said = refusal(&mut JetStream::new(&nats.address("SET")).unwrap(), &records);
+    assert!(said.contains(&stream) && said.contains(&subjects[0]), "{said}");
+}
+
+#[test]
+fn an_event_that_was_deleted_is_missed() {
+    if left_out() {
+        return;
+    }
+    let nats = Nats::start(1);
+    let records = records(30, "ann");
+    let bus = bus_of(&records);
+    let stream = stream_of("HOLE", bus);
+    let mut there = JetStream::new(&nats.address("HOLE")).unwrap();
+    fill(&mut there, &records, 10);
+    administrate(&nats, async |context| {
+        let mut found = context.get_stream(&stream).await.unwrap();
+        // As it is set, nobody deletes an event.
+        found.delete_message(13).await.unwrap_err();
+        let config = found.info().await.unwrap().config.clone();
+        context.delete_stream(&stream).await.unwrap();
+        let open = Config { deny_delete: false, ..config.clone() };
+        let made = context.create_stream(open).await.unwrap();
+        for record in &records {
+            let subject = config.subjects[0].replace('>', "any");
+            context.publish(subject, record.line.clone().into()).await.unwrap().await.unwrap();
+        }
+        made.delete_message(13).await.unwrap();
+        context.update_stream(config).await.unwrap();
+    });
+    let lines = there.lines(bus, 1).unwrap();
+    assert_eq!(lines.last().map(|(index, _)| *index), Some(12));
+    for answer in [there.head(bus).map(|_| ()), there.lines(bus, 13).map(|_| ())] {
+        match answer {
+            Err(error @ Error::Unsound { index: 13, .. }) => {
+                assert!(error.to_string().ends_with("event 13 is missing"), "{error}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_somebody_else_publishes_is_no_event() {
+    if left_out() {
+        return;
+    }
+    let nats = Nats::start(1);
+    let records = records(40, "ann");
+    let bus = bus_of(&records);
+    let mut there = JetStream::new(&nats.address("FOREIGN")).unwrap();
+    fill(&mut there, &records[..20], 10);
+    let subject = format!("zero.runtime.{}.fill.record", &bus.to_string()["sha256:".len()..]);
+    administrate(&nats, async |context| {
+        context.publish(subject, "no event".into()).await.unwrap().await.unwrap();
+    });
+    let moved = there.take(bus, head_at(&records, 20), &records[20..]);
+    assert!(matches!(moved, Err(Error::Fork { index: 21, .. })), "{moved:?}");
+    let head = there.head(bus);
+    assert!(matches!(head, Err(Error::Unsound { index: 21, .. })), "{head:?}");
+}
+
+/// What one event too many for the server does to those before it: nothing.
+#[test]
+fn an_event_that_is_too_long_for_the_server_is_named() {
+    if left_out() {
+        return;
+    }
+    let nats = Nats::start_with(1, "max_payload: 4096");
+    let directory = tempfile::tempdir().unwrap();
+    let bus = Bus::open(directory.path()).unwrap();
+    let draft = |length| Draft::new("a", 0.0, &BTreeMap::from([("text", "x".repeat(length))])).unwrap();
+    let events = bus.append_batch([10, 20, 5000, 30].map(draft).to_vec()).unwrap();
+    let records: Vec<_> = events.into_iter().map(record).collect();
+    let mut there = JetStream::new(&nats.address("LONG")).unwrap();
+    let said = match there.take(bus_of(&records), Head::default(), &records) {
+        Err(error @ Error::Refused { .. }) => error.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert!(said.contains("event 3 has") && said.contains("max_payload"), "{said}");
+    assert_eq!(there.head(bus_of(&records)).unwrap(), head_at(&records, 2));
+}
+
+#[test]
+fn a_login_is_needed_where_it_is_and_never_told() {
+    if left_out() {
+        return;
+    }
+    let nats = Nats::start_with(1, "authorization { user: ann, password: \"s3cret/&\" }");
+    let records = records(3, "ann");
+    let at = |login: &str| nats.address("LOGIN").replace("nats://", &format!("nats://{login}"));
+    fill(&mut JetStream::new(&at("ann:s3cret%2F%26@")).unwrap(), &records, 3);
+    for login in ["ann:s3cret@", "s3cret@", ""] {
+        let mut there = JetStream::new(&at(login)).unwrap();
+        match there.head(bus_of(&records)) {
+            Err(error @ Error::Refused { .. }) => {
+                let said = format!("{error} {error:?} {}", there.name());
+                assert!(said.contains("NATS_PASSWORD") && !said.contains("s3cret"), "{said}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn nobody_there_is_away() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut there = JetStream::new(&format!("nats://ann:s3cret@127.0.0.1:{free}/S")).unwrap();
+    let said = match there.buses() {
+        Err(error @ Error::Away { .. }) => format!("{error} {error:?}"),
+        other => panic!("{other:?}"),
+    };
+    assert!(said.contains("cannot connect") && !said.contains("s3cret"), "{said}");
+}
+
+#[test]
+fn a_server_without_jetstream_is_away() {
+    if left_out() {
+        return;
+    }
+    let nats =
+        Nats::start_with(1, "no_auth_user: ann\naccounts { A { users: [ { user: ann, password: x } ] } }");
+    let said = match JetStream::new(&nats.address("S")).unwrap().buses() {
+        Err(error @ (Error::Away { .. } | Error::Refused { .. })) => error.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert!(said.to_lowercase().contains("jetstream"), "{said}");
 }

@@ -1,0 +1,134 @@
+//! What mirroring to JetStream costs beside a bare publisher of the same messages with the same window to a stream with the
+//! same settings, in turns; and how much memory it takes. `cargo bench -p zero-mirror --bench jetstream [-- SERVERS [EVENTS]]`
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
+
+#[path = "../tests/support/nats.rs"]
+mod nats;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream::{self, stream::Config};
+use nats::{Nats, stream_of};
+use tokio::runtime::Builder;
+use zero_bus::{Bus, Draft, LOG};
+use zero_mirror::{JetStream, Plan, Stop, catch_up, restore};
+
+const TURNS: usize = 5;
+
+/// As the mirror has it.
+const WINDOW_MESSAGES: usize = 512;
+
+fn main() {
+    let numbers: Vec<u64> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    let servers = numbers.first().map_or(1, |servers| *servers as usize);
+    let events = numbers.get(1).copied().unwrap_or(200_000);
+    let log = tempfile::tempdir().unwrap();
+    let bus = Bus::open(log.path()).unwrap();
+    for first in (1..=events).step_by(10_000) {
+        bus.append_batch((first..events.min(first + 9_999) + 1).map(decision).collect()).unwrap();
+    }
+    let id = bus.reader().event(1).unwrap().unwrap().checksum;
+    println!(
+        "{events} events, {} bytes each, {servers} servers",
+        bus.reader().size_bytes().unwrap() / events
+    );
+
+    let mut ratios = Vec::new();
+    for turn in 1..=TURNS {
+        // Servers of its own for each, so that neither pays for what the other has left.
+        let bare = publish(&Nats::start(servers), log.path(), servers);
+        let mut nats = Nats::start(servers);
+        let mut mirror = JetStream::new(&nats.address("BENCH")).unwrap();
+        let begin = Instant::now();
+        let report =
+            catch_up(log.path(), &mut mirror, &Plan::default(), &Stop::default(), &mut |_| {}).unwrap();
+        let mirrored = begin.elapsed();
+        assert_eq!(report.mirrored, events);
+        nats.wait_until_whole(&stream_of("BENCH", id));
+        let per_second = |time: Duration| events as f64 / time.as_secs_f64();
+        let ratio = per_second(mirrored) / per_second(bare);
+        ratios.push(ratio);
+        println!(
+            "turn {turn}: bare {:.0} events/s, mirror {:.0} events/s, ratio {ratio:.2}, memory at most {} MiB",
+            per_second(bare),
+            per_second(mirrored),
+            peak_mib()
+        );
+        if turn == TURNS {
+            let place = tempfile::tempdir().unwrap();
+            let directory = place.path().join("restored");
+            let begin = Instant::now();
+            restore(&mut mirror, id, &directory, &mut |_| {}).unwrap();
+            let same = fs::read(directory.join(LOG)).unwrap() == fs::read(log.path().join(LOG)).unwrap();
+            assert!(same);
+            println!(
+                "restored {:.0} events/s, the same bytes, memory at most {} MiB",
+                per_second(begin.elapsed()),
+                peak_mib()
+            );
+        }
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!("median ratio {:.2}", ratios[ratios.len() / 2]);
+}
+
+/// A decision, whose line has some 650 bytes.
+fn decision(number: u64) -> Draft {
+    let payload = BTreeMap::from([
+        ("idempotency_key", format!("runtime-scenario-{number:012}")),
+        ("reason", "x".repeat(220)),
+        ("side", "buy".to_owned()),
+        ("symbol", "BTC".to_owned()),
+    ]);
+    Draft::new("decision.record", 1777593600.0 + number as f64, &payload).unwrap().traced("runtime-cycle-1")
+}
+
+/// Publishes the lines of a log with nothing but the window between sender and acknowledgements.
+fn publish(nats: &Nats, log: &Path, replicas: usize) -> Duration {
+    let lines = BufReader::new(File::open(log.join(LOG)).unwrap()).lines();
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap().block_on(async {
+        let client = async_nats::connect(nats.servers_of_client()).await.unwrap();
+        let context = jetstream::new(client);
+        let config = Config {
+            name: "BARE".to_owned(),
+            subjects: vec!["bare.>".to_owned()],
+            num_replicas: replicas,
+            discard: jetstream::stream::DiscardPolicy::New,
+            deny_delete: true,
+            deny_purge: true,
+            ..Config::default()
+        };
+        let mut stream = context.create_stream(config).await.unwrap();
+        let begin = Instant::now();
+        let mut on_the_way = VecDeque::new();
+        let mut published = 0;
+        for line in lines {
+            if on_the_way.len() >= WINDOW_MESSAGES {
+                let first: jetstream::context::PublishAckFuture = on_the_way.pop_front().unwrap();
+                first.await.unwrap();
+            }
+            let sent = context.publish("bare.decision.record", line.unwrap().into()).await.unwrap();
+            on_the_way.push_back(sent);
+            published += 1;
+        }
+        for sent in on_the_way {
+            sent.await.unwrap();
+        }
+        let time = begin.elapsed();
+        assert_eq!(stream.info().await.unwrap().state.messages, published);
+        time
+    })
+}
+
+/// The most memory that this process ever had.
+fn peak_mib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
