@@ -103,7 +103,7 @@ impl Address {
     pub(super) async fn connect(&self) -> Result<async_nats::Client> {
         if self.tls {
             // Which of several compiled-in providers is used must be said. The first who says it has said it.
-            let _ = async_nats::rustls::crypto::ring::default_provider().install_default();
+            let _ = rustls::crypto::ring::default_provider().install_default();
         }
         let options = ConnectOptions::new()
             .name("zero-mirror")
