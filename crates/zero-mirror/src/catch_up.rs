@@ -6,8 +6,10 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use zero_bus::{Checksum, Event, Events, Follow, Head, Reader};
@@ -45,6 +47,13 @@ impl Default for Plan {
             wait_min: Duration::from_millis(100),
             wait_max: Duration::from_secs(30),
         }
+    }
+}
+
+impl Plan {
+    fn is_full(&self, batch: &[Record]) -> bool {
+        let bytes = || batch.iter().map(|record| record.line.len()).sum::<usize>();
+        batch.len() >= self.batch_events || bytes() >= self.batch_bytes
     }
 }
 
@@ -174,10 +183,12 @@ impl Run<'_> {
     }
 
     fn hand_over(&mut self, reader: &Reader, bus: Checksum, mut head: Head, feed: &mut Feed) -> Result<()> {
-        let mut batch = Vec::new();
+        let (mut batch, mut next) = (Vec::new(), Vec::new());
         let mut idle = false;
+        // What became of the next batch, where it was read while one was on its way.
+        let mut ahead = None;
         loop {
-            let read = gather(feed, self.plan, &mut batch);
+            let read = ahead.take().unwrap_or_else(|| gather(feed, self.plan, HEED, &mut batch));
             // What was read before a fault is sound, and goes over first.
             if let (Some(first), Some(last)) = (batch.first(), batch.last()) {
                 if first.event.previous_checksum != head.checksum {
@@ -185,7 +196,15 @@ impl Run<'_> {
                     return Err(changed(reader));
                 }
                 let behind = std::mem::replace(&mut head, last.event.head());
-                self.mirror.take(bus, behind, &batch)?;
+                let more = read.is_ok() && self.plan.is_full(&batch);
+                let (plan, mirror) = (self.plan, &mut *self.mirror);
+                thread::scope(|scope| {
+                    let reading = more.then(|| scope.spawn(|| gather(feed, plan, Duration::ZERO, &mut next)));
+                    let taken = mirror.take(bus, behind, &batch);
+                    ahead =
+                        reading.map(|reading| reading.join().unwrap_or_else(|panic| resume_unwind(panic)));
+                    taken
+                })?;
                 (self.tries, self.moved_at, self.now.away) = (0, None, None);
                 self.now.mirrored = head.index;
                 idle = false;
@@ -198,6 +217,7 @@ impl Run<'_> {
             }
             let at_the_end = batch.is_empty();
             batch.clear();
+            std::mem::swap(&mut batch, &mut next);
             if self.stop.is_asked() || (at_the_end && !self.plan.follow) {
                 return Ok(());
             }
@@ -251,9 +271,8 @@ impl Feed {
 
 /// Fills a batch with what is there now, waiting only for its first event. None comes at the end of the log, or when
 /// nothing came for a while.
-fn gather(feed: &mut Feed, plan: &Plan, batch: &mut Vec<Record>) -> Result<()> {
+fn gather(feed: &mut Feed, plan: &Plan, mut at_most: Duration, batch: &mut Vec<Record>) -> Result<()> {
     let mut bytes = 0;
-    let mut at_most = HEED;
     while batch.len() < plan.batch_events.max(1) && bytes < plan.batch_bytes.max(1) {
         let Some(record) = feed.next(at_most)? else { break };
         at_most = Duration::ZERO;

@@ -16,8 +16,9 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use async_nats::jetstream::context::Context;
+use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::response::Response;
-use async_nats::jetstream::stream::{Info, RawMessageError, RawMessageErrorKind};
+use async_nats::jetstream::stream::{Info, RawMessageErrorKind};
 use async_nats::jetstream::{Error as ApiError, ErrorCode};
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::runtime::{Builder, Runtime};
@@ -109,6 +110,10 @@ impl Mirror for JetStream {
 
     fn lines(&mut self, bus: Checksum, from: u64) -> Result<Vec<(u64, String)>> {
         self.over_connection(async |address, connection| connection.lines(address, bus, from.max(1)).await)
+    }
+
+    fn differs(&mut self, bus: Checksum, events: &[Event]) -> Result<Option<(u64, &'static str)>> {
+        self.over_connection(async |address, connection| connection.differs(address, bus, events).await)
     }
 }
 
@@ -222,6 +227,28 @@ impl Connection {
         Ok(lines)
     }
 
+    async fn differs(
+        &self,
+        address: &Address,
+        bus: Checksum,
+        events: &[Event],
+    ) -> Result<Option<(u64, &'static str)>> {
+        let look = |event: &Event| {
+            let (index, mut subject) = (event.index, settings::subjects_of(bus));
+            settings::write_event_type(&event.event_type, &mut subject);
+            async move {
+                Ok::<_, Error>((index, self.message(address, bus, index).await?.subject.as_str() == subject))
+            }
+        };
+        let mut looked = Box::pin(stream::iter(events.iter().map(look)).buffered(ASKED_FOR_AT_ONCE));
+        while let Some(looked) = looked.next().await {
+            if let (index, false) = looked? {
+                return Ok(Some((index, "subject")));
+            }
+        }
+        Ok(None)
+    }
+
     /// Sees to it that the bus has a stream, set as it must be.
     async fn prepare(&mut self, address: &Address, bus: Checksum, behind: Head) -> Result<()> {
         if self.ready.contains(&bus) {
@@ -325,27 +352,31 @@ impl Connection {
         Box::pin(stream::iter(indexes).map(line).buffered(ASKED_FOR_AT_ONCE))
     }
 
-    /// The line of an event that was there, from the stream's leader.
+    /// The line of an event that was there.
     async fn line(&self, address: &Address, bus: Checksum, index: u64) -> Result<String> {
-        let name = settings::stream_name(&address.prefix, bus);
-        let stream = self.context.get_stream_no_info(name).await;
+        let wrong = |problem| unsound(address, bus, index, format!("event {index} is {problem}"));
+        let message = self.message(address, bus, index).await?;
+        if message.payload.len() > MAX_LINE_BYTES {
+            return Err(wrong("longer than any event"));
+        }
+        String::from_utf8(message.payload.into()).map_err(|_| wrong("not UTF-8"))
+    }
+
+    /// The message of an event that was there, from the stream's leader.
+    async fn message(&self, address: &Address, bus: Checksum, index: u64) -> Result<StreamMessage> {
+        let stream = self.context.get_stream_no_info(settings::stream_name(&address.prefix, bus)).await;
         let stream = stream.map_err(|error| away(&address.name, "read an event", error))?;
-        let message =
-            stream.get_raw_message(index).await.map_err(|error: RawMessageError| match error.kind() {
+        match stream.get_raw_message(index).await {
+            Ok(message) if message.sequence == index => Ok(message),
+            Ok(_) => Err(unsound(address, bus, index, format!("event {index} is answered with another"))),
+            Err(error) => Err(match error.kind() {
                 RawMessageErrorKind::NoMessageFound => {
                     unsound(address, bus, index, format!("event {index} is missing"))
                 }
                 RawMessageErrorKind::JetStream(error) => self.told(address, "read an event", error),
                 _ => away(&address.name, "read an event", error),
-            })?;
-        let wrong = |problem| unsound(address, bus, index, format!("event {index} is {problem}"));
-        if message.sequence != index {
-            return Err(wrong("answered with another"));
+            }),
         }
-        if message.payload.len() > MAX_LINE_BYTES {
-            return Err(wrong("longer than any event"));
-        }
-        String::from_utf8(message.payload.into()).map_err(|_| wrong("not UTF-8"))
     }
 
     /// Says who stands in the place of an event that was refused: another chain, or another mirror of this one.

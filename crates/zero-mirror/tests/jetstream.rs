@@ -535,3 +535,24 @@ fn a_server_without_jetstream_is_away() {
     };
     assert!(said.to_lowercase().contains("jetstream"), "{said}");
 }
+
+/// A consumer asks by subject, so one that says another type than its event is told.
+#[test]
+fn a_subject_that_is_not_its_events_is_found() {
+    if left_out() {
+        return;
+    }
+    let nats = Nats::start(1);
+    let records = records(12, "ann");
+    let bus = bus_of(&records);
+    let mut there = JetStream::new(&nats.address("SUBJECT")).unwrap();
+    fill(&mut there, &records[..5], 5);
+    let events: Vec<_> = records.iter().map(|record| record.event.clone()).collect();
+    assert_eq!(there.differs(bus, &events[..5]).unwrap(), None);
+    let subject = format!("zero.runtime.{}.cuckoo", &bus.to_string()["sha256:".len()..]);
+    let line = records[5].line.clone();
+    administrate(&nats, async |context| context.publish(subject, line.into()).await.unwrap().await.unwrap());
+    fill(&mut there, &records, 5);
+    assert_holds(&mut there, &records);
+    assert_eq!(there.differs(bus, &events).unwrap(), Some((6, "subject")));
+}

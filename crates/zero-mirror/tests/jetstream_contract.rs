@@ -10,7 +10,7 @@ use async_nats::jetstream::stream::Stream;
 use async_nats::{ConnectOptions, jetstream};
 use contract::{Place, Server, Tampering};
 use nats::{Nats, left_out, stream_of};
-use zero_bus::Checksum;
+use zero_bus::{Checksum, Event};
 
 /// Destinations are made in accounts of their own, so that one bus can be in many.
 const ACCOUNTS: usize = 100;
@@ -41,6 +41,10 @@ impl<const N: usize> Servers<N> {
     /// another stream in the place of one, which looks the same.
     fn replace(&self, url: &str, bus: Checksum, tampering: &Tampering) {
         let mut lines = contract::lines_at(url, bus);
+        let types: Vec<_> = (1..)
+            .zip(&lines)
+            .map(|(index, line)| Event::read_alone(line.as_bytes(), index).unwrap().event_type)
+            .collect();
         let mut delete = None;
         let place = |index: &u64| *index as usize - 1;
         match tampering {
@@ -60,9 +64,9 @@ impl<const N: usize> Servers<N> {
             context.delete_stream(&name).await.unwrap();
             let open = jetstream::stream::Config { deny_delete: false, ..config.clone() };
             let stream = context.create_stream(open).await.unwrap();
-            let subject = config.subjects[0].replace('>', "any");
-            for line in lines {
-                context.publish(subject.clone(), line.into()).await.unwrap().await.unwrap();
+            for (line, event_type) in lines.into_iter().zip(&types) {
+                let subject = config.subjects[0].replace('>', event_type);
+                context.publish(subject, line.into()).await.unwrap().await.unwrap();
             }
             if let Some(index) = delete {
                 stream.delete_message(index).await.unwrap();
