@@ -25,7 +25,7 @@ pub struct Plan {
     /// Most events in a batch.
     pub batch_events: usize,
     /// A batch ends with the line that reaches this many bytes. Memory for a batch is some three times that, and no more
-    /// than one longest line on top.
+    /// than one longest line on top; a second one is read while the first is on its way.
     pub batch_bytes: usize,
     /// Without `follow`: how often in a row a destination may be away before it is given up.
     pub tries: u32,
