@@ -12,9 +12,10 @@ mod sending;
 mod settings;
 
 use std::collections::{HashMap, HashSet};
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::jetstream::context::Context;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::response::Response;
@@ -27,7 +28,7 @@ use zero_bus::{Checksum, Event, Head, MAX_LINE_BYTES};
 use crate::error::{Error, Result, Source};
 use crate::{Mirror, PAGE_BYTES, Record};
 use address::Address;
-use sending::Sending;
+use sending::{Answers, Sending};
 
 /// How long one answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -118,7 +119,10 @@ impl Mirror for JetStream {
 }
 
 struct Connection {
+    client: Client,
     context: Context,
+    /// Once something was published.
+    answers: Option<Answers>,
     /// Whether its servers are a cluster.
     cluster: bool,
     /// The buses whose streams were found set as they must be.
@@ -131,8 +135,8 @@ impl Connection {
     async fn open(address: &Address) -> Result<Self> {
         let client = address.connect().await?;
         let cluster = client.server_info().cluster.is_some();
-        let context = async_nats::jetstream::new(client);
-        Ok(Self { context, cluster, ready: HashSet::new(), written: None })
+        let context = async_nats::jetstream::new(client.clone());
+        Ok(Self { client, context, answers: None, cluster, ready: HashSet::new(), written: None })
     }
 
     async fn buses(&self, address: &Address) -> Result<Vec<Checksum>> {
@@ -179,7 +183,11 @@ impl Connection {
     async fn take(&mut self, address: &Address, bus: Checksum, behind: Head, batch: &[Record]) -> Result<()> {
         let Some(last) = batch.last() else { return Ok(()) };
         self.prepare(address, bus, behind).await?;
-        let mut sending = Sending::new(&self.context, address, bus);
+        let answers = match &mut self.answers {
+            Some(answers) => answers,
+            None => self.answers.insert(Answers::open(&self.client, address).await?),
+        };
+        let mut sending = Sending::new(&self.client, answers, address, bus, behind.index.saturating_add(1));
         // Where the last writer may have been another one, the first event is sent alone: where it is refused, nothing is
         // on its way that could slip in behind what somebody else puts in its place.
         let mut alone = self.written.take() != Some((bus, behind));
@@ -188,7 +196,7 @@ impl Connection {
                 sending.settle_all().await?;
                 return Err(error);
             }
-            while sending.is_full() || (alone && !sending.on_the_way.is_empty()) {
+            while sending.is_full() || (alone && !sending.is_empty()) {
                 sending.settle().await?;
             }
             alone = false;
@@ -196,10 +204,10 @@ impl Connection {
                 break;
             }
         }
+        let end = sending.end();
         sending.settle_all().await?;
-        let Sending { refused, sent_last, .. } = sending;
-        if let Some(refused) = refused {
-            return Err(self.who_else(address, bus, batch, refused, sent_last).await?);
+        if let Some(refused) = sending.refused {
+            return Err(self.who_else(address, bus, batch, refused..end).await?);
         }
         self.written = Some((bus, last.event.head()));
         Ok(())
@@ -385,12 +393,11 @@ impl Connection {
         address: &Address,
         bus: Checksum,
         batch: &[Record],
-        refused: u64,
-        sent_last: u64,
+        refused: Range<u64>,
     ) -> Result<Error> {
-        let end = self.events(address, bus).await?.min(sent_last);
+        let last = self.events(address, bus).await?;
         for Record { event: Event { index, checksum, .. }, .. } in batch {
-            let (index, in_question) = (*index, (refused..=end).contains(index));
+            let (index, in_question) = (*index, refused.contains(index) && *index <= last);
             if in_question {
                 let line = self.line(address, bus, index).await?;
                 if Event::read_alone(line.as_bytes(), index).map(|event| event.checksum) != Ok(*checksum) {

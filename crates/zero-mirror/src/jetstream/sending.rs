@@ -2,57 +2,106 @@
 
 use std::collections::VecDeque;
 
-use async_nats::jetstream::context::traits::Publisher as _;
-use async_nats::jetstream::context::{Context, PublishAckFuture, PublishErrorKind};
-use async_nats::jetstream::message::PublishMessage;
+use async_nats::client::PublishErrorKind;
+use async_nats::jetstream::{Error as ApiError, ErrorCode};
+use async_nats::{Client, HeaderMap, HeaderValue, StatusCode, Subscriber, header};
+use futures_util::{FutureExt as _, StreamExt as _};
+use serde::Deserialize;
+use tokio::time::timeout;
 use zero_bus::Checksum;
 
 use super::address::Address;
-use super::{WINDOW_BYTES, WINDOW_MESSAGES, away, refused, settings};
+use super::{PATIENCE, WINDOW_BYTES, WINDOW_MESSAGES, away, refused, settings};
 use crate::Record;
 use crate::error::Result;
 
+const ACTION: &str = "publish an event";
+
+/// Where what is published over a connection is answered. One subscription for all, as one for each event would cost more
+/// than the event.
+pub(super) struct Answers {
+    inbox: String,
+    coming: Subscriber,
+}
+
+/// What JetStream says to a message.
+#[derive(Deserialize)]
+struct Answer<'a> {
+    stream: Option<&'a str>,
+    seq: Option<u64>,
+    #[serde(default)]
+    duplicate: bool,
+    error: Option<ApiError>,
+}
+
+impl Answers {
+    pub(super) async fn open(client: &Client, address: &Address) -> Result<Self> {
+        let inbox = client.new_inbox();
+        let coming = client.subscribe(format!("{inbox}.*")).await;
+        Ok(Self { inbox, coming: coming.map_err(|error| away(&address.name, ACTION, error))? })
+    }
+}
+
 /// A batch on its way.
 pub(super) struct Sending<'a> {
-    context: &'a Context,
+    client: &'a Client,
+    answers: &'a mut Answers,
     address: &'a Address,
     stream: String,
     subjects: String,
-    /// Each event's index, the bytes of its line, and what will come back.
-    pub(super) on_the_way: VecDeque<(u64, usize, PublishAckFuture)>,
+    /// From the first event on that is not settled: the bytes of its line, and whether it is settled.
+    window: VecDeque<(usize, bool)>,
+    first: u64,
     bytes: usize,
     /// The first event that was not stored in its place, since there is another message.
     pub(super) refused: Option<u64>,
-    pub(super) sent_last: u64,
 }
 
 impl<'a> Sending<'a> {
-    pub(super) fn new(context: &'a Context, address: &'a Address, bus: Checksum) -> Self {
+    /// For a batch that begins at an index.
+    pub(super) fn new(
+        client: &'a Client,
+        answers: &'a mut Answers,
+        address: &'a Address,
+        bus: Checksum,
+        first: u64,
+    ) -> Self {
         Self {
-            context,
+            client,
+            answers,
             address,
             stream: settings::stream_name(&address.prefix, bus),
             subjects: settings::subjects_of(bus),
-            on_the_way: VecDeque::with_capacity(WINDOW_MESSAGES),
+            window: VecDeque::with_capacity(WINDOW_MESSAGES),
+            first,
             bytes: 0,
             refused: None,
-            sent_last: 0,
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.window.is_empty()
+    }
+
     pub(super) fn is_full(&self) -> bool {
-        self.on_the_way.len() >= WINDOW_MESSAGES || self.bytes >= WINDOW_BYTES
+        self.window.len() >= WINDOW_MESSAGES || self.bytes >= WINDOW_BYTES
+    }
+
+    /// Behind the last event that was sent.
+    pub(super) fn end(&self) -> u64 {
+        self.first + self.window.len() as u64
     }
 
     pub(super) async fn send(&mut self, record: &Record) -> Result<()> {
-        let index = record.event.index;
+        let index = self.end();
         let mut subject = self.subjects.clone();
         settings::write_event_type(&record.event.event_type, &mut subject);
-        let message = PublishMessage::build()
-            .payload(record.line.clone().into())
-            .expected_last_sequence(index.saturating_sub(1))
-            .outbound_message(subject);
-        let sent = self.context.publish_message(message).await.map_err(|error| match error.kind() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, HeaderValue::from(index - 1));
+        let reply = format!("{}.{index}", self.answers.inbox);
+        let line = record.line.clone().into();
+        let sent = self.client.publish_with_reply_and_headers(subject, reply, headers, line).await;
+        sent.map_err(|error| match error.kind() {
             PublishErrorKind::MaxPayloadExceeded => {
                 let problem = format!(
                     "event {index} has {} bytes, more than its `max_payload` lets through; raise that in the servers' settings",
@@ -60,40 +109,65 @@ impl<'a> Sending<'a> {
                 );
                 refused(&self.address.name, problem)
             }
-            _ => away(&self.address.name, "publish an event", error),
+            _ => away(&self.address.name, ACTION, error),
         })?;
-        self.on_the_way.push_back((index, record.line.len(), sent));
+        self.window.push_back((record.line.len(), false));
         self.bytes += record.line.len();
-        self.sent_last = index;
         Ok(())
     }
 
-    /// Waits for what comes back of the first that is on its way.
+    /// Waits for an answer, to whichever event it is.
     pub(super) async fn settle(&mut self) -> Result<()> {
-        let Some((index, bytes, sent)) = self.on_the_way.pop_front() else { return Ok(()) };
-        self.bytes -= bytes;
-        match sent.await {
-            Ok(stored) if stored.stream == self.stream && stored.sequence == index && !stored.duplicate => {
-                Ok(())
-            }
-            Ok(stored) => {
-                let problem = format!(
-                    "event {index} was to be message {index} of stream {}, but became message {} of stream {}; something \
-                     between publisher and stream changes what is published",
-                    self.stream, stored.sequence, stored.stream
-                );
-                Err(refused(&self.address.name, problem))
-            }
-            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
-                self.refused.get_or_insert(index);
-                Ok(())
-            }
-            Err(error) => Err(away(&self.address.name, "publish an event", error)),
+        let away = |source: &str| away(&self.address.name, ACTION, source);
+        let answer = match self.answers.coming.next().now_or_never() {
+            Some(answer) => answer,
+            None => timeout(PATIENCE, self.answers.coming.next())
+                .await
+                .map_err(|_| away("no acknowledgement came in time"))?,
+        };
+        let answer = answer.ok_or_else(|| away("the connection is closed"))?;
+        let index = answer.subject.rsplit('.').next().and_then(|index| index.parse::<u64>().ok());
+        let place = index.and_then(|index| usize::try_from(index.checked_sub(self.first)?).ok());
+        let (Some(index), Some((_, settled))) = (index, place.and_then(|place| self.window.get_mut(place)))
+        else {
+            return Ok(());
+        };
+        if answer.status == Some(StatusCode::NO_RESPONDERS) {
+            return Err(away("its stream has no leader now"));
         }
+        let said: Answer<'_> =
+            serde_json::from_slice(&answer.payload).map_err(|_| away("its acknowledgement can't be read"))?;
+        match said {
+            Answer { error: Some(error), .. }
+                if error.error_code() == ErrorCode::STREAM_WRONG_LAST_SEQUENCE =>
+            {
+                self.refused = Some(self.refused.map_or(index, |refused| refused.min(index)));
+            }
+            Answer { error: Some(error), .. } => return Err(super::away(&self.address.name, ACTION, error)),
+            Answer { stream: Some(stream), seq: Some(seq), duplicate: false, .. }
+                if stream == self.stream && seq == index => {}
+            Answer { stream, seq, .. } => {
+                let problem = format!(
+                    "event {index} was to be message {index} of stream {}, but is message {} of stream {}; something \
+                     between publisher and stream changes what is published",
+                    self.stream,
+                    seq.unwrap_or_default(),
+                    stream.unwrap_or_default()
+                );
+                return Err(refused(&self.address.name, problem));
+            }
+        }
+        *settled = true;
+        while let Some((bytes, true)) = self.window.front() {
+            self.bytes -= bytes;
+            self.window.pop_front();
+            self.first += 1;
+        }
+        Ok(())
     }
 
     pub(super) async fn settle_all(&mut self) -> Result<()> {
-        while !self.on_the_way.is_empty() {
+        while !self.is_empty() {
             self.settle().await?;
         }
         Ok(())
