@@ -183,31 +183,21 @@ impl Connection {
     async fn take(&mut self, address: &Address, bus: Checksum, behind: Head, batch: &[Record]) -> Result<()> {
         let Some(last) = batch.last() else { return Ok(()) };
         self.prepare(address, bus, behind).await?;
-        let answers = match &mut self.answers {
+        let answers = match self.answers.take() {
             Some(answers) => answers,
-            None => self.answers.insert(Answers::open(&self.client, address).await?),
+            None => Answers::open(&self.client, address).await?,
         };
-        let mut sending = Sending::new(&self.client, answers, address, bus, behind.index.saturating_add(1));
         // Where the last writer may have been another one, the first event is sent alone: where it is refused, nothing is
         // on its way that could slip in behind what somebody else puts in its place.
-        let mut alone = self.written.take() != Some((bus, behind));
-        for record in batch {
-            if let Err(error) = sending.send(record).await {
-                sending.settle_all().await?;
-                return Err(error);
-            }
-            while sending.is_full() || (alone && !sending.is_empty()) {
-                sending.settle().await?;
-            }
-            alone = false;
-            if sending.refused.is_some() {
-                break;
-            }
-        }
-        let end = sending.end();
-        sending.settle_all().await?;
+        let alone = self.written.take() != Some((bus, behind));
+        let sending = Sending::new(&self.client, answers, address, bus, behind.index.saturating_add(1));
+        let messages = sending.messages(batch);
+        let run = tokio::spawn(sending.run(messages, alone)).await;
+        let (sending, done) = run.map_err(|error| away(&address.name, "publish events", error))?;
+        done?;
+        self.answers = Some(sending.answers);
         if let Some(refused) = sending.refused {
-            return Err(self.who_else(address, bus, batch, refused..end).await?);
+            return Err(self.who_else(address, bus, batch, refused..sending.end).await?);
         }
         self.written = Some((bus, last.event.head()));
         Ok(())

@@ -250,7 +250,9 @@ fn killed_while_mirroring(prefix: &str, rounds: u64, victims: impl Fn(usize) -> 
         }
     }
     println!(
-        "{prefix}: {events} events, killed (nodes, at event, of the log so far) {kills:?}; {met:?}; each of 3 replicas byte-equal"
+        "{prefix}: {events} events, killed (nodes, at event, of the log so far) {kills:?}; {met:?}; each of 3 \
+         replicas byte-equal; {} stuck replicas restarted",
+        nats.stuck
     );
 }
 

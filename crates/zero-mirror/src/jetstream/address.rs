@@ -110,6 +110,8 @@ impl Address {
             .connection_timeout(PATIENCE)
             .request_timeout(Some(PATIENCE))
             .max_reconnects(self.servers.len())
+            // Subjects are made so that they are sound.
+            .skip_subject_validation(true)
             .require_tls(self.tls);
         let options = match &self.authorities {
             Some(authorities) => options.add_root_certificates(authorities.clone()),

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use async_nats::client::PublishErrorKind;
 use async_nats::jetstream::{Error as ApiError, ErrorCode};
 use async_nats::{Client, HeaderMap, HeaderValue, StatusCode, Subscriber, header};
+use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -42,83 +43,109 @@ impl Answers {
     }
 }
 
-/// A batch on its way.
-pub(super) struct Sending<'a> {
-    client: &'a Client,
-    answers: &'a mut Answers,
-    address: &'a Address,
+/// A batch on its way. It owns what it needs, so that it can run on the thread that serves the connection: handing over
+/// every message from another one would cost more than the message.
+pub(super) struct Sending {
+    client: Client,
+    pub(super) answers: Answers,
+    destination: String,
     stream: String,
     subjects: String,
     /// From the first event on that is not settled: the bytes of its line, and whether it is settled.
     window: VecDeque<(usize, bool)>,
     first: u64,
+    /// Behind the last event that was sent.
+    pub(super) end: u64,
     bytes: usize,
     /// The first event that was not stored in its place, since there is another message.
     pub(super) refused: Option<u64>,
 }
 
-impl<'a> Sending<'a> {
+impl Sending {
     /// For a batch that begins at an index.
     pub(super) fn new(
-        client: &'a Client,
-        answers: &'a mut Answers,
-        address: &'a Address,
+        client: &Client,
+        answers: Answers,
+        address: &Address,
         bus: Checksum,
         first: u64,
     ) -> Self {
         Self {
-            client,
+            client: client.clone(),
             answers,
-            address,
+            destination: address.name.clone(),
             stream: settings::stream_name(&address.prefix, bus),
             subjects: settings::subjects_of(bus),
             window: VecDeque::with_capacity(WINDOW_MESSAGES),
             first,
+            end: first,
             bytes: 0,
             refused: None,
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.window.is_empty()
+    /// What the events' messages will be, each its subject and its line.
+    pub(super) fn messages(&self, batch: &[Record]) -> Vec<(String, Bytes)> {
+        let message = |record: &Record| {
+            let mut subject = self.subjects.clone();
+            settings::write_event_type(&record.event.event_type, &mut subject);
+            (subject, Bytes::from(record.line.clone()))
+        };
+        batch.iter().map(message).collect()
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    /// Sends them all and waits for all answers, or until one is refused. `alone`: the first is sent by itself.
+    pub(super) async fn run(mut self, messages: Vec<(String, Bytes)>, alone: bool) -> (Self, Result<()>) {
+        let done = self.send_all(messages, alone).await;
+        (self, done)
+    }
+
+    async fn send_all(&mut self, messages: Vec<(String, Bytes)>, mut alone: bool) -> Result<()> {
+        for (subject, line) in messages {
+            if let Err(error) = self.send(subject, line).await {
+                self.settle_all().await?;
+                return Err(error);
+            }
+            while self.is_full() || (alone && !self.window.is_empty()) {
+                self.settle().await?;
+            }
+            alone = false;
+            if self.refused.is_some() {
+                break;
+            }
+        }
+        self.settle_all().await
+    }
+
+    fn is_full(&self) -> bool {
         self.window.len() >= WINDOW_MESSAGES || self.bytes >= WINDOW_BYTES
     }
 
-    /// Behind the last event that was sent.
-    pub(super) fn end(&self) -> u64 {
-        self.first + self.window.len() as u64
-    }
-
-    pub(super) async fn send(&mut self, record: &Record) -> Result<()> {
-        let index = self.end();
-        let mut subject = self.subjects.clone();
-        settings::write_event_type(&record.event.event_type, &mut subject);
+    async fn send(&mut self, subject: String, line: Bytes) -> Result<()> {
+        let (index, bytes) = (self.end, line.len());
         let mut headers = HeaderMap::new();
         headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, HeaderValue::from(index - 1));
         let reply = format!("{}.{index}", self.answers.inbox);
-        let line = record.line.clone().into();
         let sent = self.client.publish_with_reply_and_headers(subject, reply, headers, line).await;
         sent.map_err(|error| match error.kind() {
             PublishErrorKind::MaxPayloadExceeded => {
                 let problem = format!(
                     "event {index} has {} bytes, more than its `max_payload` lets through; raise that in the servers' settings",
-                    record.line.len()
+                    bytes
                 );
-                refused(&self.address.name, problem)
+                refused(&self.destination, problem)
             }
-            _ => away(&self.address.name, ACTION, error),
+            _ => away(&self.destination, ACTION, error),
         })?;
-        self.window.push_back((record.line.len(), false));
-        self.bytes += record.line.len();
+        self.window.push_back((bytes, false));
+        self.bytes += bytes;
+        self.end += 1;
         Ok(())
     }
 
     /// Waits for an answer, to whichever event it is.
-    pub(super) async fn settle(&mut self) -> Result<()> {
-        let away = |source: &str| away(&self.address.name, ACTION, source);
+    async fn settle(&mut self) -> Result<()> {
+        let away = |source: &str| away(&self.destination, ACTION, source);
         let answer = match self.answers.coming.next().now_or_never() {
             Some(answer) => answer,
             None => timeout(PATIENCE, self.answers.coming.next())
@@ -143,7 +170,7 @@ impl<'a> Sending<'a> {
             {
                 self.refused = Some(self.refused.map_or(index, |refused| refused.min(index)));
             }
-            Answer { error: Some(error), .. } => return Err(super::away(&self.address.name, ACTION, error)),
+            Answer { error: Some(error), .. } => return Err(super::away(&self.destination, ACTION, error)),
             Answer { stream: Some(stream), seq: Some(seq), duplicate: false, .. }
                 if stream == self.stream && seq == index => {}
             Answer { stream, seq, .. } => {
@@ -154,7 +181,7 @@ impl<'a> Sending<'a> {
                     seq.unwrap_or_default(),
                     stream.unwrap_or_default()
                 );
-                return Err(refused(&self.address.name, problem));
+                return Err(refused(&self.destination, problem));
             }
         }
         *settled = true;
@@ -166,8 +193,8 @@ impl<'a> Sending<'a> {
         Ok(())
     }
 
-    pub(super) async fn settle_all(&mut self) -> Result<()> {
-        while !self.is_empty() {
+    async fn settle_all(&mut self) -> Result<()> {
+        while !self.window.is_empty() {
             self.settle().await?;
         }
         Ok(())

@@ -15,11 +15,16 @@ use zero_bus::{Checksum, Value};
 /// How long what a server is about to do is waited for.
 const DEADLINE: Duration = Duration::from_secs(120);
 
+/// Where a replica that lacks something gets nothing for so long, it is stuck.
+const STUCK: Duration = Duration::from_secs(15);
+
 /// Servers that end with this value.
 pub(crate) struct Nats {
     directory: TempDir,
     nodes: Vec<Node>,
     settings: String,
+    /// How often a replica had to be restarted since it did not come back by itself.
+    pub(crate) stuck: u32,
 }
 
 struct Node {
@@ -54,7 +59,7 @@ impl Nats {
         let node =
             |ports: &[u16]| Node { client: ports[0], route: ports[1], monitor: ports[2], process: None };
         let nodes = ports.chunks(3).map(node).collect();
-        let mut nats = Self { directory, nodes, settings: settings.to_owned() };
+        let mut nats = Self { directory, nodes, settings: settings.to_owned(), stuck: 0 };
         for node in 0..servers {
             nats.restart(node);
         }
@@ -219,14 +224,35 @@ impl Nats {
     }
 
     /// Waits until a stream has a leader and all replicas have what it has, by their own word.
+    ///
+    /// A replica of nats-server 2.9.10 that was killed can come back with a Raft log that it then refuses to have mended ("Wrong
+    /// index, ae is ..."), for good, as its issue 3644 tells. Such a one is restarted, as its operator would, and counted.
     #[track_caller]
     pub(crate) fn wait_until_whole(&mut self, stream: &str) -> usize {
         let mut leader = None;
+        let mut last = Vec::new();
+        let mut since = Instant::now();
         self.wait_for("all replicas to be whole", |nats| {
             leader = nats.leader(stream);
-            let all: Option<Vec<Seen>> = (0..nats.servers()).map(|node| nats.seen(node, stream)).collect();
-            let same = |all: &[Seen]| all.iter().all(|seen| seen.held() == all[0].held());
-            leader.is_some() && all.is_some_and(|all| same(&all))
+            let all: Vec<Option<Seen>> = (0..nats.servers()).map(|node| nats.seen(node, stream)).collect();
+            let held = |seen: &Option<Seen>| seen.map(Seen::held);
+            let Some(whole) = leader.and_then(|leader| held(&all[leader])) else { return false };
+            if all.iter().all(|seen| held(seen) == Some(whole)) {
+                return true;
+            }
+            if last != all {
+                (last, since) = (all, Instant::now());
+            } else if since.elapsed() > STUCK {
+                for (node, seen) in all.iter().enumerate() {
+                    if held(seen) != Some(whole) {
+                        nats.kill(node);
+                        nats.restart(node);
+                        nats.stuck += 1;
+                    }
+                }
+                since = Instant::now();
+            }
+            false
         });
         leader.unwrap()
     }
