@@ -178,6 +178,15 @@ fn a_single_server_takes_a_bus_and_gives_it_back() {
     assert_holds(&mut there, &records);
 }
 
+/// Sets a number when it is dropped.
+struct AtTheEnd<'a>(&'a AtomicU64, u64);
+
+impl Drop for AtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(self.1, SeqCst);
+    }
+}
+
 /// Mirrors a growing log while nodes are killed in the middle of it, and started again.
 fn killed_while_mirroring(prefix: &str, rounds: u64, victims: impl Fn(usize) -> Vec<usize> + Sync) {
     if left_out() {
@@ -205,6 +214,8 @@ fn killed_while_mirroring(prefix: &str, rounds: u64, victims: impl Fn(usize) -> 
             }
             met
         });
+        // Whatever happens here, the mirror comes to its end.
+        let _released = AtTheEnd(&log_end, events);
         let mut kills = Vec::new();
         for round in 0..rounds {
             nats.wait_for("the stream to be there", |nats| nats.leader(&stream).is_some());

@@ -175,6 +175,10 @@ impl Nats {
     fn is_up(&self) -> bool {
         self.running().all(|node| {
             let Some(seen) = self.ask(node, "/jsz") else { return false };
+            // The monitoring port is there before the one for clients.
+            if TcpStream::connect(("127.0.0.1", self.nodes[node].client)).is_err() {
+                return false;
+            }
             let Some(cluster) = seen.get("meta_cluster") else { return self.nodes.len() == 1 };
             cluster.get("leader").and_then(Value::as_str).is_some_and(|leader| !leader.is_empty())
                 && cluster.get("cluster_size").and_then(Value::as_u64) == Some(self.nodes.len() as u64)
