@@ -188,6 +188,7 @@ fn the_arrows_inside_the_mirrors() {
             ("restore", &["error", "walk"]),
             ("sqlite", &["error"]),
             ("postgres", &["error"]),
+            ("jetstream", &["error"]),
         ],
     );
 }
