@@ -205,6 +205,7 @@ fn the_arrows_inside_the_mirrors() {
             ("wire", &[]),
             ("http", &["error", "token", "wire"]),
             ("ingest", &["error", "token", "wire"]),
+            ("jetstream", &["error"]),
         ],
     );
 }
