@@ -188,6 +188,11 @@ fn the_arrows_inside_the_mirrors() {
             ("restore", &["error", "walk"]),
             ("sqlite", &["error"]),
             ("postgres", &["error"]),
+            // What the two ends of HTTP have in common.
+            ("token", &["error"]),
+            ("wire", &[]),
+            ("http", &["error", "token", "wire"]),
+            ("ingest", &["error", "token", "wire"]),
         ],
     );
 }

@@ -7,16 +7,22 @@
 
 mod catch_up;
 mod error;
+mod http;
+pub mod ingest;
 mod postgres;
 mod restore;
 mod sqlite;
+mod token;
 mod walk;
+mod wire;
 
 pub use catch_up::{Plan, Report, Stop, catch_up};
 pub use error::{Error, Result, Source};
+pub use http::Http;
 pub use postgres::Postgres;
 pub use restore::restore;
 pub use sqlite::Sqlite;
+pub use token::Token;
 pub use walk::{Walk, choose, verify, walk};
 
 use zero_bus::{Checksum, Event, Head};
@@ -80,6 +86,7 @@ pub trait Mirror: Send {
 ///
 /// - `sqlite:PATH`
 /// - `postgres://USER@HOST:PORT/DATABASE`, see [`Postgres`]
+/// - `http(s)://HOST[:PORT][/PREFIX][?OPTIONS]`, see [`Http::open`]
 ///
 /// # Errors
 /// [`Error::Refused`] for an address that is none.
@@ -107,7 +114,8 @@ fn address(url: &str, to_read: bool) -> Result<Box<dyn Mirror>> {
             path => Ok(Box::new(Sqlite::new(path))),
         },
         "postgres" | "postgresql" => Ok(Box::new(Postgres::new(url, to_read)?)),
-        "nats" | "http" | "https" => Err(refused("is not built yet")),
+        "http" | "https" => Ok(Box::new(Http::open(url)?)),
+        "nats" => Err(refused("is not built yet")),
         _ => Err(Error::Refused {
             destination: "the address".to_owned(),
             problem: "begins with none of sqlite:, postgres:, nats:, http: and https:".to_owned(),
