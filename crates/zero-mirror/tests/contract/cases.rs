@@ -162,7 +162,8 @@ fn killed_in_the_middle<P: Place>(place: &mut P) -> String {
             let there = open(&url).head(bus_of(log.path())).unwrap().index;
             torn += usize::from(there < u64::from(n) * 2000);
             if there > 0 {
-                assert_eq!(lines_at(&url, bus_of(log.path())).len() as u64, there);
+                // A receiver that had all of a batch goes on with it, though nobody waits for its answer.
+                assert!(lines_at(&url, bus_of(log.path())).len() as u64 >= there);
             }
             process::run(log.path(), &url, 2000, Death::Never);
             holds_all(log.path(), &url);
