@@ -9,6 +9,7 @@ mod command;
 mod completions;
 mod diff;
 mod explain;
+mod ingest;
 mod input;
 mod man;
 mod mirror;
@@ -58,6 +59,7 @@ enum Job {
     Mirror(mirror::Arguments),
     MirrorVerify(mirror_verify::Arguments),
     Restore(restore::Arguments),
+    Ingest(ingest::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
 }
@@ -85,6 +87,7 @@ fn run(job: Job) -> Result<Judgement> {
         Job::Mirror(arguments) => mirror::run(&arguments),
         Job::MirrorVerify(arguments) => mirror_verify::run(&arguments),
         Job::Restore(arguments) => restore::run(&arguments),
+        Job::Ingest(arguments) => ingest::run(arguments),
         Job::Completions(arguments) => completions::run(&arguments),
         Job::Man(arguments) => man::run(&arguments),
     }
