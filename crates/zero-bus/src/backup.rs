@@ -12,7 +12,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::lines::{LOCK, LOG, Lines, start_of_rest};
 use crate::note::Note;
 use crate::reader::{Log, Reader};
-use crate::snapshot::{Found, SNAPSHOT, Snapshot};
+use crate::snapshot::{Found, Located, SNAPSHOT, Snapshot};
 use crate::storage::{self, Access, Storage, StorageFile, read_exact_at};
 use crate::stretch;
 use crate::walk::{self, Finding, Progress};
@@ -21,7 +21,7 @@ use crate::walk::{self, Finding, Progress};
 const BLOCK: u64 = 1 << 20;
 
 /// What a backup holds now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Backup {
     /// Bytes of its log.
     pub bytes: u64,
@@ -29,6 +29,8 @@ pub struct Backup {
     pub bytes_new: u64,
     /// Its events.
     pub events: u64,
+    /// Whether the snapshot of the bus fits its log. One that does not was not copied.
+    pub snapshot_fits: bool,
 }
 
 /// Why there is no backup, or no newer one. What was there before is as it was.
@@ -76,6 +78,14 @@ pub enum BackupError {
         /// The target's log.
         path: std::path::PathBuf,
     },
+    /// The target holds something that is no backup.
+    #[error("{}: {problem}; name another target", path.display())]
+    NoBackup {
+        /// What is there.
+        path: std::path::PathBuf,
+        /// Why it is none.
+        problem: &'static str,
+    },
     /// What the target holds is damaged.
     #[error("{}: {fault} (byte {} of the log), and the bus has it right; name another target", path.display(), fault.byte_offset)]
     Damaged {
@@ -119,13 +129,15 @@ impl Reader {
     ) -> Result<Backup, BackupError> {
         // Before the end of the log is looked at, so that it is not ahead of that.
         let snapshot = Snapshot::read(self.storage())?;
-        let Some(log) = self.log()? else { return Ok(Backup::default()) };
+        let Some(log) = self.log()? else {
+            return Ok(Backup { bytes: 0, bytes_new: 0, events: 0, snapshot_fits: true });
+        };
         let source = Arc::clone(&log.file);
         let source_path = self.log_path();
         let reading = || Error::io("read it", &source_path);
         let end = self.sound_end(log, progress)?;
 
-        let mut copy = Copy::open(&**target)?;
+        let mut copy = Copy::open(&**target, &*source)?;
         let held = copy.held.min(end);
         let mut here = [vec![0; BLOCK as usize], vec![0; BLOCK as usize]];
         let mut at = 0;
@@ -141,8 +153,13 @@ impl Reader {
             progress(Progress { bytes: at, bytes_total: end });
         }
         if let Some(byte_offset) = differs {
-            // Behind the note is what an interrupted backup did not live to sync.
-            let Some(note) = copy.note.filter(|note| note.bytes <= byte_offset) else {
+            // Behind the note is what an interrupted backup did not live to sync: nothing that is sound and differs.
+            let unsynced = copy.note.filter(|note| note.bytes <= byte_offset);
+            let sound = match judge(&copy.file, copy.held, 0, &mut |_| {}).map_err(copy.io("read it"))? {
+                Judged::Sound(..) => copy.held,
+                Judged::Fault(fault) => fault.byte_offset,
+            };
+            let Some(note) = unsynced.filter(|_| sound <= byte_offset) else {
                 return Err(self.why_it_differs(&source, &copy, byte_offset)?);
             };
             copy.cut(note.bytes)?;
@@ -161,22 +178,24 @@ impl Reader {
         }
         copy.file.sync().map_err(copy.io("sync it"))?;
         target.sync().map_err(copy.io("sync the directory of"))?;
-        let head = match judge(&copy.file, end, progress).map_err(copy.io("read it"))? {
-            Judged::Sound(head) => head,
-            Judged::Fault(fault) => {
-                copy.cut(before)?;
-                return Err(BackupError::Damaged { path: copy.path, fault });
-            }
-        };
+        let wanted = snapshot.event_count();
+        let (head, at_snapshot) =
+            match judge(&copy.file, end, wanted, progress).map_err(copy.io("read it"))? {
+                Judged::Sound(head, at_snapshot) => (head, at_snapshot),
+                Judged::Fault(fault) => {
+                    copy.cut(before)?;
+                    return Err(BackupError::Damaged { path: copy.path, fault });
+                }
+            };
         copy.write_note(Note { head, bytes: end })?;
-        if let Found::Snapshot(snapshot, json) = &snapshot
-            && snapshot.event_count <= head.index
-        {
+        // One that the log does not bear out would take the place of one that it does.
+        let fits = snapshot.integrity(&at_snapshot).consistent;
+        if let (Found::Snapshot(_, json), true) = (&snapshot, fits) {
             let path = target.path(SNAPSHOT);
             let replaced = storage::replace(&**target, SNAPSHOT, format!("{json}\n").as_bytes());
             replaced.map_err(|source| BackupError::Target { action: "replace it", path, source })?;
         }
-        Ok(Backup { bytes: end, bytes_new: end - before, events: head.index })
+        Ok(Backup { bytes: end, bytes_new: end - before, events: head.index, snapshot_fits: fits })
     }
 
     /// Where the last whole line of the log ends, all of which is sound.
@@ -217,8 +236,8 @@ impl Reader {
         if index <= 1 {
             return Ok(BackupError::AnotherBus { path });
         }
-        Ok(match judge(&copy.file, copy.held, &mut |_| {}) {
-            Ok(Judged::Sound(_)) => BackupError::Fork { path, index },
+        Ok(match judge(&copy.file, copy.held, 0, &mut |_| {}) {
+            Ok(Judged::Sound(..)) => BackupError::Fork { path, index },
             Ok(Judged::Fault(fault)) => BackupError::Damaged { path, fault },
             Err(source) => BackupError::Target { action: "read it", path, source },
         })
@@ -226,16 +245,34 @@ impl Reader {
 }
 
 enum Judged {
-    Sound(Head),
+    /// With what stands at the event that was wanted.
+    Sound(Head, Located),
     Fault(Fault),
 }
 
-/// Goes through a log up to a place where a line ends.
-fn judge(file: &Arc<dyn StorageFile>, end: u64, progress: &mut dyn FnMut(Progress)) -> io::Result<Judged> {
-    let walked = walk::walk(file, end, None, stretch::all_threads(), |(), _, _| {}, |()| Ok(()), progress)?;
+/// Goes through a log up to a place, and looks at one event on the way.
+fn judge(
+    file: &Arc<dyn StorageFile>,
+    end: u64,
+    wanted: u64,
+    progress: &mut dyn FnMut(Progress),
+) -> io::Result<Judged> {
+    let mut located = Located::default();
+    let walked = walk::walk(
+        file,
+        end,
+        None,
+        stretch::all_threads(),
+        |located: &mut Located, nth, line| located.see(wanted, nth, line),
+        |part| {
+            located.add(part);
+            Ok(())
+        },
+        progress,
+    )?;
     Ok(match walked.finding {
         Finding::Fault(fault) | Finding::Undecided(fault) => Judged::Fault(fault),
-        Finding::Sound | Finding::Missing(_) => Judged::Sound(walked.head),
+        Finding::Sound | Finding::Missing(_) => Judged::Sound(walked.head, located),
         Finding::Torn { byte_offset, .. } | Finding::Cut { byte_offset, .. } => Judged::Fault(Fault {
             event: walked.head.index + 1,
             kind: FaultKind::NotJson("it is cut short".to_owned(), 0),
@@ -256,20 +293,40 @@ struct Copy<'a> {
 }
 
 impl<'a> Copy<'a> {
-    fn open(storage: &'a dyn Storage) -> Result<Self, BackupError> {
+    fn open(storage: &'a dyn Storage, source: &dyn StorageFile) -> Result<Self, BackupError> {
         let path = storage.path(LOG);
-        let io = |action| {
-            let path = path.clone();
-            move |source| BackupError::Target { action, path, source }
+        let of = |name| {
+            let path = storage.path(name);
+            move |action| {
+                let path = path.clone();
+                move |source| BackupError::Target { action, path, source }
+            }
         };
-        let companion = storage.open(LOCK, Access::ReadWrite).map_err(io("lock"))?;
-        if !companion.try_lock().map_err(io("lock"))? {
+        let (lock, log) = (of(LOCK), of(LOG));
+        let no_backup = |name, problem| BackupError::NoBackup { path: storage.path(name), problem };
+        let there = storage.open(LOG, Access::Read);
+        let is_new = there.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        // Beside a log that is yet to be written stands nothing that speaks of one.
+        if is_new && storage.open(SNAPSHOT, Access::Read).is_ok() {
+            return Err(no_backup(SNAPSHOT, "belongs to a log that is not there"));
+        }
+        let companion = storage.open(LOCK, Access::ReadWrite).map_err(lock("open it"))?;
+        if !companion.try_lock().map_err(lock("lock it"))? {
             return Err(BackupError::InUse { path });
         }
-        let note = Note::read(&*companion).map_err(io("read the note beside"))?;
+        let note = Note::read(&*companion).map_err(lock("read it"))?;
+        if there.is_ok_and(|there| there.identity().ok() == source.identity().ok()) {
+            return Err(no_backup(LOG, "is the log of the bus itself under another name"));
+        }
+        if is_new {
+            let size = companion.size().map_err(lock("look at it"))?;
+            if note.map_or(size > 0, |note| note.bytes > 0) {
+                return Err(no_backup(LOCK, "remembers a log that is not there, or is no file of a bus"));
+            }
+        }
         let file: Arc<dyn StorageFile> =
-            Arc::from(storage.open(LOG, Access::Append).map_err(io("open it for appending"))?);
-        let held = file.size().map_err(io("look at it"))?;
+            Arc::from(storage.open(LOG, Access::Append).map_err(log("open it for appending"))?);
+        let held = file.size().map_err(log("look at it"))?;
         Ok(Self { storage, file, companion, note, held, path })
     }
 

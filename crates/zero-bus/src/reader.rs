@@ -247,9 +247,21 @@ impl Reader {
         merge: impl FnMut(T) -> io::Result<()>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Integrity> {
-        let Some(Log { file, end, note }) = self.log()? else { return Ok(Integrity::of_nothing()) };
+        let Some(Log { file, end, note }) = self.log()? else { return self.without_a_log() };
         walk::walk(&file, end, note, threads, each, merge, progress)
             .map_err(Error::io("read it", &self.storage.path(LOG)))
+    }
+
+    /// The verdict where there is no log: nothing is wrong with a bus that never had one.
+    fn without_a_log(&self) -> Result<Integrity> {
+        let path = self.storage.path(LOCK);
+        let note = match self.storage.open(LOCK, Access::Read) {
+            Ok(companion) => Note::read(&*companion).map_err(Error::io("read it", &path))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Error::io("open it for reading", &path)(error)),
+        };
+        let missing = note.map(|note| note.head.index).filter(|events| *events > 0);
+        Ok(Integrity { head: Head::default(), finding: missing.map_or(Finding::Sound, Finding::Missing) })
     }
 
     pub(crate) fn storage(&self) -> &dyn Storage {

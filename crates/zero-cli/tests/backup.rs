@@ -32,11 +32,13 @@ fn a_backup_is_the_bus_and_is_brought_up_to_it() {
     let place = place();
     let here = place.path();
     fill(here, 300);
-    fs::copy(conformance().join("logs/valid-40/state-snapshot.json"), here.join("bus/state-snapshot.json"))
-        .unwrap();
+    zero_bus::Bus::open(here.join("bus")).unwrap().write_snapshot(1.0, None, &[1]).unwrap();
     let said = bus(here, &["backup", "bus", "deep/copy", "--json"]).fine();
     let bytes = log(here, "bus").len();
-    assert_eq!(said, format!("{{\"bytes\":{bytes},\"bytes_new\":{bytes},\"events\":300}}\n"));
+    assert_eq!(
+        said,
+        format!("{{\"bytes\":{bytes},\"bytes_new\":{bytes},\"events\":300,\"snapshot_fits\":true}}\n")
+    );
     assert_eq!(log(here, "deep/copy"), log(here, "bus"));
     let snapshot = |name: &str| fs::read(here.join(name).join("state-snapshot.json")).unwrap();
     assert_eq!(snapshot("deep/copy"), snapshot("bus"));
@@ -45,9 +47,15 @@ fn a_backup_is_the_bus_and_is_brought_up_to_it() {
     {
         assert_eq!(fs::metadata(here.join(name)).unwrap().permissions().mode() & 0o777, mode, "{name}");
     }
-    fs::remove_file(here.join("bus/state-snapshot.json")).unwrap();
-    fs::remove_file(here.join("deep/copy/state-snapshot.json")).unwrap();
     bus(here, &["verify", "deep/copy"]).fine();
+    // A snapshot that the log does not bear out does not take the place of one that it does.
+    let sound = snapshot("bus");
+    let spoilt = String::from_utf8(sound.clone()).unwrap().replacen("sha256:", "sha256:0", 1);
+    fs::write(here.join("bus/state-snapshot.json"), spoilt.replacen("0\",\"payload", "\",\"payload", 1))
+        .unwrap();
+    bus(here, &["backup", "bus", "deep/copy"]).fine_with("the snapshot of the bus does not fit its log");
+    assert_eq!(snapshot("deep/copy"), sound);
+    fs::write(here.join("bus/state-snapshot.json"), &sound).unwrap();
     // Nothing new, then something.
     assert!(bus(here, &["backup", "bus", "deep/copy"]).fine().contains("300 events"));
     more(here, "bus", 7);
@@ -162,6 +170,23 @@ fn what_is_no_backup_of_it_is_refused_and_left() {
     bus(here, &["append", "bus", "--type", "b", "{}"]).fine();
     more(here, "bus", 5);
     refused("fork", "fork/events.jsonl: differs from the bus from event 51 on, though both are sound");
+    // Two histories, and a note that does not know of the target's own part.
+    bus(here, &["backup", "bus", "older"]).fine();
+    let note = fs::read(here.join("older/bus.lock")).unwrap();
+    more(here, "older", 3);
+    fs::write(here.join("older/bus.lock"), &note).unwrap();
+    bus(here, &["append", "bus", "--type", "c", "{}"]).fine();
+    refused("older", "older/events.jsonl: differs from the bus from event 57 on");
+    // What is left of another bus, or of something else.
+    for (name, content) in [("bus.lock", "precious"), ("state-snapshot.json", "{}")] {
+        fs::create_dir(here.join(format!("left-{name}"))).unwrap();
+        fs::write(here.join(format!("left-{name}")).join(name), content).unwrap();
+        refused(&format!("left-{name}"), &format!("left-{name}/{name}: "));
+    }
+    fs::create_dir(here.join("linked")).unwrap();
+    fs::hard_link(here.join("bus/events.jsonl"), here.join("linked/events.jsonl")).unwrap();
+    let said = bus(here, &["backup", "bus", "linked"]).refused();
+    assert!(said.contains("is the log of the bus itself under another name"), "{said}");
     // A copy that was damaged.
     bus(here, &["backup", "bus", "damaged"]).fine();
     let spoilt = String::from_utf8(log(here, "damaged")).unwrap().replacen("\"n\":20}", "\"n\":21}", 1);
@@ -202,7 +227,9 @@ fn a_damaged_bus_is_not_copied_and_a_torn_end_left_out() {
     assert_eq!(ended.code, 1);
     assert!(ended.err.contains("checksum mismatch at event 13"), "{}", ended.err);
     let torn = here.join("torn");
-    assert!(bus(&logs, &["backup", "torn-tail", torn.to_str().unwrap()]).fine().contains("25 events"));
+    let said = bus(&logs, &["backup", "torn-tail", torn.to_str().unwrap()])
+        .fine_with("the snapshot of the bus does not fit its log");
+    assert!(said.contains("25 events"), "{said}");
     bus(here, &["verify", "torn"]).fine();
     // The newer damaged part does not reach an earlier backup.
     fill(here, 50);

@@ -111,6 +111,15 @@ fn the_log_and_what_stands_beside_it() {
     fs::remove_file(here.join("bus/events.jsonl")).unwrap();
     fs::remove_file(here.join("bus/state-snapshot.json")).unwrap();
     says(here, &[], "chain", "warn", "there is no events.jsonl");
+    // Its companion remembers one.
+    fs::remove_dir_all(here.join("bus")).unwrap();
+    fs::remove_file(here.join("d.jsonl")).unwrap();
+    fs::remove_file(here.join("c.jsonl")).unwrap();
+    fly(here, "3");
+    fs::remove_file(here.join("bus/events.jsonl")).unwrap();
+    fs::remove_file(here.join("bus/state-snapshot.json")).unwrap();
+    says(here, &[], "chain", "fail", "");
+    assert_eq!(bus(here, &["verify", "bus"]).code, 1);
     // For people too.
     let ended = bus(&conformance().join("logs"), &["doctor", "mutated-payload"]);
     assert_eq!(ended.code, 1);
@@ -171,7 +180,7 @@ fn the_operator_and_the_journal() {
     says(here, &with, "journal", "warn", "the bus lacks the last 2 of 6 decisions");
     // One is on its way while a runtime flies.
     keep(25);
-    says(here, &with, "journal", "ok", "6 decisions");
+    says(here, &with, "journal", "ok", "6 decisions; the last one is not on the bus yet");
     says(here, &["--journal", "none.jsonl"], "journal", "fail", "none.jsonl: cannot open it for reading");
     assert!(!here.join("none.jsonl").exists());
 }

@@ -31,7 +31,7 @@ fn steps(document: &str) -> Vec<Step> {
         if let Some(language) = line.strip_prefix("```") {
             inside = language == "console";
             assert!(
-                ["", "console", "rust,no_run", "sql"].contains(&language),
+                ["", "console", "rust,no_run", "sql", "text"].contains(&language),
                 "a block of {language} is not run"
             );
         } else if inside {

@@ -143,7 +143,21 @@ fn stats_count() {
             && said.contains("a.two  4  ==============================\n"),
         "{said}"
     );
-    assert!(said.contains("rate    1.1 events a second, "), "{said}");
+    // Nine seconds tell no rate, two minutes do.
+    assert!(!said.contains("rate "), "{said}");
+    bus(place.path(), &["append", "bus", "--type", "a.one", "--as-of", "121", "{}"]).fine();
+    let said = bus(place.path(), &["stats", "bus"]).fine();
+    assert!(said.contains("rate    5.5 events a minute, "), "{said}");
+    // Names of any length and number.
+    let reason = |text: &str| {
+        format!(r#"{{"event_type":"rejection.record","payload":{{"reason":"{text}"}},"as_of":121}}"#)
+    };
+    let mut lines = reason(&"a".repeat(70_000));
+    (0..3000).for_each(|n| lines += &format!("\n{}", reason(&format!("reason {n}"))));
+    bus_with_input(place.path(), &["append", "bus", "--batch"], &lines).fine();
+    let said = bus(place.path(), &["stats", "bus"]).fine();
+    assert!(said.contains("(others)") && said.lines().count() < 60, "{said}");
+    assert!(said.lines().all(|line| line.chars().count() < 140), "{said}");
     let ended = bus(&conformance().join("logs"), &["stats", "mutated-payload"]);
     assert_eq!(ended.code, 1);
     assert!(ended.out.contains("events  12\n") && ended.err.contains("checksum mismatch at event 13"));

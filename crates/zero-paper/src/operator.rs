@@ -161,8 +161,15 @@ impl Standing {
                 let named = event.payload.value().get("command_index").and_then(Value::as_u64);
                 let named = self.commands.iter_mut().filter(|command| Some(command.index) == named);
                 named.for_each(|command| command.applied = true);
-                // What does not bind is done with.
-                self.commands.retain(|command| !command.applied || command.binds());
+                // What does not bind is done with, and so is what was said again.
+                let last = |action: Option<Action>| {
+                    let said =
+                        self.commands.iter().filter(|command| command.applied && command.action == action);
+                    said.map(|command| command.index).next_back()
+                };
+                let latest = Action::ALL.map(|action| last(Some(action)));
+                let keeps = |command: &Command| command.binds() && latest.contains(&Some(command.index));
+                self.commands.retain(|command| !command.applied || keeps(command));
             }
             _ => {}
         }
@@ -185,6 +192,11 @@ impl Standing {
     /// The first command that the runtime has not obeyed yet.
     pub fn pending(&self) -> Option<&Command> {
         self.commands.iter().find(|command| !command.applied)
+    }
+
+    /// The first command that binds and that the runtime has not obeyed yet.
+    pub fn unheard(&self) -> Option<&Command> {
+        self.commands.iter().find(|command| !command.applied && command.binds())
     }
 
     /// Whether a command of this index was given and is not obeyed yet.

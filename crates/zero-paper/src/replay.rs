@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use zero_bus::{Event, Json, Progress, Reader, Value};
 
-use crate::agree::{Begun, Cycles, Met};
+use crate::agree::{Begun, Cycles, Met, cycle_of_trace};
 use crate::cycle;
 use crate::decision::Decision;
 use crate::engine::Engine;
@@ -28,6 +28,8 @@ pub struct Replay {
     pub difference: Option<Difference>,
     /// Events that came out as they are on record.
     pub events: u64,
+    /// Events that the last cycle lacks: the runtime is in the middle of it, or a crash cut it short.
+    pub events_missing: u64,
 }
 
 /// An event that comes out differently today.
@@ -37,9 +39,9 @@ pub struct Difference {
     pub cycle_id: u64,
     /// The event.
     pub event_id: String,
-    /// Its type; `None` for what comes out today in `event_type`.
+    /// Its type.
     pub event_type: String,
-    /// Field by field: `before` is what is on record, `after` what comes out today.
+    /// Field by field: `before` is what is on record, `after` what comes out today; `null` where there is nothing.
     pub fields: Vec<Change>,
 }
 
@@ -86,7 +88,7 @@ impl OtherLimits {
     /// ```
     /// use zero_paper::replay::OtherLimits;
     /// assert!(OtherLimits::parse(r#"{"max_notional_usd": 5000}"#).is_ok());
-    /// assert_eq!(OtherLimits::parse(r#"{"max_notonal_usd": 5000}"#).unwrap_err(), "max_notonal_usd: is no limit");
+    /// assert!(OtherLimits::parse(r#"{"max_notonal_usd": 5000}"#).unwrap_err().starts_with("max_notonal_usd: is no limit"));
     /// ```
     pub fn parse(text: &str) -> Result<Self, String> {
         let document = Value::parse(text).map_err(|error| error.to_string())?;
@@ -98,7 +100,7 @@ impl OtherLimits {
         // `max_leverage` is accepted as everywhere, and no rule uses it.
         let known = ["max_notional_usd", "max_position_notional_usd", "max_leverage", "min_confidence"];
         if let Some(unknown) = given.object()?.find(|member| !member.is_one_of(&known)) {
-            return Err(unknown.problem("is no limit"));
+            return Err(unknown.problem(&format!("is no limit; there are {}", known.join(", "))));
         }
         let limit = |key| given.optional(key).map(|field| field.positive()).transpose();
         let min_confidence = limit("min_confidence")?;
@@ -136,49 +138,111 @@ impl OtherLimits {
 pub fn replay(reader: &Reader, progress: &mut dyn FnMut(Progress)) -> Result<Replay> {
     let mut replay = Replay::default();
     let mut engine = fresh_engine();
-    // What comes out of the cycle that is being gone through, and how many of its events were met.
-    let mut expected = None;
-    let (mut met, mut cycle_id, mut trace) = (0, 0, None);
+    let mut current = Current::default();
     each_cycle(reader, progress, |step| {
-        let event = match &step {
+        let (event, fields) = match &step {
             Step::Cycle(recorded) => {
-                if recorded.anew {
-                    engine = fresh_engine();
+                // A cycle that another one follows has all its events.
+                let missing = current.missing();
+                if !missing.is_empty() {
+                    (&recorded.event, missing)
+                } else {
+                    if recorded.anew {
+                        engine = fresh_engine();
+                    }
+                    replay.cycles += 1;
+                    let expected = recorded.again(&mut engine)?;
+                    current = Current { expected: expected.into(), met: 0, cycle: Some(recorded.place()) };
+                    (&recorded.event, current.meet(&recorded.event))
                 }
-                replay.cycles += 1;
-                expected = Some(recorded.again(&mut engine)?);
-                (met, cycle_id, trace) = (0, recorded.cycle_id, recorded.event.trace_id.clone());
-                &recorded.event
             }
-            Step::Other(event) => event,
+            Step::Other(event) if is_of_a_cycle(event) => (event, current.meet(event)),
+            Step::Other(_) => return Ok(true),
         };
-        let Some((event_type, payload)) = expected.as_ref().and_then(|expected| expected.get(met)) else {
-            return Ok(true);
-        };
-        // What else has a cycle's trace is somebody else's.
-        if event.trace_id != trace || kind(&event.event_type) != kind(event_type) {
-            return Ok(true);
-        }
-        let mut fields = Vec::new();
-        if event.event_type != *event_type {
-            let name = |text: &str| Json::of(text).unwrap_or_else(|_| Json::empty_object());
-            fields.push(Change {
-                after: name(event_type),
-                before: name(&event.event_type),
-                path: "event_type".into(),
-            });
-        }
-        compare("", &event.payload.value(), &payload.value(), &mut fields);
         if fields.is_empty() {
-            (met, replay.events) = (met + 1, replay.events + 1);
+            replay.events += 1;
             return Ok(true);
         }
-        fields.iter_mut().for_each(|field| field.path = field.path.trim_start_matches('.').to_owned());
-        replay.difference =
-            Some(Difference { cycle_id, event_id: event.id(), event_type: event.event_type.clone(), fields });
+        replay.difference = Some(Difference {
+            cycle_id: current.cycle.as_ref().map_or(0, |cycle| cycle.cycle_id),
+            event_id: event.id(),
+            event_type: event.event_type.clone(),
+            fields,
+        });
         Ok(false)
     })?;
+    replay.events_missing = current.missing().len() as u64;
     Ok(replay)
+}
+
+/// The cycle that is being gone through.
+#[derive(Default)]
+struct Current {
+    /// What comes out of it.
+    expected: Vec<(&'static str, Json)>,
+    /// How many of them were met.
+    met: usize,
+    cycle: Option<Place>,
+}
+
+/// What all events of a cycle have in common.
+struct Place {
+    cycle_id: u64,
+    as_of: f64,
+    trace_id: Option<String>,
+}
+
+impl Current {
+    /// Holds an event against the next that comes out. Nothing, where it is that one.
+    fn meet(&mut self, event: &Event) -> Vec<Change> {
+        let expected = self.expected.get(self.met).zip(self.cycle.as_ref());
+        let Some(((event_type, payload), Place { as_of, trace_id, .. })) = expected else {
+            return vec![Change {
+                after: null(),
+                before: event.payload.clone(),
+                path: event.event_type.clone(),
+            }];
+        };
+        let mut fields = Vec::new();
+        let mut differs =
+            |path: &str, before: &Value, after: &Value| compare(path, before, after, &mut fields);
+        let text = |text: &str| Value::String(text.to_owned());
+        differs("event_type", &text(&event.event_type), &text(event_type));
+        let trace = |trace: &Option<String>| trace.as_deref().map_or(Value::Null, text);
+        differs("trace_id", &trace(&event.trace_id), &trace(trace_id));
+        differs("as_of", &Value::Float(event.as_of), &Value::Float(*as_of));
+        differs("payload", &event.payload.value(), &payload.value());
+        self.met += 1;
+        fields
+    }
+
+    /// What comes out of it and was not met.
+    fn missing(&self) -> Vec<Change> {
+        let missing = self.expected.get(self.met..).unwrap_or_default();
+        let field = |(event_type, payload): &(&'static str, Json)| Change {
+            after: payload.clone(),
+            before: null(),
+            path: format!("missing before it: {event_type}"),
+        };
+        missing.iter().map(field).collect()
+    }
+}
+
+fn null() -> Json {
+    Json::try_from(&Value::Null).unwrap_or_else(|_| Json::empty_object())
+}
+
+/// Whether an event has the type and the trace of a cycle's.
+fn is_of_a_cycle(event: &Event) -> bool {
+    const TYPES: [&str; 6] = [
+        "runtime.cycle",
+        "decision.record",
+        "fill.record",
+        "rejection.record",
+        "position.snapshot",
+        "runtime.health",
+    ];
+    TYPES.contains(&event.event_type.as_str()) && cycle_of_trace(event.trace_id.as_deref()).is_some()
 }
 
 /// Hands the recorded intents in under other limits, and tells what both runs came to. Orders that closed what was held then
@@ -197,20 +261,17 @@ pub fn what_if(reader: &Reader, limits: OtherLimits, progress: &mut dyn FnMut(Pr
             cycles = 0;
         }
         cycles += 1;
+        as_it_was.set_limits(recorded.limits);
+        let stance = recorded.stance(&as_it_was);
         as_it_was.adopt(0, &recorded.decision).map_err(|problem| recorded.refused(&problem))?;
         recorded_tally.count(&as_it_was, &recorded.decision);
         other.set_limits(limits.over(recorded.limits));
-        other.set_stance(recorded.stance(&other));
+        other.set_stance(stance);
         let cycle = recorded.run(&mut other)?;
         other_tally.count(&other, &cycle.act.decision);
         Ok(true)
     })?;
     Ok(WhatIf { cycles, recorded: recorded_tally, what_if: other_tally })
-}
-
-/// A fill stands in the same place as a rejection.
-fn kind(event_type: &str) -> &str {
-    if event_type == "rejection.record" { "fill.record" } else { event_type }
 }
 
 impl Tally {
@@ -221,7 +282,8 @@ impl Tally {
             *self.rejections.entry(decision.reason.clone()).or_default() += 1;
         }
         self.positions = engine.book().records();
-        self.exposure_last_usd = self.positions.iter().map(|position| position.notional_usd).sum();
+        // From 0, since the sum of nothing is -0.
+        self.exposure_last_usd = self.positions.iter().fold(0.0, |sum, position| sum + position.notional_usd);
         self.exposure_max_usd = self.exposure_max_usd.max(self.exposure_last_usd);
     }
 }
@@ -300,6 +362,10 @@ impl Recorded {
         })
     }
 
+    fn place(&self) -> Place {
+        Place { cycle_id: self.cycle_id, as_of: self.as_of, trace_id: self.event.trace_id.clone() }
+    }
+
     /// What its events hold when it is gone through again.
     fn again(&self, engine: &mut Engine) -> Result<[(&'static str, Json); 5]> {
         engine.set_limits(self.limits);
@@ -370,12 +436,11 @@ impl Heard {
     fn see(&mut self, event: &Event) {
         match event.event_type.as_str() {
             COMMAND => {
-                let mut latest = self.0.last().cloned().unwrap_or_default();
-                latest.see(event);
-                self.0.push(latest);
-                if self.0.len() > MOST_UNHEARD {
-                    self.0.remove(0);
+                if self.0.len() < MOST_UNHEARD {
+                    self.0.push(self.0.last().cloned().unwrap_or_default());
                 }
+                // Behind so many the runtime has heard all, or is not running.
+                self.0.last_mut().into_iter().for_each(|latest| latest.see(event));
             }
             APPLIED => {
                 let index = event.payload.value().get("command_index").and_then(Value::as_u64);

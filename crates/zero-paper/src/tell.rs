@@ -30,8 +30,25 @@ pub enum Tone {
     Other,
 }
 
-/// Characters of a payload that is not known.
-const MOST_CHARACTERS: usize = 160;
+/// Characters of what is told about an event.
+const MOST_CHARACTERS: usize = 400;
+
+/// A text without anything that commands a terminal or changes the direction of what follows.
+pub fn plain(text: &str) -> String {
+    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let escaped = |c: char| match c.is_control() || turns(c) {
+        true => c.escape_default().collect::<Vec<_>>(),
+        false => vec![c],
+    };
+    text.chars().flat_map(escaped).collect()
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MOST_CHARACTERS) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
 
 /// Tells an event. What it says was written by whoever may append: nothing in it commands a terminal.
 ///
@@ -59,22 +76,10 @@ pub fn tell(event: &Event) -> Told {
         _ => None,
     };
     let (kind, text, tone) = known.map_or_else(
-        || {
-            let text: String = event.payload.as_str().chars().take(MOST_CHARACTERS + 1).collect();
-            let text = match text.chars().count() > MOST_CHARACTERS {
-                true => text.chars().take(MOST_CHARACTERS).chain("...".chars()).collect(),
-                false => text,
-            };
-            (event.event_type.clone(), text, Tone::Other)
-        },
+        || (event.event_type.clone(), event.payload.to_string(), Tone::Other),
         |(kind, text, tone)| (kind.to_owned(), text, tone),
     );
-    let plain = |text: String| -> String {
-        text.chars()
-            .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-            .collect()
-    };
-    Told { kind: plain(kind), text: plain(text), tone }
+    Told { kind: plain(&shortened(&kind)), text: plain(&shortened(&text)), tone }
 }
 
 fn text<'a>(payload: &'a Value, key: &str) -> Option<&'a str> {

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use zero_bus::storage::{Directory, Storage};
 use zero_bus::{Json, Reader};
-use zero_cli::end::{Judgement, print};
+use zero_cli::end::{Judgement, print, say};
 use zero_cli::progress::Bar;
+
+use crate::PROGRAM;
 
 /// Copy a bus, also while it is written to: what is durable of its log, byte for byte, and its snapshot.
 ///
@@ -19,13 +21,14 @@ use zero_cli::progress::Bar;
 Examples:
   zero-bus backup bus /backups/bus
   zero-bus backup bus /backups/bus --json
-To go back to a backup, stop the runtime, move the damaged bus away, and copy the backup into its place.")]
+To go back to a backup, stop the runtime, move the damaged bus away, and copy the backup into its place. What was said behind
+it is gone with the rest: give a kill or a pause again before you start.")]
 pub(crate) struct Arguments {
     /// The bus directory.
     dir: PathBuf,
     /// The directory of the backup; made (0700) where there is none.
     target: PathBuf,
-    /// One JSON object: {"bytes", "bytes_new", "events"}.
+    /// One JSON object: {"bytes", "bytes_new", "events", "snapshot_fits"}.
     #[arg(long)]
     json: bool,
 }
@@ -52,6 +55,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
     let target: Arc<dyn Storage> = directory.clone();
     let done = reader.backup(&target, &mut |progress| bar.show(progress))?;
     drop(bar);
+    if !done.snapshot_fits {
+        say(PROGRAM, "warning: the snapshot of the bus does not fit its log, and was not copied");
+    }
     if arguments.json {
         return print(Json::of(&done)?.as_str(), Judgement::Fine);
     }

@@ -9,7 +9,7 @@ use clap::builder::TypedValueParser;
 use zero_bus::{Bus, Event, Reader, Value};
 use zero_cli::end::{Judgement, print, say};
 use zero_paper::Clock;
-use zero_paper::operator::{APPLIED, Action, command};
+use zero_paper::operator::{APPLIED, Action, COMMAND, Command, Standing, command};
 
 use crate::{PROGRAM, append};
 
@@ -58,6 +58,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
     let bus = append::open(dir)?;
     let given = bus.append(command(arguments.action, &arguments.actor, &arguments.reason, now)?)?;
     print(&given.line(), Judgement::Fine)?;
+    if arguments.action == Action::Resume
+        && let Some(before) = unheard(&bus.reader(), given.index)?
+    {
+        say(
+            PROGRAM,
+            &format!(
+                "warning: {} is not obeyed yet, so this resume does not take it back; is a runtime running? give the resume again \
+                 once it has started",
+                before.describe()
+            ),
+        );
+    }
     let Some(seconds) = arguments.wait else { return Ok(Judgement::Fine) };
     match wait(&bus, &given, Duration::from_secs(seconds))? {
         Some(applied) => print(&applied.line(), Judgement::Fine),
@@ -69,6 +81,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
             Ok(Judgement::Wanting)
         }
     }
+}
+
+/// A command given before the one at an index that binds and that no runtime has obeyed.
+fn unheard(reader: &Reader, index: u64) -> Result<Option<Command>> {
+    let mut standing = Standing::default();
+    let speaks = |event_type: &str, _: Option<&str>| event_type == COMMAND || event_type == APPLIED;
+    reader.select(1, speaks, |event| {
+        standing.see(&event);
+        Ok::<(), zero_bus::Error>(())
+    })?;
+    Ok(standing.unheard().filter(|command| command.index < index).cloned())
 }
 
 /// The event that says that a command was obeyed, if it comes in time.

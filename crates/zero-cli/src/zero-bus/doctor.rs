@@ -11,6 +11,7 @@ use zero_cli::end::{Judgement, print};
 use zero_cli::progress::Bar;
 use zero_paper::operator::Standing;
 use zero_paper::risk::Stance;
+use zero_paper::tell::plain;
 use zero_paper::{Clock, agree};
 
 /// Check everything about a bus in one go: its chain and tail, its snapshot, who may read and write it, its clock, its
@@ -101,11 +102,6 @@ fn in_words(check: &Check) -> String {
         Level::Ok => "\x1b[32mok\x1b[0m  ",
         Level::Warn => "\x1b[33mwarn\x1b[0m",
         Level::Fail => "\x1b[1;31mFAIL\x1b[0m",
-    };
-    let plain = |text: &str| -> String {
-        text.chars()
-            .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-            .collect()
     };
     let line = format!("{mark}  {:<12} {}", check.name, plain(&check.found));
     match &check.way_out {
@@ -201,7 +197,7 @@ fn set_aside(dir: &Path) -> Result<Option<Check>> {
     for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
         let name =
             entry.with_context(|| dir.display().to_string())?.file_name().to_string_lossy().into_owned();
-        if name.contains(".torn-at-") || name.ends_with(".tmp") {
+        if name.contains(".torn-at-") {
             names.push(name);
         }
     }
@@ -228,6 +224,13 @@ fn agreement(journal: &Path, reader: &Reader) -> Check {
             name,
             format!("ends with {} bytes of an unfinished line", held.unfinished_bytes),
             "a crash leaves this; the next start sets it aside",
+        ),
+        Ok(held) if held.decisions_ahead == 1 => Check::ok(
+            name,
+            format!(
+                "{} decisions; the last one is not on the bus yet, or waits for the next start",
+                held.decisions
+            ),
         ),
         Ok(held) => Check::ok(name, format!("{} decisions, as on the bus", held.decisions)),
     }
@@ -381,11 +384,11 @@ impl Flight {
         let Some(command) = self.standing.binding().filter(|_| self.standing.stance() != Stance::Open) else {
             return Check::ok(name, "no command binds the runtime");
         };
-        Check::warn(
-            name,
-            format!("bound by {}", command.describe()),
-            "zero-bus command DIR resume takes it back",
-        )
+        let way_out = match self.standing.unheard() {
+            Some(_) => "it is not obeyed yet: a resume counts once it is, so give it after the next start",
+            None => "zero-bus command DIR resume takes it back",
+        };
+        Check::warn(name, format!("bound by {}", command.describe()), way_out)
     }
 }
 

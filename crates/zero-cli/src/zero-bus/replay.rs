@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     /// recorded.
     #[arg(long, value_name = "FILE")]
     limits: Option<PathBuf>,
-    /// One JSON object: {"cycles", "difference", "events"}; with --limits {"cycles", "recorded", "what_if"}.
+    /// One JSON object: {"cycles", "difference", "events", "events_missing"}; with --limits {"cycles", "recorded", "what_if"}.
     #[arg(long)]
     json: bool,
 }
@@ -57,9 +57,13 @@ fn read_limits(path: &Path) -> Result<OtherLimits> {
 }
 
 fn in_words(found: &Replay) -> String {
-    let Replay { cycles, events, .. } = found;
+    let Replay { cycles, events, events_missing, .. } = found;
     let Some(Difference { cycle_id, event_id, event_type, fields }) = &found.difference else {
-        return format!("{cycles} cycles, {events} events: each comes out as it is on record");
+        let unfinished = match events_missing {
+            0 => String::new(),
+            missing => format!("; the last cycle lacks {missing}, being on its way or cut short by a crash"),
+        };
+        return format!("{cycles} cycles, {events} events: each comes out as it is on record{unfinished}");
     };
     let mut lines = vec![format!("cycle {cycle_id}: {event_id} {event_type} comes out differently")];
     let paths: Vec<String> = fields.iter().map(|field| field.path.escape_debug().to_string()).collect();

@@ -79,23 +79,25 @@ impl Stats {
             "rejection.record" => {
                 let payload = event.payload.value();
                 let reason = payload.get("reason").and_then(Value::as_str).unwrap_or("-");
-                *self.rejections.entry(reason.to_owned()).or_default() += 1;
+                count(&mut self.rejections, reason);
             }
             "position.snapshot" => {
                 if let Some(Value::Array(positions)) = event.payload.value().get("positions") {
                     let worth = |position: &Value| position.get("notional_usd").and_then(Value::as_f64);
-                    self.exposure.add(positions.iter().filter_map(worth).sum());
+                    // From 0, since the sum of nothing is -0.
+                    self.exposure.add(positions.iter().filter_map(worth).fold(0.0, |sum, worth| sum + worth));
                 }
             }
             _ => {}
         }
-        *self.event_types.entry(event.event_type).or_default() += 1;
+        count(&mut self.event_types, &event.event_type);
     }
 
-    /// Seconds from the first event to the last; `None` where no time went by.
+    /// Seconds from the first event to the last; `None` where that is less than a minute.
     fn seconds(&self) -> Option<f64> {
         let seconds = self.last_as_of? - self.first_as_of?;
-        Some(seconds).filter(|seconds| *seconds > 0.0)
+        // What a burst comes to in a day tells nothing.
+        Some(seconds).filter(|seconds| *seconds >= 60.0)
     }
 
     fn json(&self) -> Result<Json> {
@@ -160,6 +162,21 @@ impl Stats {
     }
 }
 
+/// Names that are counted one by one; what comes behind them counts as others.
+const MOST_NAMES: usize = 1000;
+
+/// Characters of a name.
+const MOST_CHARACTERS: usize = 80;
+
+/// Counts a name, in bounded memory whoever wrote it.
+fn count(counts: &mut BTreeMap<String, u64>, name: &str) {
+    let mut name: String = name.chars().take(MOST_CHARACTERS).collect();
+    if counts.len() >= MOST_NAMES && !counts.contains_key(&name) {
+        name = "(others)".to_owned();
+    }
+    *counts.entry(name).or_default() += 1;
+}
+
 /// How often something happened, in the unit in which it is a number one can read.
 fn rate(count: f64, seconds: f64) -> String {
     let units = [("second", 1.0), ("minute", 60.0), ("hour", 3600.0)];
@@ -174,9 +191,16 @@ fn rounded(number: f64) -> String {
 
 /// Counts under a heading, with a bar for each; nothing where there are none.
 fn table(heading: &str, counts: &BTreeMap<String, u64>) -> Vec<String> {
-    let shown: Vec<(String, u64)> =
+    let mut shown: Vec<(String, u64)> =
         counts.iter().map(|(name, count)| (name.escape_debug().to_string(), *count)).collect();
-    let width = shown.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    // The most frequent ones of very many, in the order of their names.
+    if shown.len() > SHOWN {
+        shown.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let others = shown.split_off(SHOWN).iter().map(|(_, count)| count).sum();
+        shown.sort();
+        shown.push(("(others)".to_owned(), others));
+    }
+    let width = shown.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).min(MOST_CHARACTERS);
     let digits = shown.iter().map(|(_, count)| count.to_string().len()).max().unwrap_or(0);
     let most = shown.iter().map(|(_, count)| *count).max().unwrap_or(0);
     let mut lines = Vec::new();
@@ -189,6 +213,9 @@ fn table(heading: &str, counts: &BTreeMap<String, u64>) -> Vec<String> {
     }));
     lines
 }
+
+/// Names in a table.
+const SHOWN: usize = 30;
 
 /// Characters of the longest bar.
 const BAR: u64 = 30;
