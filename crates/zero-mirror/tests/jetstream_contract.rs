@@ -119,7 +119,9 @@ fn one_server_holds_to_the_contract() {
     }
 }
 
+/// Three minutes, so it is run by `.ci/soak`.
 #[test]
+#[ignore = "a soak: run .ci/soak"]
 fn a_cluster_holds_to_the_contract() {
     if !left_out() {
         contract::holds::<Servers<3>>();
