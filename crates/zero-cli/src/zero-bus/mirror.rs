@@ -36,7 +36,8 @@ Exit codes: 0 all is there, 1 a log or a destination was found wanting (another 
 pub(crate) struct Arguments {
     /// The bus directory.
     dir: PathBuf,
-    /// Where to: sqlite:PATH or postgres://USER@HOST/DATABASE. Give it several times for several destinations.
+    /// Where to: sqlite:PATH, postgres://USER@HOST/DATABASE, nats://HOST/STREAM, or http(s)://HOST of a `zero-bus ingest`,
+    /// whose token is in ZERO_MIRROR_TOKEN or the file ZERO_MIRROR_TOKEN_FILE. Give it several times for several destinations.
     #[arg(long, value_name = "URL", required = true)]
     to: Vec<String>,
     /// Stay, and mirror events as they become durable.
