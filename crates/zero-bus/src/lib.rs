@@ -50,7 +50,7 @@
 //! tail of a log is ([`SetAside`]), reading ([`Reader`], [`Events`], [`Follow`]), verifying ([`Verdict`]),
 //! snapshots ([`Snapshot`]), the [audit](Reader::audit) document, and a [backup](Reader::backup).
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod canonical;
 mod chain;

@@ -16,6 +16,9 @@ pub const LOCK: &str = "bus.lock";
 /// Bytes read at a time.
 const BLOCK: usize = 64 << 10;
 
+/// Bytes read for what is left of a line.
+const REST: usize = 4 << 10;
+
 /// A line that was found. Blank ones are passed over.
 #[derive(Debug)]
 pub(crate) struct Found<'a> {
@@ -96,6 +99,33 @@ impl Lines {
         }
     }
 
+    /// Whole lines, blank ones too, with their line breaks, as far as they begin before a place and are at hand or can be
+    /// had by reading one block: there may be none. They stay to be [passed](Lines::pass) or read again.
+    pub(crate) fn whole(&mut self, before: u64) -> io::Result<&[u8]> {
+        let last_break = |unread: &[u8]| memchr::memrchr(b'\n', unread);
+        if self.at < before && last_break(&self.buffer[self.start..self.filled]).is_none() {
+            // Not much beyond what is wanted.
+            let held = (self.filled - self.start) as u64;
+            let wanted = before.saturating_sub(self.at + held).clamp(REST as u64, BLOCK as u64);
+            self.fill(wanted as usize)?;
+        }
+        let unread = &self.buffer[self.start..self.filled];
+        // The first line break from the byte before that place on ends the last line that begins before it.
+        let wanted = before.saturating_sub(self.at).min(unread.len() as u64 + 1) as usize;
+        let end = match wanted.checked_sub(1).map(|last| (last, memchr::memchr(b'\n', &unread[last..]))) {
+            None => 0,
+            Some((last, Some(newline))) => last + newline + 1,
+            Some((last, None)) => last_break(&unread[..last]).map_or(0, |newline| newline + 1),
+        };
+        Ok(&unread[..end])
+    }
+
+    /// Passes over bytes of what [`Lines::whole`] gave.
+    pub(crate) fn pass(&mut self, bytes: usize) {
+        self.start += bytes;
+        self.at += bytes as u64;
+    }
+
     /// How long the line at `start` is and whether a line break ends it; `None` at the end. A length above
     /// the limit means that the line is longer than what was read.
     fn find_end(&mut self) -> io::Result<Option<(usize, bool)>> {
@@ -109,14 +139,14 @@ impl Lines {
             if searched > MAX_LINE_BYTES {
                 return Ok(Some((searched, false)));
             }
-            if !self.fill()? {
+            if !self.fill(BLOCK)? {
                 return Ok((searched > 0).then_some((searched, false)));
             }
         }
     }
 
-    /// Reads one block more; `false` at the end.
-    fn fill(&mut self) -> io::Result<bool> {
+    /// Reads a number of bytes more; `false` at the end.
+    fn fill(&mut self, bytes: usize) -> io::Result<bool> {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.filled, 0);
         }
@@ -126,7 +156,7 @@ impl Lines {
         if left == 0 {
             return Ok(false);
         }
-        let wanted = left.min(BLOCK as u64) as usize;
+        let wanted = left.min(bytes as u64) as usize;
         if self.buffer.len() < held + wanted {
             self.buffer.resize(held + wanted, 0);
         }
@@ -151,7 +181,7 @@ impl Lines {
             self.buffer.truncate(BLOCK);
             self.buffer.shrink_to(BLOCK);
             (self.start, self.filled) = (0, 0);
-            if !self.fill()? {
+            if !self.fill(BLOCK)? {
                 return Ok(false);
             }
         }

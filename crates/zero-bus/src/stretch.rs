@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
-use crate::chain::{Head, Line};
+use crate::chain::{Head, Line, Sequel};
 use crate::lines::Lines;
 use crate::note::Note;
 use crate::storage::StorageFile;
@@ -56,41 +56,51 @@ pub(crate) fn judge<T: Default + Send>(
     mut merge: impl FnMut(T, Sound) -> io::Result<()>,
 ) -> io::Result<Sound> {
     let start = sound.at;
-    if threads.get() == 1 || end.saturating_sub(start) < WORTH_THREADS {
+    // Whether to go on, with a stretch that was judged: as long as each is sound and follows the one before.
+    let mut take = |judged: io::Result<Option<Stretch<T>>>| {
+        let Some(stretch) = judged? else { return Ok(false) };
+        if let Some(before) = stretch.before {
+            if before != sound.head {
+                return Ok(false);
+            }
+            sound = Sound { head: stretch.head, at: stretch.end };
+            merge(stretch.gathered, sound)?;
+        }
+        io::Result::Ok(true)
+    };
+    let threads = if end.saturating_sub(start) < WORTH_THREADS { 1 } else { threads.get() as u64 };
+    let judge = |begin| judge_stretch(file, start, begin, end, note, &each);
+    if threads == 1 {
+        for begin in (start..end).step_by(STRETCH as usize) {
+            if !take(judge(begin))? {
+                break;
+            }
+        }
         return Ok(sound);
     }
-    let threads = threads.get() as u64;
     std::thread::scope(|scope| {
         let mut stretches = Vec::new();
         for thread in 0..threads.min((end - start).div_ceil(STRETCH)) {
             // Each is at most one stretch ahead of what was merged, and knows by the closed channel when it is enough.
             let (done, next) = sync_channel(1);
             stretches.push(next);
-            let each = &each;
+            let judge = &judge;
             scope.spawn(move || {
-                let begins = (start + thread * STRETCH..end).step_by((threads * STRETCH) as usize);
-                for begin in begins {
-                    let judged = judge_stretch(file, start, begin, end, note, each);
-                    if done.send(judged).is_err() {
-                        return;
-                    }
-                }
+                let mut begins = (start + thread * STRETCH..end).step_by((threads * STRETCH) as usize);
+                // Without anybody who wants to know, it ends.
+                begins.try_for_each(|begin| done.send(judge(begin)))
             });
         }
         for next in stretches.iter().cycle() {
             // A thread that has come to the end has closed its channel, and so have those behind it.
             let Ok(judged) = next.recv() else { break };
-            let Some(stretch) = judged? else { break };
-            if stretch.before.is_some_and(|before| before != sound.head) {
+            if !take(judged)? {
                 break;
             }
-            if stretch.before.is_some() {
-                sound = Sound { head: stretch.head, at: stretch.end };
-                merge(stretch.gathered, sound)?;
-            }
         }
-        Ok(sound)
-    })
+        io::Result::Ok(())
+    })?;
+    Ok(sound)
 }
 
 /// Judges the lines that begin in a stretch; `None` where anything is wrong with one.
@@ -107,9 +117,32 @@ fn judge_stretch<T: Default>(
         if begin > start { Lines::behind(file, begin, end)? } else { Lines::new(file, begin, end) };
     let mut stretch =
         Stretch { before: None, head: Head::default(), end: lines.at(), gathered: T::default() };
-    while lines.at() < begin + STRETCH
-        && let Some(found) = lines.next()?
-    {
+    let limit = begin + STRETCH;
+    let mut sequel: Option<Sequel> = None;
+    while lines.at() < limit {
+        // Nearly all lines are just what must come next.
+        if let Some(sequel) = &mut sequel {
+            let whole = lines.whole(limit)?;
+            let passed = sequel.judge(whole, |head, line| {
+                let remembered = !note.is_some_and(|note| note.contradicts(head));
+                if remembered {
+                    stretch.head = head;
+                    each(&mut stretch.gathered, head, line);
+                }
+                remembered
+            });
+            let all = passed > 0 && passed == whole.len();
+            lines.pass(passed);
+            stretch.end = lines.at();
+            if all {
+                continue;
+            }
+        }
+        // The first one, or one that is spelled differently, or wrong.
+        if lines.at() >= limit {
+            break;
+        }
+        let Some(found) = lines.next()? else { break };
         let Some(line) = found.bytes.filter(|_| found.terminated).and_then(|bytes| Line::read(bytes).ok())
         else {
             return Ok(None);
@@ -125,6 +158,7 @@ fn judge_stretch<T: Default>(
         }
         each(&mut stretch.gathered, stretch.head, &line);
         stretch.end = lines.at();
+        sequel = Some(Sequel::behind(stretch.head));
     }
     Ok(Some(stretch))
 }

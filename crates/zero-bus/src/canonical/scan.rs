@@ -22,6 +22,11 @@ pub(crate) fn string(text: &[u8], at: usize) -> Option<usize> {
     string_or_key(text, at).map(|(end, _)| end)
 }
 
+/// The same for a string without escapes.
+pub(crate) fn plain_string(text: &[u8], at: usize) -> Option<usize> {
+    string_or_key(text, at).filter(|(_, escaped)| !escaped).map(|(end, _)| end)
+}
+
 /// The same, and whether there are escapes in it.
 fn string_or_key(text: &[u8], at: usize) -> Option<(usize, bool)> {
     if text.get(at) != Some(&b'"') {

@@ -1,5 +1,9 @@
 //! A checksum and its written form.
 
+mod pair;
+
+pub(crate) use pair::Pair;
+
 use std::fmt;
 
 use sha2::{Digest, Sha256};
@@ -9,6 +13,9 @@ use sha2::{Digest, Sha256};
 pub struct Checksum([u8; 32]);
 
 impl Checksum {
+    /// Bytes of the written form.
+    pub(crate) const SPELLED_BYTES: usize = 71;
+
     /// Stands where a checksum will be.
     pub(crate) const UNKNOWN: Self = Self([0; 32]);
 
@@ -41,8 +48,10 @@ impl Checksum {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// Takes the digest of a hasher.
-    pub(crate) fn from_digest(hasher: Sha256) -> Self {
+    /// The checksum of two parts, one behind the other.
+    pub(crate) fn of_parts(parts: [&[u8]; 2]) -> Self {
+        let mut hasher = Sha256::new();
+        parts.iter().for_each(|part| hasher.update(part));
         Self(hasher.finalize().into())
     }
 
@@ -59,7 +68,7 @@ impl Checksum {
 }
 
 /// The written form of a checksum.
-pub(crate) struct Spelled([u8; 71]);
+pub(crate) struct Spelled([u8; Checksum::SPELLED_BYTES]);
 
 impl Spelled {
     pub(crate) fn as_bytes(&self) -> &[u8] {

@@ -1,0 +1,144 @@
+//! The lines behind a head, as long as each is just what must come next: spelled as every writer of this format spells it,
+//! with the index, the id and the link that its place asks for. That is nearly all there is to say of nearly all lines, so
+//! most of a line is compared with what it must be instead of being read, and two are hashed at a time.
+//!
+//! A line that is anything else is left to [`Line::read`] and [`Line::follows`], which know what to call it.
+
+use std::ops::Range;
+
+use super::line::{Layout, Line, float, is_quoted, object, token};
+use super::{Head, write_previous};
+use crate::canonical::scan;
+use crate::checksum::{Checksum, Pair};
+use crate::event::{EVENT_SCHEMA, Id, MAX_TYPE_CHARACTERS};
+
+/// Bytes of a line from which on it is left to the other way, which holds no copy of it.
+const LONG: usize = 64 << 10;
+
+/// What must come behind a head.
+pub(crate) struct Sequel {
+    head: Head,
+    /// What the next line must say of its place, and then name as the checksum before it.
+    place: Place,
+    named: Vec<u8>,
+    pair: Pair,
+}
+
+impl Sequel {
+    pub(crate) fn behind(head: Head) -> Self {
+        let mut named = String::new();
+        write_previous(head.checksum, &mut named);
+        Self { head, place: Place::behind(head.index), named: named.into_bytes(), pair: Pair::default() }
+    }
+
+    /// Goes through whole lines, as far as they are what must come next and `each` says yes to them. Gives their bytes; if
+    /// those are not all, this has come to its end.
+    pub(crate) fn judge(&mut self, lines: &[u8], mut each: impl FnMut(Head, &Line<'_>) -> bool) -> usize {
+        let mut at = 0;
+        while let Some(first) = self.read(&lines[at..]) {
+            // What the second names is what the first only says of itself so far, so their hashes need not wait.
+            let second = self.read(&lines[at + first.bytes().len() + 1..]);
+            let checksums = match &second {
+                Some(second) => self.pair.of(first.hashed(), second.hashed()),
+                None => [Checksum::of_parts(first.hashed()); 2],
+            };
+            for (line, checksum) in std::iter::once(first).chain(second).zip(checksums) {
+                let Some(index) = self.head.index.checked_add(1) else { return at };
+                let head = Head { index, checksum: Some(checksum) };
+                if !line.says_it_is(checksum) || !each(head, &line) {
+                    return at;
+                }
+                self.head = head;
+                at += line.bytes().len() + 1;
+            }
+        }
+        at
+    }
+
+    /// Reads the first of some whole lines, if it is what must come next but for its checksum, and goes on to what must
+    /// come behind it.
+    fn read<'a>(&mut self, lines: &'a [u8]) -> Option<Line<'a>> {
+        let as_of = token(lines, 0, br#"{"as_of":"#, float)?;
+        // What is between the quotes will be compared with what it must be.
+        let checksum = token(lines, as_of.end, br#","checksum":"#, |lines, at| {
+            const QUOTED: usize = Checksum::SPELLED_BYTES + 2;
+            (lines.get(at + QUOTED - 1) == Some(&b'"')).then_some(at + QUOTED)
+        })?;
+        let [id, index] = self.place.find(lines, checksum.end)?;
+        let event_type = token(lines, index.end, br#","event_type":"#, scan::plain_string)?;
+        let payload = token(lines, event_type.end, br#","payload":"#, object)?;
+        let previous = token(lines, payload.end, br#","previous_checksum":"#, |lines, at| {
+            lines[at..].starts_with(&self.named).then_some(at + self.named.len())
+        })?;
+        let schema = token(lines, previous.end, br#","schema_version":"#, |lines, at| {
+            let end = at + EVENT_SCHEMA.len() + 2;
+            is_quoted(lines.get(at..end)?, EVENT_SCHEMA.as_bytes()).then_some(end)
+        })?;
+        let trace_id = token(lines, schema.end, br#","trace_id":"#, scan::string);
+        let end = trace_id.as_ref().map_or(schema.end, |trace| trace.end) + 1;
+        let is_plain = event_type.len() > 2
+            && event_type.len() <= MAX_TYPE_CHARACTERS + 2
+            && trace_id.as_ref().is_none_or(|trace| trace.len() > 2)
+            && end < LONG
+            && lines[end - 1..].starts_with(b"}\n");
+        if !is_plain {
+            return None;
+        }
+        self.place.go_on();
+        self.named.clear();
+        self.named.extend_from_slice(&lines[checksum.clone()]);
+        let layout = Layout { as_of, checksum, id, index, event_type, payload, previous, schema, trace_id };
+        Some(Line::laid_out(&lines[..end], layout))
+    }
+}
+
+/// The members `event_id` and `event_index` of the next line.
+struct Place {
+    text: Vec<u8>,
+    id: Range<usize>,
+    index: Range<usize>,
+    next: u64,
+}
+
+impl Place {
+    fn behind(index: u64) -> Self {
+        // No line gets as far as the last index there is.
+        let next = index.saturating_add(1);
+        let id = format!(r#""{}""#, Id(next));
+        let text = format!(r#","event_id":{id},"event_index":{next}"#).into_bytes();
+        let begin = r#","event_id":"#.len();
+        let index = begin + id.len() + r#","event_index":"#.len()..text.len();
+        Self { id: begin..begin + id.len(), index, text, next }
+    }
+
+    /// Where the values of both members stand in a line, if they stand at a place and are these.
+    fn find(&self, line: &[u8], at: usize) -> Option<[Range<usize>; 2]> {
+        line.get(at..)?.starts_with(&self.text).then(|| {
+            [at + self.id.start..at + self.id.end, at + self.index.start..at + self.index.end]
+        })
+    }
+
+    /// Counts on, in place: as nearly every time both numbers keep their lengths.
+    fn go_on(&mut self) {
+        self.next = self.next.saturating_add(1);
+        let counted = count_on(&mut self.text[self.id.start..self.id.end - 1]);
+        if !(counted && count_on(&mut self.text[self.index.clone()])) {
+            *self = Self::behind(self.next - 1);
+        }
+    }
+}
+
+/// Adds one to a decimal number; `false` where it would need another digit, or there is something else before it.
+fn count_on(digits: &mut [u8]) -> bool {
+    for digit in digits.iter_mut().rev() {
+        match digit {
+            b'0'..=b'8' => {
+                *digit += 1;
+                return true;
+            }
+            b'9' => *digit = b'0',
+            _ => return false,
+        }
+    }
+    false
+}

@@ -1,0 +1,220 @@
+//! Two checksums at a time. Within one SHA-256 every step waits for the one before, which leaves a processor with SHA
+//! instructions idle for half of the time; two messages in turn fill it. Measured: 3.05 GB/s in place of 1.79.
+//!
+//! The one place of this crate with `unsafe`: to call what was compiled for instructions that not every processor has.
+
+use sha2::block_api::compress256;
+
+use super::Checksum;
+
+type State = [u32; 8];
+type Block = [u8; 64];
+
+/// The state that SHA-256 begins with (FIPS 180-4, 5.3.3).
+const BEGIN: State = [
+    0x6a09_e667,
+    0xbb67_ae85,
+    0x3c6e_f372,
+    0xa54f_f53a,
+    0x510e_527f,
+    0x9b05_688c,
+    0x1f83_d9ab,
+    0x5be0_cd19,
+];
+
+/// Computes two checksums at a time. Kept for its memory: a copy of both messages.
+#[derive(Default)]
+pub(crate) struct Pair {
+    messages: [Vec<u8>; 2],
+}
+
+impl Pair {
+    /// The checksums of two messages, each in two parts, one behind the other.
+    pub(crate) fn of(&mut self, first: [&[u8]; 2], second: [&[u8]; 2]) -> [Checksum; 2] {
+        let [first_message, second_message] = &mut self.messages;
+        let [first, second] = [padded(first_message, first), padded(second_message, second)];
+        let (mut states, both) = ([BEGIN; 2], first.len().min(second.len()));
+        compress(&mut states, &first[..both], &second[..both]);
+        compress256(&mut states[0], &first[both..]);
+        compress256(&mut states[1], &second[both..]);
+        states.map(|state| {
+            let mut bytes = [0; 32];
+            for (four, word) in bytes.as_chunks_mut().0.iter_mut().zip(state) {
+                *four = word.to_be_bytes();
+            }
+            Checksum(bytes)
+        })
+    }
+}
+
+/// Makes a message of two parts into blocks (FIPS 180-4, 5.1.1): behind it a one bit, zeros, and its length in bits.
+fn padded<'a>(message: &'a mut Vec<u8>, parts: [&[u8]; 2]) -> &'a [Block] {
+    const LENGTH_BYTES: usize = 8;
+    message.clear();
+    parts.iter().for_each(|part| message.extend_from_slice(part));
+    let bits = message.len() as u64 * 8;
+    message.push(0x80);
+    message.resize((message.len() + LENGTH_BYTES).next_multiple_of(64) - LENGTH_BYTES, 0);
+    message.extend_from_slice(&bits.to_be_bytes());
+    message.as_chunks().0
+}
+
+/// Goes through as many blocks of each message.
+#[cfg(not(target_arch = "x86_64"))]
+fn compress([first_state, second_state]: &mut [State; 2], first: &[Block], second: &[Block]) {
+    compress256(first_state, first);
+    compress256(second_state, second);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+fn compress(states: &mut [State; 2], first: &[Block], second: &[Block]) {
+    let has_them = is_x86_feature_detected!("sha")
+        && is_x86_feature_detected!("ssse3")
+        && is_x86_feature_detected!("sse4.1");
+    if has_them {
+        // SAFETY: the function is safe but for the instructions it is compiled for, and this processor has them all: those
+        // named above are those that it enables.
+        return unsafe { x86_64::compress(states, first, second) };
+    }
+    let [first_state, second_state] = states;
+    compress256(first_state, first);
+    compress256(second_state, second);
+}
+
+/// With the instructions of Gulley et al., Intel SHA Extensions, 2013.
+#[cfg(target_arch = "x86_64")]
+mod x86_64 {
+    use std::arch::x86_64::{
+        __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_extract_epi32, _mm_set_epi32, _mm_set_epi64x,
+        _mm_sha256msg1_epu32, _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32, _mm_shuffle_epi8, _mm_shuffle_epi32,
+    };
+
+    use super::{Block, State};
+
+    /// FIPS 180-4, 4.2.2.
+    #[rustfmt::skip]
+    const K: [u32; 64] = [
+        0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+        0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+        0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+        0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+        0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+        0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+        0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+        0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
+    ];
+
+    /// Goes through as many blocks of each message, four rounds of the one and four of the other in turn.
+    #[target_feature(enable = "sha,ssse3,sse4.1")]
+    pub(super) fn compress(states: &mut [State; 2], first: &[Block], second: &[Block]) {
+        let mut lanes = states.map(|state| Lane::load(&state));
+        for blocks in first.iter().zip(second) {
+            let begin = lanes;
+            let mut words = [load(blocks.0), load(blocks.1)];
+            for four in 0..16 {
+                let constants = words_of([K[4 * four], K[4 * four + 1], K[4 * four + 2], K[4 * four + 3]]);
+                for (lane, words) in lanes.iter_mut().zip(&mut words) {
+                    let now = if four < 4 { words[four] } else { next_words(words, four) };
+                    words[four % 4] = now;
+                    lane.rounds(_mm_add_epi32(now, constants));
+                }
+            }
+            for (lane, begin) in lanes.iter_mut().zip(begin) {
+                lane.abef = _mm_add_epi32(lane.abef, begin.abef);
+                lane.cdgh = _mm_add_epi32(lane.cdgh, begin.cdgh);
+            }
+        }
+        *states = lanes.map(|lane| lane.store());
+    }
+
+    /// A state as the instructions want it.
+    #[derive(Clone, Copy)]
+    struct Lane {
+        abef: __m128i,
+        cdgh: __m128i,
+    }
+
+    impl Lane {
+        #[target_feature(enable = "sse2")]
+        #[inline]
+        fn load([a, b, c, d, e, f, g, h]: &State) -> Self {
+            Self { abef: words_of([*f, *e, *b, *a]), cdgh: words_of([*h, *g, *d, *c]) }
+        }
+
+        #[target_feature(enable = "sse4.1")]
+        #[inline]
+        fn store(self) -> State {
+            let [f, e, b, a] = of_words(self.abef);
+            let [h, g, d, c] = of_words(self.cdgh);
+            [a, b, c, d, e, f, g, h]
+        }
+
+        /// Four rounds.
+        #[target_feature(enable = "sha,sse2")]
+        #[inline]
+        fn rounds(&mut self, words: __m128i) {
+            self.cdgh = _mm_sha256rnds2_epu32(self.cdgh, self.abef, words);
+            self.abef = _mm_sha256rnds2_epu32(self.abef, self.cdgh, _mm_shuffle_epi32::<0b1110>(words));
+        }
+    }
+
+    /// The sixteen words of a block.
+    #[target_feature(enable = "ssse3")]
+    #[inline]
+    fn load(block: &Block) -> [__m128i; 4] {
+        // Each word is big-endian.
+        let swap = _mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203);
+        let (eights, _) = block.as_chunks::<8>();
+        let quarter = |at: usize| {
+            let [low, high] = [eights[2 * at], eights[2 * at + 1]].map(i64::from_le_bytes);
+            _mm_shuffle_epi8(_mm_set_epi64x(high, low), swap)
+        };
+        [quarter(0), quarter(1), quarter(2), quarter(3)]
+    }
+
+    /// The next four words of the schedule (FIPS 180-4, 6.2.2).
+    #[target_feature(enable = "sha,ssse3")]
+    #[inline]
+    fn next_words(words: &[__m128i; 4], four: usize) -> __m128i {
+        let [oldest, older, newer, newest] = [0, 1, 2, 3].map(|age| words[(four + age) % 4]);
+        let sum = _mm_add_epi32(_mm_sha256msg1_epu32(oldest, older), _mm_alignr_epi8::<4>(newest, newer));
+        _mm_sha256msg2_epu32(sum, newest)
+    }
+
+    #[target_feature(enable = "sse2")]
+    #[inline]
+    fn words_of([a, b, c, d]: [u32; 4]) -> __m128i {
+        _mm_set_epi32(d as i32, c as i32, b as i32, a as i32)
+    }
+
+    #[target_feature(enable = "sse4.1")]
+    #[inline]
+    fn of_words(words: __m128i) -> [u32; 4] {
+        [
+            _mm_extract_epi32::<0>(words) as u32,
+            _mm_extract_epi32::<1>(words) as u32,
+            _mm_extract_epi32::<2>(words) as u32,
+            _mm_extract_epi32::<3>(words) as u32,
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Checksum, Pair};
+
+    #[test]
+    fn two_at_a_time_are_what_they_are_one_by_one() {
+        let text: Vec<u8> = (0..1000_u32).map(|n| (n * n / 7) as u8).collect();
+        let mut pair = Pair::default();
+        for length in 0..300 {
+            for other in [0, 1, 54, 55, 56, 63, 64, 65, 119, 120, length, 299, 1000] {
+                let [first, second] = [&text[..length], &text[1000 - other..]];
+                let (begin, end) = second.split_at(other / 3);
+                let both = pair.of([first, &[]], [begin, end]);
+                assert_eq!(both, [first, second].map(Checksum::of), "{length} and {other} bytes");
+            }
+        }
+    }
+}
