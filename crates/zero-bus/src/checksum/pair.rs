@@ -112,20 +112,47 @@ mod x86_64 {
         for blocks in first.iter().zip(second) {
             let begin = lanes;
             let mut words = [load(blocks.0), load(blocks.1)];
-            for four in 0..16 {
-                let constants = words_of([K[4 * four], K[4 * four + 1], K[4 * four + 2], K[4 * four + 3]]);
-                for (lane, words) in lanes.iter_mut().zip(&mut words) {
-                    let now = if four < 4 { words[four] } else { next_words(words, four) };
-                    words[four % 4] = now;
-                    lane.rounds(_mm_add_epi32(now, constants));
-                }
-            }
+            rounds::<0>(&mut lanes, &mut words);
+            rounds::<1>(&mut lanes, &mut words);
+            rounds::<2>(&mut lanes, &mut words);
+            rounds::<3>(&mut lanes, &mut words);
             for (lane, begin) in lanes.iter_mut().zip(begin) {
                 lane.abef = _mm_add_epi32(lane.abef, begin.abef);
                 lane.cdgh = _mm_add_epi32(lane.cdgh, begin.cdgh);
             }
         }
         *states = lanes.map(|lane| lane.store());
+    }
+
+    /// Sixteen rounds of each, from `16 * SIXTEEN` on.
+    #[target_feature(enable = "sha,ssse3,sse4.1")]
+    #[inline]
+    fn rounds<const SIXTEEN: usize>(lanes: &mut [Lane; 2], words: &mut [[__m128i; 4]; 2]) {
+        four_rounds::<SIXTEEN, 0>(lanes, words);
+        four_rounds::<SIXTEEN, 1>(lanes, words);
+        four_rounds::<SIXTEEN, 2>(lanes, words);
+        four_rounds::<SIXTEEN, 3>(lanes, words);
+    }
+
+    #[target_feature(enable = "sha,ssse3,sse4.1")]
+    #[inline]
+    fn four_rounds<const SIXTEEN: usize, const FOUR: usize>(
+        lanes: &mut [Lane; 2],
+        words: &mut [[__m128i; 4]; 2],
+    ) {
+        let at = 16 * SIXTEEN + 4 * FOUR;
+        let constants = words_of([K[at], K[at + 1], K[at + 2], K[at + 3]]);
+        if SIXTEEN > 0 {
+            words[0][FOUR] = next_words(&words[0], FOUR);
+            words[1][FOUR] = next_words(&words[1], FOUR);
+        }
+        let [first, second] = [words[0][FOUR], words[1][FOUR]].map(|words| _mm_add_epi32(words, constants));
+        let [one, other] = lanes;
+        // The steps of the one fill the time in which the other's wait for each other.
+        one.cdgh = _mm_sha256rnds2_epu32(one.cdgh, one.abef, first);
+        other.cdgh = _mm_sha256rnds2_epu32(other.cdgh, other.abef, second);
+        one.abef = _mm_sha256rnds2_epu32(one.abef, one.cdgh, _mm_shuffle_epi32::<0b1110>(first));
+        other.abef = _mm_sha256rnds2_epu32(other.abef, other.cdgh, _mm_shuffle_epi32::<0b1110>(second));
     }
 
     /// A state as the instructions want it.
@@ -148,14 +175,6 @@ mod x86_64 {
             let [f, e, b, a] = of_words(self.abef);
             let [h, g, d, c] = of_words(self.cdgh);
             [a, b, c, d, e, f, g, h]
-        }
-
-        /// Four rounds.
-        #[target_feature(enable = "sha,sse2")]
-        #[inline]
-        fn rounds(&mut self, words: __m128i) {
-            self.cdgh = _mm_sha256rnds2_epu32(self.cdgh, self.abef, words);
-            self.abef = _mm_sha256rnds2_epu32(self.abef, self.cdgh, _mm_shuffle_epi32::<0b1110>(words));
         }
     }
 
