@@ -24,11 +24,13 @@
 mod parse;
 pub(crate) mod scan;
 mod serialize;
+mod shape;
 mod value;
 mod write;
 
 pub use parse::{JsonError, MAX_DEPTH};
 pub use value::{Integer, Value};
+pub(crate) use shape::Shape;
 
 use std::fmt;
 

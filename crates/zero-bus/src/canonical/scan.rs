@@ -223,7 +223,7 @@ fn hex(digits: &[u8]) -> Option<u32> {
 /// The end of a number in its canonical spelling.
 pub(crate) fn number(text: &[u8], at: usize) -> Option<usize> {
     let whole = at + usize::from(text.get(at) == Some(&b'-'));
-    let point = pass_digits(text, whole);
+    let [point, end] = digits(text, whole);
     let leads_with_zero = text.get(whole) == Some(&b'0');
     if point == whole || (leads_with_zero && point > whole + 1) {
         return None;
@@ -234,7 +234,6 @@ pub(crate) fn number(text: &[u8], at: usize) -> Option<usize> {
         // `-0` is written `0`.
         _ => return (!leads_with_zero || whole == at).then_some(point),
     }
-    let end = pass_digits(text, point + 1);
     let fraction = &text[point + 1..end];
     let last_counts = fraction.last().is_some_and(|last| *last != b'0' || fraction.len() == 1);
     // Below 0.0001 there is an exponent.
@@ -249,6 +248,24 @@ pub(crate) fn number(text: &[u8], at: usize) -> Option<usize> {
         return Some(end);
     }
     float(text, at)
+}
+
+/// Where the digits end that stand at a place, and where those do that stand behind the byte that ends them.
+fn digits(text: &[u8], at: usize) -> [usize; 2] {
+    if let Some(word) = text.get(at..).and_then(|rest| rest.first_chunk()) {
+        const fn bytes(byte: u8) -> u128 {
+            u128::from_le_bytes([byte; 16])
+        }
+        // Digits become 0 to 9; adding 0x76 sets the high bit from 10 on, and nothing beyond it.
+        let values = u128::from_le_bytes(*word) ^ bytes(b'0');
+        let others = (((values & bytes(0x7f)) + bytes(0x76)) | values) & bytes(0x80);
+        let behind_the_first = others & others.wrapping_sub(1);
+        if behind_the_first != 0 {
+            return [others, behind_the_first].map(|others| at + others.trailing_zeros() as usize / 8);
+        }
+    }
+    let first = pass_digits(text, at);
+    [first, pass_digits(text, first + 1)]
 }
 
 fn pass_digits(text: &[u8], mut at: usize) -> usize {

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::line::{Layout, Line, float, is_quoted, object, token};
 use super::{Head, write_previous};
-use crate::canonical::scan;
+use crate::canonical::{Shape, scan};
 use crate::checksum::{Checksum, Pair};
 use crate::event::{EVENT_SCHEMA, Id, MAX_TYPE_CHARACTERS};
 
@@ -21,6 +21,7 @@ pub(crate) struct Sequel {
     /// What the next line must say of its place, and then name as the checksum before it.
     place: Place,
     named: Vec<u8>,
+    shapes: Shapes,
     pair: Pair,
 }
 
@@ -28,7 +29,13 @@ impl Sequel {
     pub(crate) fn behind(head: Head) -> Self {
         let mut named = String::new();
         write_previous(head.checksum, &mut named);
-        Self { head, place: Place::behind(head.index), named: named.into_bytes(), pair: Pair::default() }
+        Self {
+            head,
+            place: Place::behind(head.index),
+            named: named.into_bytes(),
+            shapes: Shapes::default(),
+            pair: Pair::default(),
+        }
     }
 
     /// Goes through whole lines, as far as they are what must come next and `each` says yes to them. Gives their bytes; if
@@ -42,10 +49,10 @@ impl Sequel {
                 Some(second) => self.pair.of(first.hashed(), second.hashed()),
                 None => [Checksum::of_parts(first.hashed()); 2],
             };
-            for (line, checksum) in std::iter::once(first).chain(second).zip(checksums) {
+            for (line, checksum) in [Some(&first), second.as_ref()].into_iter().flatten().zip(checksums) {
                 let Some(index) = self.head.index.checked_add(1) else { return at };
                 let head = Head { index, checksum: Some(checksum) };
-                if !line.says_it_is(checksum) || !each(head, &line) {
+                if !line.says_it_is(checksum) || !each(head, line) {
                     return at;
                 }
                 self.head = head;
@@ -66,7 +73,9 @@ impl Sequel {
         })?;
         let [id, index] = self.place.find(lines, checksum.end)?;
         let event_type = token(lines, index.end, br#","event_type":"#, scan::plain_string)?;
-        let payload = token(lines, event_type.end, br#","payload":"#, object)?;
+        let payload = token(lines, event_type.end, br#","payload":"#, |lines, at| {
+            self.shapes.payload(&lines[event_type.clone()], lines, at)
+        })?;
         let previous = token(lines, payload.end, br#","previous_checksum":"#, |lines, at| {
             lines[at..].starts_with(&self.named).then_some(at + self.named.len())
         })?;
@@ -141,4 +150,47 @@ fn count_on(digits: &mut [u8]) -> bool {
         }
     }
     false
+}
+
+/// Payloads as they were found before: most are of the shape that the last one of an event of their type had.
+#[derive(Default)]
+struct Shapes {
+    known: Vec<Known>,
+}
+
+struct Known {
+    event_type: Vec<u8>,
+    shape: Option<Shape>,
+    /// How often another one is still taken in its place.
+    patience: u32,
+}
+
+impl Shapes {
+    /// How many types it keeps, and how often it takes another shape for one, which costs more than it may bring.
+    const MOST: usize = 16;
+    const PATIENCE: u32 = 16;
+
+    /// The end of the canonical object that begins at a place and is an event's payload.
+    fn payload(&mut self, event_type: &[u8], text: &[u8], at: usize) -> Option<usize> {
+        let nth = self.known.iter().position(|known| known.event_type == event_type);
+        let shape = nth.and_then(|nth| self.known[nth].shape.as_ref());
+        if let Some(end) = shape.and_then(|shape| shape.find(text, at)) {
+            return Some(end);
+        }
+        let end = object(text, at)?;
+        let known = match nth {
+            Some(nth) => &mut self.known[nth],
+            None if self.known.len() < Self::MOST => {
+                let event_type = event_type.to_owned();
+                self.known.push(Known { event_type, shape: None, patience: Self::PATIENCE });
+                self.known.last_mut()?
+            }
+            None => return Some(end),
+        };
+        if known.patience > 0 {
+            known.patience -= 1;
+            known.shape = Shape::of(&text[at..end]);
+        }
+        Some(end)
+    }
 }
