@@ -31,7 +31,7 @@ pub struct Summary {
 #[derive(Default)]
 struct Part {
     /// The canonical lines, one behind the other, as they stand in the document.
-    lines: String,
+    lines: Vec<u8>,
     event_types: BTreeMap<String, u64>,
     at_snapshot: Located,
 }
@@ -45,9 +45,9 @@ impl Part {
             None => drop(self.event_types.insert(event_type.into_owned(), 1)),
         }
         if nth > 1 {
-            self.lines.push(',');
+            self.lines.push(b',');
         }
-        self.lines.push_str(line.canonical());
+        self.lines.extend_from_slice(line.canonical());
     }
 }
 
@@ -84,13 +84,15 @@ impl Reader {
         let walked = self.walk(
             stretch::all_threads(),
             |part: &mut Part, nth, line| part.see(wanted, nth, line),
-            |part| {
+            |part: &mut Part| {
                 summary.events = part.at_snapshot.events;
-                at_snapshot.add(part.at_snapshot);
-                for (event_type, count) in part.event_types {
+                at_snapshot.add(std::mem::take(&mut part.at_snapshot));
+                for (event_type, count) in std::mem::take(&mut part.event_types) {
                     *summary.event_types.entry(event_type).or_default() += count;
                 }
-                out.write_all(part.lines.as_bytes()).map_err(|error| {
+                let written = out.write_all(&part.lines);
+                part.lines.clear();
+                written.map_err(|error| {
                     unwritten.get_or_insert(error);
                     io::Error::other("the document cannot be written")
                 })

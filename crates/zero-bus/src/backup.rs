@@ -204,7 +204,7 @@ impl Reader {
         let Log { file, end, note } = log;
         let reading = || Error::io("read it", &path);
         let walked =
-            walk::walk(&file, end, note, stretch::all_threads(), |(), _, _| {}, |()| Ok(()), progress);
+            walk::walk(&file, end, note, stretch::all_threads(), |(): &mut (), _, _| {}, |_| Ok(()), progress);
         let walked = walked.map_err(reading())?;
         match walked.finding {
             // A last event without its line break will have one in time.
@@ -265,7 +265,7 @@ fn judge(
         stretch::all_threads(),
         |located: &mut Located, nth, line| located.see(wanted, nth, line),
         |part| {
-            located.add(part);
+            located.add(std::mem::take(part));
             Ok(())
         },
         progress,

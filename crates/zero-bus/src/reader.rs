@@ -116,8 +116,8 @@ impl Reader {
                     gathered.extend(line.event(head));
                 }
             };
-            let merge = |gathered: Vec<Event>, _| {
-                gathered.into_iter().try_for_each(&mut each).map_err(|error| {
+            let merge = |gathered: &mut Vec<Event>, _| {
+                gathered.drain(..).try_for_each(&mut each).map_err(|error| {
                     refused = Some(error);
                     io::Error::other("what is wanted is not taken")
                 })
@@ -244,7 +244,7 @@ impl Reader {
         &self,
         threads: NonZeroUsize,
         each: impl Fn(&mut T, u64, &Line<'_>) + Sync,
-        merge: impl FnMut(T) -> io::Result<()>,
+        merge: impl FnMut(&mut T) -> io::Result<()>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Integrity> {
         let Some(Log { file, end, note }) = self.log()? else { return self.without_a_log() };

@@ -309,7 +309,7 @@ pub(crate) fn name_the_damage(
 ) -> Error {
     let path = storage.path(LOG);
     let walked =
-        walk::walk(file, length, note, stretch::all_threads(), |(), _, _| {}, |()| Ok(()), &mut |_| {});
+        walk::walk(file, length, note, stretch::all_threads(), |(): &mut (), _, _| {}, |_| Ok(()), &mut |_| {});
     match walked {
         Ok(integrity) => match integrity.finding {
             Finding::Fault(fault) => Error::Damaged { path, fault },

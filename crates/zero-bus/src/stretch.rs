@@ -6,7 +6,7 @@
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{channel, sync_channel};
 
 use crate::chain::{Head, Line, Sequel};
 use crate::lines::Lines;
@@ -43,9 +43,10 @@ pub(crate) struct Sound {
 }
 
 /// Judges a log from a place up to `end`, as far as whole stretches of it are sound. What `each` gathers of the lines of a
-/// stretch, in a `T` of its own, `merge` gets in the order of the log; and then how far it is.
+/// stretch, in a `T` of its own, `merge` takes out in the order of the log, told how far it is; what is left is gathered in
+/// again, for the memory it has.
 ///
-/// Memory for two stretches a thread, and what is gathered of them.
+/// Memory for a block a thread, and for what is gathered of two stretches.
 pub(crate) fn judge<T: Default + Send>(
     file: &Arc<dyn StorageFile>,
     mut sound: Sound,
@@ -53,27 +54,30 @@ pub(crate) fn judge<T: Default + Send>(
     note: Option<Note>,
     threads: NonZeroUsize,
     each: impl Fn(&mut T, Head, &Line<'_>) + Sync,
-    mut merge: impl FnMut(T, Sound) -> io::Result<()>,
+    mut merge: impl FnMut(&mut T, Sound) -> io::Result<()>,
 ) -> io::Result<Sound> {
     let start = sound.at;
-    // Whether to go on, with a stretch that was judged: as long as each is sound and follows the one before.
+    // Goes on with a stretch that was judged, as long as each is sound and follows the one before. Gives back what it was
+    // gathered in.
     let mut take = |judged: io::Result<Option<Stretch<T>>>| {
-        let Some(stretch) = judged? else { return Ok(false) };
+        let Some(mut stretch) = judged? else { return Ok(None) };
         if let Some(before) = stretch.before {
             if before != sound.head {
-                return Ok(false);
+                return Ok(None);
             }
             sound = Sound { head: stretch.head, at: stretch.end };
-            merge(stretch.gathered, sound)?;
+            merge(&mut stretch.gathered, sound)?;
         }
-        io::Result::Ok(true)
+        io::Result::Ok(Some(stretch.gathered))
     };
     let threads = if end.saturating_sub(start) < WORTH_THREADS { 1 } else { threads.get() as u64 };
-    let judge = |begin| judge_stretch(file, start, begin, end, note, &each);
+    let judge = |begin, gathered| judge_stretch(file, start, begin, end, note, gathered, &each);
     if threads == 1 {
+        let mut gathered = T::default();
         for begin in (start..end).step_by(STRETCH as usize) {
-            if !take(judge(begin))? {
-                break;
+            match take(judge(begin, gathered))? {
+                Some(again) => gathered = again,
+                None => break,
             }
         }
         return Ok(sound);
@@ -83,20 +87,21 @@ pub(crate) fn judge<T: Default + Send>(
         for thread in 0..threads.min((end - start).div_ceil(STRETCH)) {
             // Each is at most one stretch ahead of what was merged, and knows by the closed channel when it is enough.
             let (done, next) = sync_channel(1);
-            stretches.push(next);
+            let (give_back, given_back) = channel();
+            stretches.push((next, give_back));
             let judge = &judge;
             scope.spawn(move || {
                 let mut begins = (start + thread * STRETCH..end).step_by((threads * STRETCH) as usize);
                 // Without anybody who wants to know, it ends.
-                begins.try_for_each(|begin| done.send(judge(begin)))
+                begins.try_for_each(|begin| done.send(judge(begin, given_back.try_recv().unwrap_or_default())))
             });
         }
-        for next in stretches.iter().cycle() {
+        for (next, give_back) in stretches.iter().cycle() {
             // A thread that has come to the end has closed its channel, and so have those behind it.
             let Ok(judged) = next.recv() else { break };
-            if !take(judged)? {
-                break;
-            }
+            let Some(again) = take(judged)? else { break };
+            // Who has come to the end has no use for it.
+            let _ = give_back.send(again);
         }
         io::Result::Ok(())
     })?;
@@ -104,19 +109,20 @@ pub(crate) fn judge<T: Default + Send>(
 }
 
 /// Judges the lines that begin in a stretch; `None` where anything is wrong with one.
-fn judge_stretch<T: Default>(
+fn judge_stretch<T>(
     file: &Arc<dyn StorageFile>,
     start: u64,
     begin: u64,
     end: u64,
     note: Option<Note>,
+    gathered: T,
     each: &impl Fn(&mut T, Head, &Line<'_>),
 ) -> io::Result<Option<Stretch<T>>> {
     let file = Arc::clone(file);
     let mut lines =
         if begin > start { Lines::behind(file, begin, end)? } else { Lines::new(file, begin, end) };
     let mut stretch =
-        Stretch { before: None, head: Head::default(), end: lines.at(), gathered: T::default() };
+        Stretch { before: None, head: Head::default(), end: lines.at(), gathered };
     let limit = begin + STRETCH;
     let mut sequel: Option<Sequel> = None;
     while lines.at() < limit {

@@ -76,7 +76,7 @@ impl Reader {
             threads,
             |seen: &mut Located, nth, line| seen.see(wanted, nth, line),
             |seen| {
-                at_snapshot.add(seen);
+                at_snapshot.add(std::mem::take(seen));
                 Ok(())
             },
             progress,

@@ -118,14 +118,14 @@ impl Serialize for Integrity {
 
 /// Walks a log from its start up to `end`. `each` gets every line that has the shape of an event, counted from 1, also
 /// those behind the first fault, which are no longer judged; what it gathers of them in a `T`, of one line or of many,
-/// `merge` gets in the order of the log. `note` tells what a crash can't have done.
+/// `merge` takes out in the order of the log. `note` tells what a crash can't have done.
 pub(crate) fn walk<T: Default + Send>(
     file: &Arc<dyn StorageFile>,
     end: u64,
     note: Option<Note>,
     threads: NonZeroUsize,
     each: impl Fn(&mut T, u64, &Line<'_>) + Sync,
-    mut merge: impl FnMut(T) -> io::Result<()>,
+    mut merge: impl FnMut(&mut T) -> io::Result<()>,
     progress: &mut dyn FnMut(Progress),
 ) -> io::Result<Integrity> {
     let each_of_many = |gathered: &mut T, head: Head, line: &Line<'_>| each(gathered, head.index, line);
@@ -139,13 +139,13 @@ pub(crate) fn walk<T: Default + Send>(
     let mut walker = Walker::from(sound.head, note);
     let mut seen = sound.head.index;
     let mut reported = sound.at;
+    let mut gathered = T::default();
     while let Some(found) = lines.next()? {
         let byte_offset = found.offset;
         walker.see(&found, |line| {
             seen += 1;
-            let mut gathered = T::default();
             each(&mut gathered, seen, line);
-            merge(gathered)
+            merge(&mut gathered)
         })?;
         if byte_offset - reported >= 1 << 20 {
             reported = byte_offset;

@@ -185,10 +185,10 @@ impl<'a> Line<'a> {
     }
 
     /// The whole line in canonical form, fields the format does not know included.
-    pub(crate) fn canonical(&self) -> &str {
+    pub(crate) fn canonical(&self) -> &[u8] {
         match &self.unknown {
-            Some(unknown) => &unknown.whole,
-            None => self.text(&(0..self.text.len())),
+            Some(unknown) => unknown.whole.as_bytes(),
+            None => &self.text,
         }
     }
 
