@@ -94,8 +94,7 @@ pub enum Error {
 impl Error {
     /// Puts the file and the action to a system error; for `map_err`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Io { action, path, source }
+        move |source| Self::Io { action, path: path.to_owned(), source }
     }
 
     /// The same error for another one who ran into it.

@@ -1,7 +1,5 @@
 //! What a producer hands in, and what a log holds: plain data.
 
-use std::fmt;
-
 use serde::Serialize;
 
 use crate::canonical::{Json, JsonError};
@@ -62,6 +60,10 @@ impl Draft {
 
 /// Why this is no event type; `None` where it is one.
 pub(crate) fn type_problem(event_type: &str) -> Option<String> {
+    let is_plain = event_type.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if is_plain && (1..=MAX_TYPE_CHARACTERS).contains(&event_type.len()) {
+        return None;
+    }
     if event_type.is_empty() {
         return Some("must not be empty".to_owned());
     }
@@ -107,16 +109,29 @@ impl Event {
 /// assert_eq!(index_of_id("evt-42"), None);
 /// ```
 pub fn event_id(index: u64) -> String {
-    Id(index).to_string()
+    let mut id = String::new();
+    write_id(index, &mut id);
+    id
 }
 
-/// The id of the event at an index, to be written.
-pub(crate) struct Id(pub(crate) u64);
+/// Appends the id of the event at an index.
+pub(crate) fn write_id(index: u64, out: &mut String) {
+    out.push_str("evt-");
+    write_decimal(index, 12, out);
+}
 
-impl fmt::Display for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "evt-{:012}", self.0)
+/// Appends a number in decimal, with zeros before it up to a width.
+pub(crate) fn write_decimal(number: u64, width: usize, out: &mut String) {
+    let mut digits = [b'0'; 20];
+    let (mut rest, mut begin) = (number, digits.len());
+    while rest > 0 {
+        begin -= 1;
+        digits[begin] = b'0' + (rest % 10) as u8;
+        rest /= 10;
     }
+    let digits = &digits[begin.min(digits.len() - width)..];
+    // ASCII, as it was made.
+    out.push_str(std::str::from_utf8(digits).unwrap_or_default());
 }
 
 /// The index that an id names; `None` where it is no event's id.

@@ -1,6 +1,7 @@
 //! Appending. `Writer::commit` is the commit point: what it returns has been synced.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
@@ -338,15 +339,15 @@ impl Core {
     }
 
     /// Commits jobs as one batch. A job that cannot be committed by itself fails alone; anything else fails all.
-    fn commit(&self, jobs: Vec<Vec<Draft>>) -> Vec<Result<Vec<Event>>> {
+    fn commit(&self, jobs: &mut impl Iterator<Item = Vec<Draft>>) -> Vec<Result<Vec<Event>>> {
         let storage = &*self.storage;
-        let count = jobs.len();
+        let mut taken = 0;
         let committed = lock(&self.writer).locked(storage, |writer| {
             writer.see_the_end(storage)?;
-            writer.commit(storage, jobs)
+            writer.commit(storage, jobs.inspect(|_| taken += 1))
         });
         committed.unwrap_or_else(|error| {
-            let others = (1..count).map(|_| Err(error.again())).collect::<Vec<_>>();
+            let others = (1..taken + jobs.count()).map(|_| Err(error.again())).collect::<Vec<_>>();
             std::iter::once(Err(error)).chain(others).collect()
         })
     }
@@ -355,16 +356,16 @@ impl Core {
 impl Writer {
     /// Does something with the bus's lock held.
     fn locked<T>(&mut self, storage: &dyn Storage, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        let path = storage.path(LOCK);
+        let failed = |action| failed(storage, LOCK, action);
         for _ in 0..LOCK_TRIES {
-            self.lock.lock(Lock::Exclusive).map_err(Error::io("lock it", &path))?;
+            self.lock.lock(Lock::Exclusive).map_err(failed("lock it"))?;
             // Who removes the lock file must not have two appenders hold two different ones.
-            if storage.is_current(LOCK, &*self.lock).map_err(Error::io("look at it", &path))? {
+            if storage.is_current(LOCK, &*self.lock).map_err(failed("look at it"))? {
                 break;
             }
             // Or the whole bus was moved away, which the work will find.
-            self.lock = storage.open(LOCK, Access::ReadWrite).map_err(Error::io("open it", &path))?;
-            self.lock.lock(Lock::Exclusive).map_err(Error::io("lock it", &path))?;
+            self.lock = storage.open(LOCK, Access::ReadWrite).map_err(failed("open it"))?;
+            self.lock.lock(Lock::Exclusive).map_err(failed("lock it"))?;
         }
         let result = work(self);
         // What was done stays done if this fails; the next one to wait for the lock will hear of it.
@@ -382,13 +383,12 @@ impl Writer {
 
     /// Whether what this handle knows of the log can be built upon.
     fn can_go_on(&self, storage: &dyn Storage) -> Result<()> {
-        let path = storage.path(LOG);
         if self.poisoned {
-            return Err(Error::Poisoned { path });
+            return Err(Error::Poisoned { path: storage.path(LOG) });
         }
-        if !storage.is_current(LOG, &*self.log).map_err(Error::io("look at it", &path))? {
+        if !storage.is_current(LOG, &*self.log).map_err(failed(storage, LOG, "look at it"))? {
             return Err(Error::Changed {
-                path,
+                path: storage.path(LOG),
                 reason: "was moved away or replaced; open the bus again to judge what is there now",
             });
         }
@@ -398,11 +398,10 @@ impl Writer {
     /// Goes to the real end of the log, which other handles may have moved.
     fn see_the_end(&mut self, storage: &dyn Storage) -> Result<()> {
         self.can_go_on(storage)?;
-        let path = storage.path(LOG);
-        let length = self.log.size().map_err(Error::io("look at it", &path))?;
+        let length = self.log.size().map_err(failed(storage, LOG, "look at it"))?;
         if length < self.end.offset {
             return Err(Error::Changed {
-                path,
+                path: storage.path(LOG),
                 reason: "is shorter than it was; open the bus again to judge it afresh",
             });
         }
@@ -412,7 +411,7 @@ impl Writer {
             self.recover(storage, Opening::GoingOn)?;
             if self.end.head.index < seen {
                 return Err(Error::Changed {
-                    path,
+                    path: storage.path(LOG),
                     reason: "holds fewer events than it did; open the bus again to judge it afresh",
                 });
             }
@@ -420,25 +419,29 @@ impl Writer {
         Ok(())
     }
 
-    fn write_and_sync(&self, lines: &str, path: &Path) -> Result<()> {
-        self.log.append(lines.as_bytes()).map_err(Error::io("append to it", path))?;
-        let size = self.log.size().map_err(Error::io("look at it", path))?;
-        if size != self.end.offset + lines.len() as u64 {
+    fn write_and_sync(&self, storage: &dyn Storage, lines: &[u8]) -> Result<()> {
+        let failed = |action| failed(storage, LOG, action);
+        self.log.append(lines).map_err(failed("append to it"))?;
+        if self.log.size().map_err(failed("look at it"))? != self.end.offset + lines.len() as u64 {
             let reason = "was appended to at the same time by a program that takes no lock; stop that one, then repair";
-            return Err(Error::Changed { path: path.to_owned(), reason });
+            return Err(Error::Changed { path: storage.path(LOG), reason });
         }
-        self.log.sync().map_err(Error::io("sync it", path))
+        self.log.sync().map_err(failed("sync it"))
     }
 
     /// Links, writes, syncs. Nothing before the sync is known to anybody, and nothing after it can fail.
-    fn commit(&mut self, storage: &dyn Storage, jobs: Vec<Vec<Draft>>) -> Result<Vec<Result<Vec<Event>>>> {
+    fn commit(
+        &mut self,
+        storage: &dyn Storage,
+        jobs: impl Iterator<Item = Vec<Draft>>,
+    ) -> Result<Vec<Result<Vec<Event>>>> {
         let mut lines = std::mem::take(&mut self.lines);
         lines.clear();
         if self.end.unterminated {
             lines.push('\n');
         }
         let mut head = self.end.head;
-        let mut results = Vec::with_capacity(jobs.len());
+        let mut results = Vec::new();
         for drafts in jobs {
             let (begin, before) = (lines.len(), head);
             let linked = link(&mut head, drafts, &mut lines);
@@ -449,10 +452,9 @@ impl Writer {
             results.push(linked);
         }
         if head != self.end.head {
-            let path = storage.path(LOG);
             // Until both have succeeded, what the file holds is unknown.
             self.poisoned = true;
-            let written = self.write_and_sync(&lines, &path);
+            let written = self.write_and_sync(storage, lines.as_bytes());
             if written.is_err() {
                 // Nobody was told of any of it: better gone than read by somebody before the power goes.
                 let length = self.end.offset + lines.len() as u64;
@@ -469,6 +471,11 @@ impl Writer {
         self.lines = lines;
         Ok(results)
     }
+}
+
+/// What becomes of what the system says about a file.
+fn failed(storage: &dyn Storage, name: &str, action: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Io { action, path: storage.path(name), source }
 }
 
 /// Links drafts to a head one behind the other, which moves on.

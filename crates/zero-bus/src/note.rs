@@ -5,7 +5,7 @@
 //! The note is not synced itself. After a power cut an older one may be found, which knows less and says nothing wrong;
 //! one that is damaged or missing is no note. It fits a sector, so it is one or the other.
 
-use std::io;
+use std::io::{self, Write};
 
 use crate::canonical::Value;
 use crate::chain::Head;
@@ -38,16 +38,27 @@ impl Note {
 
     /// Writes the note in place of the one before.
     pub(crate) fn write(&self, companion: &dyn StorageFile) -> io::Result<()> {
-        companion.write_at(format!("{:width$}\n", self.text(), width = SIZE - 1).as_bytes(), 0)
+        companion.write_at(&self.spell(), 0)
     }
 
-    /// The canonical form of the note, sealed with the checksum of its form without the seal.
-    fn text(&self) -> String {
+    /// The canonical form of the note, sealed with the checksum of its form without the seal; padded, with a line break.
+    fn spell(&self) -> [u8; SIZE] {
         let Self { head, bytes } = self;
-        let checksum = head.checksum.map_or("null".to_owned(), |checksum| format!("\"{checksum}\""));
-        let unsealed = format!(r#"{{"bytes":{bytes},"checksum":{checksum},"events":{}"#, head.index);
-        let seal = Checksum::of(format!("{unsealed}}}").as_bytes());
-        format!(r#"{unsealed},"seal":"{seal}"}}"#)
+        let mut text = [b' '; SIZE];
+        text[SIZE - 1] = b'\n';
+        let mut rest = &mut text[..];
+        // There is room for the longest numbers there are.
+        let _ = write!(rest, r#"{{"bytes":{bytes},"checksum":"#);
+        let _ = match head.checksum {
+            None => rest.write_all(b"null"),
+            Some(checksum) => write!(rest, r#""{}""#, checksum.spelled().as_str()),
+        };
+        let _ = write!(rest, r#","events":{}"#, head.index);
+        let length = SIZE - rest.len();
+        let (unsealed, mut rest) = text.split_at_mut(length);
+        let seal = Checksum::of_parts([unsealed, b"}"]);
+        let _ = write!(rest, r#","seal":"{}"}}"#, seal.spelled().as_str());
+        text
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -59,7 +70,7 @@ impl Note {
         let head = Head { index: value.get("events")?.as_u64()?, checksum };
         let note = Self { head, bytes: value.get("bytes")?.as_u64()? };
         // Only what this would have written is believed.
-        (note.text() == text.trim_end()).then_some(note)
+        (note.spell().trim_ascii_end() == text.trim_end().as_bytes()).then_some(note)
     }
 }
 

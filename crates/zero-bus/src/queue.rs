@@ -1,9 +1,9 @@
 //! Group commit: jobs that come while one batch is being committed make up the next one. No timer, no delay: a job that
 //! comes alone is committed alone, at once, by the thread that brought it.
 //!
-//! Whoever waits for its job and finds nobody committing takes everything that is waiting, commits it, and hands on to one
-//! who is waiting for the next batch. All who wait for a batch sleep at one gate, which one system call opens: with one
-//! for each, waking them costs more than the sync.
+//! Whoever waits for its job and finds nobody committing does it: it takes jobs one by one as they come, works on them
+//! while others are still bringing theirs, commits them all, and hands on to one who is waiting for the next batch. All who
+//! wait for a batch sleep at one gate, which one system call opens: with one for each, waking them costs more than the sync.
 //!
 //! This file names nothing but `crate::sync`, so that a test can put a model checker's locks beneath it.
 
@@ -34,17 +34,10 @@ struct State<J, R> {
 /// Jobs in line, each with where its result is put.
 type Line<J, R> = VecDeque<(J, Arc<Slot<R>>)>;
 
-/// Where the result of a job is put.
+/// Where the result of a job is put, before the gate is opened. Where there is none then, who committed it panicked.
 pub(crate) struct Slot<R> {
     gate: Arc<Gate>,
-    result: Mutex<Option<Outcome<R>>>,
-}
-
-/// What became of a job.
-enum Outcome<R> {
-    Done(R),
-    /// Who committed it panicked.
-    Lost,
+    result: Mutex<Option<R>>,
 }
 
 impl<J, R> Queue<J, R> {
@@ -73,37 +66,34 @@ impl<J, R> Queue<J, R> {
         self.unattended.notify_one();
     }
 
-    /// Waits until a job is committed, committing it and what else is waiting where nobody does. `None` where who
-    /// committed it panicked.
-    pub(crate) fn wait(&self, slot: &Slot<R>, commit: impl Fn(Vec<J>) -> Vec<R>) -> Option<R> {
-        let mut called = false;
-        loop {
+    /// Waits until a job is committed, committing it and what else comes where nobody does. `None` where who committed it
+    /// panicked.
+    pub(crate) fn wait(&self, slot: &Slot<R>, commit: impl Fn(&mut Batch<'_, J, R>) -> Vec<R>) -> Option<R> {
+        let mut passed = None;
+        while passed != Some(Passed::Open) {
             let mut state = self.state();
-            if let Some(outcome) = lock(&slot.result).take() {
-                return match outcome {
-                    Outcome::Done(result) => Some(result),
-                    Outcome::Lost => None,
-                };
-            }
-            // What is no longer waiting, and has no result, is being committed.
-            let in_line = Arc::ptr_eq(&state.gate, &slot.gate);
-            if called && in_line {
-                state.asleep -= 1;
-            }
-            if in_line && state.begin() {
-                drop(state);
-                self.commit(&commit);
-                called = false;
+            // Otherwise its batch is complete, and who commits it opens the gate.
+            if Arc::ptr_eq(&state.gate, &slot.gate) {
+                if passed == Some(Passed::Called) {
+                    state.asleep -= 1;
+                }
+                if state.begin() {
+                    drop(state);
+                    self.commit(&commit);
+                } else {
+                    state.asleep += 1;
+                    drop(state);
+                }
             } else {
-                state.asleep += usize::from(in_line);
                 drop(state);
-                called = slot.gate.wait() == Passed::Called;
             }
+            passed = Some(slot.gate.wait());
         }
+        lock(&slot.result).take()
     }
 
     /// Commits what nobody waits for, until the queue is closed and empty.
-    pub(crate) fn attend(&self, commit: impl Fn(Vec<J>) -> Vec<R>) {
+    pub(crate) fn attend(&self, commit: impl Fn(&mut Batch<'_, J, R>) -> Vec<R>) {
         let mut state = self.state();
         loop {
             if !state.waiting.is_empty() && state.begin() {
@@ -124,36 +114,13 @@ impl<J, R> Queue<J, R> {
         self.unattended.notify_all();
     }
 
-    /// What is waiting, and what those are about to bring who were just told of their last: as long as there are fewer
-    /// than there were, others are let run, and asked for again. That is no delay: where nobody wants to run, or nobody
-    /// brings anything, it ends at once.
-    fn gather(&self) -> (Line<J, R>, Arc<Gate>) {
-        let (mut seen, mut in_vain) = (0, 0);
-        loop {
-            let mut state = self.state();
-            let there = state.waiting.len();
-            in_vain = if there > seen { 0 } else { in_vain + 1 };
-            seen = there;
-            if there >= state.company || in_vain > PATIENCE {
-                state.asleep = 0;
-                let gate = std::mem::replace(&mut state.gate, Arc::new(Gate::new()));
-                return (std::mem::take(&mut state.waiting), gate);
-            }
-            drop(state);
-            yield_now();
-        }
-    }
-
-    /// Commits what is waiting, for whoever has [begun](State::begin).
-    fn commit(&self, commit: &impl Fn(Vec<J>) -> Vec<R>) {
-        let (batch, gate) = self.gather();
-        let company = batch.len();
-        let (jobs, slots): (Vec<J>, Vec<Arc<Slot<R>>>) = batch.into_iter().unzip();
-        // Also if `commit` panics, everybody is told and somebody goes on.
-        let mut turn = Turn { queue: self, gate, slots: slots.into_iter(), company };
-        let results = commit(jobs);
-        for (result, slot) in results.into_iter().zip(&mut turn.slots) {
-            slot.put(Outcome::Done(result));
+    /// Commits what is waiting and what comes, for whoever has [begun](State::begin).
+    fn commit(&self, commit: &impl Fn(&mut Batch<'_, J, R>) -> Vec<R>) {
+        // Also if `commit` panics, everybody is woken and somebody goes on.
+        let mut batch = Batch { queue: self, gate: None, slots: Vec::new(), in_vain: 0 };
+        let results = commit(&mut batch);
+        for (result, slot) in results.into_iter().zip(&batch.slots) {
+            *lock(&slot.result) = Some(result);
         }
     }
 
@@ -167,24 +134,62 @@ impl<J, R> State<J, R> {
     fn begin(&mut self) -> bool {
         !std::mem::replace(&mut self.committing, true)
     }
+
+    /// Ends the batch that is being gathered. Gives where those sleep who wait for it.
+    fn close(&mut self) -> Arc<Gate> {
+        self.asleep = 0;
+        std::mem::replace(&mut self.gate, Arc::new(Gate::new()))
+    }
 }
 
-/// Somebody's turn to commit; its end hands on.
-struct Turn<'a, J, R> {
+/// Jobs that are committed together, handed out one by one, also while others are still bringing theirs. Its end hands on.
+pub(crate) struct Batch<'a, J, R> {
     queue: &'a Queue<J, R>,
-    /// Where those sleep whose jobs these are.
-    gate: Arc<Gate>,
-    /// Who was not told yet.
-    slots: std::vec::IntoIter<Arc<Slot<R>>>,
-    company: usize,
+    /// Where those sleep whose jobs these are; known once no more come.
+    gate: Option<Arc<Gate>>,
+    /// Where the results go of what was handed out.
+    slots: Vec<Arc<Slot<R>>>,
+    /// How often others were let run and brought nothing.
+    in_vain: usize,
 }
 
-impl<J, R> Drop for Turn<'_, J, R> {
+/// What is waiting, and what those are about to bring who were just told of their last: as long as there are fewer than
+/// there were, others are let run, and asked for again. That is no delay: where nobody wants to run, or nobody brings
+/// anything, it ends at once.
+impl<J, R> Iterator for Batch<'_, J, R> {
+    type Item = J;
+
+    fn next(&mut self) -> Option<J> {
+        while self.gate.is_none() {
+            let mut state = self.queue.state();
+            if let Some((job, slot)) = state.waiting.pop_front() {
+                drop(state);
+                self.in_vain = 0;
+                self.slots.push(slot);
+                return Some(job);
+            }
+            if self.slots.len() >= state.company || self.in_vain > PATIENCE {
+                self.gate = Some(state.close());
+            } else {
+                drop(state);
+                self.in_vain += 1;
+                yield_now();
+            }
+        }
+        None
+    }
+}
+
+impl<J, R> Drop for Batch<'_, J, R> {
     fn drop(&mut self) {
-        self.slots.by_ref().for_each(|slot| slot.put(Outcome::Lost));
         let mut state = self.queue.state();
+        let gate = self.gate.take().unwrap_or_else(|| {
+            // It was given up while jobs still came: those in line belong to it.
+            state.waiting.clear();
+            state.close()
+        });
         state.committing = false;
-        state.company = self.company + state.waiting.len();
+        state.company = self.slots.len() + state.waiting.len();
         // Under the queue's lock: who is not asleep yet will find that nobody commits.
         if !state.waiting.is_empty() && state.asleep > 0 {
             state.gate.call_one();
@@ -193,12 +198,6 @@ impl<J, R> Drop for Turn<'_, J, R> {
             self.queue.unattended.notify_one();
         }
         drop(state);
-        self.gate.open();
-    }
-}
-
-impl<R> Slot<R> {
-    fn put(&self, outcome: Outcome<R>) {
-        *lock(&self.result) = Some(outcome);
+        gate.open();
     }
 }

@@ -89,8 +89,9 @@ impl Log {
     }
 
     /// Gives each job its place in the log.
-    fn commit(&self, jobs: Vec<u32>) -> Vec<usize> {
+    fn commit(&self, jobs: &mut impl Iterator<Item = u32>) -> Vec<usize> {
         assert_eq!(self.inside.fetch_add(1, SeqCst), 0, "two commit at once");
+        let jobs: Vec<_> = jobs.collect();
         let mut written = self.written.lock().unwrap();
         let places = (written.len()..).take(jobs.len()).collect();
         written.extend(jobs);
@@ -211,7 +212,7 @@ fn a_failed_commit_holds_nobody_up() {
             let slot = queue.submit(job);
             queue.wait(&slot, |jobs| {
                 let failed = tries.fetch_add(1, SeqCst) == 0;
-                jobs.iter().map(|_| if failed { Err(()) } else { Ok(0) }).collect()
+                jobs.map(|_| if failed { Err(()) } else { Ok(0) }).collect()
             })
         };
         let other = {

@@ -44,6 +44,11 @@ fn string_or_key(text: &[u8], at: usize) -> Option<(usize, bool)> {
     Some((at + 1, escaped))
 }
 
+/// How many bytes a text begins with that stand for themselves in a canonical string.
+pub(super) fn plain(text: &[u8]) -> usize {
+    pass_plain(text, 0).0
+}
+
 /// Passes over bytes that stand for themselves in a canonical string: ASCII that can be printed, but for quote and
 /// backslash. Gives where they end, and whether a quote ends them. Eight at a time, by the sums that tell of each byte of
 /// a word whether it is one of some (Mycroft 1987, as in Warren: Hacker's Delight, 6-1).

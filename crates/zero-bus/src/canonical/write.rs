@@ -1,6 +1,7 @@
 //! Value to canonical text.
 
 use super::parse::JsonError;
+use super::scan;
 use super::value::Value;
 
 /// The canonical form of a value that nests no deeper than this.
@@ -46,16 +47,14 @@ pub(super) fn value(value: &Value, max_depth: usize, out: &mut String) -> Result
 pub(crate) fn string(text: &str, out: &mut String) {
     out.push('"');
     let mut rest = text;
-    while let Some(special) =
-        rest.bytes().position(|byte| !matches!(byte, b' '..=b'~') || byte == b'"' || byte == b'\\')
-    {
+    loop {
+        let special = scan::plain(rest.as_bytes());
         out.push_str(&rest[..special]);
         // `special` is the first byte of a character: everything before it is ASCII.
         let Some(character) = rest[special..].chars().next() else { break };
         escape(character, out);
         rest = &rest[special + character.len_utf8()..];
     }
-    out.push_str(rest);
     out.push('"');
 }
 

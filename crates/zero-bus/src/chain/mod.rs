@@ -12,12 +12,12 @@ mod sequel;
 pub(crate) use line::{Line, is_unfinished};
 pub(crate) use sequel::Sequel;
 
-use std::fmt::Write as _;
-
 use crate::canonical::{self, Json};
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
-use crate::event::{Draft, EVENT_SCHEMA, Event, Id, MAX_LINE_BYTES, type_problem};
+use crate::event::{
+    Draft, EVENT_SCHEMA, Event, MAX_LINE_BYTES, type_problem, write_decimal, write_id,
+};
 use crate::fault::{Fault, FaultKind};
 
 /// Where a chain stands: how many events it has, and the checksum of the last.
@@ -153,6 +153,9 @@ pub(crate) fn link(head: Head, draft: Draft, out: &mut String) -> Result<Event> 
     Ok(Event { index, event_type, as_of, payload, previous_checksum: head.checksum, checksum, trace_id })
 }
 
+/// Bytes of a line beside its texts, about: keys, numbers, checksums.
+const ROOM_FOR_THE_REST: usize = 400;
+
 /// The parts that a draft and an event have in common.
 pub(crate) trait Content {
     fn content(&self) -> (&str, f64, &Json, Option<&str>);
@@ -178,19 +181,19 @@ pub(crate) fn write_line(
     out: &mut String,
 ) -> Checksum {
     let (event_type, as_of, payload, trace_id) = content.content();
+    let texts = payload.as_str().len() + event_type.len() + trace_id.map_or(0, str::len);
+    out.reserve(texts + ROOM_FOR_THE_REST);
     let start = out.len();
     out.push_str(r#"{"as_of":"#);
     canonical::write_float(as_of, out);
     out.push(',');
-    let hashed_head = start..out.len();
-    // The checksum's own place: filled with itself once it is known.
-    out.push_str(r#""checksum":""#);
+    // Where the checksum will be put, once it is known: it is not part of what is hashed.
     let place = out.len();
-    out.push_str(Checksum::UNKNOWN.spelled().as_str());
-    out.push_str("\",");
-    let rest = out.len();
-    // Into a string, which takes everything.
-    let _ = write!(out, r#""event_id":"{}","event_index":{index},"event_type":"#, Id(index));
+    out.push_str(r#""event_id":""#);
+    write_id(index, out);
+    out.push_str(r#"","event_index":"#);
+    write_decimal(index, 1, out);
+    out.push_str(r#","event_type":"#);
     canonical::write_string(event_type, out);
     out.push_str(r#","payload":"#);
     out.push_str(payload.as_str());
@@ -204,9 +207,8 @@ pub(crate) fn write_line(
         canonical::write_string(trace_id, out);
     }
     out.push('}');
-    let checksum = Checksum::of_parts([&out.as_bytes()[hashed_head], &out.as_bytes()[rest..]]);
-    let spelled = checksum.spelled();
-    out.replace_range(place..place + spelled.as_str().len(), spelled.as_str());
+    let checksum = Checksum::of(&out.as_bytes()[start..]);
+    out.insert_str(place, &checksum.member());
     checksum
 }
 

@@ -10,7 +10,7 @@ use super::line::{Layout, Line, float, is_quoted, object, token};
 use super::{Head, write_previous};
 use crate::canonical::{Shape, scan};
 use crate::checksum::{Checksum, Pair};
-use crate::event::{EVENT_SCHEMA, Id, MAX_TYPE_CHARACTERS};
+use crate::event::{EVENT_SCHEMA, MAX_TYPE_CHARACTERS, event_id};
 
 /// Bytes of a line from which on it is left to the other way, which holds no copy of it.
 const LONG: usize = 64 << 10;
@@ -113,7 +113,7 @@ impl Place {
     fn behind(index: u64) -> Self {
         // No line gets as far as the last index there is.
         let next = index.saturating_add(1);
-        let id = format!(r#""{}""#, Id(next));
+        let id = format!(r#""{}""#, event_id(next));
         let text = format!(r#","event_id":{id},"event_index":{next}"#).into_bytes();
         let begin = r#","event_id":"#.len();
         let index = begin + id.len() + r#","event_index":"#.len()..text.len();

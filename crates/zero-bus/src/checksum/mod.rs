@@ -16,9 +16,6 @@ impl Checksum {
     /// Bytes of the written form.
     pub(crate) const SPELLED_BYTES: usize = 71;
 
-    /// Stands where a checksum will be.
-    pub(crate) const UNKNOWN: Self = Self([0; 32]);
-
     /// The 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -53,6 +50,11 @@ impl Checksum {
         let mut hasher = Sha256::new();
         parts.iter().for_each(|part| hasher.update(part));
         Self(hasher.finalize().into())
+    }
+
+    /// The member of an object that holds it, and the comma behind it.
+    pub(crate) fn member(&self) -> String {
+        [r#""checksum":""#, self.spelled().as_str(), r#"","#].concat()
     }
 
     /// The written form.

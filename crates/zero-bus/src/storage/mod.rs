@@ -1,13 +1,19 @@
 //! The few file operations a bus is made of, each with the system calls it makes. Everything above asks this
 //! trait, so that a test can put a disk of its own beneath.
 
+mod still;
+#[cfg_attr(not(target_os = "linux"), path = "look.rs")]
+mod watch;
+
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{Mode, OFlags, SeekFrom};
+
+use still::Still;
 
 /// A directory in which a bus is kept. File names have no separators.
 pub trait Storage: Send + Sync {
@@ -30,7 +36,8 @@ pub trait Storage: Send + Sync {
     /// What the system reports.
     fn sync(&self) -> io::Result<()>;
 
-    /// Whether the path of `name` still leads to this open file (`stat` and `fstat`).
+    /// Whether the path of `name` still leads to this open file (`lstat`; one `read` of an inotify, once that was asked
+    /// often).
     ///
     /// # Errors
     /// What the system reports, but for a name that leads nowhere, which is `false`.
@@ -78,7 +85,7 @@ pub trait StorageFile: Send + Sync {
     /// What the system reports.
     fn sync(&self) -> io::Result<()>;
 
-    /// The length in bytes (`fstat`).
+    /// The length in bytes (`lseek`).
     ///
     /// # Errors
     /// What the system reports.
@@ -153,10 +160,10 @@ pub trait Watch: Send {
 pub struct Directory {
     /// All files are opened relative to this, so that they are of one directory whatever becomes of its path.
     handle: File,
-    identity: (u64, u64),
     path: PathBuf,
     /// Directories that were made for it, outermost first.
     made: Vec<PathBuf>,
+    still: Still,
 }
 
 impl Directory {
@@ -167,8 +174,7 @@ impl Directory {
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-        let identity = identity(&handle.metadata()?);
-        Ok(Self { handle, identity, path: path.to_owned(), made: Vec::new() })
+        Ok(Self { handle, path: path.to_owned(), made: Vec::new(), still: Still::default() })
     }
 
     /// Opens a directory, making it (0700, its missing parents too) where there is none; new ones are made
@@ -265,20 +271,12 @@ impl Storage for Directory {
     }
 
     fn is_current(&self, name: &str, file: &dyn StorageFile) -> io::Result<bool> {
-        // The directory may have been moved away, and another stand in its place.
-        let there = match fs::metadata(&self.path) {
-            Ok(there) => identity(&there) == self.identity,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => return Err(error),
-        };
-        if !there {
-            return Ok(false);
-        }
-        match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok((stat.st_dev, stat.st_ino) == file.identity()?),
-            Err(rustix::io::Errno::NOENT) => Ok(false),
+        // By the whole path, since the directory may have been moved away, and another stand in its place.
+        self.still.leads_to(&self.path, name, file.identity()?, || match rustix::fs::lstat(self.path.join(name)) {
+            Ok(stat) => Ok(Some((stat.st_dev, stat.st_ino))),
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
             Err(error) => Err(error.into()),
-        }
+        })
     }
 
     fn watch(&self) -> io::Result<Box<dyn Watch>> {
@@ -321,7 +319,8 @@ impl StorageFile for OpenFile {
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        // No other of our system calls minds where the file's own place is, and `fstat` takes longer.
+        Ok(rustix::fs::seek(&self.file, SeekFrom::End(0))?)
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
@@ -409,74 +408,4 @@ pub(crate) fn read_up_to(file: &dyn StorageFile, buffer: &mut [u8], offset: u64)
         }
     }
     Ok(filled)
-}
-
-#[cfg(target_os = "linux")]
-mod watch {
-    use std::io;
-    use std::mem::MaybeUninit;
-    use std::os::fd::OwnedFd;
-    use std::path::Path;
-    use std::time::Duration;
-
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    use rustix::fs::inotify;
-
-    /// inotify(7) on the directory.
-    struct Inotify(OwnedFd);
-
-    pub(super) fn directory(path: &Path) -> io::Result<Box<dyn super::Watch>> {
-        let handle = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        // Of the directory itself too: that it was moved or removed must not be slept through.
-        let changes = inotify::WatchFlags::MODIFY
-            | inotify::WatchFlags::CREATE
-            | inotify::WatchFlags::MOVED_TO
-            | inotify::WatchFlags::MOVED_FROM
-            | inotify::WatchFlags::DELETE
-            | inotify::WatchFlags::DELETE_SELF
-            | inotify::WatchFlags::MOVE_SELF;
-        inotify::add_watch(&handle, path, changes)?;
-        Ok(Box::new(Inotify(handle)))
-    }
-
-    impl super::Watch for Inotify {
-        fn wait(&mut self, at_most: Duration) -> io::Result<()> {
-            let timeout = Timespec::try_from(at_most).ok();
-            match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], timeout.as_ref()) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-            // What changed does not matter, only that it is read off.
-            let mut buffer = [MaybeUninit::uninit(); 4096];
-            let mut reader = inotify::Reader::new(&self.0, &mut buffer);
-            loop {
-                match reader.next() {
-                    Ok(_) => {}
-                    Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(()),
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-mod watch {
-    use std::io;
-    use std::path::Path;
-    use std::time::Duration;
-
-    /// Looks again every few milliseconds, where there is no inotify.
-    struct Look;
-
-    pub(super) fn directory(_: &Path) -> io::Result<Box<dyn super::Watch>> {
-        Ok(Box::new(Look))
-    }
-
-    impl super::Watch for Look {
-        fn wait(&mut self, at_most: Duration) -> io::Result<()> {
-            std::thread::sleep(at_most.min(Duration::from_millis(10)));
-            Ok(())
-        }
-    }
 }
