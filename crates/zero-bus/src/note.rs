@@ -5,11 +5,12 @@
 //! The note is not synced itself. After a power cut an older one may be found, which knows less and says nothing wrong;
 //! one that is damaged or missing is no note. It fits a sector, so it is one or the other.
 
-use std::io::{self, Write};
+use std::io;
 
 use crate::canonical::Value;
-use crate::chain::Head;
+use crate::chain::{Head, write_previous};
 use crate::checksum::Checksum;
+use crate::event::write_decimal;
 use crate::storage::{StorageFile, read_up_to};
 
 /// Bytes of the note with its padding: less than a sector.
@@ -43,22 +44,22 @@ impl Note {
 
     /// The canonical form of the note, sealed with the checksum of its form without the seal; padded, with a line break.
     fn spell(&self) -> [u8; SIZE] {
-        let Self { head, bytes } = self;
-        let mut text = [b' '; SIZE];
-        text[SIZE - 1] = b'\n';
-        let mut rest = &mut text[..];
+        let mut text = String::with_capacity(SIZE);
+        text.push_str(r#"{"bytes":"#);
+        write_decimal(self.bytes, 1, &mut text);
+        text.push_str(r#","checksum":"#);
+        write_previous(self.head.checksum, &mut text);
+        text.push_str(r#","events":"#);
+        write_decimal(self.head.index, 1, &mut text);
+        let seal = Checksum::of_parts([text.as_bytes(), b"}"]);
+        text.push_str(r#","seal":""#);
+        text.push_str(seal.spelled().as_str());
+        text.push_str("\"}");
+        let mut padded = [b' '; SIZE];
         // There is room for the longest numbers there are.
-        let _ = write!(rest, r#"{{"bytes":{bytes},"checksum":"#);
-        let _ = match head.checksum {
-            None => rest.write_all(b"null"),
-            Some(checksum) => write!(rest, r#""{}""#, checksum.spelled().as_str()),
-        };
-        let _ = write!(rest, r#","events":{}"#, head.index);
-        let length = SIZE - rest.len();
-        let (unsealed, mut rest) = text.split_at_mut(length);
-        let seal = Checksum::of_parts([unsealed, b"}"]);
-        let _ = write!(rest, r#","seal":"{}"}}"#, seal.spelled().as_str());
-        text
+        padded[..text.len()].copy_from_slice(text.as_bytes());
+        padded[SIZE - 1] = b'\n';
+        padded
     }
 
     fn parse(text: &str) -> Option<Self> {

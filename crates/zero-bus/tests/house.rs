@@ -88,7 +88,7 @@ const BUS: Plan<'_> = &[
     ("event", &["canonical", "checksum"]),
     ("chain", &["canonical", "checksum", "error", "event", "fault"]),
     ("lines", &["event", "storage"]),
-    ("note", &["canonical", "chain", "checksum", "sim", "storage"]),
+    ("note", &["canonical", "chain", "checksum", "event", "sim", "storage"]),
     ("stretch", &["chain", "lines", "note", "storage"]),
     ("walk", &["chain", "fault", "lines", "note", "storage", "stretch"]),
     ("snapshot", &["canonical", "chain", "checksum", "error", "event", "storage"]),

@@ -212,7 +212,8 @@ pub(crate) fn write_line(
     checksum
 }
 
-fn write_previous(previous: Option<Checksum>, out: &mut String) {
+/// Appends a checksum as an event names the one before it.
+pub(crate) fn write_previous(previous: Option<Checksum>, out: &mut String) {
     match previous {
         None => out.push_str("null"),
         Some(previous) => {
