@@ -434,6 +434,69 @@ fn a_log_that_was_replaced_or_shortened_is_noticed() {
     assert!(matches!(bus.append(draft(3)), Err(Error::Changed { .. })));
 }
 
+/// A handle that has appended often is told what happens to its files instead of looking; it is told of everything.
+#[test]
+fn whatever_leads_the_path_elsewhere_is_noticed_by_who_no_longer_looks() {
+    type Happening = fn(&std::path::Path);
+    let happenings: [(&str, Happening); 6] = [
+        ("the log is removed", |place| fs::remove_file(place.join("above/bus/events.jsonl")).unwrap()),
+        ("the log is replaced", |place| {
+            let log = place.join("above/bus/events.jsonl");
+            fs::copy(&log, place.join("copy")).unwrap();
+            fs::rename(place.join("copy"), &log).unwrap();
+        }),
+        ("the bus is replaced", |place| {
+            fs::rename(place.join("above/bus"), place.join("moved")).unwrap();
+            Bus::open(place.join("above/bus")).unwrap();
+        }),
+        ("the directory above is moved", |place| {
+            fs::rename(place.join("above"), place.join("moved")).unwrap();
+        }),
+        ("all of it is removed", |place| fs::remove_dir_all(place.join("above")).unwrap()),
+        ("a link leads elsewhere", |place| {
+            fs::remove_file(place.join("link")).unwrap();
+            fs::create_dir(place.join("elsewhere")).unwrap();
+            symlink("elsewhere", place.join("link")).unwrap();
+        }),
+    ];
+    for (what, happens) in happenings {
+        let directory = directory();
+        let place = directory.path().canonicalize().unwrap();
+        fs::create_dir(place.join("above")).unwrap();
+        symlink("above", place.join("link")).unwrap();
+        let through = if what.contains("link") { "link/bus" } else { "above/bus" };
+        let bus = Bus::open(place.join(through)).unwrap();
+        for number in 1..=30 {
+            bus.append(draft(number)).unwrap();
+            // What happens to other names there is nothing to it.
+            bus.write_snapshot(1.0, None, &Json::empty_object()).unwrap();
+        }
+        happens(&place);
+        for _ in 0..2 {
+            let refused = bus.append(draft(31)).unwrap_err();
+            // Where nothing is left there is no lock to be had either.
+            let expected = matches!(refused, Error::Changed { .. })
+                || (what == "all of it is removed" && matches!(refused, Error::Io { .. }));
+            assert!(expected, "{what}: {refused}");
+        }
+    }
+}
+
+/// What was moved and came back is what it was.
+#[test]
+fn a_bus_that_was_moved_there_and_back_goes_on() {
+    let directory = directory();
+    let (path, other) = (directory.path().join("bus"), directory.path().join("other"));
+    let bus = Bus::open(&path).unwrap();
+    (1..=20).for_each(|number| drop(bus.append(draft(number)).unwrap()));
+    fs::rename(&path, &other).unwrap();
+    assert!(matches!(bus.append(draft(21)), Err(Error::Changed { .. })));
+    fs::rename(&other, &path).unwrap();
+    (21..=40).for_each(|number| drop(bus.append(draft(number)).unwrap()));
+    fs::rename(&path, &other).unwrap();
+    assert!(matches!(bus.append(draft(41)), Err(Error::Changed { .. })));
+}
+
 #[test]
 fn removing_the_lock_file_does_not_make_two_chains() {
     let directory = directory();
@@ -444,8 +507,14 @@ fn removing_the_lock_file_does_not_make_two_chains() {
     for number in 2..20 {
         if number % 2 == 0 { &one } else { &two }.append(draft(number)).unwrap();
     }
+    // Again, now that both are told instead of looking.
+    fs::remove_file(directory.path().join("bus.lock")).unwrap();
+    let three = Bus::open(directory.path()).unwrap();
+    for number in 20..50 {
+        [&one, &two, &three][number as usize % 3].append(draft(number)).unwrap();
+    }
     assert!(verify(directory.path()).ok());
-    assert_eq!(numbers(directory.path()), (1..20).collect::<Vec<_>>());
+    assert_eq!(numbers(directory.path()), (1..50).collect::<Vec<_>>());
 }
 
 #[test]

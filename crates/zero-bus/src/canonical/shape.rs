@@ -96,3 +96,59 @@ impl Shape {
         text.get(at..)?.starts_with(&self.rest).then_some(at + self.rest.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Shape, scan};
+
+    const TEXTS: [&str; 6] = [
+        r#"{"a":1,"b":[1.5,-2e+16,"x"],"c":{"d":true,"e":null},"f":"long enough for words","g":{}}"#,
+        r#"{"":"","0":0,"a\u00e9":"\u00e9","key":["",[],{"x":0.1}],"z":false}"#,
+        r#"["a","b",{"c":"d"},1,2.0,-3]"#,
+        r#"{"a":{"a":{"a":{"a":[[[[1]]]]}}}}"#,
+        r#"{"quote\"d":"back\\slash","tab\t":"\ud83d\ude00"}"#,
+        "{}",
+    ];
+
+    proptest! {
+        /// What is found to be of a shape is canonical, and ends there, as who reads all of it says; behind it stands more.
+        #[test]
+        fn what_is_of_a_shape_is_canonical(
+            which in 0..TEXTS.len(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), r#"|[0-9a-f"\\:,{}\[\].eE+\-\u{7f} \n]"#), 0..3),
+            behind in 0..40_usize,
+        ) {
+            let text = TEXTS[which];
+            let shape = Shape::of(text.as_bytes()).unwrap();
+            let mut changed = text.to_owned();
+            for (at, with) in changes {
+                let at = at.index(changed.len());
+                if changed.is_char_boundary(at) && changed.is_char_boundary(at + 1) {
+                    changed.replace_range(at..at + 1, &with);
+                }
+                if changed.is_empty() {
+                    break;
+                }
+            }
+            changed += &",".repeat(behind);
+            let found = shape.find(changed.as_bytes(), 0);
+            if found.is_some() {
+                prop_assert_eq!(found, scan::value(changed.as_bytes(), 0), "{}", changed);
+            }
+            let same = format!("{text}{}", " ".repeat(8));
+            prop_assert_eq!(shape.find(same.as_bytes(), 0), Some(text.len()));
+        }
+    }
+
+    #[test]
+    fn another_key_or_order_is_another_shape() {
+        let shape = Shape::of(br#"{"a":1,"b":"x"}"#).unwrap();
+        let finds = |text: &str| shape.find(format!("{text}        ").as_bytes(), 0).is_some();
+        assert!(finds(r#"{"a":-17.25,"b":""}"#));
+        for other in [r#"{"b":1,"a":"x"}"#, r#"{"a":1,"c":"x"}"#, r#"{"a":1,"b":2,"c":3}"#, r#"{"a":01,"b":"x"}"#] {
+            assert!(!finds(other), "{other}");
+        }
+    }
+}
