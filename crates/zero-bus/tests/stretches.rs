@@ -9,7 +9,9 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use zero_bus::{Bus, Draft, Error, Event, Reader, Verdict};
+use proptest::prelude::*;
+use zero_bus::sim::SimDisk;
+use zero_bus::{Bus, Checksum, Draft, Error, Event, FaultKind, Finding, Head, LOG, Reader, Verdict, event_id};
 
 /// Some six megabytes: lines of two kilobytes, and one that is longer than a stretch.
 fn long_log(path: &Path) {
@@ -96,6 +98,92 @@ fn several_threads_see_what_one_sees() {
                     assert!(found == expected, "{wanted} from {from}, {kind} at {number}");
                 }
             }
+        }
+    }
+}
+
+/// The line of an event with a payload spelled in any way, and sealed as if that were right.
+fn sealed(head: Head, event_type: &str, payload: &str, trace: &str) -> (String, Head) {
+    let index = head.index + 1;
+    let previous = head.checksum.map_or("null".to_owned(), |checksum| format!("\"{checksum}\""));
+    let (before, behind) = (
+        r#"{"as_of":1777593600.5,"#,
+        format!(
+            r#""event_id":"{}","event_index":{index},"event_type":{event_type},"payload":{payload},"previous_checksum":{previous},"schema_version":"zero.runtime.event.v1"{trace}}}"#,
+            event_id(index)
+        ),
+    );
+    let checksum = Checksum::of(format!("{before}{behind}").as_bytes());
+    let line = format!(r#"{before}"checksum":"{checksum}",{behind}"#);
+    (line, Head { index, checksum: Some(checksum) })
+}
+
+/// How far each line by itself is the event behind the one before, and what the first one that is not is called.
+fn one_by_one(log: &[u8]) -> (Head, Option<FaultKind>) {
+    let mut head = Head::default();
+    for line in log.split_inclusive(|byte| *byte == b'\n') {
+        match Event::read(line.strip_suffix(b"\n").unwrap_or(line), head) {
+            Ok(event) => head = event.head(),
+            Err(fault) => return (head, Some(fault.kind)),
+        }
+    }
+    (head, None)
+}
+
+proptest! {
+    /// What is only compared with what must come next is judged as what is read.
+    #[test]
+    fn lines_are_judged_together_as_one_by_one(
+        edits in prop::collection::vec(
+            (0..12_usize, any::<prop::sample::Index>(), r#"|[0-9ae"\\:,{}\[\].E+\- ]|\u{e9}|00|\\u00e9|null"#),
+            0..3,
+        ),
+        odd in (0..12_usize, 0..5_usize),
+        spoilt in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+    ) {
+        let mut head = Head::default();
+        let mut log = String::new();
+        for nth in 0..12 {
+            let mut payload = format!(
+                r#"{{"a":{},"b":{{"c":"x{nth}","d":[]}},"e":[-{}.5,1e-05,true],"f":"y\\n"}}"#,
+                nth * 7,
+                nth * 100,
+            );
+            for (line, at, with) in &edits {
+                let at = at.index(payload.len());
+                if *line == nth && payload.is_char_boundary(at) && payload.is_char_boundary(at + 1) {
+                    payload.replace_range(at..at + 1, with);
+                }
+            }
+            let (event_type, trace) = match odd {
+                (line, 1) if line == nth => (r#""two words""#, r#","trace_id":"""#),
+                (line, 2) if line == nth => (r#""esc\\taped""#, r#","trace_id":"\\u00e9""#),
+                (line, 3) if line == nth => (r#""""#, ""),
+                (line, 4) if line == nth => (r#""known""#, r#","trace_id":7"#),
+                _ => (r#""known""#, r#","trace_id":"t""#),
+            };
+            let (line, next) = sealed(head, event_type, &payload, trace);
+            log += &line;
+            log.push('\n');
+            head = next;
+        }
+        let mut log = log.into_bytes();
+        if let Some((at, byte)) = spoilt {
+            let at = at.index(log.len());
+            log[at] = byte;
+        }
+        let disk = SimDisk::new();
+        disk.put(LOG, &log);
+        let verdict = Reader::open_in(disk.storage()).verify(&mut |_| {}).unwrap().integrity;
+        let (head, fault) = one_by_one(&log);
+        prop_assert_eq!(verdict.head, head, "{}", String::from_utf8_lossy(&log));
+        let said = match verdict.finding {
+            Finding::Fault(fault) | Finding::Undecided(fault) => Some(fault.kind),
+            _ => None,
+        };
+        // A line break more or less makes another line, or an unfinished one.
+        if spoilt.is_none() {
+            prop_assert_eq!(said, fault);
         }
     }
 }
