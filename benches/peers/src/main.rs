@@ -53,7 +53,7 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..))]
     size_mib: u64,
     /// The longest log of the contest `growth`, in events.
-    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1000..))]
+    #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1000..))]
     growth_max: u64,
     /// Also the peak memory at 10 GiB.
     #[arg(long)]

@@ -203,8 +203,15 @@ impl Reader {
         let path = self.log_path();
         let Log { file, end, note } = log;
         let reading = || Error::io("read it", &path);
-        let walked =
-            walk::walk(&file, end, note, stretch::all_threads(), |(): &mut (), _, _| {}, |_| Ok(()), progress);
+        let walked = walk::walk(
+            &file,
+            end,
+            note,
+            stretch::all_threads(),
+            |(): &mut (), _, _| {},
+            |_| Ok(()),
+            progress,
+        );
         let walked = walked.map_err(reading())?;
         match walked.finding {
             // A last event without its line break will have one in time.

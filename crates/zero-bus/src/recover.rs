@@ -308,8 +308,15 @@ pub(crate) fn name_the_damage(
     length: u64,
 ) -> Error {
     let path = storage.path(LOG);
-    let walked =
-        walk::walk(file, length, note, stretch::all_threads(), |(): &mut (), _, _| {}, |_| Ok(()), &mut |_| {});
+    let walked = walk::walk(
+        file,
+        length,
+        note,
+        stretch::all_threads(),
+        |(): &mut (), _, _| {},
+        |_| Ok(()),
+        &mut |_| {},
+    );
     match walked {
         Ok(integrity) => match integrity.finding {
             Finding::Fault(fault) => Error::Damaged { path, fault },

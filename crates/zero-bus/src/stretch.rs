@@ -93,7 +93,8 @@ pub(crate) fn judge<T: Default + Send>(
             scope.spawn(move || {
                 let mut begins = (start + thread * STRETCH..end).step_by((threads * STRETCH) as usize);
                 // Without anybody who wants to know, it ends.
-                begins.try_for_each(|begin| done.send(judge(begin, given_back.try_recv().unwrap_or_default())))
+                begins
+                    .try_for_each(|begin| done.send(judge(begin, given_back.try_recv().unwrap_or_default())))
             });
         }
         for (next, give_back) in stretches.iter().cycle() {
@@ -121,8 +122,7 @@ fn judge_stretch<T>(
     let file = Arc::clone(file);
     let mut lines =
         if begin > start { Lines::behind(file, begin, end)? } else { Lines::new(file, begin, end) };
-    let mut stretch =
-        Stretch { before: None, head: Head::default(), end: lines.at(), gathered };
+    let mut stretch = Stretch { before: None, head: Head::default(), end: lines.at(), gathered };
     let limit = begin + STRETCH;
     let mut sequel: Option<Sequel> = None;
     while lines.at() < limit {

@@ -11,7 +11,9 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use zero_bus::sim::SimDisk;
-use zero_bus::{Bus, Checksum, Draft, Error, Event, FaultKind, Finding, Head, LOG, Reader, Verdict, event_id};
+use zero_bus::{
+    Bus, Checksum, Draft, Error, Event, FaultKind, Finding, Head, LOG, Reader, Verdict, event_id,
+};
 
 /// Some six megabytes: lines of two kilobytes, and one that is longer than a stretch.
 fn long_log(path: &Path) {

@@ -66,6 +66,19 @@ pub fn okaywal_16(setup: &Setup, _: &mut Logs, report: &mut Report) -> Result<()
     Ok(())
 }
 
+/// What bounds us beside SQLite, which writes over a file that has its length: a file that grows, without anything of ours.
+pub fn bound(setup: &Setup, _: &mut Logs, report: &mut Report) -> Result<()> {
+    let place = setup.place()?;
+    let lines: Lines = Arc::new(event::lines(place.path(), LINES)?);
+    let mut one = Bare::open(place.path(), &lines, 1)?;
+    let row = against_each_other(setup, &mut one, &mut One::open(place.path(), &lines)?)?;
+    report.rows.push(Row { work: format!("{}, 1 producer", one.name()), ..row });
+    let mut many = Bare::open(place.path(), &lines, 16)?;
+    let row = against_each_other(setup, &mut many, &mut Batching::open(place.path(), &lines, 16)?)?;
+    report.rows.push(Row { work: many.name(), ..row });
+    Ok(())
+}
+
 pub fn redb(setup: &Setup, _: &mut Logs, report: &mut Report) -> Result<()> {
     for producers in [1, 16] {
         let row =
@@ -105,12 +118,23 @@ fn against<A: Appender>(
         bail!("the server is not installed on this machine");
     };
     let mut ours = Ours::open(place.path(), producers)?;
+    report.waits_for(&ours.name(), ours.waits_for());
+    report.waits_for(&theirs.name(), theirs.waits_for());
+    let row = against_each_other(setup, &mut ours, &mut theirs)?;
+    let producers = match producers {
+        1 => "1 producer".to_owned(),
+        producers => format!("{producers} producers"),
+    };
+    let label = format!("{producers}, against {}", theirs.name().replace('`', ""));
+    report.appends.push((label, row.measured.median));
+    Ok(Row { work: format!("append durably, {producers}"), ..row })
+}
+
+/// Two who take turns.
+fn against_each_other(setup: &Setup, ours: &mut impl Appender, theirs: &mut impl Appender) -> Result<Row> {
     // Once for nothing: files are made, memory is taken.
     ours.run(setup.budget / 4)?;
     theirs.run(setup.budget / 4)?;
-    report.waits_for(&ours.name(), ours.waits_for());
-    report.waits_for(&theirs.name(), theirs.waits_for());
-    let name = theirs.name();
     let (mut our_rates, mut their_rates) = (Vec::new(), Vec::new());
     for _ in 0..setup.rounds {
         // A round is many short turns, since what a sync takes changes from second to second.
@@ -119,15 +143,7 @@ fn against<A: Appender>(
         our_rates.push(mean(&in_ours));
         their_rates.push(mean(&in_theirs));
     }
-    let producers = match producers {
-        1 => "1 producer".to_owned(),
-        producers => format!("{producers} producers"),
-    };
-    let label = format!("{producers}, against {}", name.replace('`', ""));
-    let row =
-        Row::ratio(format!("append durably, {producers}"), name, Unit::Rate, (&our_rates, &their_rates))?;
-    report.appends.push((label, row.measured.median));
-    Ok(row)
+    Row::ratio(ours.name(), theirs.name(), Unit::Rate, (&our_rates, &their_rates))
 }
 
 /// Of turns that are all as long: the rate over all of them.

@@ -30,6 +30,7 @@ pub const CONTESTS: &[Contest] = &[
     Contest { name: "sqlite-16", about: "16 producers, against SQLite", run: append::sqlite_16 },
     Contest { name: "postgres-16", about: "16 producers, against PostgreSQL", run: append::postgres_16 },
     Contest { name: "okaywal-16", about: "16 producers, against okaywal", run: append::okaywal_16 },
+    Contest { name: "bound", about: "bare writes and syncs, against SQLite", run: append::bound },
     Contest { name: "redb", about: "1 and 16 producers, against redb", run: append::redb },
     Contest { name: "fjall", about: "1 and 16 producers, against fjall", run: append::fjall },
     Contest { name: "nats", about: "1 and 16 producers, against NATS JetStream", run: append::nats },

@@ -29,8 +29,8 @@ mod value;
 mod write;
 
 pub use parse::{JsonError, MAX_DEPTH};
-pub use value::{Integer, Value};
 pub(crate) use shape::Shape;
+pub use value::{Integer, Value};
 
 use std::fmt;
 

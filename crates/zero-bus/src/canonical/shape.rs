@@ -147,7 +147,9 @@ mod tests {
         let shape = Shape::of(br#"{"a":1,"b":"x"}"#).unwrap();
         let finds = |text: &str| shape.find(format!("{text}        ").as_bytes(), 0).is_some();
         assert!(finds(r#"{"a":-17.25,"b":""}"#));
-        for other in [r#"{"b":1,"a":"x"}"#, r#"{"a":1,"c":"x"}"#, r#"{"a":1,"b":2,"c":3}"#, r#"{"a":01,"b":"x"}"#] {
+        for other in
+            [r#"{"b":1,"a":"x"}"#, r#"{"a":1,"c":"x"}"#, r#"{"a":1,"b":2,"c":3}"#, r#"{"a":01,"b":"x"}"#]
+        {
             assert!(!finds(other), "{other}");
         }
     }

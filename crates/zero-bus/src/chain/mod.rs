@@ -15,9 +15,7 @@ pub(crate) use sequel::Sequel;
 use crate::canonical::{self, Json};
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
-use crate::event::{
-    Draft, EVENT_SCHEMA, Event, MAX_LINE_BYTES, type_problem, write_decimal, write_id,
-};
+use crate::event::{Draft, EVENT_SCHEMA, Event, MAX_LINE_BYTES, type_problem, write_decimal, write_id};
 use crate::fault::{Fault, FaultKind};
 
 /// Where a chain stands: how many events it has, and the checksum of the last.

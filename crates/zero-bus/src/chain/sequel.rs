@@ -122,9 +122,9 @@ impl Place {
 
     /// Where the values of both members stand in a line, if they stand at a place and are these.
     fn find(&self, line: &[u8], at: usize) -> Option<[Range<usize>; 2]> {
-        line.get(at..)?.starts_with(&self.text).then(|| {
-            [at + self.id.start..at + self.id.end, at + self.index.start..at + self.index.end]
-        })
+        line.get(at..)?
+            .starts_with(&self.text)
+            .then(|| [at + self.id.start..at + self.id.end, at + self.index.start..at + self.index.end])
     }
 
     /// Counts on, in place: as nearly every time both numbers keep their lengths.

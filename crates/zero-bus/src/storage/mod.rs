@@ -272,10 +272,12 @@ impl Storage for Directory {
 
     fn is_current(&self, name: &str, file: &dyn StorageFile) -> io::Result<bool> {
         // By the whole path, since the directory may have been moved away, and another stand in its place.
-        self.still.leads_to(&self.path, name, file.identity()?, || match rustix::fs::lstat(self.path.join(name)) {
-            Ok(stat) => Ok(Some((stat.st_dev, stat.st_ino))),
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
-            Err(error) => Err(error.into()),
+        self.still.leads_to(&self.path, name, file.identity()?, || {
+            match rustix::fs::lstat(self.path.join(name)) {
+                Ok(stat) => Ok(Some((stat.st_dev, stat.st_ino))),
+                Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
         })
     }
 

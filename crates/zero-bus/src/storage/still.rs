@@ -52,7 +52,9 @@ impl Still {
                 };
             }
             State::Told(ears, known) => match ears.hear(|name| known.retain(|(other, _)| other != name)) {
-                Ok(true) if known.iter().any(|known| known.0 == name && known.1 == identity) => return Ok(true),
+                Ok(true) if known.iter().any(|known| known.0 == name && known.1 == identity) => {
+                    return Ok(true);
+                }
                 Ok(true) => {}
                 Ok(false) | Err(_) => *state = State::Unheard,
             },
@@ -100,7 +102,8 @@ mod ears {
 
         /// Tells of each name to which something happened; `false` where something happened to the path, or was missed.
         pub(super) fn hear(&mut self, mut happened: impl FnMut(&str)) -> io::Result<bool> {
-            let of_a_name = ReadFlags::CREATE | ReadFlags::DELETE | ReadFlags::MOVED_FROM | ReadFlags::MOVED_TO;
+            let of_a_name =
+                ReadFlags::CREATE | ReadFlags::DELETE | ReadFlags::MOVED_FROM | ReadFlags::MOVED_TO;
             let mut buffer = [MaybeUninit::uninit(); 1024];
             let mut reader = inotify::Reader::new(&self.0, &mut buffer);
             loop {
