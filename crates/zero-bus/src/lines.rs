@@ -47,11 +47,12 @@ impl Lines {
         Self { file, buffer: Vec::new(), start: 0, filled: 0, at, end }
     }
 
-    /// Reads forwards from the first line that begins at or behind a place, which is not the start.
-    pub(crate) fn behind(file: Arc<dyn StorageFile>, place: u64, end: u64) -> io::Result<Self> {
+    /// Reads forwards from the first line that begins at or behind a place, which is not the start; from anywhere at or
+    /// behind `before` where none begins before that.
+    pub(crate) fn behind(file: Arc<dyn StorageFile>, place: u64, before: u64, end: u64) -> io::Result<Self> {
         // What lies between the byte before and its line break is the rest of a line that began earlier.
         let mut lines = Self::new(file, place - 1, end);
-        lines.pass_line()?;
+        lines.pass_line(before)?;
         Ok(lines)
     }
 
@@ -81,11 +82,16 @@ impl Lines {
 
     /// The next line that is not blank.
     pub(crate) fn next(&mut self) -> io::Result<Option<Found<'_>>> {
-        loop {
+        self.next_before(u64::MAX)
+    }
+
+    /// The same, if it begins before a place.
+    pub(crate) fn next_before(&mut self, before: u64) -> io::Result<Option<Found<'_>>> {
+        while self.at < before {
             let Some((length, terminated)) = self.find_end()? else { return Ok(None) };
             let offset = self.at;
             if length > MAX_LINE_BYTES {
-                let terminated = self.pass_line()?;
+                let terminated = self.pass_line(u64::MAX)?;
                 return Ok(Some(Found { offset, bytes: None, terminated }));
             }
             let line = self.start..self.start + length;
@@ -97,6 +103,7 @@ impl Lines {
             }
             return Ok(Some(Found { offset, bytes: Some(&self.buffer[line]), terminated }));
         }
+        Ok(None)
     }
 
     /// Whole lines, blank ones too, with their line breaks, as far as they begin before a place and are at hand or can be
@@ -169,8 +176,9 @@ impl Lines {
         Ok(read > 0)
     }
 
-    /// Passes over one line, blank or not, however long. Gives whether a line break ends it.
-    pub(crate) fn pass_line(&mut self) -> io::Result<bool> {
+    /// Passes over one line, blank or not, however long, or over its part up to somewhere behind a place. Gives whether a
+    /// line break ended it.
+    pub(crate) fn pass_line(&mut self, before: u64) -> io::Result<bool> {
         loop {
             if let Some(newline) = memchr::memchr(b'\n', &self.buffer[self.start..self.filled]) {
                 self.start += newline + 1;
@@ -181,7 +189,7 @@ impl Lines {
             self.buffer.truncate(BLOCK);
             self.buffer.shrink_to(BLOCK);
             (self.start, self.filled) = (0, 0);
-            if !self.fill(BLOCK)? {
+            if self.at >= before || !self.fill(BLOCK)? {
                 return Ok(false);
             }
         }

@@ -548,7 +548,7 @@ enum Probe {
 
 /// Looks for the first line that begins at or behind a place and before `high`.
 fn first_line_from(file: &Arc<dyn StorageFile>, from: u64, high: u64, end: u64) -> io::Result<Probe> {
-    let mut lines = Lines::behind(Arc::clone(file), from, end)?;
+    let mut lines = Lines::behind(Arc::clone(file), from, u64::MAX, end)?;
     if lines.at() >= high {
         return Ok(Probe::End);
     }

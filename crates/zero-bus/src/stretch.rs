@@ -70,9 +70,39 @@ pub(crate) fn judge<T: Default + Send>(
         }
         io::Result::Ok(Some(stretch.gathered))
     };
-    let threads = if end.saturating_sub(start) < WORTH_THREADS { 1 } else { threads.get() as u64 };
+    let count = end.saturating_sub(start).div_ceil(STRETCH);
+    let threads = if end.saturating_sub(start) < WORTH_THREADS { 1 } else { count.min(threads.get() as u64) };
     let judge = |begin, gathered| judge_stretch(file, start, begin, end, note, gathered, &each);
-    if threads == 1 {
+    let in_turn = threads > 1
+        && std::thread::scope(|scope| {
+            let mut stretches = Vec::new();
+            for thread in 0..threads {
+                // Each is at most one stretch ahead of what was merged, and knows by the closed channel when it is enough.
+                let (done, next) = sync_channel(1);
+                let (give_back, given_back) = channel();
+                let judge = &judge;
+                let mut begins = (start + thread * STRETCH..end).step_by((threads * STRETCH) as usize);
+                let work = move || {
+                    // Without anybody who wants to know, it ends.
+                    let judged = |begin| done.send(judge(begin, given_back.try_recv().unwrap_or_default()));
+                    let _ = begins.try_for_each(judged);
+                };
+                if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                    // The system has no more threads to give.
+                    return Ok(false);
+                }
+                stretches.push((next, give_back));
+            }
+            for (next, give_back) in stretches.iter().cycle() {
+                // A thread that has come to the end has closed its channel, and so have those behind it.
+                let Ok(judged) = next.recv() else { break };
+                let Some(again) = take(judged)? else { break };
+                // Who has come to the end has no use for it.
+                let _ = give_back.send(again);
+            }
+            io::Result::Ok(true)
+        })?;
+    if !in_turn {
         let mut gathered = T::default();
         for begin in (start..end).step_by(STRETCH as usize) {
             match take(judge(begin, gathered))? {
@@ -80,32 +110,7 @@ pub(crate) fn judge<T: Default + Send>(
                 None => break,
             }
         }
-        return Ok(sound);
     }
-    std::thread::scope(|scope| {
-        let mut stretches = Vec::new();
-        for thread in 0..threads.min((end - start).div_ceil(STRETCH)) {
-            // Each is at most one stretch ahead of what was merged, and knows by the closed channel when it is enough.
-            let (done, next) = sync_channel(1);
-            let (give_back, given_back) = channel();
-            stretches.push((next, give_back));
-            let judge = &judge;
-            scope.spawn(move || {
-                let mut begins = (start + thread * STRETCH..end).step_by((threads * STRETCH) as usize);
-                // Without anybody who wants to know, it ends.
-                begins
-                    .try_for_each(|begin| done.send(judge(begin, given_back.try_recv().unwrap_or_default())))
-            });
-        }
-        for (next, give_back) in stretches.iter().cycle() {
-            // A thread that has come to the end has closed its channel, and so have those behind it.
-            let Ok(judged) = next.recv() else { break };
-            let Some(again) = take(judged)? else { break };
-            // Who has come to the end has no use for it.
-            let _ = give_back.send(again);
-        }
-        io::Result::Ok(())
-    })?;
     Ok(sound)
 }
 
@@ -120,10 +125,10 @@ fn judge_stretch<T>(
     each: &impl Fn(&mut T, Head, &Line<'_>),
 ) -> io::Result<Option<Stretch<T>>> {
     let file = Arc::clone(file);
-    let mut lines =
-        if begin > start { Lines::behind(file, begin, end)? } else { Lines::new(file, begin, end) };
-    let mut stretch = Stretch { before: None, head: Head::default(), end: lines.at(), gathered };
     let limit = begin + STRETCH;
+    let mut lines =
+        if begin > start { Lines::behind(file, begin, limit, end)? } else { Lines::new(file, begin, end) };
+    let mut stretch = Stretch { before: None, head: Head::default(), end: lines.at(), gathered };
     let mut sequel: Option<Sequel> = None;
     while lines.at() < limit {
         // Nearly all lines are just what must come next.
@@ -144,11 +149,8 @@ fn judge_stretch<T>(
                 continue;
             }
         }
-        // The first one, or one that is spelled differently, or wrong.
-        if lines.at() >= limit {
-            break;
-        }
-        let Some(found) = lines.next()? else { break };
+        // The first one, or one that is spelled differently, or wrong; or the last one was before.
+        let Some(found) = lines.next_before(limit)? else { break };
         let Some(line) = found.bytes.filter(|_| found.terminated).and_then(|bytes| Line::read(bytes).ok())
         else {
             return Ok(None);
@@ -164,7 +166,10 @@ fn judge_stretch<T>(
         }
         each(&mut stretch.gathered, stretch.head, &line);
         stretch.end = lines.at();
-        sequel = Some(Sequel::behind(stretch.head));
+        match &mut sequel {
+            Some(sequel) => sequel.go_to(stretch.head),
+            None => sequel = Some(Sequel::behind(stretch.head)),
+        }
     }
     Ok(Some(stretch))
 }

@@ -29,8 +29,8 @@ impl Verdict {
 impl Reader {
     /// Walks the whole log and judges it and the snapshot. What is wrong is in the verdict, not an error.
     ///
-    /// Costs one pass over the log, shared by as many threads as the machine runs at once; memory for two blocks and two
-    /// lines each.
+    /// Costs one pass over the log, shared by as many threads as the machine runs at once; memory for a block, two lines
+    /// and the shapes of some payloads each: a megabyte or so, and more only for long lines.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) where the files cannot be read.

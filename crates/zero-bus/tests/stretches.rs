@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::atomic::Ordering::SeqCst;
 
 use proptest::prelude::*;
 use zero_bus::sim::SimDisk;
@@ -101,6 +102,30 @@ fn several_threads_see_what_one_sees() {
                 }
             }
         }
+    }
+}
+
+/// However lines and stretches lie to each other, each byte is read about once: by who judges its stretch, and by who looks
+/// for the beginning of the next line.
+#[test]
+fn long_lines_and_blank_ends_are_not_read_again_and_again() {
+    let place = support::directory();
+    let storage = support::WatchedStorage::new(place.path());
+    let bus = Bus::open_in(storage.clone()).unwrap();
+    let long = Draft::new("long", 0.0, &BTreeMap::from([("text", "x".repeat(12 << 20))])).unwrap();
+    bus.append_batch(vec![long.clone(), long]).unwrap();
+    drop(bus);
+    let log = place.path().join(LOG);
+    let mut text = fs::read(&log).unwrap();
+    text.resize(text.len() + (20 << 20), b'\n');
+    fs::write(&log, &text).unwrap();
+    for threads in [1, 2, 5, usize::MAX] {
+        storage.watched.bytes_read.store(0, SeqCst);
+        let reader = Reader::open_in(storage.clone());
+        let verdict = reader.verify_with(NonZeroUsize::new(threads).unwrap(), &mut |_| {}).unwrap();
+        assert!(verdict.ok() && verdict.integrity.head.index == 2);
+        let read = storage.watched.bytes_read.load(SeqCst);
+        assert!(read < 3 * text.len() as u64, "{read} bytes of {} on {threads} threads", text.len());
     }
 }
 

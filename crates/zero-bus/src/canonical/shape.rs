@@ -4,8 +4,9 @@
 
 use super::scan;
 
-/// Bytes between strings and numbers from which on a shape is not worth its memory.
-const LONG: usize = 16 << 10;
+/// Bytes between strings and numbers, and how many of these, from which on a shape is not worth its memory: up to 40 KiB.
+const LONG: usize = 8 << 10;
+const MANY: usize = 512;
 
 /// What a text is but for the strings and numbers in it.
 pub(crate) struct Shape {
@@ -50,7 +51,7 @@ impl Shape {
             // A key is of the shape.
             if text.get(end) != Some(&b':') {
                 kept += at - begin;
-                if kept > LONG {
+                if kept > LONG || shape.steps.len() == MANY {
                     return None;
                 }
                 shape.push(&text[begin..at], behind);

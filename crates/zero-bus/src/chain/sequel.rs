@@ -27,19 +27,17 @@ pub(crate) struct Sequel {
 
 impl Sequel {
     pub(crate) fn behind(head: Head) -> Self {
-        let mut named = String::new();
-        write_previous(head.checksum, &mut named);
-        Self {
-            head,
-            place: Place::behind(head.index),
-            named: named.into_bytes(),
-            shapes: Shapes::default(),
-            pair: Pair::default(),
-        }
+        let (place, named) = (Place::behind(head.index), named(head));
+        Self { head, place, named, shapes: Shapes::default(), pair: Pair::default() }
+    }
+
+    /// Goes on behind another head, with what it knows of payloads.
+    pub(crate) fn go_to(&mut self, head: Head) {
+        (self.head, self.place, self.named) = (head, Place::behind(head.index), named(head));
     }
 
     /// Goes through whole lines, as far as they are what must come next and `each` says yes to them. Gives their bytes; if
-    /// those are not all, this has come to its end.
+    /// those are not all, it is to be [led on](Sequel::go_to).
     pub(crate) fn judge(&mut self, lines: &[u8], mut each: impl FnMut(Head, &Line<'_>) -> bool) -> usize {
         let mut at = 0;
         while let Some(first) = self.read(&lines[at..]) {
@@ -99,6 +97,13 @@ impl Sequel {
         let layout = Layout { as_of, checksum, id, index, event_type, payload, previous, schema, trace_id };
         Some(Line::laid_out(&lines[..end], layout))
     }
+}
+
+/// The checksum of a head as a line names it.
+fn named(head: Head) -> Vec<u8> {
+    let mut named = String::new();
+    write_previous(head.checksum, &mut named);
+    named.into_bytes()
 }
 
 /// The members `event_id` and `event_index` of the next line.
@@ -187,10 +192,9 @@ impl Shapes {
             }
             None => return Some(end),
         };
-        if known.patience > 0 {
-            known.patience -= 1;
-            known.shape = Shape::of(&text[at..end]);
-        }
+        // Where there are too many shapes, none is looked for any more.
+        known.patience = known.patience.saturating_sub(1);
+        known.shape = if known.patience > 0 { Shape::of(&text[at..end]) } else { None };
         Some(end)
     }
 }
