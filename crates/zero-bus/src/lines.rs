@@ -13,11 +13,12 @@ pub const LOG: &str = "events.jsonl";
 /// The companion file that appenders lock for one batch, and readers for one look at the end.
 pub const LOCK: &str = "bus.lock";
 
-/// Bytes read at a time.
+/// Bytes read at a time: few at first, as often one line is wanted, then twice as many each time up to a block.
+const FIRST: usize = 4 << 10;
 const BLOCK: usize = 64 << 10;
 
-/// Bytes read for what is left of a line.
-const REST: usize = 4 << 10;
+/// Bytes read at a time where whole stretches are wanted.
+const LARGE_BLOCK: usize = 256 << 10;
 
 /// A line that was found. Blank ones are passed over.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(crate) struct Lines {
     buffer: Vec<u8>,
     start: usize,
     filled: usize,
+    /// How many bytes to read next.
+    block: usize,
     /// Where `buffer[start]` stands in the file.
     at: u64,
     end: u64,
@@ -44,7 +47,7 @@ pub(crate) struct Lines {
 
 impl Lines {
     pub(crate) fn new(file: Arc<dyn StorageFile>, at: u64, end: u64) -> Self {
-        Self { file, buffer: Vec::new(), start: 0, filled: 0, at, end }
+        Self { file, buffer: Vec::new(), start: 0, filled: 0, block: FIRST, at, end }
     }
 
     /// Reads forwards from the first line that begins at or behind a place, which is not the start; from anywhere at or
@@ -113,7 +116,7 @@ impl Lines {
         if self.at < before && last_break(&self.buffer[self.start..self.filled]).is_none() {
             // Not much beyond what is wanted.
             let held = (self.filled - self.start) as u64;
-            let wanted = before.saturating_sub(self.at + held).clamp(REST as u64, BLOCK as u64);
+            let wanted = before.saturating_sub(self.at + held).clamp(FIRST as u64, LARGE_BLOCK as u64);
             self.fill(wanted as usize)?;
         }
         let unread = &self.buffer[self.start..self.filled];
@@ -146,10 +149,16 @@ impl Lines {
             if searched > MAX_LINE_BYTES {
                 return Ok(Some((searched, false)));
             }
-            if !self.fill(BLOCK)? {
+            if !self.fill_more()? {
                 return Ok((searched > 0).then_some((searched, false)));
             }
         }
+    }
+
+    fn fill_more(&mut self) -> io::Result<bool> {
+        let bytes = self.block;
+        self.block = (bytes * 2).min(BLOCK);
+        self.fill(bytes)
     }
 
     /// Reads a number of bytes more; `false` at the end.
@@ -189,7 +198,7 @@ impl Lines {
             self.buffer.truncate(BLOCK);
             self.buffer.shrink_to(BLOCK);
             (self.start, self.filled) = (0, 0);
-            if self.at >= before || !self.fill(BLOCK)? {
+            if self.at >= before || !self.fill_more()? {
                 return Ok(false);
             }
         }

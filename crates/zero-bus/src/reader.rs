@@ -499,6 +499,9 @@ fn with_line(event: Event, line: &[u8]) -> (Event, String) {
     (event, String::from_utf8_lossy(line).into_owned())
 }
 
+/// Bytes among which a line is looked for one by one.
+const FEW: u64 = 4 << 10;
+
 /// Where the line behind the event at an index begins, found by bisection, with the head that this event is.
 /// For an index beyond the last, the same of the last event; for index 0, the start. `None` where the lines
 /// met do not bear it out.
@@ -509,7 +512,7 @@ fn find(file: &Arc<dyn StorageFile>, end: u64, index: u64) -> io::Result<Option<
     // The line at `low` begins an event that does not lie behind the wanted one; what begins at `high` or
     // behind it does.
     let (mut low, mut high) = (0, end);
-    while high - low > 64 << 10 {
+    while high - low > FEW {
         let middle = low + (high - low) / 2;
         match first_line_from(file, middle, high, end)? {
             Probe::Event(offset, found) if found <= index => low = offset,
