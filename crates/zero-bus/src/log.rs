@@ -228,8 +228,8 @@ impl Bus {
         if drafts.is_empty() {
             return Ok(Vec::new());
         }
-        let slot = self.core.queue.submit(drafts);
-        self.core.wait(&slot)
+        let committed = self.core.queue.put_through(drafts, |jobs| self.core.commit(jobs));
+        self.core.told(committed)
     }
 
     /// Puts an event in line and returns at once; the ticket tells when it is durable. A thread's events keep their order,
@@ -334,7 +334,11 @@ impl Drop for Bus {
 
 impl Core {
     fn wait(&self, slot: &Slot<Result<Vec<Event>>>) -> Result<Vec<Event>> {
-        let committed = self.queue.wait(slot, |jobs| self.commit(jobs));
+        self.told(self.queue.wait(slot, |jobs| self.commit(jobs)))
+    }
+
+    /// What became of a job, also if who committed it panicked.
+    fn told(&self, committed: Option<Result<Vec<Event>>>) -> Result<Vec<Event>> {
         committed.unwrap_or_else(|| Err(Error::Poisoned { path: self.storage.path(LOG) }))
     }
 

@@ -55,10 +55,7 @@ impl<J, R> Queue<J, R> {
 
     /// Puts a job in line.
     pub(crate) fn submit(&self, job: J) -> Arc<Slot<R>> {
-        let mut state = self.state();
-        let slot = Arc::new(Slot { gate: Arc::clone(&state.gate), result: Mutex::new(None) });
-        state.waiting.push_back((job, Arc::clone(&slot)));
-        slot
+        self.state().enter(job)
     }
 
     /// Has somebody in [`Queue::attend`] see to what is waiting, if there is one and nobody else does.
@@ -66,17 +63,28 @@ impl<J, R> Queue<J, R> {
         self.unattended.notify_one();
     }
 
+    /// Puts a job in line and waits for it, see [`Queue::wait`].
+    pub(crate) fn put_through(&self, job: J, commit: impl Fn(&mut Batch<'_, J, R>) -> Vec<R>) -> Option<R> {
+        let mut state = self.state();
+        let slot = state.enter(job);
+        self.go_on_waiting(state, &slot, commit)
+    }
+
     /// Waits until a job is committed, committing it and what else comes where nobody does. `None` where who committed it
     /// panicked.
     pub(crate) fn wait(&self, slot: &Slot<R>, commit: impl Fn(&mut Batch<'_, J, R>) -> Vec<R>) -> Option<R> {
-        let mut passed = None;
-        while passed != Some(Passed::Open) {
-            let mut state = self.state();
+        self.go_on_waiting(self.state(), slot, commit)
+    }
+
+    fn go_on_waiting<'q>(
+        &'q self,
+        mut state: MutexGuard<'q, State<J, R>>,
+        slot: &Slot<R>,
+        commit: impl Fn(&mut Batch<'_, J, R>) -> Vec<R>,
+    ) -> Option<R> {
+        loop {
             // Otherwise its batch is complete, and who commits it opens the gate.
             if Arc::ptr_eq(&state.gate, &slot.gate) {
-                if passed == Some(Passed::Called) {
-                    state.asleep -= 1;
-                }
                 if state.begin() {
                     drop(state);
                     self.commit(&commit);
@@ -87,9 +95,14 @@ impl<J, R> Queue<J, R> {
             } else {
                 drop(state);
             }
-            passed = Some(slot.gate.wait());
+            if slot.gate.wait() == Passed::Open {
+                return lock(&slot.result).take();
+            }
+            state = self.state();
+            if Arc::ptr_eq(&state.gate, &slot.gate) {
+                state.asleep -= 1;
+            }
         }
-        lock(&slot.result).take()
     }
 
     /// Commits what nobody waits for, until the queue is closed and empty.
@@ -130,6 +143,12 @@ impl<J, R> Queue<J, R> {
 }
 
 impl<J, R> State<J, R> {
+    fn enter(&mut self, job: J) -> Arc<Slot<R>> {
+        let slot = Arc::new(Slot { gate: Arc::clone(&self.gate), result: Mutex::new(None) });
+        self.waiting.push_back((job, Arc::clone(&slot)));
+        slot
+    }
+
     /// Makes it the caller's turn to commit, unless it is somebody else's.
     fn begin(&mut self) -> bool {
         !std::mem::replace(&mut self.committing, true)

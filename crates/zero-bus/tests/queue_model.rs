@@ -117,8 +117,7 @@ fn nobody_waits_for_ever_and_nobody_is_told_too_early() {
         let queue = Arc::new(Queue::new());
         let log = Arc::new(Log::new());
         let append = |queue: &Queue<u32, usize>, log: &Log, job: u32| {
-            let slot = queue.submit(job);
-            let place = queue.wait(&slot, |jobs| log.commit(jobs)).unwrap();
+            let place = queue.put_through(job, |jobs| log.commit(jobs)).unwrap();
             assert!(log.synced.load(SeqCst) > place, "acknowledged before its sync");
             assert_eq!(log.written.lock().unwrap()[place], job);
         };
