@@ -73,8 +73,8 @@ impl Reader {
     /// ```
     pub fn audit(
         &self,
-        mut out: impl Write,
-        progress: &mut dyn FnMut(Progress),
+        mut out: impl Write + Send,
+        progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<(Verdict, Summary), AuditError> {
         let snapshot = Snapshot::read(self.storage())?;
         let wanted = snapshot.event_count();

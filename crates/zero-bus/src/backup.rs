@@ -125,7 +125,7 @@ impl Reader {
     pub fn backup(
         &self,
         target: &Arc<dyn Storage>,
-        progress: &mut dyn FnMut(Progress),
+        progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Backup, BackupError> {
         // Before the end of the log is looked at, so that it is not ahead of that.
         let snapshot = Snapshot::read(self.storage())?;
@@ -199,7 +199,7 @@ impl Reader {
     }
 
     /// Where the last whole line of the log ends, all of which is sound.
-    fn sound_end(&self, log: Log, progress: &mut dyn FnMut(Progress)) -> Result<u64> {
+    fn sound_end(&self, log: Log, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<u64> {
         let path = self.log_path();
         let Log { file, end, note } = log;
         let reading = || Error::io("read it", &path);
@@ -262,7 +262,7 @@ fn judge(
     file: &Arc<dyn StorageFile>,
     end: u64,
     wanted: u64,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut (dyn FnMut(Progress) + Send),
 ) -> io::Result<Judged> {
     let mut located = Located::default();
     let walked = walk::walk(

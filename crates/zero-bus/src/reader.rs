@@ -78,7 +78,7 @@ impl Reader {
 
     /// Goes through the events from an index on, as [`Reader::events`] does, on as many threads as the machine runs at
     /// once: `each` gets, in their order, those that `wanted` says yes to, which gets the type and the trace of every one.
-    /// Ends at the end of the log as it is now.
+    /// Called by one thread at a time, whichever it is. Ends at the end of the log as it is now.
     ///
     /// # Errors
     /// As [`Reader::events`], when all before it have been handed out; and what `each` returns.
@@ -100,11 +100,11 @@ impl Reader {
     /// assert_eq!(opened, [1, 3]);
     /// # Ok::<(), Error>(())
     /// ```
-    pub fn select<E: From<Error>>(
+    pub fn select<E: From<Error> + Send>(
         &self,
         from: u64,
         wanted: impl Fn(&str, Option<&str>) -> bool + Sync,
-        mut each: impl FnMut(Event) -> Result<(), E>,
+        mut each: impl FnMut(Event) -> Result<(), E> + Send,
     ) -> Result<Selected, E> {
         let mut events = self.events(from)?;
         let from = events.from;
@@ -244,8 +244,8 @@ impl Reader {
         &self,
         threads: NonZeroUsize,
         each: impl Fn(&mut T, u64, &Line<'_>) + Sync,
-        merge: impl FnMut(&mut T) -> io::Result<()>,
-        progress: &mut dyn FnMut(Progress),
+        merge: impl FnMut(&mut T) -> io::Result<()> + Send,
+        progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Integrity> {
         let Some(Log { file, end, note }) = self.log()? else { return self.without_a_log() };
         walk::walk(&file, end, note, threads, each, merge, progress)

@@ -5,13 +5,14 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
-use std::sync::mpsc::{channel, sync_channel};
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::chain::{Head, Line, Sequel};
 use crate::lines::Lines;
 use crate::note::Note;
 use crate::storage::StorageFile;
+use crate::sync::{Arc, Condvar, Mutex, lock, wait};
 
 /// Bytes of a stretch. Large enough that handing it over costs nothing, small enough that some of them are little memory.
 const STRETCH: u64 = 1 << 20;
@@ -24,14 +25,13 @@ pub(crate) fn all_threads() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-/// The lines that begin in a stretch, all of them sound.
-struct Stretch<T> {
+/// What the lines come to that begin in a stretch, all of them sound.
+struct Stretch {
     /// What the first one says it follows; `None` where no line begins here.
     before: Option<Head>,
     head: Head,
     /// Where the line behind the last one begins.
     end: u64,
-    gathered: T,
 }
 
 /// How far a log was found sound.
@@ -43,75 +43,120 @@ pub(crate) struct Sound {
 }
 
 /// Judges a log from a place up to `end`, as far as whole stretches of it are sound. What `each` gathers of the lines of a
-/// stretch, in a `T` of its own, `merge` takes out in the order of the log, told how far it is; what is left is gathered in
-/// again, for the memory it has.
+/// stretch, in a `T` of its thread's own, `merge` takes out in the order of the log, told how far it is; what is left is
+/// gathered in again, for the memory it has.
 ///
-/// Memory for a block a thread, and for what is gathered of two stretches.
-pub(crate) fn judge<T: Default + Send>(
+/// A thread merges in its turn what it has judged, while it still has that in its caches; the caller's is one of them.
+/// Memory for a block a thread, and for what is gathered of a stretch.
+pub(crate) fn judge<T: Default>(
     file: &Arc<dyn StorageFile>,
-    mut sound: Sound,
+    sound: Sound,
     end: u64,
     note: Option<Note>,
     threads: NonZeroUsize,
     each: impl Fn(&mut T, Head, &Line<'_>) + Sync,
-    mut merge: impl FnMut(&mut T, Sound) -> io::Result<()>,
+    merge: impl FnMut(&mut T, Sound) -> io::Result<()> + Send,
 ) -> io::Result<Sound> {
     let start = sound.at;
-    // Goes on with a stretch that was judged, as long as each is sound and follows the one before. Gives back what it was
-    // gathered in.
-    let mut take = |judged: io::Result<Option<Stretch<T>>>| {
-        let Some(mut stretch) = judged? else { return Ok(None) };
+    let length = end.saturating_sub(start);
+    let threads = if length < WORTH_THREADS { 1 } else { length.div_ceil(STRETCH).min(threads.get() as u64) };
+    let not_begun = AtomicU64::new(start);
+    let merging = Merging {
+        turn: Mutex::new(Turn { of: Some(start), sound: Ok(sound), merge }),
+        passed: Condvar::new(),
+    };
+    let work = || {
+        let mut gathered = T::default();
+        loop {
+            let begin = not_begun.fetch_add(STRETCH, Ordering::Relaxed);
+            if begin >= end {
+                break;
+            }
+            let place = Place { merging: &merging, begin };
+            let judged = judge_stretch(file, start, begin, end, note, &mut gathered, &each);
+            if !place.merge(judged, &mut gathered) {
+                break;
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        // Where the system has no more threads to give, those that there are do it.
+        let _ =
+            (1..threads).try_for_each(|_| std::thread::Builder::new().spawn_scoped(scope, work).map(drop));
+        work();
+    });
+    let turn = merging.turn.into_inner().unwrap_or_else(PoisonError::into_inner);
+    turn.sound
+}
+
+/// Stretches that are judged in any order, and merged one behind the other.
+struct Merging<M> {
+    turn: Mutex<Turn<M>>,
+    passed: Condvar,
+}
+
+struct Turn<M> {
+    /// Where the stretch begins whose turn it is; `None` once no more is wanted.
+    of: Option<u64>,
+    /// How far the log is sound, or why that is not known.
+    sound: io::Result<Sound>,
+    merge: M,
+}
+
+/// A stretch's place among the others. Those behind it wait until it is given up.
+struct Place<'a, M> {
+    merging: &'a Merging<M>,
+    begin: u64,
+}
+
+impl<M> Place<'_, M> {
+    /// Merges what the stretch comes to when it is its turn; `false` where no more is wanted.
+    fn merge<T>(self, judged: io::Result<Option<Stretch>>, gathered: &mut T) -> bool
+    where
+        M: FnMut(&mut T, Sound) -> io::Result<()>,
+    {
+        let mut turn = lock(&self.merging.turn);
+        while turn.of.is_some_and(|begin| begin != self.begin) {
+            turn = wait(&self.merging.passed, turn);
+        }
+        // Until all went well nothing behind it is wanted, also if this panics.
+        if turn.of.take().is_none() {
+            return false;
+        }
+        match judged.and_then(|stretch| turn.go_on(stretch, gathered)) {
+            Ok(true) => turn.of = Some(self.begin + STRETCH),
+            Ok(false) => {}
+            Err(error) => turn.sound = Err(error),
+        }
+        turn.of.is_some()
+    }
+}
+
+impl<M> Drop for Place<'_, M> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            lock(&self.merging.turn).of = None;
+        }
+        self.merging.passed.notify_all();
+    }
+}
+
+impl<M> Turn<M> {
+    /// Goes on with the stretch whose turn it is, if it is sound and follows what was merged.
+    fn go_on<T>(&mut self, stretch: Option<Stretch>, gathered: &mut T) -> io::Result<bool>
+    where
+        M: FnMut(&mut T, Sound) -> io::Result<()>,
+    {
+        let (Some(stretch), Ok(sound)) = (stretch, &mut self.sound) else { return Ok(false) };
         if let Some(before) = stretch.before {
             if before != sound.head {
-                return Ok(None);
+                return Ok(false);
             }
-            sound = Sound { head: stretch.head, at: stretch.end };
-            merge(&mut stretch.gathered, sound)?;
+            *sound = Sound { head: stretch.head, at: stretch.end };
+            (self.merge)(gathered, *sound)?;
         }
-        io::Result::Ok(Some(stretch.gathered))
-    };
-    let count = end.saturating_sub(start).div_ceil(STRETCH);
-    let threads = if end.saturating_sub(start) < WORTH_THREADS { 1 } else { count.min(threads.get() as u64) };
-    let judge = |begin, gathered| judge_stretch(file, start, begin, end, note, gathered, &each);
-    let in_turn = threads > 1
-        && std::thread::scope(|scope| {
-            let mut stretches = Vec::new();
-            for thread in 0..threads {
-                // Each is at most one stretch ahead of what was merged, and knows by the closed channel when it is enough.
-                let (done, next) = sync_channel(1);
-                let (give_back, given_back) = channel();
-                let judge = &judge;
-                let mut begins = (start + thread * STRETCH..end).step_by((threads * STRETCH) as usize);
-                let work = move || {
-                    // Without anybody who wants to know, it ends.
-                    let judged = |begin| done.send(judge(begin, given_back.try_recv().unwrap_or_default()));
-                    let _ = begins.try_for_each(judged);
-                };
-                if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
-                    // The system has no more threads to give.
-                    return Ok(false);
-                }
-                stretches.push((next, give_back));
-            }
-            for (next, give_back) in stretches.iter().cycle() {
-                // A thread that has come to the end has closed its channel, and so have those behind it.
-                let Ok(judged) = next.recv() else { break };
-                let Some(again) = take(judged)? else { break };
-                // Who has come to the end has no use for it.
-                let _ = give_back.send(again);
-            }
-            io::Result::Ok(true)
-        })?;
-    if !in_turn {
-        let mut gathered = T::default();
-        for begin in (start..end).step_by(STRETCH as usize) {
-            match take(judge(begin, gathered))? {
-                Some(again) => gathered = again,
-                None => break,
-            }
-        }
+        Ok(true)
     }
-    Ok(sound)
 }
 
 /// Judges the lines that begin in a stretch; `None` where anything is wrong with one.
@@ -121,14 +166,14 @@ fn judge_stretch<T>(
     begin: u64,
     end: u64,
     note: Option<Note>,
-    gathered: T,
+    gathered: &mut T,
     each: &impl Fn(&mut T, Head, &Line<'_>),
-) -> io::Result<Option<Stretch<T>>> {
+) -> io::Result<Option<Stretch>> {
     let file = Arc::clone(file);
     let limit = begin + STRETCH;
     let mut lines =
         if begin > start { Lines::behind(file, begin, limit, end)? } else { Lines::new(file, begin, end) };
-    let mut stretch = Stretch { before: None, head: Head::default(), end: lines.at(), gathered };
+    let mut stretch = Stretch { before: None, head: Head::default(), end: lines.at() };
     let mut sequel: Option<Sequel> = None;
     while lines.at() < limit {
         // Nearly all lines are just what must come next.
@@ -138,7 +183,7 @@ fn judge_stretch<T>(
                 let remembered = !note.is_some_and(|note| note.contradicts(head));
                 if remembered {
                     stretch.head = head;
-                    each(&mut stretch.gathered, head, line);
+                    each(gathered, head, line);
                 }
                 remembered
             });
@@ -164,7 +209,7 @@ fn judge_stretch<T>(
             Ok(head) if !note.is_some_and(|note| note.contradicts(head)) => stretch.head = head,
             _ => return Ok(None),
         }
-        each(&mut stretch.gathered, stretch.head, &line);
+        each(gathered, stretch.head, &line);
         stretch.end = lines.at();
         match &mut sequel {
             Some(sequel) => sequel.go_to(stretch.head),

@@ -48,7 +48,7 @@ impl Reader {
     /// assert_eq!(verdict.integrity.reason(), "ok");
     /// # Ok::<(), zero_bus::Error>(())
     /// ```
-    pub fn verify(&self, progress: &mut dyn FnMut(Progress)) -> Result<Verdict> {
+    pub fn verify(&self, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Verdict> {
         self.verify_with(stretch::all_threads(), progress)
     }
 
@@ -56,7 +56,11 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Reader::verify`].
-    pub fn verify_with(&self, threads: NonZeroUsize, progress: &mut dyn FnMut(Progress)) -> Result<Verdict> {
+    pub fn verify_with(
+        &self,
+        threads: NonZeroUsize,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Verdict> {
         loop {
             let size_before = self.size_bytes()?;
             let verdict = self.judge(threads, progress)?;
@@ -67,7 +71,7 @@ impl Reader {
         }
     }
 
-    fn judge(&self, threads: NonZeroUsize, progress: &mut dyn FnMut(Progress)) -> Result<Verdict> {
+    fn judge(&self, threads: NonZeroUsize, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Verdict> {
         // The snapshot first: it is taken of a log that was there before it.
         let snapshot = Snapshot::read(self.storage())?;
         let mut at_snapshot = Located::default();

@@ -14,7 +14,7 @@ use crate::note::Note;
 use crate::storage::StorageFile;
 use crate::stretch::{self, Sound};
 
-/// How far a walk is, handed to a progress callback.
+/// How far a walk is, handed to a progress callback: by one thread at a time, whichever it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Bytes read.
@@ -125,8 +125,8 @@ pub(crate) fn walk<T: Default + Send>(
     note: Option<Note>,
     threads: NonZeroUsize,
     each: impl Fn(&mut T, u64, &Line<'_>) + Sync,
-    mut merge: impl FnMut(&mut T) -> io::Result<()>,
-    progress: &mut dyn FnMut(Progress),
+    mut merge: impl FnMut(&mut T) -> io::Result<()> + Send,
+    progress: &mut (dyn FnMut(Progress) + Send),
 ) -> io::Result<Integrity> {
     let each_of_many = |gathered: &mut T, head: Head, line: &Line<'_>| each(gathered, head.index, line);
     let sound =

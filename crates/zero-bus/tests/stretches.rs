@@ -7,8 +7,9 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroUsize;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use proptest::prelude::*;
 use zero_bus::sim::SimDisk;
@@ -59,6 +60,46 @@ fn selected(path: &Path, from: u64, wanted: &str) -> Found {
         },
     );
     (found, ended.map(drop).map_err(|error| error.to_string()))
+}
+
+/// Nobody waits for the turn of one who is gone, wherever it went.
+#[test]
+fn who_panics_or_refuses_in_the_middle_ends_it_for_all() {
+    let place = support::directory();
+    long_log(place.path());
+    let reader = Reader::open(place.path()).unwrap();
+    for last in [1, 700, 1500, 1999] {
+        let mut taken = 0;
+        let refused: Result<_, Box<dyn std::error::Error + Send + Sync>> = reader.select(
+            1,
+            |_, _| true,
+            |event| {
+                taken = event.index;
+                if event.index == last { Err("enough".into()) } else { Ok(()) }
+            },
+        );
+        assert_eq!(refused.unwrap_err().to_string(), "enough");
+        assert_eq!(taken, last);
+
+        // While a thread gathers, and while it is its turn.
+        let gathering = || {
+            let looked_at = AtomicU64::new(0);
+            let wanted = |_: &str, _: Option<&str>| {
+                assert_ne!(looked_at.fetch_add(1, SeqCst), last, "as it should");
+                true
+            };
+            reader.select(1, wanted, |_| Ok::<(), Error>(()))
+        };
+        let merging = || {
+            let each = |event: Event| {
+                assert_ne!(event.index, last, "as it should");
+                Ok::<(), Error>(())
+            };
+            reader.select(1, |_, _| true, each)
+        };
+        assert!(std::panic::catch_unwind(AssertUnwindSafe(gathering)).is_err());
+        assert!(std::panic::catch_unwind(AssertUnwindSafe(merging)).is_err());
+    }
 }
 
 #[test]

@@ -135,7 +135,7 @@ impl OtherLimits {
 /// # Errors
 /// Where the bus cannot be read; [`Error::Refused`] where it lacks the beginning of the run, or a cycle record lacks
 /// what it was made from.
-pub fn replay(reader: &Reader, progress: &mut dyn FnMut(Progress)) -> Result<Replay> {
+pub fn replay(reader: &Reader, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Replay> {
     let mut replay = Replay::default();
     let mut engine = fresh_engine();
     let mut current = Current::default();
@@ -250,7 +250,11 @@ fn is_of_a_cycle(event: &Event) -> bool {
 ///
 /// # Errors
 /// As [`replay`]; [`Error::Order`] where an order leaves what a double can hold.
-pub fn what_if(reader: &Reader, limits: OtherLimits, progress: &mut dyn FnMut(Progress)) -> Result<WhatIf> {
+pub fn what_if(
+    reader: &Reader,
+    limits: OtherLimits,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<WhatIf> {
     let nothing = || (fresh_engine(), Tally::default());
     let ((mut as_it_was, mut recorded_tally), (mut other, mut other_tally)) = (nothing(), nothing());
     let mut cycles = 0;
@@ -382,7 +386,7 @@ impl Recorded {
 /// Goes through a bus, until `each` says that it is enough.
 fn each_cycle(
     reader: &Reader,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut (dyn FnMut(Progress) + Send),
     mut each: impl FnMut(Step) -> Result<bool>,
 ) -> Result<()> {
     let mut heard = Heard::default();

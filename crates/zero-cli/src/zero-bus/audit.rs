@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
     Ok(Judgement::of(verdict.ok()))
 }
 
-fn write(reader: &Reader, out: impl Write) -> Result<Verdict, AuditError> {
+fn write(reader: &Reader, out: impl Write + Send) -> Result<Verdict, AuditError> {
     let bar = Bar::new("auditing");
     let mut out = BufWriter::with_capacity(256 << 10, out);
     let (verdict, _) = reader.audit(&mut out, &mut |progress| bar.show(progress))?;
@@ -54,7 +54,7 @@ fn write(reader: &Reader, out: impl Write) -> Result<Verdict, AuditError> {
 }
 
 fn to_standard_output(reader: &Reader) -> Result<Verdict> {
-    let verdict = write(reader, io::stdout().lock());
+    let verdict = write(reader, io::stdout());
     if io::stdout().is_terminal() {
         writeln!(io::stdout()).map_err(OutputClosed)?;
     }

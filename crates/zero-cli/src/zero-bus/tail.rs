@@ -153,18 +153,18 @@ fn print_what_is_there(arguments: &Arguments, reader: &Reader, from: u64, out: &
 /// Where the events go to, and in which form.
 enum Output {
     /// Each as its line.
-    Lines(BufWriter<std::io::StdoutLock<'static>>),
+    Lines(BufWriter<std::io::Stdout>),
     /// Each told, under the day it belongs to.
-    Told { out: BufWriter<anstream::AutoStream<std::io::StdoutLock<'static>>>, day: String },
+    Told { out: BufWriter<anstream::AutoStream<std::io::Stdout>>, day: String },
 }
 
 impl Output {
     fn new(json: bool) -> Self {
         let stdout = std::io::stdout();
         if json || !stdout.is_terminal() {
-            return Self::Lines(BufWriter::new(stdout.lock()));
+            return Self::Lines(BufWriter::new(stdout));
         }
-        Self::Told { out: BufWriter::new(anstream::stdout().lock()), day: String::new() }
+        Self::Told { out: BufWriter::new(anstream::stdout()), day: String::new() }
     }
 
     fn print(&mut self, event: &Event) -> Result<()> {
