@@ -368,7 +368,7 @@ impl<'a> Copy<'a> {
     }
 
     fn write_note(&mut self, note: Note) -> Result<(), BackupError> {
-        let written = note.write(&*self.companion).and_then(|()| self.companion.sync());
+        let written = note.write(&*self.companion, &mut String::new()).and_then(|()| self.companion.sync());
         written.map_err(self.io("write the note beside"))?;
         self.note = Some(note);
         Ok(())

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use serde::Serialize;
+use smallvec::SmallVec;
 
 use crate::canonical::Json;
 use crate::chain::{self, Head};
@@ -34,10 +35,14 @@ pub struct Bus {
     committer: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// What is appended together. An event that comes alone needs no memory of its own for that.
+type Drafts = SmallVec<[Draft; 1]>;
+type Events = SmallVec<[Event; 1]>;
+
 struct Core {
     storage: Arc<dyn Storage>,
     writer: Mutex<Writer>,
-    queue: Queue<Vec<Draft>, Result<Vec<Event>>>,
+    queue: Queue<Drafts, Result<Events>>,
 }
 
 struct Writer {
@@ -46,7 +51,7 @@ struct Writer {
     end: End,
     poisoned: bool,
     set_aside: Vec<SetAside>,
-    /// The batch being written; kept for its memory.
+    /// The batch being written, then its note; kept for its memory.
     lines: String,
 }
 
@@ -59,7 +64,7 @@ impl fmt::Debug for Bus {
 /// An event on its way, see [`Bus::submit`].
 pub struct Ticket {
     core: Arc<Core>,
-    slot: Arc<Slot<Result<Vec<Event>>>>,
+    slot: Arc<Slot<Result<Events>>>,
 }
 
 impl Ticket {
@@ -198,9 +203,8 @@ impl Bus {
     /// # Ok::<(), zero_bus::Error>(())
     /// ```
     pub fn append(&self, draft: Draft) -> Result<Event> {
-        let mut events = self.append_batch(vec![draft])?;
         // One draft in, one event out.
-        Ok(events.remove(0))
+        self.append_all(Drafts::from_buf([draft])).map(|mut events| events.remove(0))
     }
 
     /// Appends events in their order, next to each other, with one write and one sync for all of them. When
@@ -224,10 +228,14 @@ impl Bus {
     /// # Ok::<(), zero_bus::Error>(())
     /// ```
     pub fn append_batch(&self, drafts: Vec<Draft>) -> Result<Vec<Event>> {
-        drafts.iter().try_for_each(Draft::check)?;
         if drafts.is_empty() {
             return Ok(Vec::new());
         }
+        self.append_all(Drafts::from_vec(drafts)).map(Events::into_vec)
+    }
+
+    fn append_all(&self, drafts: Drafts) -> Result<Events> {
+        drafts.iter().try_for_each(Draft::check)?;
         let committed = self.core.queue.put_through(drafts, |jobs| self.core.commit(jobs));
         self.core.told(committed)
     }
@@ -261,7 +269,7 @@ impl Bus {
             *committer = Some(spawned.map_err(Error::io("begin a thread for it", &self.log_path()))?);
         }
         drop(committer);
-        let slot = self.core.queue.submit(vec![draft]);
+        let slot = self.core.queue.submit(Drafts::from_buf([draft]));
         self.core.queue.nudge();
         Ok(Ticket { core: Arc::clone(&self.core), slot })
     }
@@ -333,17 +341,17 @@ impl Drop for Bus {
 }
 
 impl Core {
-    fn wait(&self, slot: &Slot<Result<Vec<Event>>>) -> Result<Vec<Event>> {
+    fn wait(&self, slot: &Slot<Result<Events>>) -> Result<Events> {
         self.told(self.queue.wait(slot, |jobs| self.commit(jobs)))
     }
 
     /// What became of a job, also if who committed it panicked.
-    fn told(&self, committed: Option<Result<Vec<Event>>>) -> Result<Vec<Event>> {
+    fn told(&self, committed: Option<Result<Events>>) -> Result<Events> {
         committed.unwrap_or_else(|| Err(Error::Poisoned { path: self.storage.path(LOG) }))
     }
 
     /// Commits jobs as one batch. A job that cannot be committed by itself fails alone; anything else fails all.
-    fn commit(&self, jobs: &mut impl Iterator<Item = Vec<Draft>>) -> Vec<Result<Vec<Event>>> {
+    fn commit(&self, jobs: &mut impl Iterator<Item = Drafts>) -> Vec<Result<Events>> {
         let storage = &*self.storage;
         let mut taken = 0;
         let committed = lock(&self.writer).locked(storage, |writer| {
@@ -437,8 +445,8 @@ impl Writer {
     fn commit(
         &mut self,
         storage: &dyn Storage,
-        jobs: impl Iterator<Item = Vec<Draft>>,
-    ) -> Result<Vec<Result<Vec<Event>>>> {
+        jobs: impl Iterator<Item = Drafts>,
+    ) -> Result<Vec<Result<Events>>> {
         let mut lines = std::mem::take(&mut self.lines);
         lines.clear();
         if self.end.unterminated {
@@ -470,7 +478,7 @@ impl Writer {
             self.poisoned = false;
             self.end = End { head, offset: self.end.offset + lines.len() as u64, unterminated: false };
             // An older note knows less and says nothing wrong, so this need not succeed.
-            let _ = Note { head, bytes: self.end.offset }.write(&*self.lock);
+            let _ = Note { head, bytes: self.end.offset }.write(&*self.lock, &mut lines);
         }
         self.lines = lines;
         Ok(results)
@@ -483,8 +491,8 @@ fn failed(storage: &dyn Storage, name: &str, action: &'static str) -> impl FnOnc
 }
 
 /// Links drafts to a head one behind the other, which moves on.
-fn link(head: &mut Head, drafts: Vec<Draft>, lines: &mut String) -> Result<Vec<Event>> {
-    let mut events = Vec::with_capacity(drafts.len());
+fn link(head: &mut Head, drafts: Drafts, lines: &mut String) -> Result<Events> {
+    let mut events = Events::with_capacity(drafts.len());
     for draft in drafts {
         let begin = lines.len();
         let event = chain::link(*head, draft, lines)?;

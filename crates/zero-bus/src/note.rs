@@ -37,29 +37,28 @@ impl Note {
         self.head.index == head.index && self.head != head
     }
 
-    /// Writes the note in place of the one before.
-    pub(crate) fn write(&self, companion: &dyn StorageFile) -> io::Result<()> {
-        companion.write_at(&self.spell(), 0)
+    /// Writes the note in place of the one before, spelling it in some memory.
+    pub(crate) fn write(&self, companion: &dyn StorageFile, text: &mut String) -> io::Result<()> {
+        text.clear();
+        self.spell(text);
+        // There is room for the longest numbers there are.
+        text.extend(std::iter::repeat_n(' ', (SIZE - 1).saturating_sub(text.len())));
+        text.push('\n');
+        companion.write_at(text.as_bytes(), 0)
     }
 
-    /// The canonical form of the note, sealed with the checksum of its form without the seal; padded, with a line break.
-    fn spell(&self) -> [u8; SIZE] {
-        let mut text = String::with_capacity(SIZE);
+    /// The canonical form of the note, sealed with the checksum of its form without the seal.
+    fn spell(&self, text: &mut String) {
         text.push_str(r#"{"bytes":"#);
-        write_decimal(self.bytes, 1, &mut text);
+        write_decimal(self.bytes, 1, text);
         text.push_str(r#","checksum":"#);
-        write_previous(self.head.checksum, &mut text);
+        write_previous(self.head.checksum, text);
         text.push_str(r#","events":"#);
-        write_decimal(self.head.index, 1, &mut text);
+        write_decimal(self.head.index, 1, text);
         let seal = Checksum::of_parts([text.as_bytes(), b"}"]);
         text.push_str(r#","seal":""#);
         text.push_str(seal.spelled().as_str());
         text.push_str("\"}");
-        let mut padded = [b' '; SIZE];
-        // There is room for the longest numbers there are.
-        padded[..text.len()].copy_from_slice(text.as_bytes());
-        padded[SIZE - 1] = b'\n';
-        padded
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -71,7 +70,9 @@ impl Note {
         let head = Head { index: value.get("events")?.as_u64()?, checksum };
         let note = Self { head, bytes: value.get("bytes")?.as_u64()? };
         // Only what this would have written is believed.
-        (note.spell().trim_ascii_end() == text.trim_end().as_bytes()).then_some(note)
+        let mut spelled = String::new();
+        note.spell(&mut spelled);
+        (spelled == text.trim_end()).then_some(note)
     }
 }
 
@@ -91,7 +92,7 @@ mod tests {
         let long =
             Note { head: Head { index: u64::MAX, checksum: Some(Checksum::of(b"x")) }, bytes: u64::MAX };
         for note in [long, Note::default()] {
-            note.write(&*file)?;
+            note.write(&*file, &mut String::new())?;
             assert_eq!(Note::read(&*file)?, Some(note));
             let written = disk.content("bus.lock").unwrap_or_default();
             assert_eq!(written.len(), super::SIZE);

@@ -66,6 +66,11 @@ impl<J, R> Queue<J, R> {
     /// Puts a job in line and waits for it, see [`Queue::wait`].
     pub(crate) fn put_through(&self, job: J, commit: impl Fn(&mut Batch<'_, J, R>) -> Vec<R>) -> Option<R> {
         let mut state = self.state();
+        if state.waiting.is_empty() && state.begin() {
+            // Nobody is before it, so it need not wait in line for itself.
+            drop(state);
+            return self.commit(Some(job), &commit);
+        }
         let slot = state.enter(job);
         self.go_on_waiting(state, &slot, commit)
     }
@@ -87,7 +92,7 @@ impl<J, R> Queue<J, R> {
             if Arc::ptr_eq(&state.gate, &slot.gate) {
                 if state.begin() {
                     drop(state);
-                    self.commit(&commit);
+                    self.commit(None, &commit);
                 } else {
                     state.asleep += 1;
                     drop(state);
@@ -111,7 +116,7 @@ impl<J, R> Queue<J, R> {
         loop {
             if !state.waiting.is_empty() && state.begin() {
                 drop(state);
-                self.commit(&commit);
+                self.commit(None, &commit);
                 state = self.state();
             } else if state.closed && state.waiting.is_empty() {
                 return;
@@ -127,14 +132,19 @@ impl<J, R> Queue<J, R> {
         self.unattended.notify_all();
     }
 
-    /// Commits what is waiting and what comes, for whoever has [begun](State::begin).
-    fn commit(&self, commit: &impl Fn(&mut Batch<'_, J, R>) -> Vec<R>) {
+    /// Commits a job that was brought, what is waiting and what comes, for whoever has [begun](State::begin). Gives what
+    /// became of the job that was brought.
+    fn commit(&self, brought: Option<J>, commit: &impl Fn(&mut Batch<'_, J, R>) -> Vec<R>) -> Option<R> {
+        let alone = usize::from(brought.is_some());
         // Also if `commit` panics, everybody is woken and somebody goes on.
-        let mut batch = Batch { queue: self, gate: None, slots: Vec::new(), in_vain: 0 };
-        let results = commit(&mut batch);
-        for (result, slot) in results.into_iter().zip(&batch.slots) {
+        let mut batch =
+            Batch { queue: self, brought, alone, complete: false, gate: None, slots: Vec::new(), in_vain: 0 };
+        let mut results = commit(&mut batch).into_iter();
+        let of_brought = results.by_ref().take(alone).last();
+        for (result, slot) in results.zip(&batch.slots) {
             *lock(&slot.result) = Some(result);
         }
+        of_brought
     }
 
     fn state(&self) -> MutexGuard<'_, State<J, R>> {
@@ -164,12 +174,24 @@ impl<J, R> State<J, R> {
 /// Jobs that are committed together, handed out one by one, also while others are still bringing theirs. Its end hands on.
 pub(crate) struct Batch<'a, J, R> {
     queue: &'a Queue<J, R>,
+    /// The job that who commits has brought, to be handed out first.
+    brought: Option<J>,
+    /// How many jobs nobody sleeps for, since who commits has brought them: one at most.
+    alone: usize,
+    /// No more come.
+    complete: bool,
     /// Where those sleep whose jobs these are; known once no more come.
     gate: Option<Arc<Gate>>,
-    /// Where the results go of what was handed out.
+    /// Where the results go of the others that were handed out.
     slots: Vec<Arc<Slot<R>>>,
     /// How often others were let run and brought nothing.
     in_vain: usize,
+}
+
+impl<J, R> Batch<'_, J, R> {
+    fn jobs(&self) -> usize {
+        self.alone + self.slots.len()
+    }
 }
 
 /// What is waiting, and what those are about to bring who were just told of their last: as long as there are fewer than
@@ -179,7 +201,10 @@ impl<J, R> Iterator for Batch<'_, J, R> {
     type Item = J;
 
     fn next(&mut self) -> Option<J> {
-        while self.gate.is_none() {
+        if let Some(job) = self.brought.take() {
+            return Some(job);
+        }
+        while !self.complete {
             let mut state = self.queue.state();
             if let Some((job, slot)) = state.waiting.pop_front() {
                 drop(state);
@@ -187,8 +212,12 @@ impl<J, R> Iterator for Batch<'_, J, R> {
                 self.slots.push(slot);
                 return Some(job);
             }
-            if self.slots.len() >= state.company || self.in_vain > PATIENCE {
-                self.gate = Some(state.close());
+            if self.jobs() >= state.company || self.in_vain > PATIENCE {
+                self.complete = true;
+                // The next batch may sleep at the same one, where nobody does for this.
+                if !self.slots.is_empty() {
+                    self.gate = Some(state.close());
+                }
             } else {
                 drop(state);
                 self.in_vain += 1;
@@ -202,13 +231,13 @@ impl<J, R> Iterator for Batch<'_, J, R> {
 impl<J, R> Drop for Batch<'_, J, R> {
     fn drop(&mut self) {
         let mut state = self.queue.state();
-        let gate = self.gate.take().unwrap_or_else(|| {
+        if !self.complete {
             // It was given up while jobs still came: those in line belong to it.
             state.waiting.clear();
-            state.close()
-        });
+            self.gate = Some(state.close());
+        }
         state.committing = false;
-        state.company = self.slots.len() + state.waiting.len();
+        state.company = self.jobs() + state.waiting.len();
         // Under the queue's lock: who is not asleep yet will find that nobody commits.
         if !state.waiting.is_empty() && state.asleep > 0 {
             state.gate.call_one();
@@ -217,6 +246,8 @@ impl<J, R> Drop for Batch<'_, J, R> {
             self.queue.unattended.notify_one();
         }
         drop(state);
-        gate.open();
+        if let Some(gate) = &self.gate {
+            gate.open();
+        }
     }
 }

@@ -192,7 +192,7 @@ pub(crate) fn recover(
     }
     if note != Some(now) || opening != Opening::GoingOn {
         // On opening in any case: whether the one that is there was ever synced is unknown.
-        let noted = now.write(companion).and_then(|()| companion.sync());
+        let noted = now.write(companion, &mut String::new()).and_then(|()| companion.sync());
         noted.map_err(Error::io("note how far the log is synced", &storage.path(LOCK)))?;
     }
     Ok((end, set_aside))

@@ -27,6 +27,9 @@ pub trait Appender {
     fn run(&mut self, budget: Duration) -> Result<f64>;
 }
 
+/// How many different events there are, which are written again and again.
+pub const LINES: u64 = 1024;
+
 /// The lines, used in turn.
 pub type Lines = Arc<Vec<String>>;
 

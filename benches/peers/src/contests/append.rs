@@ -11,15 +11,12 @@ use crate::appenders::nats::Nats;
 use crate::appenders::ours::Ours;
 use crate::appenders::postgres::Postgres;
 use crate::appenders::sqlite::{Batching, One};
-use crate::appenders::{Appender, Lines};
+use crate::appenders::{Appender, LINES, Lines};
 use crate::event;
 use crate::log::Logs;
 use crate::report::{Report, Row, Unit};
 use crate::setup::Setup;
 use crate::stats::duel;
-
-/// How many different lines there are; the others write them again and again.
-const LINES: u64 = 1024;
 
 /// In how many turns each contender's time in a round is cut.
 const TURNS: usize = 10;

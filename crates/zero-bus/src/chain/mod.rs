@@ -206,7 +206,7 @@ pub(crate) fn write_line(
     }
     out.push('}');
     let checksum = Checksum::of(&out.as_bytes()[start..]);
-    out.insert_str(place, &checksum.member());
+    checksum.insert_member(place, out);
     checksum
 }
 

@@ -52,9 +52,15 @@ impl Checksum {
         Self(hasher.finalize().into())
     }
 
-    /// The member of an object that holds it, and the comma behind it.
-    pub(crate) fn member(&self) -> String {
-        [r#""checksum":""#, self.spelled().as_str(), r#"","#].concat()
+    /// Puts the member of an object that holds it, and the comma behind it, in a place.
+    pub(crate) fn insert_member(&self, place: usize, out: &mut String) {
+        let (key, end) = (br#""checksum":""#, br#"","#);
+        let mut member = [0; 12 + Self::SPELLED_BYTES + 2];
+        member[..12].copy_from_slice(key);
+        member[12..][..Self::SPELLED_BYTES].copy_from_slice(self.spelled().as_bytes());
+        member[12 + Self::SPELLED_BYTES..].copy_from_slice(end);
+        // ASCII, as it was made.
+        out.insert_str(place, std::str::from_utf8(&member).unwrap_or_default());
     }
 
     /// The written form.
