@@ -140,7 +140,7 @@ impl<J, R> Queue<J, R> {
         let mut batch =
             Batch { queue: self, brought, alone, complete: false, gate: None, slots: Vec::new(), in_vain: 0 };
         let mut results = commit(&mut batch).into_iter();
-        let of_brought = results.by_ref().take(alone).last();
+        let of_brought = if alone > 0 { results.next() } else { None };
         for (result, slot) in results.zip(&batch.slots) {
             *lock(&slot.result) = Some(result);
         }
