@@ -77,6 +77,100 @@ fn a_failed_sync_is_told_to_everybody_who_waits() {
     assert_eq!(reopened.head().index, 1);
 }
 
+/// Who commits and panics takes nobody along: the others are told, and nothing of it is there afterwards.
+#[test]
+fn a_panic_in_the_middle_holds_nobody_up() {
+    let directory = directory();
+    let storage = WatchedStorage::new(directory.path());
+    let bus = Bus::open_in(storage.clone()).unwrap();
+    bus.append(draft(1)).unwrap();
+    storage.watched.gate.set_shut(true);
+    storage.watched.panic_sync.store(true, SeqCst);
+    std::thread::scope(|scope| {
+        let panics = scope.spawn(|| bus.append(draft(2)));
+        storage.watched.gate.until_somebody_waits();
+        let waits = scope.spawn(|| bus.append(draft(3)));
+        let tickets: Vec<_> = (4..=9).map(|number| bus.submit(draft(number)).unwrap()).collect();
+        storage.watched.gate.set_shut(false);
+        assert!(panics.join().is_err());
+        assert!(matches!(waits.join().unwrap(), Err(Error::Poisoned { .. })));
+        for ticket in tickets {
+            assert!(matches!(ticket.wait(), Err(Error::Poisoned { .. })));
+        }
+    });
+    assert!(matches!(bus.append(draft(10)), Err(Error::Poisoned { .. })));
+    drop(bus);
+    let reopened = Bus::open(directory.path()).unwrap();
+    // It was written, and nobody knows whether it was synced: either is right.
+    assert!((1..=2).contains(&reopened.head().index));
+    reopened.append(draft(11)).unwrap();
+    assert!(verify(directory.path()).ok());
+}
+
+/// Every way to append at once, on two handles: everybody is told of its own events, once, in its order, and all are there.
+#[test]
+fn all_ways_at_once_lose_and_mix_up_nothing() {
+    const THREADS: u64 = 8;
+    const ROUNDS: u64 = 150;
+    let directory = directory();
+    let handles = [(); 2].map(|()| Bus::open(directory.path()).unwrap());
+    let told: Vec<Vec<(u64, u64)>> = std::thread::scope(|scope| {
+        let producers: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let bus = &handles[thread as usize % 2];
+                scope.spawn(move || {
+                    let mut next = thread * 1_000_000;
+                    let mut told = Vec::new();
+                    let mut tell = |number: u64, event: zero_bus::Event| {
+                        assert_eq!(event.payload.as_str(), format!(r#"{{"number":{number}}}"#));
+                        told.push((event.index, number));
+                    };
+                    for round in 0..ROUNDS {
+                        let numbers: Vec<u64> = (next..next + 1 + (round * 7 + thread) % 4).collect();
+                        next += numbers.len() as u64;
+                        let drafts = numbers.iter().map(|number| draft(*number));
+                        match (round + thread) % 3 {
+                            0 => drafts
+                                .zip(&numbers)
+                                .for_each(|(draft, number)| tell(*number, bus.append(draft).unwrap())),
+                            1 => {
+                                let events = bus.append_batch(drafts.collect()).unwrap();
+                                events
+                                    .into_iter()
+                                    .zip(&numbers)
+                                    .for_each(|(event, number)| tell(*number, event));
+                            }
+                            _ => {
+                                let tickets: Vec<_> =
+                                    drafts.map(|draft| bus.submit(draft).unwrap()).collect();
+                                // In line behind them, and waited for before them.
+                                next += 1;
+                                let last = bus.append(draft(next - 1)).unwrap();
+                                tickets
+                                    .into_iter()
+                                    .zip(&numbers)
+                                    .for_each(|(ticket, number)| tell(*number, ticket.wait().unwrap()));
+                                tell(next - 1, last);
+                            }
+                        }
+                    }
+                    told
+                })
+            })
+            .collect();
+        producers.into_iter().map(|producer| producer.join().unwrap()).collect()
+    });
+    assert!(told.iter().all(|told| told.is_sorted()), "somebody's events changed their order");
+    let mut all = told.concat();
+    all.sort_unstable();
+    assert_eq!(
+        all.iter().map(|(index, _)| *index).collect::<Vec<_>>(),
+        (1..=all.len() as u64).collect::<Vec<_>>()
+    );
+    assert_eq!(numbers(directory.path()), all.iter().map(|(_, number)| *number).collect::<Vec<_>>());
+    assert!(verify(directory.path()).ok());
+}
+
 /// An event that is refused by its size does not take the others of its batch along.
 #[test]
 fn a_job_that_cannot_be_fails_alone() {

@@ -156,6 +156,35 @@ fn a_threads_order_is_kept() {
     });
 }
 
+/// The same where one is only handed in and the next is waited for, beside one that comes alone, with somebody attending.
+#[test]
+fn what_was_handed_in_stays_before_what_is_put_through() {
+    model(2, || {
+        let queue = Arc::new(Queue::new());
+        let log = Arc::new(Log::new());
+        let attending = {
+            let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
+            thread::spawn(move || queue.attend(|jobs| log.commit(jobs)))
+        };
+        let other = {
+            let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
+            thread::spawn(move || {
+                let place = queue.put_through(9, |jobs| log.commit(jobs)).unwrap();
+                assert_eq!(log.written.lock().unwrap()[place], 9);
+            })
+        };
+        let first = queue.submit(1);
+        queue.nudge();
+        let second = queue.put_through(2, |jobs| log.commit(jobs)).unwrap();
+        let first = queue.wait(&first, |jobs| log.commit(jobs)).unwrap();
+        assert!(first < second);
+        assert_eq!(log.written.lock().unwrap()[second], 2);
+        other.join().unwrap();
+        queue.close();
+        attending.join().unwrap();
+    });
+}
+
 /// What nobody waits for is committed by who attends, also when the queue is closed at once.
 #[test]
 fn what_nobody_waits_for_is_committed() {

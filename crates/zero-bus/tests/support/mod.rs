@@ -17,6 +17,7 @@ pub(crate) struct Watched {
     pub(crate) syncs: AtomicU64,
     pub(crate) fail_write: AtomicBool,
     pub(crate) fail_sync: AtomicBool,
+    pub(crate) panic_sync: AtomicBool,
     /// Somebody else appends a line before ours.
     pub(crate) intrude: AtomicBool,
     /// While it is shut, a sync waits at it.
@@ -123,6 +124,7 @@ impl StorageFile for WatchedFile {
 
     fn sync(&self) -> io::Result<()> {
         self.watched.gate.pass();
+        assert!(!self.watched.panic_sync.load(SeqCst), "the test says so");
         failure(&self.watched.fail_sync)?;
         self.watched.syncs.fetch_add(1, SeqCst);
         self.file.sync()
