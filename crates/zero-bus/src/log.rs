@@ -47,7 +47,7 @@ struct Core {
 
 struct Writer {
     log: Arc<dyn StorageFile>,
-    lock: Box<dyn StorageFile>,
+    lock: Arc<dyn StorageFile>,
     end: End,
     poisoned: bool,
     set_aside: Vec<SetAside>,
@@ -136,7 +136,7 @@ impl Bus {
         let open = |name, access| {
             storage.open(name, access).map_err(Error::io("open it for appending", &storage.path(name)))
         };
-        let lock = open(LOCK, Access::ReadWrite)?;
+        let lock: Arc<dyn StorageFile> = Arc::from(open(LOCK, Access::ReadWrite)?);
         let log: Arc<dyn StorageFile> = Arc::from(open(LOG, Access::Append)?);
         // Both files' names, before anything in them is acknowledged.
         storage.sync().map_err(Error::io("sync the directory of", &storage.path(LOG)))?;
@@ -261,7 +261,8 @@ impl Bus {
     pub fn submit(&self, draft: Draft) -> Result<Ticket> {
         draft.check()?;
         let mut committer = lock(&self.committer);
-        if committer.is_none() {
+        // One that has panicked left its batch, and attends to nothing any more.
+        if committer.as_ref().is_none_or(JoinHandle::is_finished) {
             let core = Arc::clone(&self.core);
             let spawned = std::thread::Builder::new()
                 .name("zero-bus commit".to_owned())
@@ -365,23 +366,40 @@ impl Core {
     }
 }
 
+/// A lock that is held, and released however the work ends.
+struct Held(Arc<dyn StorageFile>);
+
+impl Held {
+    fn lock(file: &Arc<dyn StorageFile>) -> io::Result<Self> {
+        file.lock(Lock::Exclusive)?;
+        Ok(Self(Arc::clone(file)))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // What was done stays done if this fails; the next one to wait for the lock will hear of it.
+        let _ = self.0.unlock();
+    }
+}
+
 impl Writer {
     /// Does something with the bus's lock held.
     fn locked<T>(&mut self, storage: &dyn Storage, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let failed = |action| failed(storage, LOCK, action);
+        let mut held = Held::lock(&self.lock).map_err(failed("lock it"))?;
         for _ in 0..LOCK_TRIES {
-            self.lock.lock(Lock::Exclusive).map_err(failed("lock it"))?;
             // Who removes the lock file must not have two appenders hold two different ones.
             if storage.is_current(LOCK, &*self.lock).map_err(failed("look at it"))? {
                 break;
             }
-            // Or the whole bus was moved away, which the work will find.
-            self.lock = storage.open(LOCK, Access::ReadWrite).map_err(failed("open it"))?;
-            self.lock.lock(Lock::Exclusive).map_err(failed("lock it"))?;
+            // Or the whole bus was moved away, which the work will find. It may also be back, and the same file.
+            drop(held);
+            self.lock = Arc::from(storage.open(LOCK, Access::ReadWrite).map_err(failed("open it"))?);
+            held = Held::lock(&self.lock).map_err(failed("lock it"))?;
         }
         let result = work(self);
-        // What was done stays done if this fails; the next one to wait for the lock will hear of it.
-        let _ = self.lock.unlock();
+        drop(held);
         result
     }
 

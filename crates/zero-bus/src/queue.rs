@@ -110,7 +110,7 @@ impl<J, R> Queue<J, R> {
         }
     }
 
-    /// Commits what nobody waits for, until the queue is closed and empty.
+    /// Commits what nobody waits for, until the queue is closed and empty, and what was in it is committed.
     pub(crate) fn attend(&self, commit: impl Fn(&mut Batch<'_, J, R>) -> Vec<R>) {
         let mut state = self.state();
         loop {
@@ -118,7 +118,8 @@ impl<J, R> Queue<J, R> {
                 drop(state);
                 self.commit(None, &commit);
                 state = self.state();
-            } else if state.closed && state.waiting.is_empty() {
+            } else if state.closed && state.waiting.is_empty() && !state.committing {
+                // Nor is anything being committed that somebody else took.
                 return;
             } else {
                 state = wait(&self.unattended, state);

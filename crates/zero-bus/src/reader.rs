@@ -240,7 +240,7 @@ impl Reader {
     }
 
     /// Walks the log as it is now, see [`walk::walk`].
-    pub(crate) fn walk<T: Default + Send>(
+    pub(crate) fn walk<T: Default>(
         &self,
         threads: NonZeroUsize,
         each: impl Fn(&mut T, u64, &Line<'_>) + Sync,

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::panic::resume_unwind;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -81,9 +82,13 @@ pub(crate) fn judge<T: Default>(
     };
     std::thread::scope(|scope| {
         // Where the system has no more threads to give, those that there are do it.
-        let _ =
-            (1..threads).try_for_each(|_| std::thread::Builder::new().spawn_scoped(scope, work).map(drop));
+        let others: Vec<_> =
+            (1..threads).map_while(|_| std::thread::Builder::new().spawn_scoped(scope, work).ok()).collect();
         work();
+        for other in others {
+            // Who called is told what the thread had to say, as if it had been its own.
+            other.join().unwrap_or_else(|panic| resume_unwind(panic));
+        }
     });
     let turn = merging.turn.into_inner().unwrap_or_else(PoisonError::into_inner);
     turn.sound

@@ -119,7 +119,7 @@ impl Serialize for Integrity {
 /// Walks a log from its start up to `end`. `each` gets every line that has the shape of an event, counted from 1, also
 /// those behind the first fault, which are no longer judged; what it gathers of them in a `T`, of one line or of many,
 /// `merge` takes out in the order of the log. `note` tells what a crash can't have done.
-pub(crate) fn walk<T: Default + Send>(
+pub(crate) fn walk<T: Default>(
     file: &Arc<dyn StorageFile>,
     end: u64,
     note: Option<Note>,

@@ -206,6 +206,30 @@ fn what_nobody_waits_for_is_committed() {
     });
 }
 
+/// Who attends does not end before what was handed in is committed, also where another one took it.
+#[test]
+fn attending_ends_when_all_is_committed() {
+    model(2, || {
+        let queue = Arc::new(Queue::new());
+        let log = Arc::new(Log::new());
+        let attending = {
+            let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
+            thread::spawn(move || {
+                queue.attend(|jobs| log.commit(jobs));
+                assert!(log.written.lock().unwrap().contains(&1));
+            })
+        };
+        drop(queue.submit(1));
+        let other = {
+            let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
+            thread::spawn(move || queue.put_through(2, |jobs| log.commit(jobs)).unwrap())
+        };
+        queue.close();
+        attending.join().unwrap();
+        other.join().unwrap();
+    });
+}
+
 /// Closing while others commit and wait: who attends ends all the same.
 #[test]
 fn closing_while_others_commit_ends() {
