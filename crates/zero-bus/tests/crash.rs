@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use support::draft;
@@ -256,12 +256,51 @@ enum Broken {
 struct BrokenStorage {
     disk: Arc<dyn Storage>,
     broken: Broken,
+    /// Where two writers meet, if they are to.
+    meeting: Option<Arc<Meeting>>,
 }
 
 struct BrokenFile {
     file: Box<dyn StorageFile>,
     broken: Broken,
     owed: Mutex<bool>,
+    meeting: Option<Arc<Meeting>>,
+}
+
+/// Makes two writers get in each other's way, whatever the processor does: one that is about to write waits until the
+/// other is about to write too, is kept out by the lock, or has ended.
+#[derive(Default)]
+struct Meeting {
+    /// How many are about to write, wait for the lock, or have ended.
+    arrived: Mutex<u32>,
+    changed: Condvar,
+}
+
+impl Meeting {
+    fn arrive(&self) -> MutexGuard<'_, u32> {
+        let mut arrived = self.arrived.lock().unwrap();
+        *arrived += 1;
+        self.changed.notify_all();
+        arrived
+    }
+
+    fn leave(&self) {
+        *self.arrived.lock().unwrap() -= 1;
+    }
+
+    fn before_writing(&self) {
+        drop(self.changed.wait_while(self.arrive(), |arrived| *arrived < 2).unwrap());
+        self.leave();
+    }
+}
+
+/// A writer that arrives for good when it ends, however it does.
+struct Ending<'a>(&'a Meeting);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        drop(self.0.arrive());
+    }
 }
 
 impl BrokenFile {
@@ -273,7 +312,8 @@ impl BrokenFile {
 impl Storage for BrokenStorage {
     fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn StorageFile>> {
         let file = self.disk.open(name, access)?;
-        Ok(Box::new(BrokenFile { file, broken: self.broken, owed: Mutex::new(false) }))
+        let (owed, meeting) = (Mutex::new(false), self.meeting.clone());
+        Ok(Box::new(BrokenFile { file, broken: self.broken, owed, meeting }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -304,6 +344,9 @@ impl StorageFile for BrokenFile {
 
     fn append(&self, bytes: &[u8]) -> io::Result<()> {
         self.settle()?;
+        if let Some(meeting) = &self.meeting {
+            meeting.before_writing();
+        }
         self.file.append(bytes)
     }
 
@@ -338,7 +381,14 @@ impl StorageFile for BrokenFile {
     }
 
     fn lock(&self, lock: Lock) -> io::Result<()> {
-        if self.broken == Broken::NoLock { Ok(()) } else { self.file.lock(lock) }
+        if self.broken == Broken::NoLock {
+            return Ok(());
+        }
+        let Some(meeting) = &self.meeting else { return self.file.lock(lock) };
+        drop(meeting.arrive());
+        let locked = self.file.lock(lock);
+        meeting.leave();
+        locked
     }
 
     fn try_lock(&self) -> io::Result<bool> {
@@ -353,8 +403,9 @@ impl StorageFile for BrokenFile {
 /// The crash tests over a storage that is broken in some way; the first thing they find.
 fn finds(broken: Broken) -> Option<String> {
     let mut counts = Counts::default();
-    let over =
-        |disk: &SimDisk| -> Arc<dyn Storage> { Arc::new(BrokenStorage { disk: disk.storage(), broken }) };
+    let over = |disk: &SimDisk| -> Arc<dyn Storage> {
+        Arc::new(BrokenStorage { disk: disk.storage(), broken, meeting: None })
+    };
     let whole = SimDisk::new();
     workload(&over(&whole), &mut Told::default()).unwrap();
     for call in 1..=whole.calls() + 1 {
@@ -376,25 +427,26 @@ fn finds(broken: Broken) -> Option<String> {
     None
 }
 
-/// Two handles at once over a storage that is broken in some way, as often as it takes to get in each other's way.
+/// Two handles over a storage that is broken in some way, that write at once unless something keeps one of them out.
 fn finds_a_race(broken: Broken) -> Option<String> {
-    (0..200).find_map(|_| {
-        let disk = SimDisk::new();
-        let storage: Arc<dyn Storage> = Arc::new(BrokenStorage { disk: disk.storage(), broken });
-        std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    let Ok(bus) = Bus::open_in(Arc::clone(&storage)) else { return };
-                    for number in 0..10 {
-                        let _ = bus.append(draft(number));
-                    }
-                });
-            }
-        });
-        let verdict = Reader::open_in(disk.storage()).verify(&mut |_| {}).unwrap();
-        let lost = verdict.integrity.head.index != 20;
-        (lost || !verdict.ok()).then(|| verdict.integrity.reason())
-    })
+    let disk = SimDisk::new();
+    let meeting = Arc::new(Meeting::default());
+    let storage: Arc<dyn Storage> =
+        Arc::new(BrokenStorage { disk: disk.storage(), broken, meeting: Some(Arc::clone(&meeting)) });
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let _ending = Ending(&meeting);
+                let Ok(bus) = Bus::open_in(Arc::clone(&storage)) else { return };
+                for number in 0..100 {
+                    let _ = bus.append(draft(number));
+                }
+            });
+        }
+    });
+    let verdict = Reader::open_in(disk.storage()).verify(&mut |_| {}).unwrap();
+    let lost = verdict.integrity.head.index != 200;
+    (lost || !verdict.ok()).then(|| verdict.integrity.reason())
 }
 
 /// A follower that runs beside a workload, and holds each event it is given against the disks that a power cut would
@@ -440,7 +492,8 @@ fn followed(broken: Broken) -> Result<(u64, u64, u64), String> {
     for failure in [Failure::Failed, Failure::FailedButPersisted, Failure::Half] {
         for call in 1..=whole.calls() {
             let disk = SimDisk::new();
-            let storage: Arc<dyn Storage> = Arc::new(BrokenStorage { disk: disk.storage(), broken });
+            let storage: Arc<dyn Storage> =
+                Arc::new(BrokenStorage { disk: disk.storage(), broken, meeting: None });
             disk.fail_at(call, failure);
             let ended = AtomicBool::new(false);
             let (seen, found) = std::thread::scope(|scope| {
