@@ -20,6 +20,9 @@ use crate::snapshot::{self, Snapshot};
 use crate::storage::{Access, Directory, Lock, Storage, StorageFile};
 use crate::sync::{Arc, Mutex, lock};
 
+/// How much may be [submitted](Bus::submit) for one batch, in bytes, before more of it waits for the next one.
+const SUBMITTED: usize = 1 << 20;
+
 /// How often the lock file may be replaced while it is waited for.
 const LOCK_TRIES: usize = 8;
 
@@ -143,7 +146,7 @@ impl Bus {
         let (end, lines) = (End::default(), String::new());
         let mut writer = Writer { log, lock, end, poisoned: false, set_aside: Vec::new(), lines };
         writer.locked(&*storage, |writer| writer.recover(&*storage, Opening::Anew { decided }))?;
-        let core = Core { storage, writer: Mutex::new(writer), queue: Queue::new() };
+        let core = Core { storage, writer: Mutex::new(writer), queue: Queue::new(SUBMITTED) };
         Ok(Self { core: Arc::new(core), committer: Mutex::new(None) })
     }
 
@@ -242,7 +245,8 @@ impl Bus {
 
     /// Puts an event in line and returns at once; the ticket tells when it is durable. A thread's events keep their order,
     /// whether they were submitted or appended. What was submitted is committed also if nobody waits for it; dropping
-    /// the handle waits until it is.
+    /// the handle waits until it is. Where a mebibyte is in line already, it waits until that is committed, so that who
+    /// submits faster than the disk syncs fills no memory and holds nobody up.
     ///
     /// # Errors
     /// [`Error::Invalid`] where it cannot be an event, [`Error::Io`] where the thread that commits cannot be begun.
@@ -270,7 +274,10 @@ impl Bus {
             *committer = Some(spawned.map_err(Error::io("begin a thread for it", &self.log_path()))?);
         }
         drop(committer);
-        let slot = self.core.queue.submit(Drafts::from_buf([draft]));
+        // About what it holds in memory until it is committed.
+        let size = size_of::<Draft>() + draft.payload.as_str().len();
+        let core = &self.core;
+        let slot = core.queue.submit(Drafts::from_buf([draft]), size, |jobs| core.commit(jobs));
         self.core.queue.nudge();
         Ok(Ticket { core: Arc::clone(&self.core), slot })
     }

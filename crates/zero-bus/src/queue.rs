@@ -5,6 +5,9 @@
 //! while others are still bringing theirs, commits them all, and hands on to one who is waiting for the next batch. All who
 //! wait for a batch sleep at one gate, which one system call opens: with one for each, waking them costs more than the sync.
 //!
+//! Those who wait bring one job each to a batch. Those who hand in and go on would make it grow without end, so they wait
+//! once there is [enough](Queue::new) in it.
+//!
 //! This file names nothing but `crate::sync`, so that a test can put a model checker's locks beneath it.
 
 use std::collections::VecDeque;
@@ -16,6 +19,8 @@ pub(crate) struct Queue<J, R> {
     state: Mutex<State<J, R>>,
     /// Told when there is something to commit that nobody waits for.
     unattended: Condvar,
+    /// How much may be handed in for one batch before others wait for the next.
+    enough: usize,
 }
 
 struct State<J, R> {
@@ -24,6 +29,8 @@ struct State<J, R> {
     gate: Arc<Gate>,
     /// How many do, or are about to.
     asleep: usize,
+    /// How much was handed in of what they wait for, and of what is in its batch already.
+    handed_in: usize,
     /// Somebody is committing, and will look at what is waiting when it is done.
     committing: bool,
     closed: bool,
@@ -41,21 +48,35 @@ pub(crate) struct Slot<R> {
 }
 
 impl<J, R> Queue<J, R> {
-    pub(crate) fn new() -> Self {
+    /// A queue whose batches are complete when as much as `enough` was [handed in](Queue::submit).
+    pub(crate) fn new(enough: usize) -> Self {
         let state = State {
             waiting: VecDeque::new(),
             gate: Arc::new(Gate::new()),
             asleep: 0,
+            handed_in: 0,
             committing: false,
             closed: false,
             company: 0,
         };
-        Self { state: Mutex::new(state), unattended: Condvar::new() }
+        Self { state: Mutex::new(state), unattended: Condvar::new(), enough }
     }
 
-    /// Puts a job in line.
-    pub(crate) fn submit(&self, job: J) -> Arc<Slot<R>> {
-        self.state().enter(job)
+    /// Puts a job of some size in line, at once unless there is enough in it: then waits for that, as in [`Queue::wait`].
+    pub(crate) fn submit(
+        &self,
+        job: J,
+        size: usize,
+        commit: impl Fn(&mut Batch<'_, J, R>) -> Vec<R>,
+    ) -> Arc<Slot<R>> {
+        let mut state = self.state();
+        while state.handed_in >= self.enough {
+            let gate = Arc::clone(&state.gate);
+            self.pass(state, &gate, &commit);
+            state = self.state();
+        }
+        state.handed_in += size;
+        state.enter(job)
     }
 
     /// Has somebody in [`Queue::attend`] see to what is waiting, if there is one and nobody else does.
@@ -72,27 +93,30 @@ impl<J, R> Queue<J, R> {
             return self.commit(Some(job), &commit);
         }
         let slot = state.enter(job);
-        self.go_on_waiting(state, &slot, commit)
+        self.pass(state, &slot.gate, &commit);
+        lock(&slot.result).take()
     }
 
     /// Waits until a job is committed, committing it and what else comes where nobody does. `None` where who committed it
     /// panicked.
     pub(crate) fn wait(&self, slot: &Slot<R>, commit: impl Fn(&mut Batch<'_, J, R>) -> Vec<R>) -> Option<R> {
-        self.go_on_waiting(self.state(), slot, commit)
+        self.pass(self.state(), &slot.gate, &commit);
+        lock(&slot.result).take()
     }
 
-    fn go_on_waiting<'q>(
+    /// Waits at a gate until it is open, committing what is behind it where nobody does.
+    fn pass<'q>(
         &'q self,
         mut state: MutexGuard<'q, State<J, R>>,
-        slot: &Slot<R>,
-        commit: impl Fn(&mut Batch<'_, J, R>) -> Vec<R>,
-    ) -> Option<R> {
+        gate: &Arc<Gate>,
+        commit: &impl Fn(&mut Batch<'_, J, R>) -> Vec<R>,
+    ) {
         loop {
             // Otherwise its batch is complete, and who commits it opens the gate.
-            if Arc::ptr_eq(&state.gate, &slot.gate) {
+            if Arc::ptr_eq(&state.gate, gate) {
                 if state.begin() {
                     drop(state);
-                    self.commit(None, &commit);
+                    self.commit(None, commit);
                 } else {
                     state.asleep += 1;
                     drop(state);
@@ -100,11 +124,11 @@ impl<J, R> Queue<J, R> {
             } else {
                 drop(state);
             }
-            if slot.gate.wait() == Passed::Open {
-                return lock(&slot.result).take();
+            if gate.wait() == Passed::Open {
+                return;
             }
             state = self.state();
-            if Arc::ptr_eq(&state.gate, &slot.gate) {
+            if Arc::ptr_eq(&state.gate, gate) {
                 state.asleep -= 1;
             }
         }
@@ -167,7 +191,7 @@ impl<J, R> State<J, R> {
 
     /// Ends the batch that is being gathered. Gives where those sleep who wait for it.
     fn close(&mut self) -> Arc<Gate> {
-        self.asleep = 0;
+        (self.asleep, self.handed_in) = (0, 0);
         std::mem::replace(&mut self.gate, Arc::new(Gate::new()))
     }
 }
@@ -213,7 +237,8 @@ impl<J, R> Iterator for Batch<'_, J, R> {
                 self.slots.push(slot);
                 return Some(job);
             }
-            if self.jobs() >= state.company || self.in_vain > PATIENCE {
+            let enough = state.handed_in >= self.queue.enough;
+            if enough || self.jobs() >= state.company || self.in_vain > PATIENCE {
                 self.complete = true;
                 // The next batch may sleep at the same one, where nobody does for this.
                 if !self.slots.is_empty() {

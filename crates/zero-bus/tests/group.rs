@@ -5,7 +5,7 @@
 mod support;
 
 use std::fs;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use support::{WatchedStorage, directory, draft, numbers, verify};
 use zero_bus::{Bus, Error};
@@ -42,6 +42,41 @@ fn what_was_submitted_is_committed_without_being_waited_for() {
     drop(bus);
     assert_eq!(numbers(directory.path()), (1..=30).collect::<Vec<_>>());
     assert!(verify(directory.path()).ok());
+}
+
+/// Who submits without end fills no memory: it waits for the disk.
+#[test]
+fn who_submits_faster_than_the_disk_syncs_waits_for_it() {
+    let directory = directory();
+    let storage = WatchedStorage::new(directory.path());
+    let bus = Bus::open_in(storage.clone()).unwrap();
+    let text = "x".repeat(64 << 10);
+    let payload = zero_bus::Json::of(&std::collections::BTreeMap::from([("text", text)])).unwrap();
+    let drafts: Vec<_> =
+        (2..=200).map(|number| zero_bus::Draft { payload: payload.clone(), ..draft(number) }).collect();
+    let submitted = AtomicUsize::new(0);
+    storage.watched.gate.set_shut(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| bus.append(draft(1)).unwrap());
+        storage.watched.gate.until_somebody_waits();
+        scope.spawn(|| {
+            for draft in drafts {
+                drop(bus.submit(draft).unwrap());
+                submitted.fetch_add(1, SeqCst);
+            }
+        });
+        while submitted.load(SeqCst) < 16 {
+            std::thread::yield_now();
+        }
+        // Sixteen of them are a mebibyte, and nothing is synced yet.
+        assert_eq!(submitted.load(SeqCst), 16);
+        storage.watched.gate.set_shut(false);
+    });
+    drop(bus);
+    let longest = storage.watched.longest_append.load(SeqCst);
+    assert!(longest > 1 << 20 && longest < 2 << 20, "{longest} bytes in one batch");
+    let verdict = verify(directory.path());
+    assert!(verdict.ok() && verdict.integrity.head.index == 200);
 }
 
 #[test]
@@ -185,12 +220,14 @@ fn a_job_that_cannot_be_fails_alone() {
         storage.watched.gate.until_somebody_waits();
         let text = "x".repeat(zero_bus::MAX_LINE_BYTES - frame - r#"{"a":""}"#.len() - 60);
         let payload = zero_bus::Json::of(&std::collections::BTreeMap::from([("a", text)])).unwrap();
-        let long = bus.submit(zero_bus::Draft { payload, ..draft(3) }).unwrap();
-        let short = bus.submit(draft(4)).unwrap();
+        let short = bus.submit(draft(3)).unwrap();
+        let long = bus.submit(zero_bus::Draft { payload, ..draft(4) }).unwrap();
+        let behind = scope.spawn(|| bus.append(draft(5)).unwrap());
         storage.watched.gate.set_shut(false);
-        assert!(matches!(long.wait(), Err(Error::Invalid { field: "payload", .. })));
         assert_eq!(short.wait().unwrap().index, 3);
+        assert!(matches!(long.wait(), Err(Error::Invalid { field: "payload", .. })));
+        assert_eq!(behind.join().unwrap().index, 4);
     });
-    assert_eq!(numbers(directory.path()), [1, 2, 4]);
+    assert_eq!(numbers(directory.path()), [1, 2, 3, 5]);
     assert!(fs::metadata(directory.path().join("events.jsonl")).unwrap().len() < 4096);
 }

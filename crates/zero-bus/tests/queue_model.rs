@@ -69,6 +69,9 @@ use loom::sync::{Arc, Mutex};
 use loom::thread;
 use queue::Queue;
 
+/// More than is handed in.
+const ENOUGH: usize = 100;
+
 /// A log that is written and then synced, one batch at a time.
 #[derive(Default)]
 struct Log {
@@ -114,7 +117,7 @@ fn model(preemptions: usize, check: impl Fn() + Sync + Send + 'static) {
 #[test]
 fn nobody_waits_for_ever_and_nobody_is_told_too_early() {
     model(3, || {
-        let queue = Arc::new(Queue::new());
+        let queue = Arc::new(Queue::new(ENOUGH));
         let log = Arc::new(Log::new());
         let append = |queue: &Queue<u32, usize>, log: &Log, job: u32| {
             let place = queue.put_through(job, |jobs| log.commit(jobs)).unwrap();
@@ -138,17 +141,17 @@ fn nobody_waits_for_ever_and_nobody_is_told_too_early() {
 #[test]
 fn a_threads_order_is_kept() {
     model(3, || {
-        let queue = Arc::new(Queue::new());
+        let queue = Arc::new(Queue::new(ENOUGH));
         let log = Arc::new(Log::new());
         let other = {
             let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
             thread::spawn(move || {
-                let slot = queue.submit(9);
+                let slot = queue.submit(9, 1, |jobs| log.commit(jobs));
                 queue.wait(&slot, |jobs| log.commit(jobs)).unwrap();
             })
         };
-        let first = queue.submit(1);
-        let second = queue.submit(2);
+        let first = queue.submit(1, 1, |jobs| log.commit(jobs));
+        let second = queue.submit(2, 1, |jobs| log.commit(jobs));
         let second = queue.wait(&second, |jobs| log.commit(jobs)).unwrap();
         let first = queue.wait(&first, |jobs| log.commit(jobs)).unwrap();
         assert!(first < second);
@@ -160,7 +163,7 @@ fn a_threads_order_is_kept() {
 #[test]
 fn what_was_handed_in_stays_before_what_is_put_through() {
     model(2, || {
-        let queue = Arc::new(Queue::new());
+        let queue = Arc::new(Queue::new(ENOUGH));
         let log = Arc::new(Log::new());
         let attending = {
             let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
@@ -173,7 +176,7 @@ fn what_was_handed_in_stays_before_what_is_put_through() {
                 assert_eq!(log.written.lock().unwrap()[place], 9);
             })
         };
-        let first = queue.submit(1);
+        let first = queue.submit(1, 1, |jobs| log.commit(jobs));
         queue.nudge();
         let second = queue.put_through(2, |jobs| log.commit(jobs)).unwrap();
         let first = queue.wait(&first, |jobs| log.commit(jobs)).unwrap();
@@ -189,15 +192,15 @@ fn what_was_handed_in_stays_before_what_is_put_through() {
 #[test]
 fn what_nobody_waits_for_is_committed() {
     model(3, || {
-        let queue = Arc::new(Queue::new());
+        let queue = Arc::new(Queue::new(ENOUGH));
         let log = Arc::new(Log::new());
         let attending = {
             let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
             thread::spawn(move || queue.attend(|jobs| log.commit(jobs)))
         };
-        let unattended = queue.submit(1);
+        let unattended = queue.submit(1, 1, |jobs| log.commit(jobs));
         queue.nudge();
-        let slot = queue.submit(2);
+        let slot = queue.submit(2, 1, |jobs| log.commit(jobs));
         queue.wait(&slot, |jobs| log.commit(jobs)).unwrap();
         queue.close();
         attending.join().unwrap();
@@ -210,7 +213,7 @@ fn what_nobody_waits_for_is_committed() {
 #[test]
 fn attending_ends_when_all_is_committed() {
     model(2, || {
-        let queue = Arc::new(Queue::new());
+        let queue = Arc::new(Queue::new(ENOUGH));
         let log = Arc::new(Log::new());
         let attending = {
             let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
@@ -219,7 +222,7 @@ fn attending_ends_when_all_is_committed() {
                 assert!(log.written.lock().unwrap().contains(&1));
             })
         };
-        drop(queue.submit(1));
+        drop(queue.submit(1, 1, |jobs| log.commit(jobs)));
         let other = {
             let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
             thread::spawn(move || queue.put_through(2, |jobs| log.commit(jobs)).unwrap())
@@ -234,13 +237,14 @@ fn attending_ends_when_all_is_committed() {
 #[test]
 fn closing_while_others_commit_ends() {
     model(2, || {
-        let queue = Arc::new(Queue::new());
+        let queue = Arc::new(Queue::new(ENOUGH));
         let log = Arc::new(Log::new());
         let attending = {
             let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
             thread::spawn(move || queue.attend(|jobs| log.commit(jobs)))
         };
-        let slots = [queue.submit(1), queue.submit(2)];
+        let slots =
+            [queue.submit(1, 1, |jobs| log.commit(jobs)), queue.submit(2, 1, |jobs| log.commit(jobs))];
         let waiting = slots.map(|slot| {
             let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
             thread::spawn(move || queue.wait(&slot, |jobs| log.commit(jobs)).unwrap())
@@ -254,18 +258,61 @@ fn closing_while_others_commit_ends() {
     });
 }
 
+/// Who hands in what is too much for one batch waits, and is not held up; no batch is more than it may be.
+#[test]
+fn who_hands_in_too_much_waits_and_goes_on() {
+    const MOST: usize = 2;
+    model(2, || {
+        let queue = Arc::new(Queue::new(MOST));
+        let log = Arc::new(Log::new());
+        let largest = Arc::new(AtomicUsize::new(0));
+        let commit = |log: &Log, largest: &AtomicUsize, jobs: &mut queue::Batch<'_, u32, usize>| {
+            let places = log.commit(jobs);
+            largest.fetch_max(places.len(), SeqCst);
+            places
+        };
+        let attending = {
+            let (queue, log, largest) = (Arc::clone(&queue), Arc::clone(&log), Arc::clone(&largest));
+            thread::spawn(move || queue.attend(|jobs| commit(&log, &largest, jobs)))
+        };
+        let other = {
+            let (queue, log, largest) = (Arc::clone(&queue), Arc::clone(&log), Arc::clone(&largest));
+            thread::spawn(move || {
+                drop(queue.submit(11, 1, |jobs| commit(&log, &largest, jobs)));
+                queue.nudge();
+                queue.put_through(12, |jobs| commit(&log, &largest, jobs)).unwrap();
+            })
+        };
+        for job in [1, 2, 3, 4] {
+            drop(queue.submit(job, 1, |jobs| commit(&log, &largest, jobs)));
+            queue.nudge();
+        }
+        other.join().unwrap();
+        queue.close();
+        attending.join().unwrap();
+        let written = log.written.lock().unwrap();
+        for own in [vec![1, 2, 3, 4], vec![11, 12]] {
+            assert!(written.iter().filter(|job| own.contains(job)).eq(&own), "{written:?}");
+        }
+        assert_eq!(written.len(), 6);
+        // And one that is waited for.
+        assert!(largest.load(SeqCst) <= MOST + 1);
+    });
+}
+
 /// A commit that fails tells everybody, and the next one is not held up.
 #[test]
 fn a_failed_commit_holds_nobody_up() {
     model(3, || {
-        let queue: Arc<Queue<u32, Result<usize, ()>>> = Arc::new(Queue::new());
+        let queue: Arc<Queue<u32, Result<usize, ()>>> = Arc::new(Queue::new(ENOUGH));
         let tries = Arc::new(AtomicUsize::new(0));
         let append = |queue: &Queue<u32, Result<usize, ()>>, tries: &AtomicUsize, job| {
-            let slot = queue.submit(job);
-            queue.wait(&slot, |jobs| {
+            let commit = |jobs: &mut queue::Batch<'_, _, _>| -> Vec<Result<usize, ()>> {
                 let failed = tries.fetch_add(1, SeqCst) == 0;
                 jobs.map(|_| if failed { Err(()) } else { Ok(0) }).collect()
-            })
+            };
+            let slot = queue.submit(job, 1, commit);
+            queue.wait(&slot, commit)
         };
         let other = {
             let (queue, tries) = (Arc::clone(&queue), Arc::clone(&tries));

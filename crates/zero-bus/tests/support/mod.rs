@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 
 use zero_bus::storage::{Access, Directory, Lock, Storage, StorageFile, Watch};
@@ -14,6 +14,7 @@ use zero_bus::{Bus, Draft, Event, Reader, Verdict};
 #[derive(Default)]
 pub(crate) struct Watched {
     pub(crate) bytes_read: AtomicU64,
+    pub(crate) longest_append: AtomicUsize,
     pub(crate) syncs: AtomicU64,
     pub(crate) fail_write: AtomicBool,
     pub(crate) fail_sync: AtomicBool,
@@ -107,6 +108,7 @@ impl StorageFile for WatchedFile {
     }
 
     fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        self.watched.longest_append.fetch_max(bytes.len(), SeqCst);
         if self.watched.fail_write.load(SeqCst) {
             // As a full disk does it: some of it arrives.
             self.file.append(&bytes[..bytes.len() / 2])?;
