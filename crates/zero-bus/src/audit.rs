@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::ops::Range;
 
 use serde::Serialize;
 
@@ -30,24 +31,55 @@ pub struct Summary {
 /// What a part of the log comes to.
 #[derive(Default)]
 struct Part {
-    /// The canonical lines, one behind the other, as they stand in the document.
-    lines: Vec<u8>,
+    pieces: Vec<Piece>,
+    /// Where, in the lines as they stand in the log, one ends behind which the piece goes on.
+    breaks: Vec<usize>,
     event_types: BTreeMap<String, u64>,
     at_snapshot: Located,
 }
 
+/// Events as they stand in the document, but for what is between them.
+enum Piece {
+    /// These lines, as they stand in the log.
+    AsFound(Range<usize>),
+    /// One that is spelled differently there.
+    Respelled(Vec<u8>),
+}
+
 impl Part {
-    fn see(&mut self, wanted: u64, nth: u64, line: &Line<'_>) {
+    fn see(&mut self, wanted: u64, nth: u64, line: &Line<'_>, place: Option<usize>) {
         self.at_snapshot.see(wanted, nth, line);
         let event_type = line.event_type();
         match self.event_types.get_mut(&*event_type) {
             Some(count) => *count += 1,
             None => drop(self.event_types.insert(event_type.into_owned(), 1)),
         }
-        if nth > 1 {
-            self.lines.push(b',');
+        let canonical = line.canonical();
+        match (place, self.pieces.last_mut()) {
+            (Some(begin), Some(Piece::AsFound(piece))) if piece.end + 1 == begin => {
+                self.breaks.push(piece.end);
+                piece.end = begin + canonical.len();
+            }
+            (Some(begin), _) => self.pieces.push(Piece::AsFound(begin..begin + canonical.len())),
+            (None, _) => self.pieces.push(Piece::Respelled(canonical.to_owned())),
         }
-        self.lines.extend_from_slice(line.canonical());
+    }
+
+    /// Writes the events behind others, taking them out.
+    fn write(&mut self, lines: &mut [u8], begun: &mut bool, out: &mut impl Write) -> io::Result<()> {
+        for line_break in self.breaks.drain(..) {
+            lines[line_break] = b',';
+        }
+        for piece in self.pieces.drain(..) {
+            if std::mem::replace(begun, true) {
+                out.write_all(b",")?;
+            }
+            out.write_all(match &piece {
+                Piece::AsFound(place) => &lines[place.clone()],
+                Piece::Respelled(line) => line,
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -56,8 +88,8 @@ impl Reader {
     /// verdicts, the counts, and the snapshot. A damaged log is written too, as far as its lines are events,
     /// with the verdict that says so.
     ///
-    /// Costs one pass over the log, shared by as many threads as the machine runs at once; memory for a few blocks and
-    /// lines each, and the snapshot.
+    /// Costs one pass over the log, shared by as many threads as the machine runs at once; memory for a mebibyte
+    /// and a line or two each, and the snapshot.
     ///
     /// # Errors
     /// [`AuditError`], which tells whether reading the bus or writing the document failed.
@@ -80,19 +112,18 @@ impl Reader {
         let wanted = snapshot.event_count();
         let mut at_snapshot = Located::default();
         let mut summary = Summary::default();
+        let mut begun = false;
         let mut unwritten = out.write_all(br#"{"events":["#).err();
         let walked = self.walk(
             stretch::all_threads(),
-            |part: &mut Part, nth, line| part.see(wanted, nth, line),
-            |part: &mut Part| {
+            |part: &mut Part, nth, line, place| part.see(wanted, nth, line, place),
+            |part: &mut Part, lines| {
                 summary.events = part.at_snapshot.events;
                 at_snapshot.add(std::mem::take(&mut part.at_snapshot));
                 for (event_type, count) in std::mem::take(&mut part.event_types) {
                     *summary.event_types.entry(event_type).or_default() += count;
                 }
-                let written = out.write_all(&part.lines);
-                part.lines.clear();
-                written.map_err(|error| {
+                part.write(lines, &mut begun, &mut out).map_err(|error| {
                     unwritten.get_or_insert(error);
                     io::Error::other("the document cannot be written")
                 })

@@ -208,8 +208,8 @@ impl Reader {
             end,
             note,
             stretch::all_threads(),
-            |(): &mut (), _, _| {},
-            |_| Ok(()),
+            |(): &mut (), _, _, _| {},
+            |_, _| Ok(()),
             progress,
         );
         let walked = walked.map_err(reading())?;
@@ -270,8 +270,8 @@ fn judge(
         end,
         None,
         stretch::all_threads(),
-        |located: &mut Located, nth, line| located.see(wanted, nth, line),
-        |part| {
+        |located: &mut Located, nth, line, _| located.see(wanted, nth, line),
+        |part, _| {
             located.add(std::mem::take(part));
             Ok(())
         },

@@ -17,9 +17,6 @@ pub const LOCK: &str = "bus.lock";
 const FIRST: usize = 4 << 10;
 const BLOCK: usize = 64 << 10;
 
-/// Bytes read at a time where whole stretches are wanted.
-const LARGE_BLOCK: usize = 256 << 10;
-
 /// A line that was found. Blank ones are passed over.
 #[derive(Debug)]
 pub(crate) struct Found<'a> {
@@ -50,12 +47,11 @@ impl Lines {
         Self { file, buffer: Vec::new(), start: 0, filled: 0, block: FIRST, at, end }
     }
 
-    /// Reads forwards from the first line that begins at or behind a place, which is not the start; from anywhere at or
-    /// behind `before` where none begins before that.
-    pub(crate) fn behind(file: Arc<dyn StorageFile>, place: u64, before: u64, end: u64) -> io::Result<Self> {
+    /// Reads forwards from the first line that begins at or behind a place, which is not the start.
+    pub(crate) fn behind(file: Arc<dyn StorageFile>, place: u64, end: u64) -> io::Result<Self> {
         // What lies between the byte before and its line break is the rest of a line that began earlier.
         let mut lines = Self::new(file, place - 1, end);
-        lines.pass_line(before)?;
+        lines.pass_line()?;
         Ok(lines)
     }
 
@@ -85,55 +81,22 @@ impl Lines {
 
     /// The next line that is not blank.
     pub(crate) fn next(&mut self) -> io::Result<Option<Found<'_>>> {
-        self.next_before(u64::MAX)
-    }
-
-    /// The same, if it begins before a place.
-    pub(crate) fn next_before(&mut self, before: u64) -> io::Result<Option<Found<'_>>> {
-        while self.at < before {
-            let Some((length, terminated)) = self.find_end()? else { return Ok(None) };
+        while let Some((length, terminated)) = self.find_end()? {
             let offset = self.at;
             if length > MAX_LINE_BYTES {
-                let terminated = self.pass_line(u64::MAX)?;
+                let terminated = self.pass_line()?;
                 return Ok(Some(Found { offset, bytes: None, terminated }));
             }
             let line = self.start..self.start + length;
             let taken = length + usize::from(terminated);
             self.start += taken;
             self.at += taken as u64;
-            if self.buffer[line.clone()].iter().all(|byte| is_white_space(*byte)) {
+            if is_blank(&self.buffer[line.clone()]) {
                 continue;
             }
             return Ok(Some(Found { offset, bytes: Some(&self.buffer[line]), terminated }));
         }
         Ok(None)
-    }
-
-    /// Whole lines, blank ones too, with their line breaks, as far as they begin before a place and are at hand or can be
-    /// had by reading one block: there may be none. They stay to be [passed](Lines::pass) or read again.
-    pub(crate) fn whole(&mut self, before: u64) -> io::Result<&[u8]> {
-        let last_break = |unread: &[u8]| memchr::memrchr(b'\n', unread);
-        if self.at < before && last_break(&self.buffer[self.start..self.filled]).is_none() {
-            // Not much beyond what is wanted.
-            let held = (self.filled - self.start) as u64;
-            let wanted = before.saturating_sub(self.at + held).clamp(FIRST as u64, LARGE_BLOCK as u64);
-            self.fill(wanted as usize)?;
-        }
-        let unread = &self.buffer[self.start..self.filled];
-        // The first line break from the byte before that place on ends the last line that begins before it.
-        let wanted = before.saturating_sub(self.at).min(unread.len() as u64 + 1) as usize;
-        let end = match wanted.checked_sub(1).map(|last| (last, memchr::memchr(b'\n', &unread[last..]))) {
-            None => 0,
-            Some((last, Some(newline))) => last + newline + 1,
-            Some((last, None)) => last_break(&unread[..last]).map_or(0, |newline| newline + 1),
-        };
-        Ok(&unread[..end])
-    }
-
-    /// Passes over bytes of what [`Lines::whole`] gave.
-    pub(crate) fn pass(&mut self, bytes: usize) {
-        self.start += bytes;
-        self.at += bytes as u64;
     }
 
     /// How long the line at `start` is and whether a line break ends it; `None` at the end. A length above
@@ -185,9 +148,8 @@ impl Lines {
         Ok(read > 0)
     }
 
-    /// Passes over one line, blank or not, however long, or over its part up to somewhere behind a place. Gives whether a
-    /// line break ended it.
-    pub(crate) fn pass_line(&mut self, before: u64) -> io::Result<bool> {
+    /// Passes over one line, blank or not, however long. Gives whether a line break ended it.
+    pub(crate) fn pass_line(&mut self) -> io::Result<bool> {
         loop {
             if let Some(newline) = memchr::memchr(b'\n', &self.buffer[self.start..self.filled]) {
                 self.start += newline + 1;
@@ -198,7 +160,7 @@ impl Lines {
             self.buffer.truncate(BLOCK);
             self.buffer.shrink_to(BLOCK);
             (self.start, self.filled) = (0, 0);
-            if self.at >= before || !self.fill_more()? {
+            if !self.fill_more()? {
                 return Ok(false);
             }
         }
@@ -261,6 +223,11 @@ fn find_back(
         block = (block * 2).min(BLOCK as u64);
     }
     Ok(None)
+}
+
+/// Whether a line is none.
+pub(crate) fn is_blank(line: &[u8]) -> bool {
+    line.iter().all(|byte| is_white_space(*byte))
 }
 
 /// White space as JSON has it (RFC 8259, section 2), so that what is blank here is nothing to the parser too.

@@ -111,12 +111,12 @@ impl Reader {
         if let Some(lines) = &mut events.lines {
             let start = Sound { head: events.head, at: lines.at() };
             let mut refused = None;
-            let gather = |gathered: &mut Vec<Event>, head: Head, line: &Line<'_>| {
+            let gather = |gathered: &mut Vec<Event>, head: Head, line: &Line<'_>, _| {
                 if head.index >= from && wanted(&line.event_type(), line.trace_id().as_deref()) {
                     gathered.extend(line.event(head));
                 }
             };
-            let merge = |gathered: &mut Vec<Event>, _| {
+            let merge = |gathered: &mut Vec<Event>, _, _: &mut [u8]| {
                 gathered.drain(..).try_for_each(&mut each).map_err(|error| {
                     refused = Some(error);
                     io::Error::other("what is wanted is not taken")
@@ -124,7 +124,7 @@ impl Reader {
             };
             let file = Arc::clone(lines.file());
             let sound =
-                stretch::judge(&file, start, lines.end(), None, stretch::all_threads(), gather, merge);
+                stretch::judge(&*file, start, lines.end(), None, stretch::all_threads(), gather, merge);
             if let Some(refused) = refused {
                 return Err(refused);
             }
@@ -243,8 +243,8 @@ impl Reader {
     pub(crate) fn walk<T: Default>(
         &self,
         threads: NonZeroUsize,
-        each: impl Fn(&mut T, u64, &Line<'_>) + Sync,
-        merge: impl FnMut(&mut T) -> io::Result<()> + Send,
+        each: impl Fn(&mut T, u64, &Line<'_>, Option<usize>) + Sync,
+        merge: impl FnMut(&mut T, &mut [u8]) -> io::Result<()> + Send,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Integrity> {
         let Some(Log { file, end, note }) = self.log()? else { return self.without_a_log() };
@@ -551,7 +551,7 @@ enum Probe {
 
 /// Looks for the first line that begins at or behind a place and before `high`.
 fn first_line_from(file: &Arc<dyn StorageFile>, from: u64, high: u64, end: u64) -> io::Result<Probe> {
-    let mut lines = Lines::behind(Arc::clone(file), from, u64::MAX, end)?;
+    let mut lines = Lines::behind(Arc::clone(file), from, end)?;
     if lines.at() >= high {
         return Ok(Probe::End);
     }

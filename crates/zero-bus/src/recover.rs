@@ -313,8 +313,8 @@ pub(crate) fn name_the_damage(
         length,
         note,
         stretch::all_threads(),
-        |(): &mut (), _, _| {},
-        |_| Ok(()),
+        |(): &mut (), _, _, _| {},
+        |_, _| Ok(()),
         &mut |_| {},
     );
     match walked {

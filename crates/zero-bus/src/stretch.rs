@@ -5,18 +5,24 @@
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::panic::resume_unwind;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::chain::{Head, Line, Sequel};
-use crate::lines::Lines;
+use crate::event::MAX_LINE_BYTES;
+use crate::lines::is_blank;
 use crate::note::Note;
-use crate::storage::StorageFile;
-use crate::sync::{Arc, Condvar, Mutex, lock, wait};
+use crate::storage::{StorageFile, read_up_to};
+use crate::sync::{Condvar, Mutex, lock, wait};
 
 /// Bytes of a stretch. Large enough that handing it over costs nothing, small enough that some of them are little memory.
 const STRETCH: u64 = 1 << 20;
+
+/// Bytes read at a time of a line that ends behind its stretch: few at first, then twice as many each time.
+const FIRST_BLOCK: usize = 4 << 10;
+const LARGEST_BLOCK: usize = 256 << 10;
 
 /// Bytes of a log from which on it is faster to have several threads judge it.
 const WORTH_THREADS: u64 = 4 << 20;
@@ -45,18 +51,19 @@ pub(crate) struct Sound {
 
 /// Judges a log from a place up to `end`, as far as whole stretches of it are sound. What `each` gathers of the lines of a
 /// stretch, in a `T` of its thread's own, `merge` takes out in the order of the log, told how far it is; what is left is
-/// gathered in again, for the memory it has.
+/// gathered in again, for the memory it has. `merge` also gets the lines themselves, one behind the other as they stand in
+/// the log, to do with them what it likes; `each` is told where in them its line begins, unless that is spelled differently.
 ///
 /// A thread merges in its turn what it has judged, while it still has that in its caches; the caller's is one of them.
-/// Memory for a block a thread, and for what is gathered of a stretch.
+/// Memory for a stretch and its last line a thread, and for what is gathered of it.
 pub(crate) fn judge<T: Default>(
-    file: &Arc<dyn StorageFile>,
+    file: &dyn StorageFile,
     sound: Sound,
     end: u64,
     note: Option<Note>,
     threads: NonZeroUsize,
-    each: impl Fn(&mut T, Head, &Line<'_>) + Sync,
-    merge: impl FnMut(&mut T, Sound) -> io::Result<()> + Send,
+    each: impl Fn(&mut T, Head, &Line<'_>, Option<usize>) + Sync,
+    merge: impl FnMut(&mut T, Sound, &mut [u8]) -> io::Result<()> + Send,
 ) -> io::Result<Sound> {
     let start = sound.at;
     let length = end.saturating_sub(start);
@@ -66,16 +73,18 @@ pub(crate) fn judge<T: Default>(
         turn: Mutex::new(Turn { of: Some(start), sound: Ok(sound), merge }),
         passed: Condvar::new(),
     };
+    let source = Source { file, start, end };
     let work = || {
-        let mut gathered = T::default();
+        let (mut text, mut gathered) = (Text::default(), T::default());
         loop {
             let begin = not_begun.fetch_add(STRETCH, Ordering::Relaxed);
             if begin >= end {
                 break;
             }
             let place = Place { merging: &merging, begin };
-            let judged = judge_stretch(file, start, begin, end, note, &mut gathered, &each);
-            if !place.merge(judged, &mut gathered) {
+            let read = text.read(&source, begin);
+            let judged = read.map(|whole| whole.then(|| text.judge(note, &mut gathered, &each)).flatten());
+            if !place.merge(judged, &mut gathered, text.lines()) {
                 break;
             }
         }
@@ -116,9 +125,9 @@ struct Place<'a, M> {
 
 impl<M> Place<'_, M> {
     /// Merges what the stretch comes to when it is its turn; `false` where no more is wanted.
-    fn merge<T>(self, judged: io::Result<Option<Stretch>>, gathered: &mut T) -> bool
+    fn merge<T>(self, judged: io::Result<Option<Stretch>>, gathered: &mut T, lines: &mut [u8]) -> bool
     where
-        M: FnMut(&mut T, Sound) -> io::Result<()>,
+        M: FnMut(&mut T, Sound, &mut [u8]) -> io::Result<()>,
     {
         let mut turn = lock(&self.merging.turn);
         while turn.of.is_some_and(|begin| begin != self.begin) {
@@ -128,7 +137,7 @@ impl<M> Place<'_, M> {
         if turn.of.take().is_none() {
             return false;
         }
-        match judged.and_then(|stretch| turn.go_on(stretch, gathered)) {
+        match judged.and_then(|stretch| turn.go_on(stretch, gathered, lines)) {
             Ok(true) => turn.of = Some(self.begin + STRETCH),
             Ok(false) => {}
             Err(error) => turn.sound = Err(error),
@@ -148,9 +157,9 @@ impl<M> Drop for Place<'_, M> {
 
 impl<M> Turn<M> {
     /// Goes on with the stretch whose turn it is, if it is sound and follows what was merged.
-    fn go_on<T>(&mut self, stretch: Option<Stretch>, gathered: &mut T) -> io::Result<bool>
+    fn go_on<T>(&mut self, stretch: Option<Stretch>, gathered: &mut T, lines: &mut [u8]) -> io::Result<bool>
     where
-        M: FnMut(&mut T, Sound) -> io::Result<()>,
+        M: FnMut(&mut T, Sound, &mut [u8]) -> io::Result<()>,
     {
         let (Some(stretch), Ok(sound)) = (stretch, &mut self.sound) else { return Ok(false) };
         if let Some(before) = stretch.before {
@@ -158,68 +167,119 @@ impl<M> Turn<M> {
                 return Ok(false);
             }
             *sound = Sound { head: stretch.head, at: stretch.end };
-            (self.merge)(gathered, *sound)?;
+            (self.merge)(gathered, *sound, lines)?;
         }
         Ok(true)
     }
 }
 
-/// Judges the lines that begin in a stretch; `None` where anything is wrong with one.
-fn judge_stretch<T>(
-    file: &Arc<dyn StorageFile>,
+/// Where the lines of a stretch are read from.
+struct Source<'a> {
+    file: &'a dyn StorageFile,
     start: u64,
-    begin: u64,
     end: u64,
-    note: Option<Note>,
-    gathered: &mut T,
-    each: &impl Fn(&mut T, Head, &Line<'_>),
-) -> io::Result<Option<Stretch>> {
-    let file = Arc::clone(file);
-    let limit = begin + STRETCH;
-    let mut lines =
-        if begin > start { Lines::behind(file, begin, limit, end)? } else { Lines::new(file, begin, end) };
-    let mut stretch = Stretch { before: None, head: Head::default(), end: lines.at() };
-    let mut sequel: Option<Sequel> = None;
-    while lines.at() < limit {
-        // Nearly all lines are just what must come next.
-        if let Some(sequel) = &mut sequel {
-            let whole = lines.whole(limit)?;
-            let passed = sequel.judge(whole, |head, line| {
-                let remembered = !note.is_some_and(|note| note.contradicts(head));
-                if remembered {
+}
+
+/// The lines that begin in a stretch, whole. Its memory is used for one stretch after the other.
+#[derive(Default)]
+struct Text {
+    bytes: Vec<u8>,
+    /// Where they are among the bytes.
+    lines: Range<usize>,
+    /// Where they begin in the log.
+    offset: u64,
+}
+
+impl Text {
+    /// Reads the lines that begin in a stretch; `false` where the last one has no end, or is too long.
+    fn read(&mut self, source: &Source<'_>, begin: u64) -> io::Result<bool> {
+        let behind_others = begin > source.start;
+        // What lies between the byte before and its line break is the rest of a line that began earlier.
+        let from = begin - u64::from(behind_others);
+        let mut length = (source.end.min(begin + STRETCH) - from) as usize;
+        if !self.fill(source, from, 0..length)? {
+            return Ok(false);
+        }
+        let line_break = |bytes: &[u8]| memchr::memchr(b'\n', bytes).map(|at| at + 1);
+        let first = if behind_others { line_break(&self.bytes[..length]).unwrap_or(length) } else { 0 };
+        let mut block = FIRST_BLOCK;
+        while length > first && self.bytes[length - 1] != b'\n' {
+            // The last one ends behind the stretch.
+            let more = source.end.saturating_sub(from + length as u64).min(block as u64) as usize;
+            let too_long = length > first + STRETCH as usize + MAX_LINE_BYTES;
+            if more == 0 || too_long || !self.fill(source, from, length..length + more)? {
+                return Ok(false);
+            }
+            length += line_break(&self.bytes[length..length + more]).unwrap_or(more);
+            block = (block * 2).min(LARGEST_BLOCK);
+        }
+        self.lines = first..length;
+        self.offset = from + first as u64;
+        Ok(true)
+    }
+
+    /// Reads bytes to where they belong; `false` where the file was cut since its end was looked up.
+    fn fill(&mut self, source: &Source<'_>, from: u64, place: Range<usize>) -> io::Result<bool> {
+        if self.bytes.len() < place.end {
+            self.bytes.resize(place.end, 0);
+        }
+        let read = read_up_to(source.file, &mut self.bytes[place.clone()], from + place.start as u64)?;
+        Ok(read == place.len())
+    }
+
+    fn lines(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.lines.clone()]
+    }
+
+    /// Judges the lines; `None` where anything is wrong with one.
+    fn judge<T>(
+        &self,
+        note: Option<Note>,
+        gathered: &mut T,
+        each: &impl Fn(&mut T, Head, &Line<'_>, Option<usize>),
+    ) -> Option<Stretch> {
+        let lines = &self.bytes[self.lines.clone()];
+        let remembered = |head| !note.is_some_and(|note| note.contradicts(head));
+        let mut stretch =
+            Stretch { before: None, head: Head::default(), end: self.offset + lines.len() as u64 };
+        let mut sequel: Option<Sequel> = None;
+        let mut at = 0;
+        while at < lines.len() {
+            // Nearly all lines are just what must come next.
+            if let Some(sequel) = &mut sequel {
+                let mut place = at;
+                at += sequel.judge(&lines[at..], |head, line| {
+                    if !remembered(head) {
+                        return false;
+                    }
                     stretch.head = head;
-                    each(gathered, head, line);
-                }
-                remembered
-            });
-            let all = passed > 0 && passed == whole.len();
-            lines.pass(passed);
-            stretch.end = lines.at();
-            if all {
+                    each(gathered, head, line, Some(place));
+                    place += line.canonical().len() + 1;
+                    true
+                });
+            }
+            // The first one, or one that is spelled differently, or wrong.
+            let Some(length) = memchr::memchr(b'\n', &lines[at..]) else { break };
+            let (place, found) = (at, &lines[at..at + length]);
+            at += length + 1;
+            if length > MAX_LINE_BYTES {
+                return None;
+            }
+            if is_blank(found) {
                 continue;
             }
+            let line = Line::read(found).ok()?;
+            if stretch.before.is_none() {
+                stretch.head = Head { index: line.index()? - 1, checksum: line.previous_checksum() };
+                stretch.before = Some(stretch.head);
+            }
+            stretch.head = line.follows(stretch.head).ok().filter(|head| remembered(*head))?;
+            each(gathered, stretch.head, &line, line.is_as_found().then_some(place));
+            match &mut sequel {
+                Some(sequel) => sequel.go_to(stretch.head),
+                None => sequel = Some(Sequel::behind(stretch.head)),
+            }
         }
-        // The first one, or one that is spelled differently, or wrong; or the last one was before.
-        let Some(found) = lines.next_before(limit)? else { break };
-        let Some(line) = found.bytes.filter(|_| found.terminated).and_then(|bytes| Line::read(bytes).ok())
-        else {
-            return Ok(None);
-        };
-        if stretch.before.is_none() {
-            let Some(index) = line.index() else { return Ok(None) };
-            stretch.head = Head { index: index - 1, checksum: line.previous_checksum() };
-            stretch.before = Some(stretch.head);
-        }
-        match line.follows(stretch.head) {
-            Ok(head) if !note.is_some_and(|note| note.contradicts(head)) => stretch.head = head,
-            _ => return Ok(None),
-        }
-        each(gathered, stretch.head, &line);
-        stretch.end = lines.at();
-        match &mut sequel {
-            Some(sequel) => sequel.go_to(stretch.head),
-            None => sequel = Some(Sequel::behind(stretch.head)),
-        }
+        Some(stretch)
     }
-    Ok(Some(stretch))
 }

@@ -78,8 +78,8 @@ impl Reader {
         let wanted = snapshot.event_count();
         let integrity = self.walk(
             threads,
-            |seen: &mut Located, nth, line| seen.see(wanted, nth, line),
-            |seen| {
+            |seen: &mut Located, nth, line, _| seen.see(wanted, nth, line),
+            |seen, _| {
                 at_snapshot.add(std::mem::take(seen));
                 Ok(())
             },

@@ -118,22 +118,24 @@ impl Serialize for Integrity {
 
 /// Walks a log from its start up to `end`. `each` gets every line that has the shape of an event, counted from 1, also
 /// those behind the first fault, which are no longer judged; what it gathers of them in a `T`, of one line or of many,
-/// `merge` takes out in the order of the log. `note` tells what a crash can't have done.
+/// `merge` takes out in the order of the log, and with it the lines themselves, as in [`stretch::judge`]. `note` tells what
+/// a crash can't have done.
 pub(crate) fn walk<T: Default>(
     file: &Arc<dyn StorageFile>,
     end: u64,
     note: Option<Note>,
     threads: NonZeroUsize,
-    each: impl Fn(&mut T, u64, &Line<'_>) + Sync,
-    mut merge: impl FnMut(&mut T) -> io::Result<()> + Send,
+    each: impl Fn(&mut T, u64, &Line<'_>, Option<usize>) + Sync,
+    mut merge: impl FnMut(&mut T, &mut [u8]) -> io::Result<()> + Send,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> io::Result<Integrity> {
-    let each_of_many = |gathered: &mut T, head: Head, line: &Line<'_>| each(gathered, head.index, line);
-    let sound =
-        stretch::judge(file, Sound::default(), end, note, threads, each_of_many, |gathered, sound| {
-            progress(Progress { bytes: sound.at, bytes_total: end });
-            merge(gathered)
-        })?;
+    let each_of_many =
+        |gathered: &mut T, head: Head, line: &Line<'_>, place| each(gathered, head.index, line, place);
+    let merge_many = |gathered: &mut T, sound: Sound, lines: &mut [u8]| {
+        progress(Progress { bytes: sound.at, bytes_total: end });
+        merge(gathered, lines)
+    };
+    let sound = stretch::judge(&**file, Sound::default(), end, note, threads, each_of_many, merge_many)?;
     // What is left: the end, or all from the first stretch on in which something is wrong.
     let mut lines = Lines::new(Arc::clone(file), sound.at, end);
     let mut walker = Walker::from(sound.head, note);
@@ -144,8 +146,8 @@ pub(crate) fn walk<T: Default>(
         let byte_offset = found.offset;
         walker.see(&found, |line| {
             seen += 1;
-            each(&mut gathered, seen, line);
-            merge(&mut gathered)
+            each(&mut gathered, seen, line, None);
+            merge(&mut gathered, &mut [])
         })?;
         if byte_offset - reported >= 1 << 20 {
             reported = byte_offset;

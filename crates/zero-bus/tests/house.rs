@@ -89,7 +89,7 @@ const BUS: Plan<'_> = &[
     ("chain", &["canonical", "checksum", "error", "event", "fault"]),
     ("lines", &["event", "storage"]),
     ("note", &["canonical", "chain", "checksum", "event", "sim", "storage"]),
-    ("stretch", &["chain", "lines", "note", "storage", "sync"]),
+    ("stretch", &["chain", "event", "lines", "note", "storage", "sync"]),
     ("walk", &["chain", "fault", "lines", "note", "storage", "stretch"]),
     ("snapshot", &["canonical", "chain", "checksum", "error", "event", "storage"]),
     (

@@ -192,6 +192,11 @@ impl<'a> Line<'a> {
         }
     }
 
+    /// Whether the line is what it was read from, byte by byte.
+    pub(crate) fn is_as_found(&self) -> bool {
+        matches!(self.text, Cow::Borrowed(_)) && self.unknown.is_none()
+    }
+
     /// The event. Meaningful for a line that was judged and found right.
     pub(crate) fn event(&self, head: Head) -> Option<Event> {
         Some(Event {
