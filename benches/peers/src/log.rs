@@ -1,12 +1,13 @@
 //! Long logs, built without syncs and kept for all contests that read them.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use zero_bus::{Bus, LOG};
+use zero_bus::{Bus, Draft, LOG, MAX_LINE_BYTES};
 
 use crate::event;
 use crate::setup::Setup;
@@ -57,6 +58,16 @@ pub fn of_size(bus: &Path, bytes: u64) -> Result<Log> {
         growing.grow_to(growing.events + missing.min(BATCH))?;
     }
     growing.finish()
+}
+
+/// Builds a log of lines that are hardly shorter than a line may be.
+pub fn of_longest_lines(bus: &Path, lines: u64) -> Result<PathBuf> {
+    let growing = Bus::open_in(Arc::new(NoSync::create(bus)?))?;
+    let note = "x".repeat(MAX_LINE_BYTES - 1024);
+    for nth in 0..lines {
+        growing.append(Draft::new("note", nth as f64, &BTreeMap::from([("text", &note)]))?)?;
+    }
+    Ok(bus.to_owned())
 }
 
 /// A log that is built step by step.

@@ -2,16 +2,20 @@
 
 use std::fs::File;
 use std::io::BufWriter;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
 use zero_bus::Reader;
 
 use crate::child;
-use crate::log::Logs;
+use crate::log::{Logs, of_longest_lines};
 use crate::report::{Report, Row, Unit};
 use crate::setup::Setup;
 use crate::stats::{Spread, duel, seconds};
+
+/// Enough for every thread to hold one, several times.
+const LONGEST_LINES: u64 = 16;
 
 pub fn run(setup: &Setup, logs: &mut Logs, report: &mut Report) -> Result<()> {
     let log = logs.long()?;
@@ -48,16 +52,17 @@ pub fn run(setup: &Setup, logs: &mut Logs, report: &mut Report) -> Result<()> {
     let work = format!("audit {} to a file", setup.log_size());
     report.rows.push(Row::ratio(&work, "`cp` of the log", Unit::Seconds, (&audit, &cp))?.at_most(1.6, 1.2));
 
-    let output =
-        child::command("audit-memory")?.arg(&log.bus).arg(&document).stderr(Stdio::inherit()).output()?;
-    ensure!(output.status.success(), "the child that audits failed");
-    let peak: f64 = String::from_utf8(output.stdout)?.trim().parse()?;
-    let most = f64::from(64 << 20);
-    let row = Row::figure(
-        format!("peak memory of a process that audits {}", setup.log_size()),
-        Unit::Bytes,
-        Spread::of(&[peak])?,
-    );
-    report.rows.push(row.at_most(most, most));
-    Ok(())
+    let mut peak = |what: &str, bus: &Path| {
+        let mut child = child::command("audit-memory")?;
+        let output = child.arg(bus).arg(&document).stderr(Stdio::inherit()).output()?;
+        ensure!(output.status.success(), "the child that audits failed");
+        let peak: f64 = String::from_utf8(output.stdout)?.trim().parse()?;
+        let work = format!("peak memory of a process that audits {what}");
+        let most = f64::from(64 << 20);
+        report.rows.push(Row::figure(work, Unit::Bytes, Spread::of(&[peak])?).at_most(most, most));
+        Ok(())
+    };
+    peak(&setup.log_size(), &log.bus)?;
+    let longest = of_longest_lines(&place.path().join("longest"), LONGEST_LINES)?;
+    peak(&format!("{LONGEST_LINES} of the longest lines there can be"), &longest)
 }
