@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use proptest::prelude::*;
 use zero_bus::sim::SimDisk;
 use zero_bus::{
-    Bus, Checksum, Draft, Error, Event, FaultKind, Finding, Head, LOG, Reader, Verdict, event_id,
+    Bus, Checksum, Draft, Error, Event, FaultKind, Finding, Head, LOG, MAX_LINE_BYTES, Reader, Verdict,
+    event_id,
 };
 
 /// Some six megabytes: lines of two kilobytes, and one that is longer than a stretch.
@@ -199,6 +200,27 @@ fn sealed(head: Head, event_type: &str, payload: &str, trace: &str) -> (String, 
     let checksum = Checksum::of(format!("{before}{behind}").as_bytes());
     let line = format!(r#"{before}"checksum":"{checksum}",{behind}"#);
     (line, Head { index, checksum: Some(checksum) })
+}
+
+/// A line may be as long as it may be, and no longer, however right it is otherwise and whoever judges it.
+#[test]
+fn a_line_is_no_longer_than_it_may_be() {
+    let (first, head) = sealed(Head::default(), r#""short""#, "{}", "");
+    let of =
+        |length: usize| sealed(head, r#""long""#, &format!(r#"{{"text":"{}"}}"#, "x".repeat(length)), "");
+    let longest = MAX_LINE_BYTES - of(0).0.len();
+    for (length, events) in [(longest, 3), (longest + 1, 1)] {
+        let (second, head) = of(length);
+        let (third, _) = sealed(head, r#""short""#, "{}", "");
+        let log = format!("{first}\n{second}\n{third}\n");
+        let disk = SimDisk::new();
+        disk.put(LOG, log.as_bytes());
+        for threads in [1, 2] {
+            let reader = Reader::open_in(disk.storage());
+            let verdict = reader.verify_with(NonZeroUsize::new(threads).unwrap(), &mut |_| {}).unwrap();
+            assert_eq!((verdict.ok(), verdict.integrity.head.index), (events == 3, events));
+        }
+    }
 }
 
 /// How far each line by itself is the event behind the one before, and what the first one that is not is called.

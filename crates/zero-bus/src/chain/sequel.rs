@@ -10,9 +10,9 @@ use super::line::{Layout, Line, float, is_quoted, object, token};
 use super::{Head, write_previous};
 use crate::canonical::{Shape, scan};
 use crate::checksum::{Checksum, Pair};
-use crate::event::{EVENT_SCHEMA, MAX_TYPE_CHARACTERS, event_id};
+use crate::event::{EVENT_SCHEMA, MAX_LINE_BYTES, MAX_TYPE_CHARACTERS, event_id};
 
-/// Bytes of a line from which on it is left to the other way, which holds no copy of it.
+/// Bytes of a line from which on it is hashed by itself: two that are hashed together are copied.
 const LONG: usize = 64 << 10;
 
 /// What must come behind a head.
@@ -43,9 +43,13 @@ impl Sequel {
         while let Some(first) = self.read(&lines[at..]) {
             // What the second names is what the first only says of itself so far, so their hashes need not wait.
             let second = self.read(&lines[at + first.bytes().len() + 1..]);
+            let alone = |line: &Line<'_>| Checksum::of_parts(line.hashed());
             let checksums = match &second {
-                Some(second) => self.pair.of(first.hashed(), second.hashed()),
-                None => [Checksum::of_parts(first.hashed()); 2],
+                Some(second) if first.bytes().len().max(second.bytes().len()) < LONG => {
+                    self.pair.of(first.hashed(), second.hashed())
+                }
+                Some(second) => [alone(&first), alone(second)],
+                None => [alone(&first); 2],
             };
             for (line, checksum) in [Some(&first), second.as_ref()].into_iter().flatten().zip(checksums) {
                 let Some(index) = self.head.index.checked_add(1) else { return at };
@@ -86,7 +90,7 @@ impl Sequel {
         let is_plain = event_type.len() > 2
             && event_type.len() <= MAX_TYPE_CHARACTERS + 2
             && trace_id.as_ref().is_none_or(|trace| trace.len() > 2)
-            && end < LONG
+            && end <= MAX_LINE_BYTES
             && lines[end - 1..].starts_with(b"}\n");
         if !is_plain {
             return None;
