@@ -88,8 +88,8 @@ impl Reader {
     /// verdicts, the counts, and the snapshot. A damaged log is written too, as far as its lines are events,
     /// with the verdict that says so.
     ///
-    /// Costs one pass over the log, shared by as many threads as the machine runs at once; memory for a mebibyte
-    /// and a line or two each, and the snapshot.
+    /// Costs one pass over the log on as many threads as [`Reader::verify`] takes; memory for a mebibyte and the rest
+    /// of a line each, for lines that are spelled differently, and for the snapshot.
     ///
     /// # Errors
     /// [`AuditError`], which tells whether reading the bus or writing the document failed.

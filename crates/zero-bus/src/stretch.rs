@@ -27,9 +27,12 @@ const LARGEST_BLOCK: usize = 256 << 10;
 /// Bytes of a log from which on it is faster to have several threads judge it.
 const WORTH_THREADS: u64 = 4 << 20;
 
-/// As many threads as the machine runs at once.
+/// However many a machine runs at once: what each holds adds up.
+const MOST_THREADS: NonZeroUsize = NonZeroUsize::new(16).unwrap();
+
+/// As many threads as the machine runs at once, within reason.
 pub(crate) fn all_threads() -> NonZeroUsize {
-    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+    std::thread::available_parallelism().map_or(NonZeroUsize::MIN, |threads| threads.min(MOST_THREADS))
 }
 
 /// What the lines come to that begin in a stretch, all of them sound.

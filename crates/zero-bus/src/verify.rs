@@ -29,8 +29,8 @@ impl Verdict {
 impl Reader {
     /// Walks the whole log and judges it and the snapshot. What is wrong is in the verdict, not an error.
     ///
-    /// Costs one pass over the log, shared by as many threads as the machine runs at once; memory for a block, two lines
-    /// and the shapes of some payloads each: a megabyte or so, and more only for long lines.
+    /// Costs one pass over the log, shared by as many threads as the machine runs at once, but no more than 16; memory for
+    /// a mebibyte, the rest of a line and the shapes of some payloads each.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) where the files cannot be read.
@@ -52,7 +52,7 @@ impl Reader {
         self.verify_with(stretch::all_threads(), progress)
     }
 
-    /// The same on a number of threads: [`Reader::verify`] takes as many as the machine runs at once.
+    /// The same on a number of threads: [`Reader::verify`] chooses one itself.
     ///
     /// # Errors
     /// As [`Reader::verify`].
