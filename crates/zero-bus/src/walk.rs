@@ -77,7 +77,7 @@ impl Integrity {
         match &self.finding {
             Finding::Sound => "ok".to_owned(),
             Finding::Torn { bytes, .. } => {
-                format!("torn tail after event {}: {bytes} bytes of an unfinished line", self.head.index)
+                format!("torn tail after event {}: {bytes} bytes of an unfinished append", self.head.index)
             }
             Finding::Cut { bytes, .. } => {
                 let event = self.head.index + 1;

@@ -95,7 +95,7 @@ fn what_has_no_recorded_verdict_is_told_apart() {
     assert!(!torn.integrity.ok());
     assert_eq!(torn.integrity.head.index, 25);
     assert_eq!(torn.integrity.finding, Finding::Torn { byte_offset: 12966, bytes: 203 });
-    assert_eq!(torn.integrity.reason(), "torn tail after event 25: 203 bytes of an unfinished line");
+    assert_eq!(torn.integrity.reason(), "torn tail after event 25: 203 bytes of an unfinished append");
     assert_eq!(torn.snapshot_integrity.reason, "snapshot references missing tail events");
 
     let garbage = verdict("garbage-line");

@@ -71,16 +71,35 @@ pub fn say(program: &str, text: &str) {
 /// The arguments as they were given; or, where they are wrong, one line that says so, and the exit.
 pub fn arguments<P: clap::Parser>(program: &str) -> P {
     P::try_parse().unwrap_or_else(|error| {
-        if !error.use_stderr() {
-            // Help and the version were asked for.
-            error.exit();
+        if error.use_stderr() {
+            say(program, &wrong_arguments(program, &P::command(), &error));
+            std::process::exit(2);
         }
-        let text = error.to_string();
-        let first = text.split("\n\n").next().unwrap_or_default();
-        let first = first.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
-        say(program, &format!("{first}; see {program} --help"));
-        std::process::exit(2);
+        // Help and the version were asked for.
+        let told = error.print().and_then(|()| io::stdout().flush());
+        std::process::exit(match told {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                say(program, &OutputClosed(error).to_string());
+                2
+            }
+            _ => 0,
+        })
     })
+}
+
+/// What is wrong with the arguments, what may have been meant, and where to read on.
+fn wrong_arguments(program: &str, command: &clap::Command, error: &clap::Error) -> String {
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        return format!("name a command: {}; see {program} --help", names.join(", "));
+    }
+    let text = error.to_string();
+    let said = text.split("\n\n").map(str::trim_start);
+    let said = said.filter_map(|said| said.strip_prefix("error: ").or_else(|| said.strip_prefix("tip: ")));
+    let said: Vec<_> = said.map(|said| said.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let name = std::env::args().nth(1).filter(|name| command.find_subcommand(name).is_some());
+    let name = name.map_or(String::new(), |name| format!(" {name}"));
+    format!("{}; see {program}{name} --help", said.join("; "))
 }
 
 /// An error and its causes, each said once.

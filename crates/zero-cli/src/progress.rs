@@ -9,12 +9,12 @@ pub struct Bar(ProgressBar);
 impl Bar {
     /// A bar that says what is being done.
     pub fn new(doing: &'static str) -> Self {
-        Self::with(doing, "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}, {eta} left")
+        Self::with(doing, "{msg} [{wide_bar}] {percent}% of {total_bytes} {bytes_per_sec}, {eta} left")
     }
 
     /// The same for work that is counted in events.
     pub fn of_events(doing: &'static str) -> Self {
-        Self::with(doing, "{msg} [{bar:30}] {human_pos}/{human_len} events {per_sec}, {eta} left")
+        Self::with(doing, "{msg} [{wide_bar}] {percent}% of {human_len} events {per_sec}, {eta} left")
     }
 
     fn with(doing: &'static str, template: &str) -> Self {
@@ -22,8 +22,8 @@ impl Bar {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
-        bar.set_message(doing);
-        Self(bar)
+        // Not set, which would show it before there is anything to show.
+        Self(bar.with_message(doing))
     }
 
     /// Shows how far the work is.
@@ -33,8 +33,11 @@ impl Bar {
 
     /// Shows how many events of how many are done.
     pub fn show_events(&self, events: u64, events_total: u64) {
-        self.0.set_length(events_total);
-        self.0.set_position(events);
+        // Together, so that nothing is shown of the one without the other.
+        self.0.update(|state| {
+            state.set_len(events_total);
+            state.set_pos(events);
+        });
     }
 }
 

@@ -51,6 +51,17 @@ fn what_is_no_event_is_refused_and_nothing_is_made() {
         assert!(said.starts_with("zero-bus: ") && said.contains(expected), "{expected}: {said}");
     }
     assert_eq!(bus(here, &["append", "bus", "{}"]).code, 2, "a type is needed");
+    for (mistyped, said) in [
+        (["--typ", "t", "{}"], "unexpected argument '--typ' found; a similar argument exists: '--type'"),
+        (
+            ["--type=t", "--trace=7", "{}"],
+            "unexpected argument '--trace' found; a similar argument exists: '--trace-id'",
+        ),
+        (["--type=t", "--as-of=now", "{}"], "is no number of seconds"),
+    ] {
+        let refused = bus(here, &[&["append", "bus"], &mistyped[..]].concat()).refused();
+        assert!(refused.contains(said) && refused.ends_with("; see zero-bus append --help"), "{refused}");
+    }
     assert_eq!(bus(here, &["append", "bus", "--batch", "-", "--type", "t"]).code, 2);
     assert!(tree(here).is_empty());
 }

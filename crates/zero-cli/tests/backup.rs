@@ -218,6 +218,17 @@ fn what_is_no_backup_of_it_is_refused_and_left() {
 }
 
 #[test]
+fn a_backup_that_gets_nothing_leaves_nothing() {
+    let place = place();
+    let here = place.path();
+    fill(here, 3);
+    let spoiled = String::from_utf8(log(here, "bus")).unwrap().replacen("\"n\":1", "\"n\":2", 1);
+    fs::write(here.join("bus/events.jsonl"), spoiled).unwrap();
+    assert_eq!(bus(here, &["backup", "bus", "deep/copy"]).code, 1);
+    assert!(!here.join("deep").exists());
+}
+
+#[test]
 fn a_damaged_bus_is_not_copied_and_a_torn_end_left_out() {
     let place = place();
     let here = place.path();

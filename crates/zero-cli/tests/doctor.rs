@@ -64,6 +64,9 @@ fn a_sound_bus_is_well_and_stays_as_it_is() {
     {
         says(here, &["--journal", "d.jsonl"], name, "ok", "");
     }
+    fs::create_dir(here.join("empty")).unwrap();
+    let said = bus(here, &["doctor", "empty"]).fine();
+    assert!(said.contains("note         there is none, and nothing to remember"), "{said}");
     assert!(bus(here, &["doctor", "missing"]).refused().contains("missing: there is no such directory"));
 }
 
@@ -95,9 +98,17 @@ fn the_log_and_what_stands_beside_it() {
     let log = fs::read_to_string(here.join("bus/events.jsonl")).unwrap();
     let put = |text: &str| fs::write(here.join("bus/events.jsonl"), text).unwrap();
     put(&format!("{log}{{\"as_of\":17"));
-    says(here, &[], "chain", "warn", "torn tail after event 15: 11 bytes of an unfinished line");
+    says(here, &[], "chain", "warn", "torn tail after event 15: 11 bytes of an unfinished append");
+    says(here, &[], "operator", "ok", "no command binds the runtime");
     put(&log.replacen("\"quantity\":0.01", "\"quantity\":0.02", 1));
     says(here, &[], "chain", "fail", "checksum mismatch at event 1 (byte 0 of the log)");
+    says(here, &[], "snapshot", "ok", "names an event that stands in the log");
+    // What a damaged log cannot tell is not said to be well.
+    for name in ["clock", "cycles", "operator"] {
+        says(here, &[], name, "warn", "not known, as no event can be read");
+    }
+    put(&log.replacen("\"cycle_id\":2,", "\"cycle_id\":7,", 1));
+    says(here, &[], "operator", "warn", "no command binds the runtime; known up to event 5");
     put(&log[..log.len() - 20]);
     says(here, &[], "chain", "fail", "");
     put(&log.lines().take(12).map(|line| format!("{line}\n")).collect::<String>());
@@ -107,7 +118,7 @@ fn the_log_and_what_stands_beside_it() {
     fs::remove_file(here.join("bus/bus.lock")).unwrap();
     says(here, &[], "note", "warn", "bus.lock is missing");
     fs::write(here.join("bus/events.jsonl.torn-at-7"), "{").unwrap();
-    says(here, &[], "set aside", "warn", "1 files that crashes left: events.jsonl.torn-at-7");
+    says(here, &[], "set aside", "warn", "1 file that crashes left: events.jsonl.torn-at-7");
     fs::remove_file(here.join("bus/events.jsonl")).unwrap();
     fs::remove_file(here.join("bus/state-snapshot.json")).unwrap();
     says(here, &[], "chain", "warn", "there is no events.jsonl");
@@ -135,7 +146,7 @@ fn clocks_and_cycles() {
     append(here, &["--type", "a", "--as-of", "999.5", "{}"]);
     says(here, &[], "clock", "ok", "");
     append(here, &["--type", "a", "--as-of", "900", "{}"]);
-    says(here, &[], "clock", "warn", "went back 1 times, at most by 99.5 s at evt-000000000003");
+    says(here, &[], "clock", "warn", "went back 1 time, at most by 99.5 s at evt-000000000003");
     append(here, &["--type", "a", "--as-of", "99999999999", "{}"]);
     says(here, &[], "clock", "warn", "evt-000000000004 is ");
     let cycle = |id: u64, as_of: &str| {
@@ -147,7 +158,7 @@ fn clocks_and_cycles() {
     }
     says(here, &[], "cycles", "warn", "13 min between two of them before evt-000000000008, 10.0 s otherwise");
     cycle(9, "920");
-    says(here, &[], "cycles", "warn", "do not follow each other in 1 places, the first is evt-000000000010");
+    says(here, &[], "cycles", "warn", "do not follow each other in 1 place, the first is evt-000000000010");
 }
 
 #[test]

@@ -4,11 +4,12 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
-use support::{bus, bus_with_input, conformance, fill};
+use support::{BUS, bus, bus_with_input, conformance, fill};
 use zero_bus::{Json, Value};
 
 fn place() -> tempfile::TempDir {
@@ -56,7 +57,7 @@ fn verify_speaks_to_people() {
     assert!(
         ended
             .out
-            .contains("torn tail after event 25: 203 bytes of an unfinished line (byte 12966 of the log)")
+            .contains("torn tail after event 25: 203 bytes of an unfinished append (byte 12966 of the log)")
     );
     assert!(!ended.out.contains('\x1b'), "no colour on a pipe");
 }
@@ -239,7 +240,7 @@ fn audit_writes_the_recorded_document() {
 #[test]
 fn a_closed_pipe_does_not_change_a_verdict() {
     for command in ["verify", "stats", "audit"] {
-        let mut child = std::process::Command::new(support::BUS)
+        let mut child = Command::new(BUS)
             .args([command, "mutated-payload"])
             .current_dir(conformance().join("logs"))
             .stdout(std::process::Stdio::piped())
@@ -281,7 +282,14 @@ fn canonical_is_what_was_recorded() {
 
 #[test]
 fn every_command_has_examples() {
-    assert!(bus(Path::new("."), &["misspelt", "bus"]).refused().contains("see zero-bus --help"));
+    let said = |arguments: &[&str]| bus(Path::new("."), arguments).refused();
+    assert!(said(&["tial", "bus"]).contains("a similar subcommand exists: 'tail'; see zero-bus --help"));
+    assert!(said(&["tail", "bus", "-n", "-1"]).ends_with("see zero-bus tail --help"));
+    assert!(said(&[]).contains("name a command: append, verify, "));
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let unread = Command::new(BUS).arg("--help").stdout(full()).output().unwrap();
+    assert_eq!(unread.status.code(), Some(2));
+    assert!(String::from_utf8(unread.stderr).unwrap().contains("cannot write to standard output"));
     for command in [
         "append",
         "verify",

@@ -69,7 +69,9 @@ fn completions_and_manual_pages() {
     assert!(page.contains(".TH zero-bus 1") && page.contains("verify"), "{page}");
     bus(place.path(), &["man", "--to", "."]).fine();
     assert!(place.path().join("zero-bus-command.1").exists());
-    assert!(bus(place.path(), &["man", "--to", "nowhere"]).refused().contains("nowhere"));
+    bus(place.path(), &["man", "--to", "share/man1"]).fine();
+    assert!(place.path().join("share/man1/zero-bus-verify.1").exists());
+    assert!(bus(place.path(), &["man", "--to", "zero-bus.1"]).refused().contains("zero-bus.1: cannot write"));
 }
 
 #[test]
@@ -78,7 +80,7 @@ fn a_cycle_for_a_person() {
     let said = bus(place.path(), &["explain", "bus", "4"]).fine();
     let expected = "\
 cycle 4 of first-flight, 2026-05-01T00:00:00Z
-observe  BTC 0.01 @ 64,000.00, ETH 0.3 @ 3,100.00; 3 decisions before, 2 fills, 1 rejections; state from memory
+observe  BTC 0.01 @ 64,000.00, ETH 0.3 @ 3,100.00; 3 decisions before, 2 fills, 1 rejection; state from memory
 orient   exposed: 1,570.00 USD held in all, 1,800.00 allowed in one position
 decide   buy 0.31 ETH @ 3,150.00 = 976.50 USD, confidence 0.88
 act      rejected: projected position exceeds limit (projected position 1,906.50 > limit 1,800.00)

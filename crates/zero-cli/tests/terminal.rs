@@ -14,10 +14,20 @@ use support::{BUS, fill};
 
 /// Runs it with standard output and error on a terminal; gives what the terminal was sent.
 fn on_a_terminal(directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+    on_a_terminal_of(120, directory, arguments, variables)
+}
+
+/// The same on a terminal of so many columns.
+fn on_a_terminal_of(
+    columns: u16,
+    directory: &Path,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+) -> String {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&ours).unwrap();
     unlockpt(&ours).unwrap();
-    let size = rustix::termios::Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = rustix::termios::Winsize { ws_row: 40, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     rustix::termios::tcsetwinsize(&ours, size).unwrap();
     let theirs = ptsname(&ours, Vec::new()).unwrap();
     let terminal = || OpenOptions::new().read(true).write(true).open(theirs.to_str().unwrap()).unwrap();
@@ -58,6 +68,19 @@ fn verify_and_audit_show_progress_on_a_terminal_only() {
     assert!(shown.contains("\x1b[32mok\x1b[0m"), "in colour: {shown:?}");
     let shown = on_a_terminal(place.path(), &["audit", "bus", "-o", "audit.json"], &[]);
     assert!(shown.contains("auditing ["), "{shown:?}");
+    // One that is narrow is not filled beyond its line.
+    let shown = on_a_terminal_of(60, place.path(), &["verify", "bus"], &[]);
+    let bars: Vec<&str> =
+        shown.split(['\r', '\n', '\x1b']).filter(|part| part.contains("verifying [")).collect();
+    assert!(
+        !bars.is_empty() && bars.iter().all(|bar| bar.trim_start_matches("[2K").chars().count() <= 60),
+        "{bars:?}"
+    );
+    assert!(!shown.contains("of 0 B"), "{bars:?}");
+    // A document on the terminal is not drawn over.
+    let document = on_a_terminal(place.path(), &["audit", "bus"], &[]);
+    let written = fs::read_to_string(place.path().join("audit.json")).unwrap();
+    assert_eq!(document.trim_end(), written);
     let plain = support::bus(place.path(), &["verify", "bus"]).fine();
     assert!(!plain.contains('\x1b') && !plain.contains("verifying"));
     assert!(fs::metadata(place.path().join("audit.json")).unwrap().len() > 0);
@@ -77,7 +100,7 @@ fn tail_tells_on_a_terminal() {
         "{shown}"
     );
     assert!(lines[6].contains("\x1b[32mfill      BTC buy 0.01 @ 40000 = 400.00 USD"), "{shown}");
-    assert!(lines[7].contains("positions BTC 0.019999999999999997 @ 40000.00"), "{shown}");
+    assert!(lines[7].contains("positions BTC 0.02 @ 40000.00"), "{shown}");
     let plain =
         on_a_terminal(&session, &["tail", "runtime-bus", "--type", "fill.record"], &[("NO_COLOR", "1")]);
     assert!(!plain.contains('\x1b'), "{plain:?}");

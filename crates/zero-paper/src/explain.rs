@@ -10,6 +10,7 @@ use crate::decision::Decision;
 use crate::field::Problem;
 use crate::position::Position;
 use crate::risk::Ruling;
+use crate::tell::counted;
 
 /// What there is to tell about a cycle.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -133,6 +134,9 @@ impl fmt::Display for Explanation {
         let text = |path: &[&str]| plain(at(&cycle, path).as_str().unwrap_or("-"));
         let count =
             |path: &[&str]| at(&cycle, path).as_u64().map_or("-".to_owned(), |count| count.to_string());
+        let number_of = |path: &[&str], what: &str| {
+            at(&cycle, path).as_u64().map_or(format!("- {what}s"), |number| counted(number, what))
+        };
         let money = |path: &[&str]| at(&cycle, path).as_f64().map_or("-".to_owned(), grouped);
         let time = rfc3339(self.as_of).unwrap_or_else(|| self.as_of.to_string());
         writeln!(f, "cycle {} of {}, {time}", count(&["cycle_id"]), text(&["observe", "scenario"]))?;
@@ -149,10 +153,10 @@ impl fmt::Display for Explanation {
         let held = if held.is_empty() { "nothing held" } else { held.trim_start_matches(", ") };
         writeln!(
             f,
-            "observe  {held}; {} decisions before, {} fills, {} rejections; state from {}",
-            count(&["observe", "decisions_seen"]),
-            count(&["observe", "fills_seen"]),
-            count(&["observe", "rejections_seen"]),
+            "observe  {held}; {} before, {}, {}; state from {}",
+            number_of(&["observe", "decisions_seen"], "decision"),
+            number_of(&["observe", "fills_seen"], "fill"),
+            number_of(&["observe", "rejections_seen"], "rejection"),
             text(&["observe", "recovery", "source"]),
         )?;
         writeln!(
@@ -188,10 +192,10 @@ impl fmt::Display for Explanation {
         };
         writeln!(
             f,
-            "learn    {change}; {} decisions, {} fills, {} rejections",
-            count(&["learn", "decisions"]),
-            count(&["learn", "fills"]),
-            count(&["learn", "rejections"]),
+            "learn    {change}; {}, {}, {}",
+            number_of(&["learn", "decisions"], "decision"),
+            number_of(&["learn", "fills"], "fill"),
+            number_of(&["learn", "rejections"], "rejection"),
         )?;
         let events: Vec<String> =
             self.events.iter().map(|(id, event_type)| format!("{id} {event_type}")).collect();

@@ -43,6 +43,11 @@ pub fn plain(text: &str) -> String {
     text.chars().flat_map(escaped).collect()
 }
 
+/// A number of things: `1 event`, `30 events`.
+pub fn counted(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 fn shortened(text: &str) -> String {
     match text.char_indices().nth(MOST_CHARACTERS) {
         Some((end, _)) => format!("{}...", &text[..end]),
@@ -94,10 +99,19 @@ fn count(payload: &Value, key: &str) -> Option<u64> {
     payload.get(key)?.as_u64()
 }
 
+/// A number as a person reads it: what adding up left behind its twelfth digit is not shown.
+fn short(number: f64) -> f64 {
+    format!("{number:.11e}").parse().unwrap_or(number)
+}
+
 /// `ETH buy 1 @ 3000`
 fn order(payload: &Value) -> Option<String> {
     let (symbol, side) = (text(payload, "symbol")?, text(payload, "side")?);
-    Some(format!("{symbol} {side} {} @ {}", number(payload, "quantity")?, number(payload, "price")?))
+    Some(format!(
+        "{symbol} {side} {} @ {}",
+        short(number(payload, "quantity")?),
+        short(number(payload, "price")?)
+    ))
 }
 
 fn cycle(payload: &Value) -> Option<String> {
@@ -121,7 +135,7 @@ fn rejection(payload: &Value) -> Option<String> {
 fn positions(payload: &Value) -> Option<String> {
     let Value::Array(records) = payload.get("positions")? else { return None };
     let one = |record: &Value| {
-        let (quantity, price) = (number(record, "quantity")?, number(record, "avg_price")?);
+        let (quantity, price) = (short(number(record, "quantity")?), number(record, "avg_price")?);
         Some(format!("{} {quantity} @ {price:.2}", text(record, "symbol")?))
     };
     let all = records.iter().map(one).collect::<Option<Vec<_>>>()?;
@@ -131,10 +145,10 @@ fn positions(payload: &Value) -> Option<String> {
 fn health(payload: &Value) -> Option<String> {
     let count = |key| count(payload, key);
     Some(format!(
-        "{} decisions, {} fills, {} rejections, {} open",
-        count("decisions")?,
-        count("fills")?,
-        count("rejections")?,
+        "{}, {}, {}, {} open",
+        counted(count("decisions")?, "decision"),
+        counted(count("fills")?, "fill"),
+        counted(count("rejections")?, "rejection"),
         count("open_positions")?
     ))
 }

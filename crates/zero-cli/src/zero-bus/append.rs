@@ -12,6 +12,9 @@ use crate::PROGRAM;
 use crate::input::{Input, Line};
 
 /// Append events; each is printed once it is durable.
+///
+/// They go behind what is there. Only the end of the log is looked at, however long it is: whether all of it is sound,
+/// `zero-bus verify` tells.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -24,10 +27,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TRACE", conflicts_with = "batch")]
     trace_id: Option<String>,
     /// When it happened, in seconds since the Unix epoch. Without it: now.
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, conflicts_with = "batch")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true, conflicts_with = "batch")]
     as_of: Option<f64>,
     /// What happened: a JSON object, or `-` to read it from standard input.
-    #[arg(allow_hyphen_values = true, required_unless_present = "batch", conflicts_with = "batch")]
+    #[arg(required_unless_present = "batch", conflicts_with = "batch")]
     payload: Option<String>,
     /// Read events from a file (or standard input), one JSON object a line: {"event_type", "payload", "as_of"?,
     /// "trace_id"?}. Answers with one line each: {"checksum", "event_id", "event_index"}.
@@ -40,6 +43,10 @@ Examples:
   zero-bus append bus --type note.added '{\"text\":\"switched to the spare line\"}'
   zero-bus append bus --type note.added --trace-id shift-7 - < note.json
   my-program | zero-bus append bus --batch";
+
+fn seconds(text: &str) -> Result<f64, String> {
+    text.parse().map_err(|_| "is no number of seconds, as in 1777593600 or 1777593600.5".to_owned())
+}
 
 pub(crate) fn run(arguments: Arguments) -> Result<Judgement> {
     let Arguments { dir, event_type, trace_id, as_of, payload, batch } = arguments;

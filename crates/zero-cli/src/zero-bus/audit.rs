@@ -45,17 +45,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
     Ok(Judgement::of(verdict.ok()))
 }
 
-fn write(reader: &Reader, out: impl Write + Send) -> Result<Verdict, AuditError> {
-    let bar = Bar::new("auditing");
+fn write(reader: &Reader, out: impl Write + Send, bar: Option<&Bar>) -> Result<Verdict, AuditError> {
     let mut out = BufWriter::with_capacity(256 << 10, out);
-    let (verdict, _) = reader.audit(&mut out, &mut |progress| bar.show(progress))?;
+    let mut show = |progress| bar.into_iter().for_each(|bar| bar.show(progress));
+    let (verdict, _) = reader.audit(&mut out, &mut show)?;
     out.flush().map_err(AuditError::Write)?;
     Ok(verdict)
 }
 
+fn bar() -> Bar {
+    Bar::new("auditing")
+}
+
 fn to_standard_output(reader: &Reader) -> Result<Verdict> {
-    let verdict = write(reader, io::stdout());
-    if io::stdout().is_terminal() {
+    // On a terminal the document shows itself how far it is, and a bar would be in the middle of it.
+    let on_a_terminal = io::stdout().is_terminal();
+    let bar = (!on_a_terminal).then(bar);
+    let verdict = write(reader, io::stdout(), bar.as_ref());
+    if on_a_terminal {
         writeln!(io::stdout()).map_err(OutputClosed)?;
     }
     // Half a document is none, also where nobody wanted more.
@@ -80,11 +87,11 @@ fn to_file(reader: &Reader, bus: &Path, path: &Path) -> Result<Verdict> {
     if fs::metadata(&target).is_ok_and(|there| !there.is_file()) {
         // A device or a pipe takes what is written, and is not replaced.
         let out = fs::OpenOptions::new().write(true).open(&target).with_context(naming)?;
-        return write(reader, out).with_context(naming);
+        return write(reader, out, Some(&bar())).with_context(naming);
     }
     let mut file = NamedTempFile::new_in(parent).map_err(|error| anyhow!("{}: {error}", naming()))?;
     gone_with_a_signal(file.path())?;
-    let verdict = write(reader, &mut file).with_context(naming)?;
+    let verdict = write(reader, &mut file, Some(&bar())).with_context(naming)?;
     file.as_file().sync_all().with_context(naming)?;
     file.persist(&target).with_context(naming)?;
     fs::File::open(parent).and_then(|parent| parent.sync_all()).with_context(naming)?;

@@ -8,6 +8,7 @@ use zero_bus::storage::{Directory, Storage};
 use zero_bus::{Json, Reader};
 use zero_cli::end::{Judgement, print, say};
 use zero_cli::progress::Bar;
+use zero_paper::tell::counted;
 
 use crate::PROGRAM;
 
@@ -21,8 +22,9 @@ use crate::PROGRAM;
 Examples:
   zero-bus backup bus /backups/bus
   zero-bus backup bus /backups/bus --json
-To go back to a backup, stop the runtime, move the damaged bus away, and copy the backup into its place. What was said behind
-it is gone with the rest: give a kill or a pause again before you start.")]
+
+To go back to a backup, stop the runtime, move the damaged bus away, and copy the backup into its place. What was said \
+behind it is gone with the rest: give a kill or a pause again before you start.")]
 pub(crate) struct Arguments {
     /// The bus directory.
     dir: PathBuf,
@@ -53,8 +55,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
     }
     let bar = Bar::new("backing up");
     let target: Arc<dyn Storage> = directory.clone();
-    let done = reader.backup(&target, &mut |progress| bar.show(progress))?;
+    let done = reader.backup(&target, &mut |progress| bar.show(progress));
     drop(bar);
+    // What was copied stays, for the next one to go on with; a directory that got nothing does not.
+    let done = done.inspect_err(|_| directory.unmake())?;
     if !done.snapshot_fits {
         say(PROGRAM, "warning: the snapshot of the bus does not fit its log, and was not copied");
     }
@@ -62,8 +66,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
         return print(Json::of(&done)?.as_str(), Judgement::Fine);
     }
     let text = format!(
-        "{name}: {} events, {} bytes, {} of them new; checked",
-        done.events, done.bytes, done.bytes_new
+        "{name}: {}, {}, {} of them new; checked",
+        counted(done.events, "event"),
+        counted(done.bytes, "byte"),
+        done.bytes_new
     );
     print(&text, Judgement::Fine)
 }

@@ -76,7 +76,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
         None => {
             say(
                 PROGRAM,
-                &format!("{} was not obeyed within {seconds} s; is the runtime running?", given.id()),
+                &format!(
+                    "{} was not obeyed within {seconds} s; is the runtime running? the command stands, and its next start obeys it",
+                    given.id()
+                ),
             );
             Ok(Judgement::Wanting)
         }

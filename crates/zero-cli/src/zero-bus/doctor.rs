@@ -11,7 +11,7 @@ use zero_cli::end::{Judgement, print};
 use zero_cli::progress::Bar;
 use zero_paper::operator::Standing;
 use zero_paper::risk::Stance;
-use zero_paper::tell::plain;
+use zero_paper::tell::{counted, plain};
 use zero_paper::{Clock, agree};
 
 /// Check everything about a bus in one go: its chain and tail, its snapshot, who may read and write it, its clock, its
@@ -66,6 +66,21 @@ impl Check {
     fn fail(name: &'static str, found: impl Into<String>, way_out: impl Into<String>) -> Self {
         Self { found: found.into(), level: Level::Fail, name, way_out: Some(way_out.into()) }
     }
+
+    /// The same where the log could be read no further than an event.
+    fn known_up_to(self, event: u64) -> Self {
+        let found = match event {
+            0 => "not known, as no event can be read".to_owned(),
+            event => format!("{}; known up to event {event}", self.found),
+        };
+        let way_out = "what is behind it may say otherwise; mend the log first";
+        Self {
+            found,
+            level: self.level.max(Level::Warn),
+            way_out: self.way_out.or(Some(way_out.into())),
+            ..self
+        }
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
@@ -78,7 +93,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
     let mut checks = vec![permissions(dir, arguments.journal.as_deref())?];
     checks.extend(of_the_log(dir, &verdict));
     checks.extend(set_aside(dir)?);
-    checks.extend([flight.clock(Clock::System.now()), flight.cycles(), flight.operator()]);
+    let whole = matches!(verdict.integrity.finding, Finding::Sound | Finding::Torn { .. });
+    let of_the_flight = [flight.clock(Clock::System.now()), flight.cycles(), flight.operator()];
+    checks.extend(of_the_flight.map(|check| if whole { check } else { check.known_up_to(flight.events) }));
     if let Some(journal) = &arguments.journal {
         checks.push(agreement(journal, &reader));
     }
@@ -144,7 +161,10 @@ fn permissions(dir: &Path, journal: Option<&Path>) -> Result<Check> {
 fn of_the_log(dir: &Path, verdict: &Verdict) -> Vec<Check> {
     let Verdict { integrity, snapshot_integrity } = verdict;
     let events = integrity.head.index;
-    let sound = format!("{events} events, each bound to the one before it");
+    let sound = match events {
+        1 => "1 event".to_owned(),
+        events => format!("{events} events, each bound to the one before it"),
+    };
     let place = |byte_offset: u64| format!("{} (byte {byte_offset} of the log)", integrity.reason());
     let repair = format!("zero-bus repair {} tells what can be done", dir.display());
     let chain = match &integrity.finding {
@@ -155,7 +175,7 @@ fn of_the_log(dir: &Path, verdict: &Verdict) -> Vec<Check> {
         Finding::Torn { byte_offset, .. } => Check::warn(
             "chain",
             place(*byte_offset),
-            "a crash leaves this; it is set aside when the bus is next opened",
+            "a crash leaves this; it is set aside when the bus is next appended to",
         ),
         Finding::Cut { byte_offset, .. } => Check::fail(
             "chain",
@@ -171,7 +191,8 @@ fn of_the_log(dir: &Path, verdict: &Verdict) -> Vec<Check> {
         ),
     };
     let snapshot = match (snapshot_integrity.present, snapshot_integrity.consistent) {
-        (true, true) => Check::ok("snapshot", "fits the log"),
+        (true, true) if integrity.ok() => Check::ok("snapshot", "fits the log"),
+        (true, true) => Check::ok("snapshot", "names an event that stands in the log"),
         (false, _) => Check::ok("snapshot", "there is none"),
         (true, false) => Check::fail(
             "snapshot",
@@ -179,8 +200,10 @@ fn of_the_log(dir: &Path, verdict: &Verdict) -> Vec<Check> {
             format!("restore the log; or remove {SNAPSHOT} to go on without"),
         ),
     };
-    let note = if dir.join(LOCK).exists() || events == 0 {
+    let note = if dir.join(LOCK).exists() {
         Check::ok("note", "bus.lock tells how far the log was synced")
+    } else if events == 0 {
+        Check::ok("note", "there is none, and nothing to remember")
     } else {
         Check::warn(
             "note",
@@ -202,7 +225,7 @@ fn set_aside(dir: &Path) -> Result<Option<Check>> {
         }
     }
     names.sort();
-    let found = format!("{} files that crashes left: {}", names.len(), names.join(", "));
+    let found = format!("{} that crashes left: {}", counted(names.len() as u64, "file"), names.join(", "));
     let way_out = "never acknowledged; look at them, and remove them when they are not needed";
     Ok((!names.is_empty()).then(|| Check::warn("set aside", found, way_out)))
 }
@@ -214,7 +237,11 @@ fn agreement(journal: &Path, reader: &Reader) -> Check {
         Err(error) => Check::fail(name, error.to_string(), "the runtime will not start like this"),
         Ok(held) if held.decisions_ahead > 1 => Check::warn(
             name,
-            format!("the bus lacks the last {} of {} decisions", held.decisions_ahead, held.decisions),
+            format!(
+                "the bus lacks the last {} of {}",
+                held.decisions_ahead,
+                counted(held.decisions, "decision")
+            ),
             "the next start of the runtime publishes what a crash kept from the bus",
         ),
         Ok(held) if !held.remarks.is_empty() => {
@@ -222,17 +249,17 @@ fn agreement(journal: &Path, reader: &Reader) -> Check {
         }
         Ok(held) if held.unfinished_bytes > 0 => Check::warn(
             name,
-            format!("ends with {} bytes of an unfinished line", held.unfinished_bytes),
+            format!("ends with {} of an unfinished line", counted(held.unfinished_bytes, "byte")),
             "a crash leaves this; the next start sets it aside",
         ),
         Ok(held) if held.decisions_ahead == 1 => Check::ok(
             name,
             format!(
-                "{} decisions; the last one is not on the bus yet, or waits for the next start",
-                held.decisions
+                "{}; the last one is not on the bus yet, or waits for the next start",
+                counted(held.decisions, "decision")
             ),
         ),
-        Ok(held) => Check::ok(name, format!("{} decisions, as on the bus", held.decisions)),
+        Ok(held) => Check::ok(name, format!("{}, as on the bus", counted(held.decisions, "decision"))),
     }
 }
 
@@ -346,8 +373,12 @@ impl Flight {
         }
         let (times, furthest, index) = self.backwards;
         if times > 0 {
-            let found =
-                format!("went back {times} times, at most by {} at {}", span(furthest), event_id(index));
+            let found = format!(
+                "went back {}, at most by {} at {}",
+                counted(times, "time"),
+                span(furthest),
+                event_id(index)
+            );
             return Check::warn(
                 name,
                 found,
@@ -361,8 +392,11 @@ impl Flight {
         let name = "cycles";
         let (skipped, index) = self.skipped;
         if skipped > 0 {
-            let found =
-                format!("do not follow each other in {skipped} places, the first is {}", event_id(index));
+            let found = format!(
+                "do not follow each other in {}, the first is {}",
+                counted(skipped, "place"),
+                event_id(index)
+            );
             return Check::warn(name, found, "those between may be in the decision journal");
         }
         let (sum, largest, index) = self.gaps;

@@ -14,7 +14,7 @@ Examples:
   zero-bus man | man -l -
   zero-bus man --to ~/.local/share/man/man1")]
 pub(crate) struct Arguments {
-    /// Write zero-bus.1, zero-bus-append.1 and so on into this directory.
+    /// Write zero-bus.1, zero-bus-append.1 and so on into this directory, which is made where there is none.
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
 }
@@ -26,7 +26,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
         let text = String::from_utf8(text)?;
         return print(text.strip_suffix('\n').unwrap_or(&text), Judgement::Fine);
     };
-    clap_mangen::generate_to(crate::Arguments::command(), to)
+    std::fs::create_dir_all(to)
+        .and_then(|()| clap_mangen::generate_to(crate::Arguments::command(), to))
         .with_context(|| format!("{}: cannot write the manual pages", to.display()))?;
     Ok(Judgement::Fine)
 }

@@ -13,6 +13,7 @@ use zero_bus::{Checksum, Json, Reader};
 use zero_cli::end::{Judgement, OutputClosed, Said, is_judgement, print, say, say_error};
 use zero_cli::progress::Bar;
 use zero_mirror::{Mirror, Plan, Report, Stop, catch_up};
+use zero_paper::tell::counted;
 
 use crate::PROGRAM;
 
@@ -31,7 +32,7 @@ A password belongs into PGPASSWORD or a pgpass file rather than into the address
 
 Without --follow a destination that is away is tried eight times, for some 10 seconds. With it, for as long as it takes.
 
-Exit codes: 0 all is there, 1 a log or a destination was found wanting (another chain, a log that is too short, damage),
+Exit codes: 0 all is there, 1 a log or a destination was found wanting (another chain, a log that is too short, damage), \
 2 could not be done.")]
 pub(crate) struct Arguments {
     /// The bus directory.
@@ -166,9 +167,9 @@ impl<'a> Show<'a> {
         let text = match bus {
             None => format!("{destination}: nothing to mirror, as there is no event yet"),
             Some(bus) if report.lag() > 0 => {
-                format!("{destination}: {mirrored} events of {bus}, {} to come", report.lag())
+                format!("{destination}: {} of {bus}, {} to come", counted(*mirrored, "event"), report.lag())
             }
-            Some(bus) => format!("{destination}: {mirrored} events of {bus}"),
+            Some(bus) => format!("{destination}: {} of {bus}", counted(*mirrored, "event")),
         };
         print(&text, Judgement::Fine).map(drop)
     }

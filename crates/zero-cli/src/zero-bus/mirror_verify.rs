@@ -5,6 +5,7 @@ use zero_bus::Head;
 use zero_cli::end::{Judgement, print};
 use zero_cli::progress::Bar;
 use zero_mirror::{Error, choose, open_to_read, verify};
+use zero_paper::tell::counted;
 
 /// Walk the whole chain of a bus as a mirror holds it, and hold what is kept beside the lines against them.
 #[derive(Debug, clap::Args)]
@@ -40,7 +41,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
     drop(bar);
     let last = |kind: &str| sound.checksum.map(|last| format!(", {kind} {last}")).unwrap_or_default();
     let (text, judgement) = match walked {
-        Ok(head) => (format!("{GREEN}ok{PLAIN}    {} events{}", head.index, last("last")), Judgement::Fine),
+        Ok(head) => {
+            (format!("{GREEN}ok{PLAIN}    {}{}", counted(head.index, "event"), last("last")), Judgement::Fine)
+        }
         Err(Error::Unsound { problem, .. }) => {
             let meaning = "damage or tampering; the events before it are sound";
             let last = last("last sound");

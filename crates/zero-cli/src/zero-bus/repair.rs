@@ -6,6 +6,7 @@ use anyhow::Result;
 use zero_bus::{Bus, Finding, Reader, Verdict};
 use zero_cli::end::{Judgement, print};
 use zero_cli::progress::Bar;
+use zero_paper::tell::counted;
 
 /// Say what is wrong with the end of a log; with --yes, set it aside where that is the way out.
 ///
@@ -37,7 +38,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
             return print(&format!("{}\n{meaning}", snapshot_integrity.reason), Judgement::Wanting);
         }
         Finding::Sound => {
-            return print(&format!("nothing to repair: {} events", integrity.head.index), Judgement::Fine);
+            return print(
+                &format!("nothing to repair: {}", counted(integrity.head.index, "event")),
+                Judgement::Fine,
+            );
         }
         Finding::Torn { byte_offset, .. } | Finding::Cut { byte_offset, .. } => (reason, *byte_offset),
         Finding::Undecided(fault) => {
@@ -61,7 +65,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
     let bus = Bus::open_setting_aside(&arguments.dir, byte_offset)?;
     let kept: Vec<String> = bus.set_aside().iter().map(ToString::to_string).collect();
     print(
-        &format!("{place}\n{}\nthe log holds {} events", kept.join("\n"), bus.head().index),
+        &format!("{place}\n{}\nthe log holds {}", kept.join("\n"), counted(bus.head().index, "event")),
         Judgement::Fine,
     )
 }

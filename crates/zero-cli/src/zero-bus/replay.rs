@@ -8,6 +8,7 @@ use zero_bus::{Json, Reader};
 use zero_cli::end::{Judgement, print};
 use zero_cli::progress::Bar;
 use zero_paper::replay::{Difference, OtherLimits, Replay, Tally, WhatIf, replay, what_if};
+use zero_paper::tell::counted;
 
 use crate::input::Input;
 
@@ -58,12 +59,16 @@ fn read_limits(path: &Path) -> Result<OtherLimits> {
 
 fn in_words(found: &Replay) -> String {
     let Replay { cycles, events, events_missing, .. } = found;
+    if found.difference.is_none() && *cycles == 0 {
+        return "there is no cycle on record, so nothing to replay".to_owned();
+    }
     let Some(Difference { cycle_id, event_id, event_type, fields }) = &found.difference else {
         let unfinished = match events_missing {
             0 => String::new(),
             missing => format!("; the last cycle lacks {missing}, being on its way or cut short by a crash"),
         };
-        return format!("{cycles} cycles, {events} events: each comes out as it is on record{unfinished}");
+        let (cycles, events) = (counted(*cycles, "cycle"), counted(*events, "event"));
+        return format!("{cycles}, {events}: each comes out as it is on record{unfinished}");
     };
     let mut lines = vec![format!("cycle {cycle_id}: {event_id} {event_type} comes out differently")];
     let paths: Vec<String> = fields.iter().map(|field| field.path.escape_debug().to_string()).collect();
@@ -72,7 +77,7 @@ fn in_words(found: &Replay) -> String {
         lines.push(format!("  {path:width$}  on record  {}", field.before));
         lines.push(format!("  {:width$}  today      {}", "", field.after));
     }
-    lines.push(format!("{events} events before it come out as they are on record"));
+    lines.push(format!("events before it that come out as they are on record: {events}"));
     lines.join("\n")
 }
 

@@ -6,6 +6,7 @@ use anyhow::Result;
 use zero_cli::end::{Judgement, print};
 use zero_cli::progress::Bar;
 use zero_mirror::{choose, open_to_read, restore};
+use zero_paper::tell::counted;
 
 /// Write the log of a bus again, byte for byte, from a mirror, into an empty directory.
 ///
@@ -38,5 +39,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
     })?;
     drop(bar);
     let dir = arguments.dir.display();
-    print(&format!("{dir}: {} events of {bus}, from {}", head.index, mirror.name()), Judgement::Fine)
+    print(
+        &format!("{dir}: {} of {bus}, from {}", counted(head.index, "event"), mirror.name()),
+        Judgement::Fine,
+    )
 }

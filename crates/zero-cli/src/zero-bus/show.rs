@@ -25,8 +25,9 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
     let wanted = &arguments.event;
     let index = wanted.parse().ok().filter(|index| *index > 0).or_else(|| index_of_id(wanted));
-    let index =
-        index.ok_or_else(|| anyhow!("{wanted}: is neither an index (42) nor an id (evt-000000000042)"))?;
+    let index = index.ok_or_else(|| {
+        anyhow!("{wanted}: is neither an index, which count from 1, nor an id, as in evt-000000000042")
+    })?;
     let reader = Reader::open(&arguments.dir)?;
     let Some(event) = reader.event(index)? else {
         let dir = arguments.dir.display();

@@ -14,7 +14,10 @@ use zero_paper::{Clock, moment, rfc3339};
 
 use crate::PROGRAM;
 
-/// Print events, one line each, checked on the way: on a terminal what happened, everywhere else the lines of the log.
+/// Print events, one line each: on a terminal what happened, everywhere else the lines of the log.
+///
+/// What is read is checked on the way. With -n and nothing else only the end of the log is read, however long it is:
+/// whether all of it is sound, `zero-bus verify` tells.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -6,6 +6,7 @@ use anyhow::Result;
 use zero_bus::{Finding, Json, LOG, Reader, Verdict};
 use zero_cli::end::{Judgement, print, say};
 use zero_cli::progress::Bar;
+use zero_paper::tell::counted;
 
 use crate::PROGRAM;
 
@@ -44,7 +45,7 @@ fn in_words(verdict: &Verdict) -> String {
     let Verdict { integrity, snapshot_integrity } = verdict;
     let mark = |ok: bool| if ok { format!("{GREEN}ok{PLAIN}  ") } else { format!("{RED}FAIL{PLAIN}") };
     let head = &integrity.head;
-    let mut lines = vec![format!("log       {}  {} events", mark(integrity.ok()), head.index)];
+    let mut lines = vec![format!("log       {}  {}", mark(integrity.ok()), counted(head.index, "event"))];
     if let Some(checksum) = head.checksum {
         let last = if integrity.ok() { "last" } else { "last sound" };
         lines[0] += &format!(", {last} {checksum}");
@@ -73,9 +74,11 @@ fn in_words(verdict: &Verdict) -> String {
         lines.push(format!("                {} (byte {byte_offset} of the log)", integrity.reason()));
         lines.push(format!("                {meaning}"));
     }
-    let reason = Some(snapshot_integrity.reason.as_str()).filter(|reason| *reason != "ok");
-    let snapshot =
-        format!("snapshot  {}  {}", mark(snapshot_integrity.consistent), reason.unwrap_or("fits the log"));
-    lines.push(snapshot);
+    let snapshot = match snapshot_integrity.reason.as_str() {
+        "ok" if integrity.ok() => "fits the log",
+        "ok" => "names an event that stands in the log",
+        reason => reason,
+    };
+    lines.push(format!("snapshot  {}  {snapshot}", mark(snapshot_integrity.consistent)));
     lines.join("\n")
 }

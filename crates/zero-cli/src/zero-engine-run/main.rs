@@ -45,7 +45,7 @@ struct Arguments {
     #[arg(long, conflicts_with = "max_cycles")]
     once: bool,
     /// Run this many cycles. Without it (and without --once) the run goes on until it is told to stop.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = cycles, allow_negative_numbers = true)]
     max_cycles: Option<u64>,
     /// Wait this long between two cycles.
     #[arg(long, value_name = "SECONDS", default_value = "5.0", value_parser = interval, allow_negative_numbers = true)]
@@ -67,7 +67,14 @@ Examples:
   zero-engine-run --scenario my.json --journal decisions.jsonl --runtime-bus bus --interval 1
   zero-engine-run --production-parity --scenario my.json --output parity
 
-Exit codes: 0 fine, 1 the parity report is not ok, 2 it could not be done.";
+Exit codes: 0 fine, 1 the parity report is not ok or a record was found damaged, 2 it could not be done.";
+
+fn cycles(text: &str) -> Result<u64, String> {
+    text.parse()
+        .ok()
+        .filter(|cycles| *cycles > 0)
+        .ok_or_else(|| "must be a whole number from 1 on".to_owned())
+}
 
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
