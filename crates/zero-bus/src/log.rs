@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use serde::Serialize;
@@ -46,6 +47,8 @@ struct Core {
     storage: Arc<dyn Storage>,
     writer: Mutex<Writer>,
     queue: Queue<Drafts, Result<Events>>,
+    /// The writer is poisoned: for who cannot wait until a batch is committed to look at it.
+    failed: AtomicBool,
 }
 
 struct Writer {
@@ -146,7 +149,8 @@ impl Bus {
         let (end, lines) = (End::default(), String::new());
         let mut writer = Writer { log, lock, end, poisoned: false, set_aside: Vec::new(), lines };
         writer.locked(&*storage, |writer| writer.recover(&*storage, Opening::Anew { decided }))?;
-        let core = Core { storage, writer: Mutex::new(writer), queue: Queue::new(SUBMITTED) };
+        let (writer, queue) = (Mutex::new(writer), Queue::new(SUBMITTED));
+        let core = Core { storage, writer, queue, failed: AtomicBool::new(false) };
         Ok(Self { core: Arc::new(core), committer: Mutex::new(None) })
     }
 
@@ -248,8 +252,12 @@ impl Bus {
     /// the handle waits until it is. Where a mebibyte is in line already, it waits until that is committed, so that who
     /// submits faster than the disk syncs fills no memory and holds nobody up.
     ///
+    /// Who drops its tickets is told of a disk that fails by the next call that is refused; of the last ones only their own
+    /// tickets tell.
+    ///
     /// # Errors
-    /// [`Error::Invalid`] where it cannot be an event, [`Error::Io`] where the thread that commits cannot be begun.
+    /// [`Error::Invalid`] where it cannot be an event, [`Error::Io`] where the thread that commits cannot be begun,
+    /// [`Error::Poisoned`] where an earlier write or sync failed.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -264,6 +272,9 @@ impl Bus {
     /// ```
     pub fn submit(&self, draft: Draft) -> Result<Ticket> {
         draft.check()?;
+        if self.core.failed.load(Ordering::Acquire) {
+            return Err(Error::Poisoned { path: self.log_path() });
+        }
         let mut committer = lock(&self.committer);
         // One that has panicked left its batch, and attends to nothing any more.
         if committer.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -275,7 +286,8 @@ impl Bus {
         }
         drop(committer);
         // About what it holds in memory until it is committed.
-        let size = size_of::<Draft>() + draft.payload.as_str().len();
+        let trace_id = draft.trace_id.as_ref().map_or(0, String::len);
+        let size = size_of::<Draft>() + draft.payload.as_str().len() + draft.event_type.len() + trace_id;
         let core = &self.core;
         let slot = core.queue.submit(Drafts::from_buf([draft]), size, |jobs| core.commit(jobs));
         self.core.queue.nudge();
@@ -362,11 +374,15 @@ impl Core {
     fn commit(&self, jobs: &mut impl Iterator<Item = Drafts>) -> Vec<Result<Events>> {
         let storage = &*self.storage;
         let mut taken = 0;
-        let committed = lock(&self.writer).locked(storage, |writer| {
+        let mut writer = lock(&self.writer);
+        let committed = writer.locked(storage, |writer| {
             writer.see_the_end(storage)?;
             writer.commit(storage, jobs.inspect(|_| taken += 1))
         });
+        let poisoned = writer.poisoned;
+        drop(writer);
         committed.unwrap_or_else(|error| {
+            self.failed.fetch_or(poisoned, Ordering::Release);
             let others = (1..taken + jobs.count()).map(|_| Err(error.again())).collect::<Vec<_>>();
             std::iter::once(Err(error)).chain(others).collect()
         })

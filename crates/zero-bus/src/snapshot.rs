@@ -129,7 +129,11 @@ impl Found {
             Self::Snapshot(snapshot, _) if snapshot.event_count > log.events => {
                 (true, false, "snapshot references missing tail events".to_owned())
             }
-            Self::Snapshot(snapshot, _) if snapshot.last_checksum != log.found => {
+            // None is the checksum of no event, also where a line has something else in the place of one.
+            Self::Snapshot(snapshot, _)
+                if snapshot.last_checksum != log.found
+                    || (snapshot.event_count > 0 && snapshot.last_checksum.is_none()) =>
+            {
                 (true, false, "snapshot checksum does not match event log".to_owned())
             }
             Self::Snapshot(..) => (true, true, "ok".to_owned()),

@@ -579,6 +579,12 @@ fn a_snapshot_is_bound_to_what_its_handle_has_seen() {
     for cut in ["", "{", &text[..text.len() - 2], "null", "[]"] {
         assert!(reason(cut).starts_with("snapshot cannot be read: "), "{cut:?}");
     }
+    // No checksum is not what a line names that has something else in the place of one.
+    let log = directory.path().join("events.jsonl");
+    let spelled = event.checksum.to_string();
+    fs::write(&log, fs::read_to_string(&log).unwrap().replace(&spelled, "xyz")).unwrap();
+    let none = text.replace(&format!("\"{spelled}\""), "null");
+    assert_eq!(reason(&none), "snapshot checksum does not match event log");
 }
 
 /// What goes in comes out, at the deepest there may be.

@@ -51,9 +51,14 @@ fn who_submits_faster_than_the_disk_syncs_waits_for_it() {
     let storage = WatchedStorage::new(directory.path());
     let bus = Bus::open_in(storage.clone()).unwrap();
     let text = "x".repeat(64 << 10);
-    let payload = zero_bus::Json::of(&std::collections::BTreeMap::from([("text", text)])).unwrap();
-    let drafts: Vec<_> =
-        (2..=200).map(|number| zero_bus::Draft { payload: payload.clone(), ..draft(number) }).collect();
+    let payload = zero_bus::Json::of(&std::collections::BTreeMap::from([("text", &text)])).unwrap();
+    // Whichever part of an event it is that is long.
+    let drafts: Vec<_> = (2..=200)
+        .map(|number| match number % 2 {
+            0 => zero_bus::Draft { payload: payload.clone(), ..draft(number) },
+            _ => zero_bus::Draft { trace_id: Some(text.clone()), ..draft(number) },
+        })
+        .collect();
     let submitted = AtomicUsize::new(0);
     storage.watched.gate.set_shut(true);
     std::thread::scope(|scope| {
@@ -107,6 +112,8 @@ fn a_failed_sync_is_told_to_everybody_who_waits() {
     });
     assert!(matches!(told[0], Err(Error::Io { .. })));
     assert!(told[1..].iter().all(|told| matches!(told, Err(Error::Poisoned { .. }))), "{told:?}");
+    // Who waits for no ticket is told by the next one.
+    assert!(matches!(bus.submit(draft(10)), Err(Error::Poisoned { .. })));
     // Nothing of what nobody was told of is there afterwards.
     let reopened = Bus::open(directory.path()).unwrap();
     assert_eq!(reopened.head().index, 1);

@@ -2,7 +2,10 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use signal_hook::consts::SIGXFSZ;
 use zero_bus::JsonError;
 
 /// What a command that could be carried out found.
@@ -70,6 +73,14 @@ pub fn say(program: &str, text: &str) {
 
 /// The arguments as they were given; or, where they are wrong, one line that says so, and the exit.
 pub fn arguments<P: clap::Parser>(program: &str) -> P {
+    // A limit on the size of files then is an error that is told, as a full disk is, and not an end without a word.
+    let noticed = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
+    if let Err(error) = noticed {
+        say(
+            program,
+            &format!("warning: a limit on the size of files would end this without a word: {error}"),
+        );
+    }
     P::try_parse().unwrap_or_else(|error| {
         if error.use_stderr() {
             say(program, &wrong_arguments(program, &P::command(), &error));

@@ -35,11 +35,10 @@ impl Limit {
                 Command::new(program)
             }
             Self::FileSize(bytes) => {
-                // The signal ignored, the kernel cuts the write short, and refuses the next one.
-                let mut shell = Command::new("sh");
-                let script = r#"trap '' XFSZ; exec prlimit --fsize="$0" "$@""#;
-                shell.args(["-c", script, &bytes.to_string(), program]);
-                shell
+                // The kernel cuts the write short, refuses the next one, and sends a signal.
+                let mut limited = Command::new("prlimit");
+                limited.args([&format!("--fsize={bytes}"), program]);
+                limited
             }
         };
         let output = feed(command.args(arguments).current_dir(here), input);

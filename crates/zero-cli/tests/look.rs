@@ -225,7 +225,17 @@ fn audit_writes_the_recorded_document() {
         let said = bus(place.path(), &["audit", "bus", "-o", target]).refused();
         assert!(said.contains("is inside of the bus; name a file elsewhere"), "{said}");
     }
+    for name in ["events.jsonl", "bus.lock"] {
+        let itself = File::options().append(true).open(place.path().join("bus").join(name)).unwrap();
+        let mut audit = Command::new(BUS);
+        let ended = audit.args(["audit", "bus"]).current_dir(place.path()).stdout(itself).output().unwrap();
+        let said = support::Ended::from(ended).refused();
+        assert!(said.contains(&format!("standard output is {name} of the bus itself")), "{said}");
+    }
     assert_eq!(support::tree(place.path()), before);
+    std::os::unix::fs::symlink("nowhere", place.path().join("dangling")).unwrap();
+    let said = bus(place.path(), &["audit", "bus", "-o", "dangling"]).refused();
+    assert!(said.contains("dangling: is a link that leads nowhere"), "{said}");
 
     for target in ["missing/audit.json", "/proc/audit.json"] {
         assert!(

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tempfile::NamedTempFile;
-use zero_bus::{AuditError, Reader, Verdict};
+use zero_bus::{AuditError, LOCK, LOG, Reader, SNAPSHOT, Verdict};
 use zero_cli::end::{Judgement, OutputClosed, say};
 use zero_cli::progress::Bar;
 
@@ -35,7 +36,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
     let reader = Reader::open(&arguments.dir)?;
     let verdict = match arguments.output.as_deref() {
         Some(path) if path.as_os_str() != "-" => to_file(&reader, &arguments.dir, path)?,
-        _ => to_standard_output(&reader)?,
+        _ => to_standard_output(&reader, &arguments.dir)?,
     };
     if !verdict.ok() {
         let log = verdict.integrity.reason();
@@ -57,7 +58,14 @@ fn bar() -> Bar {
     Bar::new("auditing")
 }
 
-fn to_standard_output(reader: &Reader) -> Result<Verdict> {
+fn to_standard_output(reader: &Reader, bus: &Path) -> Result<Verdict> {
+    let out = rustix::fs::fstat(io::stdout()).context("standard output")?;
+    for name in [LOG, LOCK, SNAPSHOT] {
+        let is_it = |there: fs::Metadata| (there.dev(), there.ino()) == (out.st_dev, out.st_ino);
+        if fs::metadata(bus.join(name)).is_ok_and(is_it) {
+            bail!("standard output is {name} of the bus itself; write the document elsewhere");
+        }
+    }
     // On a terminal the document shows itself how far it is, and a bar would be in the middle of it.
     let on_a_terminal = io::stdout().is_terminal();
     let bar = (!on_a_terminal).then(bar);
@@ -77,6 +85,7 @@ fn to_file(reader: &Reader, bus: &Path, path: &Path) -> Result<Verdict> {
     // A link's target is what is replaced, not the link.
     let target = match path.canonicalize() {
         Ok(target) => target,
+        Err(_) if path.is_symlink() => bail!("{}: is a link that leads nowhere; name a file", path.display()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
         Err(error) => return Err(error).with_context(naming),
     };
