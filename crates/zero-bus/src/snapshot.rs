@@ -5,7 +5,7 @@ use std::io;
 
 use serde::Serialize;
 
-use crate::canonical::{self, Json, Value};
+use crate::canonical::{self, Json};
 use crate::chain::Line;
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
@@ -157,32 +157,37 @@ pub(crate) fn write(storage: &dyn Storage, snapshot: &Snapshot) -> Result<()> {
 
 fn parse(bytes: &[u8]) -> Result<Found, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
-    let value = canonical::parse_line(text).map_err(|error| error.to_string())?;
-    let field = |name: &str| value.get(name).ok_or_else(|| format!("`{name}` is missing"));
+    let text = canonical::respelled_line(text).map_err(|error| error.to_string())?;
+    let field = |name: &str| {
+        let found = canonical::members(&text).find(|(key, _)| *key == name);
+        found.map(|(_, value)| value).ok_or_else(|| format!("`{name}` is missing"))
+    };
     let wrong = |name: &str, should: &str| format!("`{name}` should be {should}");
-    if field("schema_version")?.as_str() != Some(SNAPSHOT_SCHEMA) {
+    if canonical::as_text(field("schema_version")?).is_none_or(|schema| schema != SNAPSHOT_SCHEMA) {
         return Err(wrong("schema_version", SNAPSHOT_SCHEMA));
     }
     let last_checksum = match field("last_checksum")? {
-        Value::Null => None,
+        "null" => None,
         checksum => {
-            let parsed = checksum.as_str().and_then(Checksum::parse);
+            let parsed = canonical::as_text(checksum).and_then(|checksum| Checksum::parse(&checksum));
             Some(parsed.ok_or_else(|| wrong("last_checksum", "a checksum or null"))?)
         }
     };
     let source_event_id = match field("source_event_id")? {
-        Value::Null => None,
-        id => Some(id.as_str().ok_or_else(|| wrong("source_event_id", "a string or null"))?.to_owned()),
+        "null" => None,
+        id => {
+            let id = canonical::as_text(id).ok_or_else(|| wrong("source_event_id", "a string or null"))?;
+            Some(id.into_owned())
+        }
     };
     let snapshot = Snapshot {
-        as_of: field("as_of")?.as_f64().ok_or_else(|| wrong("as_of", "a number"))?,
-        event_count: field("event_count")?.as_u64().ok_or_else(|| wrong("event_count", "a count"))?,
+        as_of: canonical::as_f64(field("as_of")?).ok_or_else(|| wrong("as_of", "a number"))?,
+        event_count: field("event_count")?.parse().map_err(|_| wrong("event_count", "a count"))?,
         last_checksum,
-        payload: Json::try_from(field("payload")?).map_err(|error| error.to_string())?,
+        payload: Json::from_canonical(field("payload")?),
         source_event_id,
     };
-    let json = Json::of_line(&value).map_err(|error| error.to_string())?;
-    Ok(Found::Snapshot(snapshot, json))
+    Ok(Found::Snapshot(snapshot, Json::from_canonical_line(text)))
 }
 
 /// Remembers the checksum that stands at one place of the log, and how many events there are.

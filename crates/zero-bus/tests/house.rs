@@ -151,9 +151,9 @@ fn the_arrows_inside_the_paper_runtime() {
             ("publish", &["cycle", "decision", "engine", "error", "position"]),
             ("operator", &["error", "risk"]),
             ("agree", &["cycle", "decision", "error", "journal", "line_file", "operator", "publish"]),
-            ("explain", &["clock", "decision", "field", "position", "risk"]),
-            ("state", &["error"]),
             ("tell", &["operator"]),
+            ("explain", &["clock", "decision", "field", "position", "risk", "tell"]),
+            ("state", &["error"]),
             (
                 "replay",
                 &[

@@ -21,6 +21,7 @@
 //! # Ok::<(), zero_bus::JsonError>(())
 //! ```
 
+mod order;
 mod parse;
 pub(crate) mod scan;
 mod serialize;
@@ -32,6 +33,7 @@ pub use parse::{JsonError, MAX_DEPTH};
 pub(crate) use shape::Shape;
 pub use value::{Integer, Value};
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// The canonical text of one JSON value. Always ASCII, always in the one form described in
@@ -42,7 +44,7 @@ pub struct Json(String);
 impl Json {
     /// Reads one JSON value from text, white space around it allowed, and keeps its canonical form.
     ///
-    /// Costs one pass over the text and one tree of the value.
+    /// Costs one pass over the text and memory for the form, no tree; a second pass where keys do not come in order.
     ///
     /// # Errors
     /// [`JsonError`] where the text is no JSON value, nests deeper than [`MAX_DEPTH`], or has no canonical
@@ -55,7 +57,7 @@ impl Json {
     /// # Ok::<(), zero_bus::JsonError>(())
     /// ```
     pub fn parse(text: &str) -> Result<Self, JsonError> {
-        Self::try_from(&Value::parse(text)?)
+        parse::document(text, MAX_DEPTH).map(Self)
     }
 
     /// The canonical form of anything serializable. Structs become objects, `Option::None` null, enums
@@ -97,7 +99,7 @@ impl Json {
     /// The value as a tree to look into.
     pub fn value(&self) -> Value {
         // The text was made by this module, which reads everything it writes.
-        parse_line(&self.0).unwrap_or(Value::Null)
+        Value::of_canonical(&self.0).unwrap_or(Value::Null)
     }
 
     /// Whether the value is an object, as an event's payload must be.
@@ -117,18 +119,7 @@ impl Json {
         write::pretty(&self.0)
     }
 
-    /// The canonical form of a line of a log, see [`parse_line`].
-    pub(crate) fn of_line(value: &Value) -> Result<Self, JsonError> {
-        Self::within(value, MAX_DEPTH + 1)
-    }
-
-    fn within(value: &Value, max_depth: usize) -> Result<Self, JsonError> {
-        let mut out = String::new();
-        write::value(value, max_depth, &mut out)?;
-        Ok(Self(out))
-    }
-
-    /// Takes over a canonical line of a log, which nests one level deeper than other values may.
+    /// Takes over a canonical line of a log, see [`respelled_line`].
     pub(crate) fn from_canonical_line(line: String) -> Self {
         Self(line)
     }
@@ -146,7 +137,9 @@ impl TryFrom<&Value> for Json {
     /// Fails for floats that are not finite and for nesting beyond [`MAX_DEPTH`]; what was parsed has
     /// neither.
     fn try_from(value: &Value) -> Result<Self, JsonError> {
-        Self::within(value, MAX_DEPTH)
+        let mut out = String::new();
+        write::value(value, MAX_DEPTH, &mut out)?;
+        Ok(Self(out))
     }
 }
 
@@ -181,9 +174,47 @@ pub fn is_canonical(text: &str) -> bool {
     scan::value(text.as_bytes(), 0) == Some(text.len())
 }
 
-/// A line of a log: one level deeper than the payload it holds may be.
-pub(crate) fn parse_line(text: &str) -> Result<Value, JsonError> {
+/// The canonical form of a line of a log, which may nest one level deeper than the payload it holds.
+pub(crate) fn respelled_line(text: &str) -> Result<String, JsonError> {
     parse::document(text, MAX_DEPTH + 1)
+}
+
+/// The members of an object in canonical form, each with its key, quotes left out, and the text of its value; none of
+/// anything else.
+pub(crate) fn members(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut at = 1;
+    std::iter::from_fn(move || {
+        let key_end = scan::string(text.as_bytes(), at).filter(|_| text.starts_with('{'))?;
+        let end = scan::value(text.as_bytes(), key_end + 1)?;
+        let member = (text.get(at + 1..key_end - 1)?, text.get(key_end + 1..end)?);
+        at = end + 1;
+        Some(member)
+    })
+}
+
+/// What kind of value a canonical text is, see [`Value::kind`].
+pub(crate) fn kind(text: &str) -> &'static str {
+    match text.as_bytes().first() {
+        Some(b'{') => Value::Object(Default::default()),
+        Some(b'[') => Value::Array(Vec::new()),
+        Some(b'"') => Value::String(String::new()),
+        Some(b't' | b'f') => Value::Bool(true),
+        Some(b'n') | None => Value::Null,
+        Some(_) if text.contains(['.', 'e']) => Value::Float(0.0),
+        Some(_) => Value::Integer(Integer::from(0)),
+    }
+    .kind()
+}
+
+/// The double that a canonical text is or is nearest to, see [`Value::as_f64`].
+pub(crate) fn as_f64(text: &str) -> Option<f64> {
+    let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+    text.parse().ok().filter(|number: &f64| is_number && number.is_finite())
+}
+
+/// The text of a canonical string; `None` of anything else.
+pub(crate) fn as_text(text: &str) -> Option<Cow<'_, str>> {
+    text.starts_with('"').then(|| scan::resolved(text))
 }
 
 pub(crate) use write::{float as write_float, string as write_string};

@@ -1,9 +1,11 @@
-//! Text to value. A plain descent (RFC 8259, section 2 to 7), bounded in depth, that remembers where it was.
+//! Text to canonical text. A plain descent (RFC 8259, section 2 to 7), bounded in depth, that remembers where it was and
+//! writes as it reads; what does not come in order is moved afterwards.
 
-use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
-use super::value::{Integer, Value};
+use super::order::{self, Unordered};
+use super::{scan, write};
 
 /// How deep arrays and objects may nest. The implementation these files come from gives up at about the
 /// same depth, so nothing it could write is refused here. Reading that deep takes less than 2 MiB of stack.
@@ -101,20 +103,34 @@ impl serde::ser::Error for JsonError {
     }
 }
 
-/// One value and nothing but white space around it.
-pub(super) fn document(text: &str, max_depth: usize) -> Result<Value, JsonError> {
-    let mut parser = Parser { text, bytes: text.as_bytes(), at: 0, max_depth };
+/// The canonical form of one value with nothing but white space around it.
+///
+/// Costs memory for the form, eight bytes for each member of an object that is being read, and where members do not come in
+/// order some thirty for each of those and the form once more.
+pub(super) fn document(text: &str, max_depth: usize) -> Result<String, JsonError> {
+    let mut parser = Parser {
+        text,
+        bytes: text.as_bytes(),
+        at: 0,
+        max_depth,
+        out: String::with_capacity(text.len()),
+        members: Vec::new(),
+        unordered: Vec::new(),
+    };
     parser.white_space();
     let value = parser.value(0);
-    let end = value.and_then(|value| {
+    let end = value.and_then(|()| {
         parser.white_space();
         if parser.at == parser.bytes.len() {
-            Ok(value)
+            Ok(())
         } else {
             Err(JsonError::new("something follows the value"))
         }
     });
-    end.map_err(|error| error.at(text, parser.at))
+    match end {
+        Ok(()) => Ok(order::put_in_order(parser.out, parser.unordered)),
+        Err(error) => Err(error.at(text, parser.at)),
+    }
 }
 
 struct Parser<'a> {
@@ -123,6 +139,11 @@ struct Parser<'a> {
     /// Where reading stands; at an error, the place that is at fault.
     at: usize,
     max_depth: usize,
+    /// What was read, in canonical form but for the order of members.
+    out: String,
+    /// Where in it the members begin of the objects that are being read, one object's behind the other's.
+    members: Vec<usize>,
+    unordered: Vec<Unordered>,
 }
 
 impl Parser<'_> {
@@ -136,26 +157,23 @@ impl Parser<'_> {
         }
     }
 
-    fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
+    fn value(&mut self, depth: usize) -> Result<(), JsonError> {
         match self.peek() {
             Some(b'{') => self.object(depth + 1),
             Some(b'[') => self.array(depth + 1),
-            Some(b'"') => self.string().map(Value::String),
+            Some(b'"') => self.string(),
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(_) => self.word(),
             None => Err(JsonError::new("the text ends where a value should be")),
         }
     }
 
-    fn word(&mut self) -> Result<Value, JsonError> {
+    fn word(&mut self) -> Result<(), JsonError> {
         let rest = &self.text[self.at..];
-        for (word, value) in
-            [("null", Value::Null), ("true", Value::Bool(true)), ("false", Value::Bool(false))]
-        {
-            if rest.starts_with(word) {
-                self.at += word.len();
-                return Ok(value);
-            }
+        if let Some(word) = ["null", "true", "false"].into_iter().find(|word| rest.starts_with(word)) {
+            self.at += word.len();
+            self.out.push_str(word);
+            return Ok(());
         }
         for word in ["NaN", "Infinity"] {
             if rest.starts_with(word) {
@@ -172,65 +190,87 @@ impl Parser<'_> {
         Err(JsonError::new(format!("nested deeper than {} levels", self.max_depth)))
     }
 
-    fn array(&mut self, depth: usize) -> Result<Value, JsonError> {
-        self.enter(depth)?;
+    /// Passes over a byte that is written as it is.
+    fn keep(&mut self, byte: u8) {
         self.at += 1;
-        let mut items = Vec::new();
+        self.out.push(char::from(byte));
+    }
+
+    fn array(&mut self, depth: usize) -> Result<(), JsonError> {
+        self.enter(depth)?;
+        self.keep(b'[');
         self.white_space();
         if self.peek() == Some(b']') {
-            self.at += 1;
-            return Ok(Value::Array(items));
+            self.keep(b']');
+            return Ok(());
         }
-        loop {
-            let item = self.value(depth).map_err(|error| error.inside(|| format!("[{}]", items.len())))?;
-            items.push(item);
+        for position in 0_usize.. {
+            self.value(depth).map_err(|error| error.inside(|| format!("[{position}]")))?;
             self.white_space();
             match self.peek() {
-                Some(b',') => self.at += 1,
+                Some(b',') => self.keep(b','),
                 Some(b']') => {
-                    self.at += 1;
-                    return Ok(Value::Array(items));
+                    self.keep(b']');
+                    break;
                 }
                 _ => return Err(JsonError::new("expected `,` or `]` after an array's item")),
             }
             self.white_space();
         }
+        Ok(())
     }
 
-    fn object(&mut self, depth: usize) -> Result<Value, JsonError> {
+    fn object(&mut self, depth: usize) -> Result<(), JsonError> {
         self.enter(depth)?;
-        self.at += 1;
-        let mut members = BTreeMap::new();
+        let begin = self.out.len();
+        self.keep(b'{');
         self.white_space();
         if self.peek() == Some(b'}') {
-            self.at += 1;
-            return Ok(Value::Object(members));
+            self.keep(b'}');
+            return Ok(());
         }
+        let first = self.members.len();
+        let mut previous: Option<Range<usize>> = None;
+        let mut in_order = true;
         loop {
             if self.peek() != Some(b'"') {
                 return Err(JsonError::new("expected a key in double quotes"));
             }
-            let key = self.string()?;
+            let start = self.out.len();
+            self.string()?;
+            let key = start..self.out.len();
+            self.members.push(start);
+            let spelled = |key: &Range<usize>| &self.out.as_bytes()[key.clone()];
+            in_order &= previous.is_none_or(|previous| scan::ascends(spelled(&previous), spelled(&key)));
             self.white_space();
             if self.peek() != Some(b':') {
                 return Err(JsonError::new("expected `:` after a key"));
             }
-            self.at += 1;
+            self.keep(b':');
             self.white_space();
-            let member =
-                self.value(depth).map_err(|error| error.inside(|| format!(".{}", key.escape_debug())))?;
-            members.insert(key, member);
+            if let Err(error) = self.value(depth) {
+                let name = scan::resolved(&self.out[key]);
+                return Err(error.inside(|| format!(".{}", name.escape_debug())));
+            }
+            previous = Some(key);
             self.white_space();
             match self.peek() {
-                Some(b',') => self.at += 1,
+                Some(b',') => self.keep(b','),
                 Some(b'}') => {
-                    self.at += 1;
-                    return Ok(Value::Object(members));
+                    self.keep(b'}');
+                    break;
                 }
                 _ => return Err(JsonError::new("expected `,` or `}` after an object's member")),
             }
             self.white_space();
         }
+        if in_order {
+            self.members.truncate(first);
+        } else {
+            let members = self.members.split_off(first);
+            self.unordered.push(Unordered { begin, end: self.out.len(), members });
+        }
+        Ok(())
     }
 
     fn digits(&mut self) -> usize {
@@ -241,7 +281,7 @@ impl Parser<'_> {
         self.at - start
     }
 
-    fn number(&mut self) -> Result<Value, JsonError> {
+    fn number(&mut self) -> Result<(), JsonError> {
         let start = self.at;
         if self.peek() == Some(b'-') {
             self.at += 1;
@@ -279,10 +319,15 @@ impl Parser<'_> {
         }
         let spelled = &self.text[start..self.at];
         if integer {
-            return Ok(Value::Integer(Integer::from_checked(spelled)));
+            // Of the two zeros only one is an integer.
+            self.out.push_str(if spelled == "-0" { "0" } else { spelled });
+            return Ok(());
         }
         match spelled.parse::<f64>() {
-            Ok(float) if float.is_finite() => Ok(Value::Float(float)),
+            Ok(float) if float.is_finite() => {
+                write::float(float, &mut self.out);
+                Ok(())
+            }
             _ => {
                 self.at = start;
                 Err(JsonError::new("the number is beyond a double"))
@@ -290,10 +335,9 @@ impl Parser<'_> {
         }
     }
 
-    fn string(&mut self) -> Result<String, JsonError> {
+    fn string(&mut self) -> Result<(), JsonError> {
         let opening = self.at;
-        self.at += 1;
-        let mut out = String::new();
+        self.keep(b'"');
         loop {
             let run = self.at;
             while let Some(byte) = self.peek() {
@@ -303,13 +347,16 @@ impl Parser<'_> {
                 self.at += 1;
             }
             // Runs end at ASCII bytes only, so both ends are character boundaries.
-            out.push_str(&self.text[run..self.at]);
+            write::within_quotes(&self.text[run..self.at], &mut self.out);
             match self.peek() {
                 Some(b'"') => {
-                    self.at += 1;
-                    return Ok(out);
+                    self.keep(b'"');
+                    return Ok(());
                 }
-                Some(b'\\') => out.push(self.escape()?),
+                Some(b'\\') => {
+                    let character = self.escape()?;
+                    write::within_quotes(character.encode_utf8(&mut [0; 4]), &mut self.out);
+                }
                 Some(_) => return Err(JsonError::new("a control character inside a string must be escaped")),
                 None => {
                     self.at = opening;

@@ -1,6 +1,7 @@
 //! Is this text canonical already? Answers without building anything, so that the lines of a log, which
 //! nearly always are, can be checked at the speed of reading them.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use super::parse::MAX_DEPTH;
@@ -149,6 +150,29 @@ fn object(text: &[u8], at: usize, depth: usize) -> Option<usize> {
             _ => return None,
         }
     }
+}
+
+/// Whether of two keys, in quotes and in their canonical spelling, the first belongs before the second.
+pub(super) fn ascends(left: &[u8], right: &[u8]) -> bool {
+    compare_quoted(left, right) == Ordering::Less
+}
+
+/// By code point, of two strings in quotes.
+pub(super) fn compare_quoted(left: &[u8], right: &[u8]) -> Ordering {
+    compare_keys(between_quotes(left), between_quotes(right))
+}
+
+fn between_quotes(token: &[u8]) -> &[u8] {
+    token.strip_prefix(b"\"").and_then(|token| token.strip_suffix(b"\"")).unwrap_or(token)
+}
+
+/// The text of a canonical string, its quotes included or not.
+pub(crate) fn resolved(token: &str) -> Cow<'_, str> {
+    let token = token.strip_prefix('"').and_then(|token| token.strip_suffix('"')).unwrap_or(token);
+    if !token.contains('\\') {
+        return Cow::Borrowed(token);
+    }
+    Characters(token.as_bytes()).filter_map(char::from_u32).collect()
 }
 
 /// By code point, of two strings in their canonical spelling.

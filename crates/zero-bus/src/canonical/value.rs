@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::parse::{self, JsonError};
+use super::scan;
 
 /// One JSON value. Integers and floats are kept apart, since `1` and `1.0` have different canonical forms.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +30,14 @@ impl Value {
     /// # Errors
     /// [`JsonError`], see [`Json::parse`](super::Json::parse).
     pub fn parse(text: &str) -> Result<Self, JsonError> {
-        parse::document(text, parse::MAX_DEPTH)
+        let canonical = parse::document(text, parse::MAX_DEPTH)?;
+        // The text was made by this module, which reads everything it writes.
+        Ok(Self::of_canonical(&canonical).unwrap_or(Self::Null))
+    }
+
+    /// The value that a canonical text spells.
+    pub(super) fn of_canonical(text: &str) -> Option<Self> {
+        read(text, &mut 0)
     }
 
     /// The member of an object; `None` where there is none, or where this is no object.
@@ -96,6 +104,62 @@ impl Value {
     }
 }
 
+/// Reads the canonical value that begins at a place, and goes to its end. As deep as the text nests.
+fn read(text: &str, at: &mut usize) -> Option<Value> {
+    let bytes = text.as_bytes();
+    let begin = *at;
+    Some(match *bytes.get(begin)? {
+        b'"' => {
+            *at = scan::string(bytes, begin)?;
+            Value::String(scan::resolved(&text[begin..*at]).into_owned())
+        }
+        b'-' | b'0'..=b'9' => {
+            *at = scan::number(bytes, begin)?;
+            let spelled = &text[begin..*at];
+            match spelled.contains(['.', 'e']) {
+                true => Value::Float(spelled.parse().ok()?),
+                false => Value::Integer(Integer(spelled.to_owned())),
+            }
+        }
+        b'[' => {
+            let mut items = Vec::new();
+            while another(bytes, at, b']') {
+                items.push(read(text, at)?);
+            }
+            Value::Array(items)
+        }
+        b'{' => {
+            let mut members = Vec::new();
+            while another(bytes, at, b'}') {
+                let Value::String(key) = read(text, at)? else { return None };
+                *at += 1;
+                members.push((key, read(text, at)?));
+            }
+            Value::Object(members.into_iter().collect())
+        }
+        _ => {
+            let words = [("null", Value::Null), ("true", Value::Bool(true)), ("false", Value::Bool(false))];
+            let (word, value) = words.into_iter().find(|(word, _)| text[begin..].starts_with(word))?;
+            *at += word.len();
+            value
+        }
+    })
+}
+
+/// Goes from the opening bracket, or from behind an item or member, to the next one; behind the closing bracket where there
+/// is none.
+fn another(bytes: &[u8], at: &mut usize, closing: u8) -> bool {
+    // A bracket, or a comma: no canonical text has one before a closing bracket.
+    if bytes.get(*at) != Some(&closing) {
+        *at += 1;
+        if bytes.get(*at) != Some(&closing) {
+            return true;
+        }
+    }
+    *at += 1;
+    false
+}
+
 /// An integer of any size, kept as its decimal digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Integer(String);
@@ -109,11 +173,6 @@ impl Integer {
     /// The nearest double; `None` beyond the largest.
     pub fn as_f64(&self) -> Option<f64> {
         self.0.parse::<f64>().ok().filter(|float| float.is_finite())
-    }
-
-    /// Takes digits the parser has checked. Of the two zeros only one is an integer.
-    pub(super) fn from_checked(digits: &str) -> Self {
-        Self(if digits == "-0" { "0".to_owned() } else { digits.to_owned() })
     }
 }
 

@@ -46,6 +46,12 @@ pub(super) fn value(value: &Value, max_depth: usize, out: &mut String) -> Result
 /// A string in quotes, ASCII only.
 pub(crate) fn string(text: &str, out: &mut String) {
     out.push('"');
+    within_quotes(text, out);
+    out.push('"');
+}
+
+/// What stands between the quotes.
+pub(super) fn within_quotes(text: &str, out: &mut String) {
     let mut rest = text;
     loop {
         let special = scan::plain(rest.as_bytes());
@@ -55,7 +61,6 @@ pub(crate) fn string(text: &str, out: &mut String) {
         escape(character, out);
         rest = &rest[special + character.len_utf8()..];
     }
-    out.push('"');
 }
 
 fn escape(character: char, out: &mut String) {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::Head;
-use crate::canonical::{self, Json, Value, scan};
+use crate::canonical::{self, Json, scan};
 use crate::checksum::Checksum;
 use crate::event::{EVENT_SCHEMA, Event, MAX_TYPE_CHARACTERS, event_id, index_of_id, type_problem};
 use crate::fault::FaultKind;
@@ -58,28 +58,46 @@ impl<'a> Line<'a> {
     /// The way for lines that are spelled differently, or wrong: brought to canonical form first.
     fn read_any_spelling(bytes: &[u8]) -> Result<Line<'static>, FaultKind> {
         let text = std::str::from_utf8(bytes).map_err(|error| FaultKind::NotUtf8(error.valid_up_to()))?;
-        let value = canonical::parse_line(text)
+        let found = canonical::respelled_line(text)
             .map_err(|error| FaultKind::NotJson(error.problem().to_owned(), error.offset().unwrap_or(0)))?;
-        let Value::Object(mut fields) = value else { return Err(FaultKind::NotAnObject(value.kind())) };
+        if !found.starts_with('{') {
+            return Err(FaultKind::NotAnObject(canonical::kind(&found)));
+        }
+        let mut fields = [None; KNOWN.len()];
+        let mut unknown = None;
+        for (key, value) in canonical::members(&found) {
+            match KNOWN.iter().position(|known| *known == key) {
+                Some(nth) => fields[nth] = Some(value),
+                None => unknown = unknown.or_else(|| Some(scan::resolved(key).into_owned())),
+            }
+        }
+        let checked = check_fields(&fields);
+        let schema = fields[SCHEMA_VERSION].and_then(canonical::as_text);
         // Another schema may have other fields, so it is judged before them.
-        if fields.get("schema_version").and_then(Value::as_str).is_some_and(|schema| schema != EVENT_SCHEMA)
-            && check_fields(&fields).is_err()
-        {
+        if checked.is_err() && schema.is_some_and(|schema| schema != EVENT_SCHEMA) {
             return Err(FaultKind::UnsupportedSchema);
         }
-        check_fields(&fields)?;
-        if let Some(as_of) = fields.get("as_of").and_then(Value::as_f64) {
-            fields.insert("as_of".to_owned(), Value::Float(as_of));
-        }
-        let unknown =
-            fields.keys().find(|key| !KNOWN.contains(&key.as_str())).cloned().map(|field| Unknown {
-                field,
-                whole: Json::of_line(&Value::Object(fields.clone()))
-                    .map(|json| json.to_string())
-                    .unwrap_or_default(),
-            });
-        fields.retain(|key, _| KNOWN.contains(&key.as_str()));
-        let text = Json::of_line(&Value::Object(fields)).map(|json| json.to_string()).unwrap_or_default();
+        checked?;
+        // A time that is given as an integer counts as the float it equals.
+        let mut as_of = String::new();
+        canonical::write_float(fields[AS_OF].and_then(canonical::as_f64).unwrap_or_default(), &mut as_of);
+        let spelled_so = fields[AS_OF] == Some(as_of.as_str());
+        let spell = |unknown_too: bool| {
+            let mut text = String::with_capacity(found.len() + as_of.len());
+            for (key, value) in canonical::members(&found) {
+                if unknown_too || KNOWN.contains(&key) {
+                    let value = if key == KNOWN[AS_OF] { &as_of } else { value };
+                    text.extend([if text.is_empty() { "{\"" } else { ",\"" }, key, "\":", value]);
+                }
+            }
+            text + "}"
+        };
+        let (text, unknown) = match unknown {
+            None => (if spelled_so { found } else { spell(true) }, None),
+            Some(field) => {
+                (spell(false), Some(Unknown { field, whole: if spelled_so { found } else { spell(true) } }))
+            }
+        };
         match Layout::of(text.as_bytes()) {
             Some(layout) => Ok(Line { text: Cow::Owned(text.into_bytes()), layout, unknown }),
             // Cannot be: every field was there and had its type. Still not worth a panic.
@@ -177,11 +195,11 @@ impl<'a> Line<'a> {
     }
 
     pub(crate) fn event_type(&self) -> Cow<'_, str> {
-        resolved(self.text(&self.layout.event_type))
+        scan::resolved(self.text(&self.layout.event_type))
     }
 
     pub(crate) fn trace_id(&self) -> Option<Cow<'_, str>> {
-        self.layout.trace_id.as_ref().map(|trace| resolved(self.text(trace)))
+        self.layout.trace_id.as_ref().map(|trace| scan::resolved(self.text(trace)))
     }
 
     /// The whole line in canonical form, fields the format does not know included.
@@ -229,17 +247,6 @@ fn unquoted(token: &str) -> &str {
     token.strip_prefix('"').and_then(|token| token.strip_suffix('"')).unwrap_or(token)
 }
 
-/// The text of a canonical string token.
-fn resolved(token: &str) -> Cow<'_, str> {
-    if !token.contains('\\') {
-        return Cow::Borrowed(unquoted(token));
-    }
-    match Value::parse(token) {
-        Ok(Value::String(text)) => Cow::Owned(text),
-        _ => Cow::Borrowed(unquoted(token)),
-    }
-}
-
 /// All fields of an event. Only the last may be missing.
 const KNOWN: [&str; 9] = [
     "as_of",
@@ -253,25 +260,29 @@ const KNOWN: [&str; 9] = [
     "trace_id",
 ];
 
+const AS_OF: usize = 0;
+const SCHEMA_VERSION: usize = 7;
+
 /// Whether every field is there and has its type.
-fn check_fields(fields: &std::collections::BTreeMap<String, Value>) -> Result<(), FaultKind> {
-    for field in KNOWN {
-        let expected = match (field, fields.get(field)) {
-            ("trace_id", None) => continue,
-            (_, None) => return Err(FaultKind::MissingField(field)),
-            ("as_of", Some(Value::Float(_))) | ("event_index", Some(Value::Integer(_))) => continue,
-            ("payload", Some(Value::Object(_)))
-            | ("previous_checksum", Some(Value::Null | Value::String(_))) => continue,
-            ("as_of", Some(value)) if value.as_f64().is_some() => continue,
-            ("as_of", Some(_)) => "a number that fits a double",
-            ("event_index", Some(_)) => "an integer",
-            ("payload", Some(_)) => "an object",
-            ("previous_checksum", Some(_)) => "a string or null",
-            (_, Some(Value::String(_))) => continue,
-            (_, Some(_)) => "a string",
+fn check_fields(fields: &[Option<&str>; KNOWN.len()]) -> Result<(), FaultKind> {
+    for (field, value) in KNOWN.into_iter().zip(fields) {
+        let Some(value) = *value else {
+            if field == "trace_id" {
+                continue;
+            }
+            return Err(FaultKind::MissingField(field));
         };
-        let found = fields.get(field).map_or("nothing", Value::kind);
-        return Err(FaultKind::WrongField(field, format!("found {found}, should be {expected}")));
+        let found = canonical::kind(value);
+        let (fits, expected) = match field {
+            "as_of" => (canonical::as_f64(value).is_some(), "a number that fits a double"),
+            "event_index" => (found == "an integer", "an integer"),
+            "payload" => (value.starts_with('{'), "an object"),
+            "previous_checksum" => (value.starts_with('"') || value == "null", "a string or null"),
+            _ => (value.starts_with('"'), "a string"),
+        };
+        if !fits {
+            return Err(FaultKind::WrongField(field, format!("found {found}, should be {expected}")));
+        }
     }
     Ok(())
 }
