@@ -30,7 +30,8 @@ impl Reader {
     /// Walks the whole log and judges it and the snapshot. What is wrong is in the verdict, not an error.
     ///
     /// Costs one pass over the log, shared by as many threads as the machine runs at once, but no more than 16; memory for
-    /// a mebibyte, the rest of a line, the canonical form of one that is spelled differently, and the shapes of some payloads each.
+    /// a mebibyte, the rest of a line, the canonical form of one that is spelled differently, and the shapes of some
+    /// payloads each.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) where the files cannot be read.
