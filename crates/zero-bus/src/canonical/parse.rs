@@ -2,9 +2,8 @@
 //! writes as it reads; what does not come in order is moved afterwards.
 
 use std::fmt;
-use std::ops::Range;
 
-use super::order::{self, Unordered};
+use super::order::Form;
 use super::{scan, write};
 
 /// How deep arrays and objects may nest. The implementation these files come from gives up at about the
@@ -108,15 +107,8 @@ impl serde::ser::Error for JsonError {
 /// Costs memory for the form, eight bytes for each member of an object that is being read, and where members do not come in
 /// order some thirty for each of those and the form once more.
 pub(super) fn document(text: &str, max_depth: usize) -> Result<String, JsonError> {
-    let mut parser = Parser {
-        text,
-        bytes: text.as_bytes(),
-        at: 0,
-        max_depth,
-        out: String::with_capacity(text.len()),
-        members: Vec::new(),
-        unordered: Vec::new(),
-    };
+    let mut parser =
+        Parser { text, bytes: text.as_bytes(), at: 0, max_depth, form: Form::with_capacity(text.len()) };
     parser.white_space();
     let value = parser.value(0);
     let end = value.and_then(|()| {
@@ -128,7 +120,7 @@ pub(super) fn document(text: &str, max_depth: usize) -> Result<String, JsonError
         }
     });
     match end {
-        Ok(()) => Ok(order::put_in_order(parser.out, parser.unordered)),
+        Ok(()) => Ok(parser.form.finish()),
         Err(error) => Err(error.at(text, parser.at)),
     }
 }
@@ -139,11 +131,7 @@ struct Parser<'a> {
     /// Where reading stands; at an error, the place that is at fault.
     at: usize,
     max_depth: usize,
-    /// What was read, in canonical form but for the order of members.
-    out: String,
-    /// Where in it the members begin of the objects that are being read, one object's behind the other's.
-    members: Vec<usize>,
-    unordered: Vec<Unordered>,
+    form: Form,
 }
 
 impl Parser<'_> {
@@ -172,7 +160,7 @@ impl Parser<'_> {
         let rest = &self.text[self.at..];
         if let Some(word) = ["null", "true", "false"].into_iter().find(|word| rest.starts_with(word)) {
             self.at += word.len();
-            self.out.push_str(word);
+            self.form.text.push_str(word);
             return Ok(());
         }
         for word in ["NaN", "Infinity"] {
@@ -193,7 +181,7 @@ impl Parser<'_> {
     /// Passes over a byte that is written as it is.
     fn keep(&mut self, byte: u8) {
         self.at += 1;
-        self.out.push(char::from(byte));
+        self.form.text.push(char::from(byte));
     }
 
     fn array(&mut self, depth: usize) -> Result<(), JsonError> {
@@ -222,26 +210,21 @@ impl Parser<'_> {
 
     fn object(&mut self, depth: usize) -> Result<(), JsonError> {
         self.enter(depth)?;
-        let begin = self.out.len();
-        self.keep(b'{');
+        let mut object = self.form.open();
+        self.at += 1;
         self.white_space();
         if self.peek() == Some(b'}') {
-            self.keep(b'}');
+            self.at += 1;
+            self.form.close(object);
             return Ok(());
         }
-        let first = self.members.len();
-        let mut previous: Option<Range<usize>> = None;
-        let mut in_order = true;
         loop {
             if self.peek() != Some(b'"') {
                 return Err(JsonError::new("expected a key in double quotes"));
             }
-            let start = self.out.len();
+            let begin = self.form.text.len();
             self.string()?;
-            let key = start..self.out.len();
-            self.members.push(start);
-            let spelled = |key: &Range<usize>| &self.out.as_bytes()[key.clone()];
-            in_order &= previous.is_none_or(|previous| scan::ascends(spelled(&previous), spelled(&key)));
+            self.form.name(&mut object, begin);
             self.white_space();
             if self.peek() != Some(b':') {
                 return Err(JsonError::new("expected `:` after a key"));
@@ -249,28 +232,21 @@ impl Parser<'_> {
             self.keep(b':');
             self.white_space();
             if let Err(error) = self.value(depth) {
-                let name = scan::resolved(&self.out[key]);
+                let name = scan::resolved(&self.form.text[object.key()]);
                 return Err(error.inside(|| format!(".{}", name.escape_debug())));
             }
-            previous = Some(key);
             self.white_space();
             match self.peek() {
                 Some(b',') => self.keep(b','),
                 Some(b'}') => {
-                    self.keep(b'}');
-                    break;
+                    self.at += 1;
+                    self.form.close(object);
+                    return Ok(());
                 }
                 _ => return Err(JsonError::new("expected `,` or `}` after an object's member")),
             }
             self.white_space();
         }
-        if in_order {
-            self.members.truncate(first);
-        } else {
-            let members = self.members.split_off(first);
-            self.unordered.push(Unordered { begin, end: self.out.len(), members });
-        }
-        Ok(())
     }
 
     fn digits(&mut self) -> usize {
@@ -320,12 +296,12 @@ impl Parser<'_> {
         let spelled = &self.text[start..self.at];
         if integer {
             // Of the two zeros only one is an integer.
-            self.out.push_str(if spelled == "-0" { "0" } else { spelled });
+            self.form.text.push_str(if spelled == "-0" { "0" } else { spelled });
             return Ok(());
         }
         match spelled.parse::<f64>() {
             Ok(float) if float.is_finite() => {
-                write::float(float, &mut self.out);
+                write::float(float, &mut self.form.text);
                 Ok(())
             }
             _ => {
@@ -347,7 +323,7 @@ impl Parser<'_> {
                 self.at += 1;
             }
             // Runs end at ASCII bytes only, so both ends are character boundaries.
-            write::within_quotes(&self.text[run..self.at], &mut self.out);
+            write::within_quotes(&self.text[run..self.at], &mut self.form.text);
             match self.peek() {
                 Some(b'"') => {
                     self.keep(b'"');
@@ -355,7 +331,7 @@ impl Parser<'_> {
                 }
                 Some(b'\\') => {
                     let character = self.escape()?;
-                    write::within_quotes(character.encode_utf8(&mut [0; 4]), &mut self.out);
+                    write::within_quotes(character.encode_utf8(&mut [0; 4]), &mut self.form.text);
                 }
                 Some(_) => return Err(JsonError::new("a control character inside a string must be escaped")),
                 None => {

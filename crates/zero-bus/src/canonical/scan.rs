@@ -152,11 +152,6 @@ fn object(text: &[u8], at: usize, depth: usize) -> Option<usize> {
     }
 }
 
-/// Whether of two keys, in quotes and in their canonical spelling, the first belongs before the second.
-pub(super) fn ascends(left: &[u8], right: &[u8]) -> bool {
-    compare_quoted(left, right) == Ordering::Less
-}
-
 /// By code point, of two strings in quotes.
 pub(super) fn compare_quoted(left: &[u8], right: &[u8]) -> Ordering {
     compare_keys(between_quotes(left), between_quotes(right))
@@ -177,7 +172,12 @@ pub(crate) fn resolved(token: &str) -> Cow<'_, str> {
 
 /// By code point, of two strings in their canonical spelling.
 fn compare_keys(left: &[u8], right: &[u8]) -> Ordering {
-    Characters(left).cmp(Characters(right))
+    // As far as there is no escape, bytes are code points.
+    match left.iter().zip(right).find(|(left, right)| left != right || **left == b'\\') {
+        Some((b'\\', _) | (_, b'\\')) => Characters(left).cmp(Characters(right)),
+        Some((left, right)) => left.cmp(right),
+        None => left.len().cmp(&right.len()),
+    }
 }
 
 /// The code points of a string in canonical spelling.

@@ -1,11 +1,9 @@
-//! Anything serializable to canonical text, without a tree: an object's members are written one behind the
-//! other and only moved where they did not come in order.
-
-use std::borrow::Cow;
+//! Anything serializable to canonical text, without a tree: members are written as they come.
 
 use serde::Serialize;
 use serde::ser::{self, Impossible};
 
+use super::order::{Form, Object};
 use super::parse::{JsonError, MAX_DEPTH};
 use super::scan;
 use super::write;
@@ -15,9 +13,9 @@ use super::write;
 pub(super) const CANONICAL_TEXT: &str = "\0zero_bus::Json";
 
 pub(super) fn to_canonical<T: Serialize + ?Sized>(value: &T) -> Result<String, JsonError> {
-    let mut writer = Writer { out: String::with_capacity(256), depth: 0, canonical_text: false };
+    let mut writer = Writer { form: Form::with_capacity(256), depth: 0, canonical_text: false };
     value.serialize(&mut writer)?;
-    Ok(writer.out)
+    Ok(writer.form.finish())
 }
 
 fn too_deep() -> JsonError {
@@ -25,7 +23,7 @@ fn too_deep() -> JsonError {
 }
 
 struct Writer {
-    out: String,
+    form: Form,
     depth: usize,
     /// The string that comes next is canonical text.
     canonical_text: bool,
@@ -44,26 +42,26 @@ impl Writer {
         if !number.is_finite() {
             return Err(JsonError::new(format!("{number} is not a finite number")));
         }
-        write::float(number, &mut self.out);
+        write::float(number, &mut self.form.text);
         Ok(())
     }
 
     fn text(&mut self, text: &str) -> Result<(), JsonError> {
-        self.out.push_str(text);
+        self.form.text.push_str(text);
         Ok(())
     }
 
     /// `{"variant":` of an enum; its value follows, then [`Writer::close_variant`].
     fn open_variant(&mut self, variant: &str) -> Result<(), JsonError> {
         self.enter()?;
-        self.out.push('{');
-        write::string(variant, &mut self.out);
-        self.out.push(':');
+        self.form.text.push('{');
+        write::string(variant, &mut self.form.text);
+        self.form.text.push(':');
         Ok(())
     }
 
     fn close_variant(&mut self) {
-        self.out.push('}');
+        self.form.text.push('}');
         self.depth -= 1;
     }
 }
@@ -116,7 +114,7 @@ impl<'a> ser::Serializer for &'a mut Writer {
             }
             return self.text(value);
         }
-        write::string(value, &mut self.out);
+        write::string(value, &mut self.form.text);
         Ok(())
     }
 
@@ -224,13 +222,13 @@ struct Items<'a> {
 impl<'a> Items<'a> {
     fn open(writer: &'a mut Writer, in_variant: bool) -> Result<Self, JsonError> {
         writer.enter()?;
-        writer.out.push('[');
+        writer.form.text.push('[');
         Ok(Self { writer, in_variant, written: 0 })
     }
 
     fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), JsonError> {
         if self.written > 0 {
-            self.writer.out.push(',');
+            self.writer.form.text.push(',');
         }
         let position = self.written;
         self.written += 1;
@@ -238,7 +236,7 @@ impl<'a> Items<'a> {
     }
 
     fn close(self) {
-        self.writer.out.push(']');
+        self.writer.form.text.push(']');
         self.writer.depth -= 1;
         if self.in_variant {
             self.writer.close_variant();
@@ -275,62 +273,38 @@ array_like!(
 struct Members<'a> {
     writer: &'a mut Writer,
     in_variant: bool,
-    /// Where the first member begins.
-    start: usize,
-    /// Each member's key and where its text begins and ends.
-    written: Vec<(Cow<'static, str>, usize, usize)>,
+    object: Object,
     /// A map's key that waits for its value.
-    key: Option<Cow<'static, str>>,
+    key: Option<String>,
 }
 
 impl<'a> Members<'a> {
     fn open(writer: &'a mut Writer, in_variant: bool) -> Result<Self, JsonError> {
         writer.enter()?;
-        writer.out.push('{');
-        let start = writer.out.len();
-        Ok(Self { writer, in_variant, start, written: Vec::new(), key: None })
+        let object = writer.form.open();
+        Ok(Self { writer, in_variant, object, key: None })
     }
 
-    fn member<T: Serialize + ?Sized>(&mut self, key: Cow<'static, str>, value: &T) -> Result<(), JsonError> {
-        if !self.written.is_empty() {
-            self.writer.out.push(',');
+    fn member<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<(), JsonError> {
+        let form = &mut self.writer.form;
+        if !self.object.is_empty() {
+            form.text.push(',');
         }
-        let begin = self.writer.out.len();
-        write::string(&key, &mut self.writer.out);
-        self.writer.out.push(':');
+        let begin = form.text.len();
+        write::string(key, &mut form.text);
+        form.name(&mut self.object, begin);
+        form.text.push(':');
         value
             .serialize(&mut *self.writer)
-            .map_err(|error| error.inside(|| format!(".{}", key.escape_debug())))?;
-        self.written.push((key, begin, self.writer.out.len()));
-        Ok(())
+            .map_err(|error| error.inside(|| format!(".{}", key.escape_debug())))
     }
 
-    fn close(mut self) {
-        if !self.written.is_sorted_by(|(left, ..), (right, ..)| left < right) {
-            self.put_in_order();
-        }
-        self.writer.out.push('}');
+    fn close(self) {
+        self.writer.form.close(self.object);
         self.writer.depth -= 1;
         if self.in_variant {
             self.writer.close_variant();
         }
-    }
-
-    fn put_in_order(&mut self) {
-        // A stable sort keeps repeated keys in the order they came; the last of them counts.
-        self.written.sort_by(|(left, ..), (right, ..)| left.cmp(right));
-        let mut ordered = String::with_capacity(self.writer.out.len() - self.start);
-        for (position, (key, begin, end)) in self.written.iter().enumerate() {
-            if self.written.get(position + 1).is_some_and(|(next, ..)| next == key) {
-                continue;
-            }
-            if !ordered.is_empty() {
-                ordered.push(',');
-            }
-            ordered.push_str(&self.writer.out[*begin..*end]);
-        }
-        self.writer.out.truncate(self.start);
-        self.writer.out.push_str(&ordered);
     }
 }
 
@@ -339,13 +313,13 @@ impl ser::SerializeMap for Members<'_> {
     type Error = JsonError;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), JsonError> {
-        self.key = Some(Cow::Owned(key.serialize(Key)?));
+        self.key = Some(key.serialize(Key)?);
         Ok(())
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), JsonError> {
         let key = self.key.take().ok_or_else(|| JsonError::new("a map gave a value before its key"))?;
-        self.member(key, value)
+        self.member(&key, value)
     }
 
     fn end(self) -> Result<(), JsonError> {
@@ -361,7 +335,7 @@ macro_rules! struct_like {
             type Error = JsonError;
 
             fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), JsonError> {
-                self.member(Cow::Borrowed(key), value)
+                self.member(key, value)
             }
 
             fn end(self) -> Result<(), JsonError> {
