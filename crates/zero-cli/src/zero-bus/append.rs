@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true, conflicts_with = "batch")]
     as_of: Option<f64>,
     /// What happened: a JSON object, or `-` to read it from standard input.
-    #[arg(required_unless_present = "batch", conflicts_with = "batch")]
+    #[arg(value_name = "PAYLOAD|-", required_unless_present = "batch", conflicts_with = "batch")]
     payload: Option<String>,
     /// Read events from a file (or standard input), one JSON object a line: {"event_type", "payload", "as_of"?,
     /// "trace_id"?}. Answers with one line each: {"checksum", "event_id", "event_index"}.

@@ -26,7 +26,8 @@ use crate::PROGRAM;
 Examples:
   zero-bus ingest --listen 127.0.0.1:8700 --to sqlite:fleet.db
   zero-bus ingest token --tokens tokens --bus first --name desk-1
-  zero-bus ingest --listen 0.0.0.0:8700 --to postgres://zero@db.example/fleet --tokens tokens --tls-cert cert.pem --tls-key key.pem
+  zero-bus ingest --listen 0.0.0.0:8700 --to postgres://zero@db.example/fleet --tokens tokens \\
+    --tls-cert cert.pem --tls-key key.pem
 
 SIGTERM or SIGINT ends it when what is under way is done; a second one at once.
 
