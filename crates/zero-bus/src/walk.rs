@@ -77,13 +77,18 @@ impl Integrity {
         match &self.finding {
             Finding::Sound => "ok".to_owned(),
             Finding::Torn { bytes, .. } => {
-                format!("torn tail after event {}: {bytes} bytes of an unfinished append", self.head.index)
+                format!(
+                    "torn tail after event {}: {} of an unfinished append",
+                    self.head.index,
+                    in_bytes(*bytes)
+                )
             }
             Finding::Cut { bytes, .. } => {
                 let event = self.head.index + 1;
                 format!(
-                    "torn tail after event {}: {bytes} bytes of event {event}, which was synced whole",
-                    self.head.index
+                    "torn tail after event {}: {} of event {event}, which was synced whole",
+                    self.head.index,
+                    in_bytes(*bytes)
                 )
             }
             Finding::Fault(fault) => fault.to_string(),
@@ -93,6 +98,10 @@ impl Integrity {
             }
         }
     }
+}
+
+fn in_bytes(bytes: u64) -> String {
+    format!("{bytes} byte{}", if bytes == 1 { "" } else { "s" })
 }
 
 impl Serialize for Integrity {

@@ -89,9 +89,10 @@ impl Speller {
     fn value(&mut self, value: &Value) -> String {
         let text = match value {
             Value::String(text) => self.string(text),
-            Value::Float(float) => match self.dice(3) {
+            Value::Float(float) => match self.dice(4) {
                 0 => format!("{float:e}").replace('e', "E+").replace("+-", "-0"),
-                1 => {
+                1 => format!("{float:e}").replace('e', "e+0000").replace("+0000-", "-00000"),
+                2 => {
                     let digits = float.to_string();
                     let point = if digits.contains('.') { "" } else { "." };
                     format!("{digits}{point}00")
@@ -256,6 +257,27 @@ fn serde_shapes_come_out_as_json_has_them() {
     };
     let text = r#"{"t":0.5,"u":-170141183460469231731687303715884105728,"v":{"10":true,"9":false},"w":"\u00e9","x":null,"y":null,"z":["Unit",{"New":1},{"Pair":[1,2]},{"Named":{"a":2,"b":1}}]}"#;
     assert_eq!(Json::of(&all).unwrap().as_str(), text);
+}
+
+#[test]
+fn an_exponent_and_the_digits_before_it_may_be_of_any_length() {
+    let zeros = "0".repeat(655_360);
+    for (text, form) in [
+        (format!("0.{zeros}1e655361"), "1.0"),
+        (format!("-1{zeros}E-655360"), "-1.0"),
+        (format!("-12.5{zeros}e0000001"), "-125.0"),
+        ("0.0015e+000003".to_owned(), "1.5"),
+        (format!("-0.{zeros}e999999"), "-0.0"),
+        ("0e99999999999999999999999".to_owned(), "0.0"),
+        ("17e-99999999999999999999999".to_owned(), "0.0"),
+        ("5e-000000000324".to_owned(), "5e-324"),
+        ("17976931348623157e+0000292".to_owned(), "1.7976931348623157e+308"),
+    ] {
+        assert_eq!(Json::parse(&text).unwrap().as_str(), form, "{}", &text[..text.len().min(40)]);
+    }
+    for text in ["1e+000309", "1e99999999999999999999999", &format!("0.{zeros}1e655670")] {
+        assert_eq!(Json::parse(text).unwrap_err().problem(), "the number is beyond a double");
+    }
 }
 
 #[test]

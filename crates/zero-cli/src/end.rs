@@ -108,8 +108,8 @@ fn wrong_arguments(program: &str, command: &clap::Command, error: &clap::Error) 
     let said = text.split("\n\n").map(str::trim_start);
     let said = said.filter_map(|said| said.strip_prefix("error: ").or_else(|| said.strip_prefix("tip: ")));
     let said: Vec<_> = said.map(|said| said.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    let name = std::env::args().nth(1).filter(|name| command.find_subcommand(name).is_some());
-    let name = name.map_or(String::new(), |name| format!(" {name}"));
+    let name = std::env::args_os().nth(1).filter(|name| command.find_subcommand(name).is_some());
+    let name = name.map_or(String::new(), |name| format!(" {}", name.display()));
     format!("{}; see {program}{name} --help", said.join("; "))
 }
 

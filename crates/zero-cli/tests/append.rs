@@ -87,6 +87,23 @@ fn a_batch_answers_each_line_in_order() {
     assert_eq!(bus_with_input(here, &["append", "bus", "--batch"], "").fine(), "");
 }
 
+/// As deep as an event's payload may be, however it is handed in.
+#[test]
+fn the_deepest_payload_goes_in_by_itself_and_in_a_batch() {
+    let place = place();
+    let nested = |depth: usize| format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
+    let line = |depth: usize| format!(r#"{{"event_type":"t","payload":{}}}"#, nested(depth));
+    bus(place.path(), &["append", "bus", "--type", "t", &nested(1000)]).fine();
+    bus_with_input(place.path(), &["append", "bus", "--batch"], &line(1000)).fine();
+    let by_itself = bus(place.path(), &["append", "bus", "--type", "t", &nested(1001)]).refused();
+    assert!(by_itself.contains("nested deeper than 1000 levels"), "{by_itself}");
+    let in_a_batch = bus_with_input(place.path(), &["append", "bus", "--batch"], &line(1001)).refused();
+    assert!(in_a_batch.contains("nested deeper than"), "{in_a_batch}");
+    let [one, other] = [1, 2]
+        .map(|index| Reader::open(place.path().join("bus")).unwrap().event(index).unwrap().unwrap().payload);
+    assert_eq!(one, other);
+}
+
 #[test]
 fn a_batch_ends_at_the_first_line_that_is_none_and_keeps_those_before() {
     let good = r#"{"event_type":"t","payload":{},"as_of":1,"trace_id":null}"#;

@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -216,7 +217,9 @@ fn audit_writes_the_recorded_document() {
             .contains("/dev/full: cannot write it")
     );
     assert!(!fs::metadata("/dev/full").unwrap().is_file());
-    assert_eq!(bus(&logs, &["audit", "valid-40", "-o", "-"]).fine(), recorded);
+    for standard_output in ["-", "/dev/stdout"] {
+        assert_eq!(bus(&logs, &["audit", "valid-40", "-o", standard_output]).fine(), recorded);
+    }
 
     // Nothing of the bus is written over.
     fill(place.path(), 3);
@@ -296,6 +299,8 @@ fn every_command_has_examples() {
     assert!(said(&["tial", "bus"]).contains("a similar subcommand exists: 'tail'; see zero-bus --help"));
     assert!(said(&["tail", "bus", "-n", "-1"]).ends_with("see zero-bus tail --help"));
     assert!(said(&[]).contains("name a command: append, verify, "));
+    let no_text = Command::new(BUS).arg(std::ffi::OsStr::from_bytes(b"\xff")).output().unwrap();
+    assert!(support::Ended::from(no_text).refused().ends_with("see zero-bus --help"));
     let full = || File::options().write(true).open("/dev/full").unwrap();
     let unread = Command::new(BUS).arg("--help").stdout(full()).output().unwrap();
     assert_eq!(unread.status.code(), Some(2));

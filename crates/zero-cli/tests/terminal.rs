@@ -81,6 +81,7 @@ fn verify_and_audit_show_progress_on_a_terminal_only() {
     let document = on_a_terminal(place.path(), &["audit", "bus"], &[]);
     let written = fs::read_to_string(place.path().join("audit.json")).unwrap();
     assert_eq!(document.trim_end(), written);
+    assert_eq!(on_a_terminal(place.path(), &["audit", "bus", "-o", "/dev/stdout"], &[]), document);
     let plain = support::bus(place.path(), &["verify", "bus"]).fine();
     assert!(!plain.contains('\x1b') && !plain.contains("verifying"));
     assert!(fs::metadata(place.path().join("audit.json")).unwrap().len() > 0);

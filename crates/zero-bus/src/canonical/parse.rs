@@ -125,6 +125,27 @@ pub(super) fn document(text: &str, max_depth: usize) -> Result<String, JsonError
     }
 }
 
+/// The finite double nearest to a number in JSON's spelling.
+fn double(spelled: &str) -> Option<f64> {
+    let finite = |spelled: &str| spelled.parse().ok().filter(|number: &f64| number.is_finite());
+    let Some((digits, exponent)) = spelled.split_once(['e', 'E']) else { return finite(spelled) };
+    if exponent.len() < 6 {
+        return finite(spelled);
+    }
+    // The library reads no exponent beyond five digits right, and as many digits before it may take it back: so the point
+    // is moved in front of the first digit that counts.
+    let (sign, digits) = digits.strip_prefix('-').map_or(("", digits), |digits| ("-", digits));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let digits = [whole, fraction].concat();
+    let counting = digits.trim_start_matches('0');
+    let point = whole.len() as i64 - (digits.len() - counting.len()) as i64;
+    // One that does not fit is larger than there can be digits.
+    let exponent = exponent.parse().unwrap_or(if exponent.starts_with('-') { i64::MIN } else { i64::MAX });
+    // The least double is above 1e-400, the largest below 1e+400.
+    let exponent = exponent.saturating_add(point).clamp(-400, 400);
+    finite(&format!("{sign}0.{counting}e{exponent}"))
+}
+
 struct Parser<'a> {
     text: &'a str,
     bytes: &'a [u8],
@@ -299,8 +320,8 @@ impl Parser<'_> {
             self.form.text.push_str(if spelled == "-0" { "0" } else { spelled });
             return Ok(());
         }
-        match spelled.parse::<f64>() {
-            Ok(float) if float.is_finite() => {
+        match double(spelled) {
+            Some(float) => {
                 write::float(float, &mut self.form.text);
                 Ok(())
             }

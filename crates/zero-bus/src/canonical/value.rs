@@ -30,7 +30,19 @@ impl Value {
     /// # Errors
     /// [`JsonError`], see [`Json::parse`](super::Json::parse).
     pub fn parse(text: &str) -> Result<Self, JsonError> {
-        let canonical = parse::document(text, parse::MAX_DEPTH)?;
+        Self::within(text, parse::MAX_DEPTH)
+    }
+
+    /// The same one level deeper: a line that holds a value which may be as deep as [`MAX_DEPTH`](super::MAX_DEPTH) by itself.
+    ///
+    /// # Errors
+    /// As [`Value::parse`].
+    pub fn parse_line(text: &str) -> Result<Self, JsonError> {
+        Self::within(text, parse::MAX_DEPTH + 1)
+    }
+
+    fn within(text: &str, max_depth: usize) -> Result<Self, JsonError> {
+        let canonical = parse::document(text, max_depth)?;
         // The text was made by this module, which reads everything it writes.
         Ok(Self::of_canonical(&canonical).unwrap_or(Self::Null))
     }

@@ -110,7 +110,8 @@ fn append_batch(dir: &Path, mut input: Input) -> Result<Judgement> {
 }
 
 fn draft(line: &str) -> Result<Draft, String> {
-    let value = Value::parse(line).map_err(|error| problem_in_line(&error))?;
+    // The payload by itself may nest as deep as it may alone.
+    let value = Value::parse_line(line).map_err(|error| problem_in_line(&error))?;
     let Value::Object(fields) = &value else {
         return Err(format!("expected an object, found {}", value.kind()));
     };

@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tempfile::NamedTempFile;
 use zero_bus::{AuditError, LOCK, LOG, Reader, SNAPSHOT, Verdict};
-use zero_cli::end::{Judgement, OutputClosed, say};
+use zero_cli::end::{Judgement, say};
 use zero_cli::progress::Bar;
 
 use crate::PROGRAM;
@@ -54,6 +54,17 @@ fn write(reader: &Reader, out: impl Write + Send, bar: Option<&Bar>) -> Result<V
     Ok(verdict)
 }
 
+/// To what may be a terminal: there the document shows itself how far it is, a bar would be in the middle of it, and what
+/// comes next belongs on another line.
+fn write_to_stream(reader: &Reader, mut out: impl Write + Send + IsTerminal) -> Result<Verdict, AuditError> {
+    if !out.is_terminal() {
+        return write(reader, out, Some(&bar()));
+    }
+    let verdict = write(reader, &mut out, None)?;
+    writeln!(out).map_err(AuditError::Write)?;
+    Ok(verdict)
+}
+
 fn bar() -> Bar {
     Bar::new("auditing")
 }
@@ -66,13 +77,7 @@ fn to_standard_output(reader: &Reader, bus: &Path) -> Result<Verdict> {
             bail!("standard output is {name} of the bus itself; write the document elsewhere");
         }
     }
-    // On a terminal the document shows itself how far it is, and a bar would be in the middle of it.
-    let on_a_terminal = io::stdout().is_terminal();
-    let bar = (!on_a_terminal).then(bar);
-    let verdict = write(reader, io::stdout(), bar.as_ref());
-    if on_a_terminal {
-        writeln!(io::stdout()).map_err(OutputClosed)?;
-    }
+    let verdict = write_to_stream(reader, io::stdout());
     // Half a document is none, also where nobody wanted more.
     verdict.map_err(|error| match error {
         AuditError::Write(error) => anyhow!("standard output: {error}"),
@@ -85,7 +90,9 @@ fn to_file(reader: &Reader, bus: &Path, path: &Path) -> Result<Verdict> {
     // A link's target is what is replaced, not the link.
     let target = match path.canonicalize() {
         Ok(target) => target,
-        Err(_) if path.is_symlink() => bail!("{}: is a link that leads nowhere; name a file", path.display()),
+        Err(_) if path.is_symlink() && fs::metadata(path).is_err() => {
+            bail!("{}: is a link that leads nowhere; name a file", path.display())
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
         Err(error) => return Err(error).with_context(naming),
     };
@@ -96,7 +103,7 @@ fn to_file(reader: &Reader, bus: &Path, path: &Path) -> Result<Verdict> {
     if fs::metadata(&target).is_ok_and(|there| !there.is_file()) {
         // A device or a pipe takes what is written, and is not replaced.
         let out = fs::OpenOptions::new().write(true).open(&target).with_context(naming)?;
-        return write(reader, out, Some(&bar())).with_context(naming);
+        return write_to_stream(reader, out).with_context(naming);
     }
     let mut file = NamedTempFile::new_in(parent).map_err(|error| anyhow!("{}: {error}", naming()))?;
     gone_with_a_signal(file.path())?;

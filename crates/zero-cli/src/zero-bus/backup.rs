@@ -16,7 +16,7 @@ use crate::PROGRAM;
 ///
 /// The target becomes a bus itself. Where an earlier backup is there, only what is new is copied, and where one was
 /// interrupted, it goes on. Both logs are checked on the way; a target that holds another bus, another history of this one,
-/// or more than it, is refused and left as it is.
+/// or more than it, is refused, and what it holds stays as it is.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -342,8 +342,11 @@ impl Flight {
             self.latest = Some((now, event.index));
         }
         self.before = Some((now, event.index));
+        if event.event_type != "runtime.cycle" {
+            return;
+        }
         let cycle_id = event.payload.value().get("cycle_id").and_then(zero_bus::Value::as_u64);
-        let (true, Some(cycle_id)) = (event.event_type == "runtime.cycle", cycle_id) else { return };
+        let Some(cycle_id) = cycle_id else { return };
         self.cycles += 1;
         if let Some((last, at)) = self.last_cycle.replace((cycle_id, now)) {
             if cycle_id != 1 && Some(cycle_id) != last.checked_add(1) {
