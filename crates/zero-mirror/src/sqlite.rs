@@ -103,21 +103,24 @@ impl Sqlite {
         connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)?;
         connection.busy_timeout(PATIENCE)?;
         connection.pragma_update(None, "trusted_schema", false)?;
+        let reading = Transaction::new_unchecked(connection, TransactionBehavior::Deferred)?;
+        let found = self.version(&reading)?;
+        drop(reading);
         if self.to_read {
-            return self.version(connection).map(|version| match version? {
+            return Ok(found.and_then(|version| match version {
                 0 => Err(self.refused("is empty: nothing was mirrored to it")),
                 version if version < MIGRATIONS.len() => {
                     Err(self
                         .refused(format!("has tables of version {version}: mirror to it once to renew them")))
                 }
                 _ => Ok(()),
-            });
+            }));
         }
-        connection.pragma_update(None, "foreign_keys", true)?;
         // Judged before the first byte is written: another program's file is left as it is.
-        if let Err(refused) = self.version(connection)? {
+        if let Err(refused) = found {
             return Ok(Err(refused));
         }
+        connection.pragma_update(None, "foreign_keys", true)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         // Who gets the lock first makes the tables, and the others find them.
@@ -136,8 +139,9 @@ impl Sqlite {
         transaction.commit().map(Ok)
     }
 
-    /// The version of the tables; 0 for an empty file.
-    fn version(&self, connection: &Connection) -> rusqlite::Result<Result<usize>> {
+    /// The version of the tables; 0 for an empty file. In a transaction, so that who makes them at the same time is not met
+    /// in the middle of it.
+    fn version(&self, connection: &Transaction<'_>) -> rusqlite::Result<Result<usize>> {
         let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
         let (application, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
         if application == 0 && version == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0 {

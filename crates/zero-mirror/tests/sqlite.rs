@@ -81,6 +81,25 @@ fn its_files_are_private() {
     assert_eq!(names, 3, "the file, its -wal and its -shm");
 }
 
+/// Several mirrors that find no file, or one that another is just making.
+#[test]
+fn one_file_is_made_by_several_at_once() {
+    let mut files = Files::start();
+    let log = contract::logs::Log::of(3);
+    for _ in 0..150 {
+        let url = files.destination();
+        let together = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    together.wait();
+                    contract::mirror(log.path(), &url, 5).unwrap();
+                });
+            }
+        });
+    }
+}
+
 fn refusal(url: &str) -> String {
     let log = contract::logs::Log::of(3);
     match contract::mirror(log.path(), url, 5) {

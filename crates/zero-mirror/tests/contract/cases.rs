@@ -261,10 +261,10 @@ fn shorter<P: Place>(place: &mut P) -> String {
 
 fn racing<P: Place>(place: &mut P) -> String {
     let (log, url) = (Log::of(600), place.destination());
-    let mut mirrors: Vec<_> = (0..3).map(|_| process::start(log.path(), &url, 5, Death::Never)).collect();
-    for mirror in &mut mirrors {
-        let status = mirror.wait().unwrap();
-        assert!(status.success(), "{status}");
+    let mirrors: Vec<_> = (0..3).map(|_| process::start(log.path(), &url, 5, Death::Never)).collect();
+    for mirror in mirrors {
+        let ended = mirror.wait_with_output().unwrap();
+        assert!(ended.status.success(), "{}: {}", ended.status, String::from_utf8_lossy(&ended.stderr));
     }
     holds_all(log.path(), &url);
     // And as threads, following a writer.
