@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use serde::Serialize;
+use zero_bus::sim::Dice;
 use zero_bus::{Draft, Event, Integer, Json, MAX_DEPTH, Value, canonical::is_canonical};
 
 fn finite() -> impl Strategy<Value = f64> {
@@ -56,27 +57,21 @@ impl Serialize for Backwards<'_> {
 }
 
 /// Spells a value in one of the many ways there are: white space, members in any order and some of them twice, escapes.
-struct Speller(u64);
+struct Speller(Dice);
 
 impl Speller {
-    /// A number below another, never the same way twice (Knuth's MMIX constants).
-    fn dice(&mut self, below: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % below
-    }
-
     fn space(&mut self) -> &'static str {
-        ["", "", "", " ", "\t", "\r\n"][self.dice(6)]
+        ["", "", "", " ", "\t", "\r\n"][self.0.below(6)]
     }
 
     fn string(&mut self, text: &str) -> String {
         let mut out = "\"".to_owned();
         for character in text.chars() {
-            match (self.dice(4), character) {
+            match (self.0.below(4), character) {
                 (0, _) | (_, '\0'..='\u{1f}' | '"' | '\\') => {
                     for unit in character.encode_utf16(&mut [0; 2]) {
                         let (lower, upper) = (format!("\\u{unit:04x}"), format!("\\u{unit:04X}"));
-                        out += if self.dice(2) == 0 { &lower } else { &upper };
+                        out += if self.0.below(2) == 0 { &lower } else { &upper };
                     }
                 }
                 (1, '/') => out += "\\/",
@@ -89,7 +84,7 @@ impl Speller {
     fn value(&mut self, value: &Value) -> String {
         let text = match value {
             Value::String(text) => self.string(text),
-            Value::Float(float) => match self.dice(4) {
+            Value::Float(float) => match self.0.below(4) {
                 0 => format!("{float:e}").replace('e', "E+").replace("+-", "-0"),
                 1 => format!("{float:e}").replace('e', "e+0000").replace("+0000-", "-00000"),
                 2 => {
@@ -107,12 +102,12 @@ impl Speller {
                 let mut spelled = Vec::new();
                 for (key, member) in members {
                     let member = format!("{}{}:{}", self.string(key), self.space(), self.value(member));
-                    let at = self.dice(spelled.len() + 1);
+                    let at = self.0.below(spelled.len() + 1);
                     spelled.insert(at, member);
-                    if self.dice(3) == 0 {
+                    if self.0.below(3) == 0 {
                         // One of the same key that does not count, as it comes first.
-                        let other = Value::Array(vec![value.clone(); self.dice(2)]);
-                        let at = self.dice(at + 1);
+                        let other = Value::Array(vec![value.clone(); self.0.below(2)]);
+                        let at = self.0.below(at + 1);
                         let other = format!("{}:{}", self.string(key), Json::try_from(&other).unwrap());
                         spelled.insert(at, other);
                     }
@@ -129,7 +124,7 @@ proptest! {
     /// However a value is spelled, its form is that of the tree.
     #[test]
     fn every_spelling_has_the_same_form(value in value(), seed in any::<u64>()) {
-        let text = Speller(seed).value(&value);
+        let text = Speller(Dice(seed)).value(&value);
         prop_assert_eq!(Json::parse(&text), Ok(Json::try_from(&value).unwrap()), "{}", text);
         prop_assert_eq!(Value::parse(&text), Ok(value));
     }

@@ -71,16 +71,16 @@ pub fn say(program: &str, text: &str) {
     let _ = writeln!(io::stderr(), "{program}: {}", escaped.collect::<String>());
 }
 
+/// From now on a limit on the size of files is an error that is told, as a full disk is, and not an end without a word.
+pub fn survive_size_limits(program: &str) {
+    if let Err(error) = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))) {
+        let text = format!("warning: a limit on the size of files would end this without a word: {error}");
+        say(program, &text);
+    }
+}
+
 /// The arguments as they were given; or, where they are wrong, one line that says so, and the exit.
 pub fn arguments<P: clap::Parser>(program: &str) -> P {
-    // A limit on the size of files then is an error that is told, as a full disk is, and not an end without a word.
-    let noticed = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
-    if let Err(error) = noticed {
-        say(
-            program,
-            &format!("warning: a limit on the size of files would end this without a word: {error}"),
-        );
-    }
     P::try_parse().unwrap_or_else(|error| {
         if error.use_stderr() {
             say(program, &wrong_arguments(program, &P::command(), &error));

@@ -17,6 +17,11 @@ impl Bar {
         Self::with(doing, "{msg} [{wide_bar}] {percent}% of {human_len} events {per_sec}, {eta} left")
     }
 
+    /// One that shows nothing anywhere.
+    pub fn hidden() -> Self {
+        Self(ProgressBar::hidden())
+    }
+
     fn with(doing: &'static str, template: &str) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         if let Ok(style) = ProgressStyle::with_template(template) {

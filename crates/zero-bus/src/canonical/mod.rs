@@ -98,8 +98,7 @@ impl Json {
 
     /// The value as a tree to look into.
     pub fn value(&self) -> Value {
-        // The text was made by this module, which reads everything it writes.
-        Value::of_canonical(&self.0).unwrap_or(Value::Null)
+        Value::of_canonical(&self.0)
     }
 
     /// Whether the value is an object, as an event's payload must be.
@@ -200,7 +199,7 @@ pub(crate) fn kind(text: &str) -> &'static str {
         Some(b'"') => Value::String(String::new()),
         Some(b't' | b'f') => Value::Bool(true),
         Some(b'n') | None => Value::Null,
-        Some(_) if text.contains(['.', 'e']) => Value::Float(0.0),
+        Some(_) if scan::is_float(text.as_bytes()) => Value::Float(0.0),
         Some(_) => Value::Integer(Integer::from(0)),
     }
     .kind()

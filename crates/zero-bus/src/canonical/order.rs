@@ -48,7 +48,7 @@ impl Form {
     /// Begins a member, whose key was just written and begins at a place.
     pub(super) fn name(&mut self, object: &mut Object, begin: usize) {
         let key = begin..self.text.len();
-        let spelled = |key: &Range<usize>| &self.text.as_bytes()[key.clone()];
+        let spelled = |key: &Range<usize>| &self.text[key.clone()];
         if !object.is_empty() {
             object.in_order &= scan::compare_quoted(spelled(&object.key), spelled(&key)).is_lt();
         }
@@ -126,7 +126,7 @@ fn copy(text: &str, unordered: &[Unordered], part: Range<usize>, out: &mut Strin
 fn compare(text: &str, left: &Range<usize>, right: &Range<usize>) -> Ordering {
     let key = |member: &Range<usize>| {
         let end = scan::string(text.as_bytes(), member.start).unwrap_or(member.end);
-        &text.as_bytes()[member.start..end]
+        &text[member.start..end]
     };
     scan::compare_quoted(key(left), key(right))
 }

@@ -153,17 +153,18 @@ fn object(text: &[u8], at: usize, depth: usize) -> Option<usize> {
 }
 
 /// By code point, of two strings in quotes.
-pub(super) fn compare_quoted(left: &[u8], right: &[u8]) -> Ordering {
-    compare_keys(between_quotes(left), between_quotes(right))
+pub(super) fn compare_quoted(left: &str, right: &str) -> Ordering {
+    compare_keys(unquoted(left).as_bytes(), unquoted(right).as_bytes())
 }
 
-fn between_quotes(token: &[u8]) -> &[u8] {
-    token.strip_prefix(b"\"").and_then(|token| token.strip_suffix(b"\"")).unwrap_or(token)
+/// A canonical string without its quotes, where it has some.
+pub(crate) fn unquoted(token: &str) -> &str {
+    token.strip_prefix('"').and_then(|token| token.strip_suffix('"')).unwrap_or(token)
 }
 
 /// The text of a canonical string, its quotes included or not.
 pub(crate) fn resolved(token: &str) -> Cow<'_, str> {
-    let token = token.strip_prefix('"').and_then(|token| token.strip_suffix('"')).unwrap_or(token);
+    let token = unquoted(token);
     if !token.contains('\\') {
         return Cow::Borrowed(token);
     }
@@ -277,6 +278,11 @@ pub(crate) fn number(text: &[u8], at: usize) -> Option<usize> {
         return Some(end);
     }
     float(text, at)
+}
+
+/// Whether a number in its canonical spelling is a float, and not an integer.
+pub(crate) fn is_float(token: &[u8]) -> bool {
+    token.iter().any(|byte| matches!(byte, b'.' | b'e'))
 }
 
 /// Where the digits end that stand at a place, and where those do that stand behind the byte that ends them.

@@ -42,14 +42,13 @@ impl Value {
     }
 
     fn within(text: &str, max_depth: usize) -> Result<Self, JsonError> {
-        let canonical = parse::document(text, max_depth)?;
-        // The text was made by this module, which reads everything it writes.
-        Ok(Self::of_canonical(&canonical).unwrap_or(Self::Null))
+        parse::document(text, max_depth).map(|canonical| Self::of_canonical(&canonical))
     }
 
     /// The value that a canonical text spells.
-    pub(super) fn of_canonical(text: &str) -> Option<Self> {
-        read(text, &mut 0)
+    pub(super) fn of_canonical(text: &str) -> Self {
+        // The text was made by this module, which reads everything it writes.
+        read(text, &mut 0).unwrap_or(Self::Null)
     }
 
     /// The member of an object; `None` where there is none, or where this is no object.
@@ -128,7 +127,7 @@ fn read(text: &str, at: &mut usize) -> Option<Value> {
         b'-' | b'0'..=b'9' => {
             *at = scan::number(bytes, begin)?;
             let spelled = &text[begin..*at];
-            match spelled.contains(['.', 'e']) {
+            match scan::is_float(spelled.as_bytes()) {
                 true => Value::Float(spelled.parse().ok()?),
                 false => Value::Integer(Integer(spelled.to_owned())),
             }
@@ -184,7 +183,7 @@ impl Integer {
 
     /// The nearest double; `None` beyond the largest.
     pub fn as_f64(&self) -> Option<f64> {
-        self.0.parse::<f64>().ok().filter(|float| float.is_finite())
+        super::as_f64(&self.0)
     }
 }
 

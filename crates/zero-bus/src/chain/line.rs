@@ -145,7 +145,7 @@ impl<'a> Line<'a> {
         if let Some(unknown) = &self.unknown {
             return Err(FaultKind::UnknownField(unknown.field.clone()));
         }
-        if index_of_id(unquoted(self.text(&self.layout.id))) != Some(index) {
+        if index_of_id(scan::unquoted(self.text(&self.layout.id))) != Some(index) {
             return Err(FaultKind::WrongField("event_id", format!("should be `{}`", event_id(index))));
         }
         let event_type = self.get(&self.layout.event_type);
@@ -186,12 +186,12 @@ impl<'a> Line<'a> {
 
     /// The checksum as the line has it; `None` where it is none.
     pub(crate) fn checksum(&self) -> Option<Checksum> {
-        Checksum::parse(unquoted(self.text(&self.layout.checksum)))
+        Checksum::parse(scan::unquoted(self.text(&self.layout.checksum)))
     }
 
     /// The previous checksum as the line has it; `None` also where it is none.
     pub(crate) fn previous_checksum(&self) -> Option<Checksum> {
-        Checksum::parse(unquoted(self.text(&self.layout.previous)))
+        Checksum::parse(scan::unquoted(self.text(&self.layout.previous)))
     }
 
     pub(crate) fn event_type(&self) -> Cow<'_, str> {
@@ -241,10 +241,6 @@ impl<'a> Line<'a> {
 /// Whether a token is this text in quotes.
 pub(super) fn is_quoted(token: &[u8], text: &[u8]) -> bool {
     matches!(token, [b'"', within @ .., b'"'] if within == text)
-}
-
-fn unquoted(token: &str) -> &str {
-    token.strip_prefix('"').and_then(|token| token.strip_suffix('"')).unwrap_or(token)
 }
 
 /// All fields of an event. Only the last may be missing.
@@ -336,16 +332,12 @@ pub(super) fn token<const N: usize>(
     end(text, start).map(|end| start..end)
 }
 
-fn is_float(token: &[u8]) -> bool {
-    token.iter().any(|byte| matches!(byte, b'.' | b'e'))
-}
-
 pub(super) fn float(text: &[u8], at: usize) -> Option<usize> {
-    scan::number(text, at).filter(|end| is_float(&text[at..*end]))
+    scan::number(text, at).filter(|end| scan::is_float(&text[at..*end]))
 }
 
 fn integer(text: &[u8], at: usize) -> Option<usize> {
-    scan::number(text, at).filter(|end| !is_float(&text[at..*end]))
+    scan::number(text, at).filter(|end| !scan::is_float(&text[at..*end]))
 }
 
 pub(super) fn object(text: &[u8], at: usize) -> Option<usize> {

@@ -46,10 +46,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Judgement> {
     Ok(Judgement::of(verdict.ok()))
 }
 
-fn write(reader: &Reader, out: impl Write + Send, bar: Option<&Bar>) -> Result<Verdict, AuditError> {
+fn write(reader: &Reader, out: impl Write + Send, bar: &Bar) -> Result<Verdict, AuditError> {
     let mut out = BufWriter::with_capacity(256 << 10, out);
-    let mut show = |progress| bar.into_iter().for_each(|bar| bar.show(progress));
-    let (verdict, _) = reader.audit(&mut out, &mut show)?;
+    let (verdict, _) = reader.audit(&mut out, &mut |progress| bar.show(progress))?;
     out.flush().map_err(AuditError::Write)?;
     Ok(verdict)
 }
@@ -58,9 +57,9 @@ fn write(reader: &Reader, out: impl Write + Send, bar: Option<&Bar>) -> Result<V
 /// comes next belongs on another line.
 fn write_to_stream(reader: &Reader, mut out: impl Write + Send + IsTerminal) -> Result<Verdict, AuditError> {
     if !out.is_terminal() {
-        return write(reader, out, Some(&bar()));
+        return write(reader, out, &bar());
     }
-    let verdict = write(reader, &mut out, None)?;
+    let verdict = write(reader, &mut out, &Bar::hidden())?;
     writeln!(out).map_err(AuditError::Write)?;
     Ok(verdict)
 }
@@ -107,7 +106,7 @@ fn to_file(reader: &Reader, bus: &Path, path: &Path) -> Result<Verdict> {
     }
     let mut file = NamedTempFile::new_in(parent).map_err(|error| anyhow!("{}: {error}", naming()))?;
     gone_with_a_signal(file.path())?;
-    let verdict = write(reader, &mut file, Some(&bar())).with_context(naming)?;
+    let verdict = write(reader, &mut file, &bar()).with_context(naming)?;
     file.as_file().sync_all().with_context(naming)?;
     file.persist(&target).with_context(naming)?;
     fs::File::open(parent).and_then(|parent| parent.sync_all()).with_context(naming)?;

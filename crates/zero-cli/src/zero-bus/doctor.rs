@@ -14,6 +14,8 @@ use zero_paper::risk::Stance;
 use zero_paper::tell::{counted, plain};
 use zero_paper::{Clock, agree};
 
+use crate::verify::consistent_snapshot;
+
 /// Check everything about a bus in one go: its chain and tail, its snapshot, who may read and write it, its clock, its
 /// cycles, the operator's commands, the disk; with --journal also whether the decision journal agrees.
 ///
@@ -191,8 +193,7 @@ fn of_the_log(dir: &Path, verdict: &Verdict) -> Vec<Check> {
         ),
     };
     let snapshot = match (snapshot_integrity.present, snapshot_integrity.consistent) {
-        (true, true) if integrity.ok() => Check::ok("snapshot", "fits the log"),
-        (true, true) => Check::ok("snapshot", "names an event that stands in the log"),
+        (true, true) => Check::ok("snapshot", consistent_snapshot(integrity)),
         (false, _) => Check::ok("snapshot", "there is none"),
         (true, false) => Check::fail(
             "snapshot",

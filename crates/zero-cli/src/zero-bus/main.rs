@@ -29,7 +29,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use zero_cli::end::{Judgement, arguments, exit};
+use zero_cli::end::{Judgement, arguments, exit, survive_size_limits};
 
 /// Look at a runtime bus, and write to it.
 ///
@@ -73,6 +73,7 @@ enum Job {
 pub(crate) const PROGRAM: &str = "zero-bus";
 
 fn main() -> ExitCode {
+    survive_size_limits(PROGRAM);
     exit(PROGRAM, run(arguments::<Arguments>(PROGRAM).job))
 }
 

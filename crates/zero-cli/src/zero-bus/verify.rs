@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use zero_bus::{Finding, Json, LOG, Reader, Verdict};
+use zero_bus::{Finding, Integrity, Json, LOG, Reader, Verdict};
 use zero_cli::end::{Judgement, print, say};
 use zero_cli::progress::Bar;
 use zero_paper::tell::counted;
@@ -75,10 +75,14 @@ fn in_words(verdict: &Verdict) -> String {
         lines.push(format!("                {meaning}"));
     }
     let snapshot = match snapshot_integrity.reason.as_str() {
-        "ok" if integrity.ok() => "fits the log",
-        "ok" => "names an event that stands in the log",
+        "ok" => consistent_snapshot(integrity),
         reason => reason,
     };
     lines.push(format!("snapshot  {}  {snapshot}", mark(snapshot_integrity.consistent)));
     lines.join("\n")
+}
+
+/// What there is to say of a snapshot that a log does not contradict.
+pub(crate) fn consistent_snapshot(integrity: &Integrity) -> &'static str {
+    if integrity.ok() { "fits the log" } else { "names an event that stands in the log" }
 }

@@ -16,7 +16,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use zero_bus::Json;
-use zero_cli::end::{Judgement, arguments, exit, print, say};
+use zero_cli::end::{Judgement, arguments, exit, print, say, survive_size_limits};
 use zero_paper::{Clock, Pause, Records, Runtime, Scenario, parity};
 
 /// Run the paper trading runtime: observe, orient, decide, act, learn, and leave a record of it.
@@ -91,6 +91,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 const PROGRAM: &str = "zero-engine-run";
 
 fn main() -> ExitCode {
+    survive_size_limits(PROGRAM);
     exit(PROGRAM, run(arguments(PROGRAM)))
 }
 
