@@ -151,7 +151,7 @@ pub(crate) fn recovery(data: &[u8]) {
     match Bus::open_in(disk.storage()) {
         Ok(bus) => {
             let events = bus.head().index as usize;
-            let told = bus.set_aside().iter().any(|set_aside| set_aside.was_synced);
+            let told = bus.quarantined().iter().any(|set_aside| set_aside.was_synced);
             assert!(events >= known || (events + 1 == known && told), "{events} of {known}");
             bus.append(Draft::new("t", 0.0, &Map::new()).expect("it is empty")).expect("there is room");
             let after = bus.reader().verify(&mut |_| {}).expect("the disk can be read");
@@ -161,7 +161,7 @@ pub(crate) fn recovery(data: &[u8]) {
             assert!(synced.is_none() || !synced_is_there, "a crash is called damage");
             assert!(!SOUND.log.starts_with(&log), "a log that was only cut is called damaged");
         }
-        Err(Error::Undecided { .. }) => assert!(synced.is_some()),
+        Err(Error::Ambiguous { .. }) => assert!(synced.is_some()),
         Err(Error::Missing { .. }) => {
             assert!(!synced_is_there || remembered.is_some_and(|_| there.len() < snapshot))
         }

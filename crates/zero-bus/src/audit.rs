@@ -9,12 +9,12 @@ use serde::Serialize;
 
 use crate::canonical::Json;
 use crate::chain::Line;
+use crate::chunk;
 use crate::error::{Error, Result};
+use crate::integrity::Progress;
 use crate::reader::Reader;
 use crate::snapshot::{Located, Snapshot};
-use crate::stretch;
 use crate::verify::Verdict;
-use crate::walk::Progress;
 
 /// The `schema_version` of every audit document.
 pub const AUDIT_SCHEMA: &str = "zero.runtime.audit.v1";
@@ -115,7 +115,7 @@ impl Reader {
         let mut begun = false;
         let mut unwritten = out.write_all(br#"{"events":["#).err();
         let walked = self.walk(
-            stretch::all_threads(),
+            chunk::all_threads(),
             |part: &mut Part, nth, line, place| part.see(wanted, nth, line, place),
             |part: &mut Part, lines| {
                 summary.events = part.at_snapshot.events;

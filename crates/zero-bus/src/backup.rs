@@ -7,15 +7,15 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::chain::{Head, Line};
+use crate::chunk;
 use crate::error::{Error, Result};
 use crate::fault::{Fault, FaultKind};
+use crate::integrity::{self, Finding, Progress};
 use crate::lines::{LOCK, LOG, Lines, start_of_rest};
-use crate::note::Note;
 use crate::reader::{Log, Reader};
 use crate::snapshot::{Found, Located, SNAPSHOT, Snapshot};
 use crate::storage::{self, Access, Storage, StorageFile, read_exact_at};
-use crate::stretch;
-use crate::walk::{self, Finding, Progress};
+use crate::sync_mark::SyncMark;
 
 /// Bytes read at a time.
 const BLOCK: u64 = 1 << 20;
@@ -187,7 +187,7 @@ impl Reader {
                     return Err(BackupError::Damaged { path: copy.path, fault });
                 }
             };
-        copy.write_note(Note { head, bytes: end })?;
+        copy.write_note(SyncMark { head, bytes: end })?;
         // One that the log does not bear out would take the place of one that it does.
         let fits = snapshot.integrity(&at_snapshot).consistent;
         if let (Found::Snapshot(_, json), true) = (&snapshot, fits) {
@@ -203,11 +203,11 @@ impl Reader {
         let path = self.log_path();
         let Log { file, end, note } = log;
         let reading = || Error::io("read it", &path);
-        let walked = walk::walk(
+        let walked = integrity::walk(
             &file,
             end,
             note,
-            stretch::all_threads(),
+            chunk::all_threads(),
             |(): &mut (), _, _, _| {},
             |_, _| Ok(()),
             progress,
@@ -216,9 +216,9 @@ impl Reader {
         match walked.finding {
             // A last event without its line break will have one in time.
             Finding::Sound => start_of_rest(&*file, end).map_err(reading()),
-            Finding::Torn { byte_offset, .. } | Finding::Cut { byte_offset, .. } => Ok(byte_offset),
+            Finding::Torn { byte_offset, .. } | Finding::Truncated { byte_offset, .. } => Ok(byte_offset),
             Finding::Fault(fault) => Err(Error::Damaged { path, fault }),
-            Finding::Undecided(fault) => Err(Error::Undecided { path, fault }),
+            Finding::Ambiguous(fault) => Err(Error::Ambiguous { path, fault }),
             Finding::Missing(remembered) => {
                 Err(Error::Missing { path, events: walked.head.index, remembered, witness: LOCK })
             }
@@ -265,11 +265,11 @@ fn judge(
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> io::Result<Judged> {
     let mut located = Located::default();
-    let walked = walk::walk(
+    let walked = integrity::walk(
         file,
         end,
         None,
-        stretch::all_threads(),
+        chunk::all_threads(),
         |located: &mut Located, nth, line, _| located.see(wanted, nth, line),
         |part, _| {
             located.add(std::mem::take(part));
@@ -278,9 +278,9 @@ fn judge(
         progress,
     )?;
     Ok(match walked.finding {
-        Finding::Fault(fault) | Finding::Undecided(fault) => Judged::Fault(fault),
+        Finding::Fault(fault) | Finding::Ambiguous(fault) => Judged::Fault(fault),
         Finding::Sound | Finding::Missing(_) => Judged::Sound(walked.head, located),
-        Finding::Torn { byte_offset, .. } | Finding::Cut { byte_offset, .. } => Judged::Fault(Fault {
+        Finding::Torn { byte_offset, .. } | Finding::Truncated { byte_offset, .. } => Judged::Fault(Fault {
             event: walked.head.index + 1,
             kind: FaultKind::NotJson("it is cut short".to_owned(), 0),
             byte_offset,
@@ -292,8 +292,8 @@ fn judge(
 struct Copy<'a> {
     storage: &'a dyn Storage,
     file: Arc<dyn StorageFile>,
-    companion: Box<dyn StorageFile>,
-    note: Option<Note>,
+    lock_file: Box<dyn StorageFile>,
+    note: Option<SyncMark>,
     /// Bytes it has.
     held: u64,
     path: std::path::PathBuf,
@@ -317,16 +317,16 @@ impl<'a> Copy<'a> {
         if is_new && storage.open(SNAPSHOT, Access::Read).is_ok() {
             return Err(no_backup(SNAPSHOT, "belongs to a log that is not there"));
         }
-        let companion = storage.open(LOCK, Access::ReadWrite).map_err(lock("open it"))?;
-        if !companion.try_lock().map_err(lock("lock it"))? {
+        let lock_file = storage.open(LOCK, Access::ReadWrite).map_err(lock("open it"))?;
+        if !lock_file.try_lock().map_err(lock("lock it"))? {
             return Err(BackupError::InUse { path });
         }
-        let note = Note::read(&*companion).map_err(lock("read it"))?;
+        let note = SyncMark::read(&*lock_file).map_err(lock("read it"))?;
         if there.is_ok_and(|there| there.identity().ok() == source.identity().ok()) {
             return Err(no_backup(LOG, "is the log of the bus itself under another name"));
         }
         if is_new {
-            let size = companion.size().map_err(lock("look at it"))?;
+            let size = lock_file.size().map_err(lock("look at it"))?;
             if note.map_or(size > 0, |note| note.bytes > 0) {
                 return Err(no_backup(LOCK, "remembers a log that is not there, or is no file of a bus"));
             }
@@ -334,7 +334,7 @@ impl<'a> Copy<'a> {
         let file: Arc<dyn StorageFile> =
             Arc::from(storage.open(LOG, Access::Append).map_err(log("open it for appending"))?);
         let held = file.size().map_err(log("look at it"))?;
-        Ok(Self { storage, file, companion, note, held, path })
+        Ok(Self { storage, file, lock_file, note, held, path })
     }
 
     fn io(&self, action: &'static str) -> impl FnOnce(io::Error) -> BackupError + use<> {
@@ -364,11 +364,11 @@ impl<'a> Copy<'a> {
 
     /// Lets the next attempt know that nothing was synced yet.
     fn note_where_there_is_none(&mut self) -> Result<(), BackupError> {
-        if self.note.is_none() && self.held == 0 { self.write_note(Note::default()) } else { Ok(()) }
+        if self.note.is_none() && self.held == 0 { self.write_note(SyncMark::default()) } else { Ok(()) }
     }
 
-    fn write_note(&mut self, note: Note) -> Result<(), BackupError> {
-        let written = note.write(&*self.companion, &mut String::new()).and_then(|()| self.companion.sync());
+    fn write_note(&mut self, note: SyncMark) -> Result<(), BackupError> {
+        let written = note.write(&*self.lock_file, &mut String::new()).and_then(|()| self.lock_file.sync());
         written.map_err(self.io("write the note beside"))?;
         self.note = Some(note);
         Ok(())

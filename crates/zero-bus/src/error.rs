@@ -54,7 +54,7 @@ pub enum Error {
     #[error("{}: {fault} (byte {}), and sound events behind it, none of which is known to have been synced: a crash may \
              have left this, or somebody; the events before it can be read, appending is refused until it is \
              repaired", path.display(), fault.byte_offset)]
-    Undecided {
+    Ambiguous {
         /// The log.
         path: PathBuf,
         /// Where the sound part ends.
@@ -108,7 +108,7 @@ impl Error {
             Self::NotABus { path, reason } => Self::NotABus { path: path.clone(), reason: reason.clone() },
             Self::Invalid { field, reason } => Self::Invalid { field, reason: reason.clone() },
             Self::Damaged { path, fault } => Self::Damaged { path: path.clone(), fault: fault.clone() },
-            Self::Undecided { path, fault } => Self::Undecided { path: path.clone(), fault: fault.clone() },
+            Self::Ambiguous { path, fault } => Self::Ambiguous { path: path.clone(), fault: fault.clone() },
             Self::Missing { path, events, remembered, witness } => {
                 Self::Missing { path: path.clone(), events: *events, remembered: *remembered, witness }
             }

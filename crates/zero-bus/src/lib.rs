@@ -47,7 +47,7 @@
 //!
 //! [`canonical`] is the one byte form of a JSON value; events are plain data ([`Draft`], [`Event`]); the chain
 //! links and checks them; [`storage`] is the few file operations there are; then appending ([`Bus`]), what the
-//! tail of a log is ([`SetAside`]), reading ([`Reader`], [`Events`], [`Follow`]), verifying ([`Verdict`]),
+//! tail of a log is ([`QuarantinedTail`]), reading ([`Reader`], [`Events`], [`Follow`]), verifying ([`Verdict`]),
 //! snapshots ([`Snapshot`]), the [audit](Reader::audit) document, and a [backup](Reader::backup).
 
 #![deny(unsafe_code)]
@@ -62,17 +62,17 @@ pub mod storage;
 
 mod audit;
 mod backup;
+mod chunk;
+mod integrity;
 mod lines;
 mod log;
-mod note;
 mod queue;
 mod reader;
 mod recover;
 mod snapshot;
-mod stretch;
 mod sync;
+mod sync_mark;
 mod verify;
-mod walk;
 
 mod error;
 
@@ -84,13 +84,13 @@ pub use checksum::Checksum;
 pub use error::{Error, Result};
 pub use event::{Draft, EVENT_SCHEMA, Event, MAX_LINE_BYTES, MAX_TYPE_CHARACTERS, event_id, index_of_id};
 pub use fault::{Fault, FaultKind};
+pub use integrity::{Finding, Integrity, Progress};
 pub use lines::{LOCK, LOG};
 pub use log::{Bus, Ticket};
 pub use reader::{Events, Follow, Reader, Selected};
-pub use recover::{Rest, SetAside};
+pub use recover::{JournalTail, QuarantinedTail};
 pub use snapshot::{SNAPSHOT, SNAPSHOT_SCHEMA, Snapshot, SnapshotIntegrity};
 pub use verify::Verdict;
-pub use walk::{Finding, Integrity, Progress};
 
 /// Holds the Rust in the README to what compiles.
 #[cfg(doctest)]

@@ -10,7 +10,7 @@ use crate::storage::{StorageFile, read_exact_at, read_up_to};
 /// The log's file name in a bus directory.
 pub const LOG: &str = "events.jsonl";
 
-/// The companion file that appenders lock for one batch, and readers for one look at the end.
+/// The lock_file file that appenders lock for one batch, and readers for one look at the end.
 pub const LOCK: &str = "bus.lock";
 
 /// Bytes read at a time: few at first, as often one line is wanted, then twice as many each time up to a block.

@@ -14,12 +14,12 @@ use crate::chain::{self, Head};
 use crate::error::{Error, Result};
 use crate::event::{Draft, Event, MAX_LINE_BYTES};
 use crate::lines::{LOCK, LOG};
-use crate::note::Note;
 use crate::queue::{Queue, Slot};
-use crate::recover::{self, End, Opening, SetAside};
+use crate::recover::{self, End, Opening, QuarantinedTail};
 use crate::snapshot::{self, Snapshot};
 use crate::storage::{Access, Directory, Lock, Storage, StorageFile};
 use crate::sync::{Arc, Mutex, lock};
+use crate::sync_mark::SyncMark;
 
 /// How much may be [submitted](Bus::submit) for one batch, in bytes, before more of it waits for the next one.
 const SUBMITTED: usize = 1 << 20;
@@ -56,7 +56,7 @@ struct Writer {
     lock: Arc<dyn StorageFile>,
     end: End,
     poisoned: bool,
-    set_aside: Vec<SetAside>,
+    set_aside: Vec<QuarantinedTail>,
     /// The batch being written, then its note; kept for its memory.
     lines: String,
 }
@@ -127,12 +127,12 @@ impl Bus {
         Self::open_decided(storage, None)
     }
 
-    /// Opens a bus of whose end nobody can tell from the bytes whether a crash left it ([`Error::Undecided`]), setting
+    /// Opens a bus of whose end nobody can tell from the bytes whether a crash left it ([`Error::Ambiguous`]), setting
     /// aside what begins at `byte_offset`, as somebody decided who knows more. Everything else is as with [`Bus::open`].
     ///
     /// # Errors
-    /// As [`Bus::open`]; still [`Error::Undecided`] where what is undecided begins elsewhere.
-    pub fn open_setting_aside(path: impl AsRef<Path>, byte_offset: u64) -> Result<Self> {
+    /// As [`Bus::open`]; still [`Error::Ambiguous`] where what is undecided begins elsewhere.
+    pub fn open_quarantining(path: impl AsRef<Path>, byte_offset: u64) -> Result<Self> {
         let path = path.as_ref();
         let directory = Directory::open(path).map_err(Error::io("open the directory", path))?;
         Self::open_decided(Arc::new(directory), Some(byte_offset))
@@ -156,14 +156,14 @@ impl Bus {
 
     /// The torn tails that this handle has set aside: when it was opened, or when another one died in the
     /// middle of an append.
-    pub fn set_aside(&self) -> Vec<SetAside> {
+    pub fn quarantined(&self) -> Vec<QuarantinedTail> {
         lock(&self.core.writer).set_aside.clone()
     }
 
     /// What the operator should know: what was set aside, and who else may write here.
     pub fn warnings(&self) -> Vec<String> {
         let set_aside = self
-            .set_aside()
+            .quarantined()
             .into_iter()
             .map(|set_aside| format!("{}: {set_aside}", self.log_path().display()));
         set_aside.chain(self.core.storage.warnings()).collect()
@@ -243,7 +243,7 @@ impl Bus {
 
     fn append_all(&self, drafts: Drafts) -> Result<Events> {
         drafts.iter().try_for_each(Draft::check)?;
-        let committed = self.core.queue.put_through(drafts, |jobs| self.core.commit(jobs));
+        let committed = self.core.queue.submit_and_wait(drafts, |jobs| self.core.commit(jobs));
         self.core.told(committed)
     }
 
@@ -281,7 +281,7 @@ impl Bus {
             let core = Arc::clone(&self.core);
             let spawned = std::thread::Builder::new()
                 .name("zero-bus commit".to_owned())
-                .spawn(move || core.queue.attend(|jobs| core.commit(jobs)));
+                .spawn(move || core.queue.run_committer(|jobs| core.commit(jobs)));
             *committer = Some(spawned.map_err(Error::io("begin a thread for it", &self.log_path()))?);
         }
         drop(committer);
@@ -290,7 +290,7 @@ impl Bus {
         let size = size_of::<Draft>() + draft.payload.as_str().len() + draft.event_type.len() + trace_id;
         let core = &self.core;
         let slot = core.queue.submit(Drafts::from_buf([draft]), size, |jobs| core.commit(jobs));
-        self.core.queue.nudge();
+        self.core.queue.wake();
         Ok(Ticket { core: Arc::clone(&self.core), slot })
     }
 
@@ -376,7 +376,7 @@ impl Core {
         let mut taken = 0;
         let mut writer = lock(&self.writer);
         let committed = writer.locked(storage, |writer| {
-            writer.see_the_end(storage)?;
+            writer.refresh_end(storage)?;
             writer.commit(storage, jobs.inspect(|_| taken += 1))
         });
         let poisoned = writer.poisoned;
@@ -401,7 +401,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // What was done stays done if this fails; the next one to wait for the lock will hear of it.
+        // What was done stays done if this fails; the next one to wait for the lock will take_changes of it.
         let _ = self.0.unlock();
     }
 }
@@ -449,7 +449,7 @@ impl Writer {
     }
 
     /// Goes to the real end of the log, which other handles may have moved.
-    fn see_the_end(&mut self, storage: &dyn Storage) -> Result<()> {
+    fn refresh_end(&mut self, storage: &dyn Storage) -> Result<()> {
         self.can_go_on(storage)?;
         let length = self.log.size().map_err(failed(storage, LOG, "look at it"))?;
         if length < self.end.offset {
@@ -519,7 +519,7 @@ impl Writer {
             self.poisoned = false;
             self.end = End { head, offset: self.end.offset + lines.len() as u64, unterminated: false };
             // An older note knows less and says nothing wrong, so this need not succeed.
-            let _ = Note { head, bytes: self.end.offset }.write(&*self.lock, &mut lines);
+            let _ = SyncMark { head, bytes: self.end.offset }.write(&*self.lock, &mut lines);
         }
         self.lines = lines;
         Ok(results)

@@ -35,7 +35,7 @@ struct State<J, R> {
     committing: bool,
     closed: bool,
     /// How many there were around the last batch: in it, and in line when it was done.
-    company: usize,
+    last_batch_len: usize,
 }
 
 /// Jobs in line, each with where its result is put.
@@ -57,7 +57,7 @@ impl<J, R> Queue<J, R> {
             handed_in: 0,
             committing: false,
             closed: false,
-            company: 0,
+            last_batch_len: 0,
         };
         Self { state: Mutex::new(state), unattended: Condvar::new(), enough }
     }
@@ -79,13 +79,17 @@ impl<J, R> Queue<J, R> {
         state.enter(job)
     }
 
-    /// Has somebody in [`Queue::attend`] see to what is waiting, if there is one and nobody else does.
-    pub(crate) fn nudge(&self) {
+    /// Has somebody in [`Queue::run_committer`] see to what is waiting, if there is one and nobody else does.
+    pub(crate) fn wake(&self) {
         self.unattended.notify_one();
     }
 
     /// Puts a job in line and waits for it, see [`Queue::wait`].
-    pub(crate) fn put_through(&self, job: J, commit: impl Fn(&mut Batch<'_, J, R>) -> Vec<R>) -> Option<R> {
+    pub(crate) fn submit_and_wait(
+        &self,
+        job: J,
+        commit: impl Fn(&mut Batch<'_, J, R>) -> Vec<R>,
+    ) -> Option<R> {
         let mut state = self.state();
         if state.waiting.is_empty() && state.begin() {
             // Nobody is before it, so it need not wait in line for itself.
@@ -135,7 +139,7 @@ impl<J, R> Queue<J, R> {
     }
 
     /// Commits what nobody waits for, until the queue is closed and empty, and what was in it is committed.
-    pub(crate) fn attend(&self, commit: impl Fn(&mut Batch<'_, J, R>) -> Vec<R>) {
+    pub(crate) fn run_committer(&self, commit: impl Fn(&mut Batch<'_, J, R>) -> Vec<R>) {
         let mut state = self.state();
         loop {
             if !state.waiting.is_empty() && state.begin() {
@@ -151,7 +155,7 @@ impl<J, R> Queue<J, R> {
         }
     }
 
-    /// Ends [`Queue::attend`] once nothing is waiting.
+    /// Ends [`Queue::run_committer`] once nothing is waiting.
     pub(crate) fn close(&self) {
         self.state().closed = true;
         self.unattended.notify_all();
@@ -162,8 +166,15 @@ impl<J, R> Queue<J, R> {
     fn commit(&self, brought: Option<J>, commit: &impl Fn(&mut Batch<'_, J, R>) -> Vec<R>) -> Option<R> {
         let alone = usize::from(brought.is_some());
         // Also if `commit` panics, everybody is woken and somebody goes on.
-        let mut batch =
-            Batch { queue: self, brought, alone, complete: false, gate: None, slots: Vec::new(), in_vain: 0 };
+        let mut batch = Batch {
+            queue: self,
+            brought,
+            alone,
+            complete: false,
+            gate: None,
+            slots: Vec::new(),
+            idle_spins: 0,
+        };
         let mut results = commit(&mut batch).into_iter();
         let of_brought = if alone > 0 { results.next() } else { None };
         for (result, slot) in results.zip(&batch.slots) {
@@ -210,7 +221,7 @@ pub(crate) struct Batch<'a, J, R> {
     /// Where the results go of the others that were handed out.
     slots: Vec<Arc<Slot<R>>>,
     /// How often others were let run and brought nothing.
-    in_vain: usize,
+    idle_spins: usize,
 }
 
 impl<J, R> Batch<'_, J, R> {
@@ -233,12 +244,12 @@ impl<J, R> Iterator for Batch<'_, J, R> {
             let mut state = self.queue.state();
             if let Some((job, slot)) = state.waiting.pop_front() {
                 drop(state);
-                self.in_vain = 0;
+                self.idle_spins = 0;
                 self.slots.push(slot);
                 return Some(job);
             }
             let enough = state.handed_in >= self.queue.enough;
-            if enough || self.jobs() >= state.company || self.in_vain > PATIENCE {
+            if enough || self.jobs() >= state.last_batch_len || self.idle_spins > PATIENCE {
                 self.complete = true;
                 // The next batch may sleep at the same one, where nobody does for this.
                 if !self.slots.is_empty() {
@@ -246,7 +257,7 @@ impl<J, R> Iterator for Batch<'_, J, R> {
                 }
             } else {
                 drop(state);
-                self.in_vain += 1;
+                self.idle_spins += 1;
                 yield_now();
             }
         }
@@ -263,7 +274,7 @@ impl<J, R> Drop for Batch<'_, J, R> {
             self.gate = Some(state.close());
         }
         state.committing = false;
-        state.company = self.jobs() + state.waiting.len();
+        state.last_batch_len = self.jobs() + state.waiting.len();
         // Under the queue's lock: who is not asleep yet will find that nobody commits.
         if !state.waiting.is_empty() && state.asleep > 0 {
             state.gate.call_one();

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::chain::{Head, Line, is_unfinished};
+use crate::chunk::{self, Sound};
 use crate::error::{Error, Result};
 use crate::event::{Event, index_of_id};
 use crate::fault::FaultKind;
+use crate::integrity::{self, Finding, Integrity, Progress};
 use crate::lines::{LOCK, LOG, Lines};
 use crate::log::Bus;
-use crate::note::Note;
-use crate::recover::{self, name_the_damage};
+use crate::recover::{self, locate_damage};
 use crate::snapshot::{Found, Snapshot};
 use crate::storage::{Access, Directory, Lock, Storage, StorageFile, Watch};
-use crate::stretch::{self, Sound};
-use crate::walk::{self, Finding, Integrity, Progress};
+use crate::sync_mark::SyncMark;
 
 /// A bus opened for reading. Changes nothing and needs no more than the right to read.
 #[derive(Clone)]
@@ -123,8 +123,7 @@ impl Reader {
                 })
             };
             let file = Arc::clone(lines.file());
-            let sound =
-                stretch::judge(&*file, start, lines.end(), None, stretch::all_threads(), gather, merge);
+            let sound = chunk::judge(&*file, start, lines.end(), None, chunk::all_threads(), gather, merge);
             if let Some(refused) = refused {
                 return Err(refused);
             }
@@ -185,7 +184,7 @@ impl Reader {
         let Some(Log { file, end, note }) = self.log()? else { return Ok(Head::default()) };
         match recover::head(&file, note, end).map_err(Error::io("read its tail", &self.storage.path(LOG)))? {
             Some(head) => Ok(head),
-            None => Err(name_the_damage(&*self.storage, &file, note, end)),
+            None => Err(locate_damage(&*self.storage, &file, note, end)),
         }
     }
 
@@ -239,7 +238,7 @@ impl Reader {
         Ok(Follow { events: self.events(from)?, watch })
     }
 
-    /// Walks the log as it is now, see [`walk::walk`].
+    /// Walks the log as it is now, see [`integrity::walk`].
     pub(crate) fn walk<T: Default>(
         &self,
         threads: NonZeroUsize,
@@ -248,7 +247,7 @@ impl Reader {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Integrity> {
         let Some(Log { file, end, note }) = self.log()? else { return self.without_a_log() };
-        walk::walk(&file, end, note, threads, each, merge, progress)
+        integrity::walk(&file, end, note, threads, each, merge, progress)
             .map_err(Error::io("read it", &self.storage.path(LOG)))
     }
 
@@ -256,7 +255,7 @@ impl Reader {
     fn without_a_log(&self) -> Result<Integrity> {
         let path = self.storage.path(LOCK);
         let note = match self.storage.open(LOCK, Access::Read) {
-            Ok(companion) => Note::read(&*companion).map_err(Error::io("read it", &path))?,
+            Ok(lock_file) => SyncMark::read(&*lock_file).map_err(Error::io("read it", &path))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(Error::io("open it for reading", &path)(error)),
         };
@@ -286,7 +285,7 @@ pub(crate) struct Log {
     pub(crate) file: Arc<dyn StorageFile>,
     /// Where it ends. All before it is durable.
     pub(crate) end: u64,
-    pub(crate) note: Option<Note>,
+    pub(crate) note: Option<SyncMark>,
 }
 
 fn log(storage: &dyn Storage) -> Result<Option<Log>> {
@@ -296,28 +295,28 @@ fn log(storage: &dyn Storage) -> Result<Option<Log>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("open it for reading", &path)(error)),
     };
-    let (end, note) = settled_end(storage, &*file)?;
+    let (end, note) = durable_end(storage, &*file)?;
     Ok(Some(Log { file, end, note }))
 }
 
 /// The end of the log while nobody is in the middle of appending, and how far it is known to have been synced. Where
 /// that is not up to the end, as after a crash, it is synced here: nothing is given out that a power cut could
 /// still take back.
-fn settled_end(storage: &dyn Storage, file: &dyn StorageFile) -> Result<(u64, Option<Note>)> {
+fn durable_end(storage: &dyn Storage, file: &dyn StorageFile) -> Result<(u64, Option<SyncMark>)> {
     let path = storage.path(LOCK);
-    let companion = match storage.open(LOCK, Access::Read) {
-        Ok(companion) => Some(companion),
+    let lock_file = match storage.open(LOCK, Access::Read) {
+        Ok(lock_file) => Some(lock_file),
         // Without the file nobody of ours has ever appended: a bus from elsewhere.
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(Error::io("open it for reading", &path)(error)),
     };
-    if let Some(companion) = &companion {
-        companion.lock(Lock::Shared).map_err(Error::io("lock it", &path))?;
+    if let Some(lock_file) = &lock_file {
+        lock_file.lock(Lock::Shared).map_err(Error::io("lock it", &path))?;
     }
     let end = file.size().map_err(Error::io("look at it", &storage.path(LOG)))?;
-    let note = companion.as_ref().map_or(Ok(None), |companion| Note::read(&**companion));
-    if let Some(companion) = &companion {
-        companion.unlock().map_err(Error::io("unlock it", &path))?;
+    let note = lock_file.as_ref().map_or(Ok(None), |lock_file| SyncMark::read(&**lock_file));
+    if let Some(lock_file) = &lock_file {
+        lock_file.unlock().map_err(Error::io("unlock it", &path))?;
     }
     let note = note.map_err(Error::io("read it", &path))?;
     if note.is_none_or(|note| note.bytes < end) {
@@ -353,7 +352,7 @@ pub struct Events {
     from: u64,
     torn_bytes: u64,
     /// Where a line was found wrong that may have been read in the wrong moment.
-    doubted: Option<u64>,
+    retry_offset: Option<u64>,
     failed: bool,
 }
 
@@ -366,7 +365,7 @@ impl Events {
             head: Head::default(),
             from,
             torn_bytes: 0,
-            doubted: None,
+            retry_offset: None,
             failed: false,
         };
         if let Some(Log { file, end, .. }) = log {
@@ -401,7 +400,7 @@ impl Events {
         if let Some(lines) = &mut self.lines
             && std::mem::take(&mut self.torn_bytes) > 0
         {
-            lines.extend(settled_end(&*self.storage, &**lines.file())?.0);
+            lines.extend(durable_end(&*self.storage, &**lines.file())?.0);
         }
         Ok(())
     }
@@ -452,22 +451,22 @@ impl Events {
             }
             // Whoever asks again gets the same answer, and not what lies behind.
             lines.go_to(byte_offset);
-            let (end, note) = settled_end(&*self.storage, &**lines.file())?;
+            let (end, note) = durable_end(&*self.storage, &**lines.file())?;
             lines.extend(end);
-            if self.doubted.replace(byte_offset) != Some(byte_offset) {
+            if self.retry_offset.replace(byte_offset) != Some(byte_offset) {
                 // A torn tail may have been set aside, and another event put in its place, while it was read.
                 continue;
             }
             let rest = Lines::new(Arc::clone(lines.file()), byte_offset, end);
-            let judged = walk::judge_rest(rest, self.head, note).map_err(Error::io("read it", &path))?;
+            let judged = integrity::judge_rest(rest, self.head, note).map_err(Error::io("read it", &path))?;
             return match judged.finding {
                 Finding::Sound => continue,
-                Finding::Torn { bytes, .. } | Finding::Cut { bytes, .. } => {
+                Finding::Torn { bytes, .. } | Finding::Truncated { bytes, .. } => {
                     self.torn_bytes = bytes;
                     lines.extend(byte_offset);
                     Ok(None)
                 }
-                Finding::Undecided(fault) => Err(Error::Undecided { path, fault }),
+                Finding::Ambiguous(fault) => Err(Error::Ambiguous { path, fault }),
                 Finding::Fault(fault) => Err(Error::Damaged { path, fault }),
                 Finding::Missing(remembered) => {
                     Err(Error::Missing { path, events: self.head.index, remembered, witness: LOCK })
@@ -637,7 +636,7 @@ impl Follow {
                 reason: "was moved away or replaced; open the bus again to judge what is there now",
             });
         }
-        let (end, _) = settled_end(&*storage, &**lines.file())?;
+        let (end, _) = durable_end(&*storage, &**lines.file())?;
         if end < lines.at() {
             return Err(Error::Changed {
                 path,

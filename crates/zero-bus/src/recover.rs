@@ -1,4 +1,4 @@
-//! What the tail of a log is: whole, torn, damaged or undecided. Looks at what stands behind the companion's note,
+//! What the tail of a log is: whole, torn, damaged or undecided. Looks at what stands behind the lock_file's note,
 //! or, where there is none, at the last two lines; and no further.
 
 use std::fmt;
@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use crate::canonical::Value;
 use crate::chain::{Head, Line, is_unfinished};
+use crate::chunk;
 use crate::error::{Error, Result};
 use crate::event::MAX_LINE_BYTES;
+use crate::integrity::{self, Finding, Integrity};
 use crate::lines::{LOCK, LOG, LastLine, Lines, last_line_before, start_of_rest};
-use crate::note::Note;
 use crate::snapshot::{SNAPSHOT, Snapshot};
 use crate::storage::{Access, Storage, StorageFile, read_exact_at};
-use crate::stretch;
-use crate::walk::{self, Finding, Integrity};
+use crate::sync_mark::SyncMark;
 
 /// The end of a log that can be built upon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,7 +37,7 @@ enum Tail {
 
 /// An unfinished last line that was set aside when its file was opened for appending.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SetAside {
+pub struct QuarantinedTail {
     /// Where the unfinished line began, which is the length the file was cut to.
     pub byte_offset: u64,
     /// How many bytes it had.
@@ -74,7 +74,11 @@ fn judge_end(file: &dyn StorageFile, end: End, found: fn(End) -> Tail) -> io::Re
 }
 
 /// Where the sound part of a log ends, as far as its tail tells; `None` where that is damaged.
-pub(crate) fn head(file: &Arc<dyn StorageFile>, note: Option<Note>, length: u64) -> io::Result<Option<Head>> {
+pub(crate) fn head(
+    file: &Arc<dyn StorageFile>,
+    note: Option<SyncMark>,
+    length: u64,
+) -> io::Result<Option<Head>> {
     if let Some(note) = note.filter(|note| note.bytes <= length)
         && let Some(integrity) = examine_from(file, note, length)?
     {
@@ -102,7 +106,7 @@ fn judge_last(last: Option<&[u8]>, before: Option<Option<Vec<u8>>>) -> Option<He
     last.follows(behind).ok()
 }
 
-impl fmt::Display for SetAside {
+impl fmt::Display for QuarantinedTail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "an unfinished last line of {} bytes was set aside in {}", self.bytes, self.file)?;
         if self.was_synced {
@@ -114,12 +118,12 @@ impl fmt::Display for SetAside {
 
 /// Judges a tail by the note: from where the log is known to have been synced, line by line. `None` where the
 /// note's own event is not in its place.
-fn examine_from(file: &Arc<dyn StorageFile>, note: Note, length: u64) -> io::Result<Option<Integrity>> {
-    if !bears_out(&**file, note)? {
+fn examine_from(file: &Arc<dyn StorageFile>, note: SyncMark, length: u64) -> io::Result<Option<Integrity>> {
+    if !matches_log(&**file, note)? {
         return Ok(None);
     }
     let lines = Lines::new(Arc::clone(file), note.bytes, length);
-    walk::judge_rest(lines, note.head, Some(note)).map(Some)
+    integrity::judge_rest(lines, note.head, Some(note)).map(Some)
 }
 
 /// The index of the last sound event, as far as the last lines tell.
@@ -137,7 +141,7 @@ fn last_event(file: &dyn StorageFile, length: u64) -> io::Result<u64> {
 }
 
 /// Whether the log has the event that the note speaks of where the note says.
-fn bears_out(file: &dyn StorageFile, note: Note) -> io::Result<bool> {
+fn matches_log(file: &dyn StorageFile, note: SyncMark) -> io::Result<bool> {
     let last = last_line_before(file, note.bytes)?;
     let Some(last) = last else { return Ok(note.head == Head::default()) };
     let line = last.bytes.as_deref().and_then(|bytes| Line::read(bytes).ok());
@@ -159,32 +163,32 @@ pub(crate) enum Opening {
 }
 
 /// Brings the log to an end that can be built upon: cuts a torn tail off, keeping its bytes, syncs what is not known
-/// to have been, and refuses the rest. The caller holds the exclusive lock on the companion.
+/// to have been, and refuses the rest. The caller holds the exclusive lock on the lock_file.
 pub(crate) fn recover(
     storage: &dyn Storage,
     file: &Arc<dyn StorageFile>,
-    companion: &dyn StorageFile,
+    lock_file: &dyn StorageFile,
     opening: Opening,
-) -> Result<(End, Option<SetAside>)> {
+) -> Result<(End, Option<QuarantinedTail>)> {
     let path = storage.path(LOG);
     let length = file.size().map_err(Error::io("look at it", &path))?;
-    let note = Note::read(companion).map_err(Error::io("read it", &storage.path(LOCK)))?;
+    let note = SyncMark::read(lock_file).map_err(Error::io("read it", &storage.path(LOCK)))?;
     let (end, cut) = match note {
         None => recover_unknown(storage, file, length)?,
         Some(note) => recover_known(storage, file, note, length, opening)?,
     };
     if opening != Opening::GoingOn {
-        snapshot_remembers_no_more(storage, end.head)?;
+        check_snapshot_not_ahead(storage, end.head)?;
     }
     let set_aside = match cut {
         Cut::Nothing => None,
         Cut::Torn | Cut::Synced => {
             let kept = set_aside(storage, LOG, &**file, end.offset, length);
             let kept = kept.map_err(Error::io("set its torn tail aside", &path))?;
-            Some(SetAside { was_synced: cut == Cut::Synced, ..kept })
+            Some(QuarantinedTail { was_synced: cut == Cut::Synced, ..kept })
         }
     };
-    let now = Note { head: end.head, bytes: end.offset };
+    let now = SyncMark { head: end.head, bytes: end.offset };
     if note != Some(now) {
         // What is built upon must be durable, also where its writer did not live to see to it.
         let unsynced = note.map_or(end.offset, |note| note.bytes);
@@ -192,7 +196,7 @@ pub(crate) fn recover(
     }
     if note != Some(now) || opening != Opening::GoingOn {
         // On opening in any case: whether the one that is there was ever synced is unknown.
-        let noted = now.write(companion, &mut String::new()).and_then(|()| companion.sync());
+        let noted = now.write(lock_file, &mut String::new()).and_then(|()| lock_file.sync());
         noted.map_err(Error::io("note how far the log is synced", &storage.path(LOCK)))?;
     }
     Ok((end, set_aside))
@@ -209,7 +213,7 @@ enum Cut {
 }
 
 /// Refuses a log that is shorter than what its snapshot was taken of. A snapshot that cannot be read remembers nothing.
-fn snapshot_remembers_no_more(storage: &dyn Storage, head: Head) -> Result<()> {
+fn check_snapshot_not_ahead(storage: &dyn Storage, head: Head) -> Result<()> {
     let found = Snapshot::read(storage).ok();
     let remembered = found.map_or(0, |found| found.event_count());
     if remembered <= head.index {
@@ -250,15 +254,15 @@ fn write_again(
 fn recover_known(
     storage: &dyn Storage,
     file: &Arc<dyn StorageFile>,
-    note: Note,
+    note: SyncMark,
     length: u64,
     opening: Opening,
 ) -> Result<(End, Cut)> {
     let path = storage.path(LOG);
     let reading = || Error::io("read its tail", &path);
     // A log whose last line break alone is missing has all its events.
-    let unbroken = Note { bytes: length, ..note };
-    if length + 1 == note.bytes && bears_out(&**file, unbroken).map_err(reading())? {
+    let unbroken = SyncMark { bytes: length, ..note };
+    if length + 1 == note.bytes && matches_log(&**file, unbroken).map_err(reading())? {
         return Ok((End { head: note.head, offset: length, unterminated: true }, Cut::Nothing));
     }
     if length < note.bytes {
@@ -272,47 +276,47 @@ fn recover_known(
         return Err(Error::Missing { path, events, remembered: note.head.index, witness: LOCK });
     }
     let Some(integrity) = examine_from(file, note, length).map_err(reading())? else {
-        return Err(name_the_damage(storage, file, Some(note), length));
+        return Err(locate_damage(storage, file, Some(note), length));
     };
     let head = integrity.head;
     let torn = |byte_offset| Ok((End { head, offset: byte_offset, unterminated: false }, Cut::Torn));
     match integrity.finding {
         Finding::Torn { byte_offset, .. } => torn(byte_offset),
-        Finding::Undecided(fault) if opening == (Opening::Anew { decided: Some(fault.byte_offset) }) => {
+        Finding::Ambiguous(fault) if opening == (Opening::Anew { decided: Some(fault.byte_offset) }) => {
             torn(fault.byte_offset)
         }
-        Finding::Undecided(fault) => Err(Error::Undecided { path, fault }),
-        Finding::Fault(_) => Err(name_the_damage(storage, file, Some(note), length)),
-        Finding::Sound | Finding::Missing(_) | Finding::Cut { .. } => {
+        Finding::Ambiguous(fault) => Err(Error::Ambiguous { path, fault }),
+        Finding::Fault(_) => Err(locate_damage(storage, file, Some(note), length)),
+        Finding::Sound | Finding::Missing(_) | Finding::Truncated { .. } => {
             let rest = start_of_rest(&**file, length).map_err(reading())?;
             Ok((End { head, offset: length, unterminated: rest < length }, Cut::Nothing))
         }
     }
 }
 
-/// A log whose companion knows nothing: from elsewhere, or its companion was removed.
+/// A log whose lock_file knows nothing: from elsewhere, or its lock_file was removed.
 fn recover_unknown(storage: &dyn Storage, file: &Arc<dyn StorageFile>, length: u64) -> Result<(End, Cut)> {
     match examine(&**file, length).map_err(Error::io("read its tail", &storage.path(LOG)))? {
         Tail::Whole(end) => Ok((end, Cut::Nothing)),
         Tail::Torn(end) => Ok((end, Cut::Torn)),
-        Tail::Damaged => Err(name_the_damage(storage, file, None, length)),
+        Tail::Damaged => Err(locate_damage(storage, file, None, length)),
     }
 }
 
 /// The error for a damaged log. To name the first fault, and not merely the one at the tail, the whole log
 /// is walked.
-pub(crate) fn name_the_damage(
+pub(crate) fn locate_damage(
     storage: &dyn Storage,
     file: &Arc<dyn StorageFile>,
-    note: Option<Note>,
+    note: Option<SyncMark>,
     length: u64,
 ) -> Error {
     let path = storage.path(LOG);
-    let walked = walk::walk(
+    let walked = integrity::walk(
         file,
         length,
         note,
-        stretch::all_threads(),
+        chunk::all_threads(),
         |(): &mut (), _, _, _| {},
         |_, _| Ok(()),
         &mut |_| {},
@@ -320,7 +324,7 @@ pub(crate) fn name_the_damage(
     match walked {
         Ok(integrity) => match integrity.finding {
             Finding::Fault(fault) => Error::Damaged { path, fault },
-            Finding::Undecided(fault) => Error::Undecided { path, fault },
+            Finding::Ambiguous(fault) => Error::Ambiguous { path, fault },
             // A sound log, but not the one that was here.
             _ => Error::Changed {
                 path,
@@ -333,19 +337,19 @@ pub(crate) fn name_the_damage(
 
 /// What stands at the end of an append-only file of JSON objects, a line each, other than a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rest {
+pub enum JournalTail {
     /// Nothing.
-    Nothing,
+    Clean,
     /// A complete line, of which only the line break is missing.
-    Complete,
+    Unterminated,
     /// What a crash leaves of a line: its beginning, or anything in its place that is no JSON.
-    Unfinished {
+    Torn {
         /// Where it begins, in bytes from the start of the file.
         byte_offset: u64,
     },
 }
 
-impl Rest {
+impl JournalTail {
     /// Looks at the end of a file of a certain size. Reads the last line, and what is spoilt before it.
     ///
     /// Each line was synced before the next, so a crash spoils one. Where garbage in its place has line breaks of its own, it
@@ -354,7 +358,7 @@ impl Rest {
     ///
     /// # Errors
     /// What the system reports.
-    pub fn of(file: &dyn StorageFile, size: u64) -> io::Result<Self> {
+    pub fn inspect(file: &dyn StorageFile, size: u64) -> io::Result<Self> {
         let mut first = None;
         let (mut spoilt, mut garbage, mut sound) = (0, false, false);
         let mut end = size;
@@ -372,13 +376,13 @@ impl Rest {
             first = Some(last);
         }
         match first {
-            Some(_) if spoilt > 1 && !garbage => Ok(Self::Nothing),
+            Some(_) if spoilt > 1 && !garbage => Ok(Self::Clean),
             Some(first) if sound || is_left_by_a_crash(first.bytes.as_deref()) => {
-                Ok(Self::Unfinished { byte_offset: end })
+                Ok(Self::Torn { byte_offset: end })
             }
             // Nothing but white space is as good as a line.
-            _ if start_of_rest(file, size)? < size => Ok(Self::Complete),
-            _ => Ok(Self::Nothing),
+            _ if start_of_rest(file, size)? < size => Ok(Self::Unterminated),
+            _ => Ok(Self::Clean),
         }
     }
 
@@ -393,16 +397,14 @@ impl Rest {
         storage: &dyn Storage,
         name: &str,
         file: &dyn StorageFile,
-    ) -> io::Result<Option<SetAside>> {
+    ) -> io::Result<Option<QuarantinedTail>> {
         let set_aside = match self {
-            Self::Nothing => None,
-            Self::Complete => {
+            Self::Clean => None,
+            Self::Unterminated => {
                 file.append(b"\n")?;
                 None
             }
-            Self::Unfinished { byte_offset } => {
-                Some(set_aside(storage, name, file, byte_offset, file.size()?)?)
-            }
+            Self::Torn { byte_offset } => Some(set_aside(storage, name, file, byte_offset, file.size()?)?),
         };
         let size = file.size()?;
         let last = last_line_before(file, size)?.map_or(size, |last| last.offset);
@@ -436,7 +438,7 @@ fn set_aside(
     file: &dyn StorageFile,
     offset: u64,
     length: u64,
-) -> io::Result<SetAside> {
+) -> io::Result<QuarantinedTail> {
     let mut attempt = 1;
     let (kept, copy) = loop {
         let kept = match attempt {
@@ -463,7 +465,7 @@ fn set_aside(
     storage.sync()?;
     file.truncate(offset)?;
     file.sync()?;
-    Ok(SetAside { byte_offset: offset, bytes: length - offset, file: kept, was_synced: false })
+    Ok(QuarantinedTail { byte_offset: offset, bytes: length - offset, file: kept, was_synced: false })
 }
 
 fn copy_range(from: &dyn StorageFile, to: &dyn StorageFile, offset: u64, end: u64) -> io::Result<()> {

@@ -424,7 +424,7 @@ impl Storage for SimDisk {
         let file = match (there, access) {
             (Some(_), Access::New) => return Err(io::ErrorKind::AlreadyExists.into()),
             (None, Access::Read) => return Err(io::ErrorKind::NotFound.into()),
-            (Some(file), Access::Emptied) => self.call(|state, extent| {
+            (Some(file), Access::Truncate) => self.call(|state, extent| {
                 if extent != Extent::Nothing {
                     state.files[file].change(Change::Truncate(0));
                 }

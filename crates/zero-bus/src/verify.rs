@@ -4,11 +4,11 @@ use std::num::NonZeroUsize;
 
 use serde::Serialize;
 
+use crate::chunk;
 use crate::error::Result;
+use crate::integrity::{Integrity, Progress};
 use crate::reader::Reader;
 use crate::snapshot::{Located, Snapshot, SnapshotIntegrity};
-use crate::stretch;
-use crate::walk::{Integrity, Progress};
 
 /// Both verdicts over a bus.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -50,7 +50,7 @@ impl Reader {
     /// # Ok::<(), zero_bus::Error>(())
     /// ```
     pub fn verify(&self, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Verdict> {
-        self.verify_with(stretch::all_threads(), progress)
+        self.verify_with(chunk::all_threads(), progress)
     }
 
     /// The same on a number of threads: [`Reader::verify`] chooses one itself.

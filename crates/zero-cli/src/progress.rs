@@ -4,21 +4,21 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use zero_bus::Progress;
 
 /// A bar on standard error, which shows nothing where that is no terminal.
-pub struct Bar(ProgressBar);
+pub(crate) struct Bar(ProgressBar);
 
 impl Bar {
     /// A bar that says what is being done.
-    pub fn new(doing: &'static str) -> Self {
+    pub(crate) fn new(doing: &'static str) -> Self {
         Self::with(doing, "{msg} [{wide_bar}] {percent}% of {total_bytes} {bytes_per_sec}, {eta} left")
     }
 
     /// The same for work that is counted in events.
-    pub fn of_events(doing: &'static str) -> Self {
+    pub(crate) fn of_events(doing: &'static str) -> Self {
         Self::with(doing, "{msg} [{wide_bar}] {percent}% of {human_len} events {per_sec}, {eta} left")
     }
 
     /// One that shows nothing anywhere.
-    pub fn hidden() -> Self {
+    pub(crate) fn hidden() -> Self {
         Self(ProgressBar::hidden())
     }
 
@@ -32,12 +32,12 @@ impl Bar {
     }
 
     /// Shows how far the work is.
-    pub fn show(&self, progress: Progress) {
+    pub(crate) fn show(&self, progress: Progress) {
         self.show_events(progress.bytes, progress.bytes_total);
     }
 
     /// Shows how many events of how many are done.
-    pub fn show_events(&self, events: u64, events_total: u64) {
+    pub(crate) fn show_events(&self, events: u64, events_total: u64) {
         // Together, so that nothing is shown of the one without the other.
         self.0.update(|state| {
             state.set_len(events_total);

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
-#[path = "../tests/support/nats.rs"]
+#[path = "../tests/it/nats.rs"]
 mod nats;
 
 use std::collections::{BTreeMap, VecDeque};

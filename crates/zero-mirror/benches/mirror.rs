@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "../tests/database/mod.rs"]
+#[path = "../tests/it/database/mod.rs"]
 mod database;
 
 use std::fs;

@@ -103,7 +103,7 @@ impl Stop {
 }
 
 /// How long one that waits for events sleeps before it looks whether it should end.
-const HEED: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Brings a destination up to the log in a directory, as it is now, or with [`Plan::follow`] for as long as nobody stops it.
 /// `report` is called after every batch, and when the destination is away. Memory is constant in the length of the log.
@@ -111,8 +111,8 @@ const HEED: Duration = Duration::from_millis(250);
 /// An empty log has no bus yet, so nothing is done for it; with `follow` it is waited for.
 ///
 /// # Errors
-/// [`Error::Fork`] and [`Error::Shorter`] before anything is written; [`Error::Bus`] where the log is damaged, when what is
-/// before the damage has been mirrored; [`Error::Away`] when the tries are used up; whatever else the destination reports.
+/// [`Error::Fork`] and [`Error::LogShorter`] before anything is written; [`Error::Bus`] where the log is damaged, when what is
+/// before the damage has been mirrored; [`Error::Unavailable`] when the tries are used up; whatever else the destination reports.
 pub fn catch_up(
     directory: &Path,
     mirror: &mut dyn Mirror,
@@ -130,8 +130,9 @@ pub fn catch_up(
         match &error {
             // Somebody else put something there: that is progress, so nothing has to be waited for. But a destination that
             // says so and does not move is as good as away.
-            Error::Moved { .. } if run.moved_at.replace(run.now.mirrored) != Some(run.now.mirrored) => {}
-            Error::Moved { .. } | Error::Away { .. } => run.wait(error)?,
+            Error::CursorMoved { .. } if run.moved_at.replace(run.now.mirrored) != Some(run.now.mirrored) => {
+            }
+            Error::CursorMoved { .. } | Error::Unavailable { .. } => run.wait(error)?,
             // The log was replaced or shortened: what is there now is judged afresh.
             Error::Bus(zero_bus::Error::Changed { .. }) if plan.follow => {}
             _ => return Err(error),
@@ -173,7 +174,7 @@ impl Run<'_> {
     fn bus(&self, reader: &Reader) -> Result<Option<Checksum>> {
         let mut feed = Feed::open(reader, 1, self.plan.follow)?;
         while !self.stop.is_asked() {
-            match feed.next(HEED)? {
+            match feed.next(POLL_INTERVAL)? {
                 Some(first) => return Ok(Some(first.event.checksum)),
                 None if self.plan.follow => {}
                 None => break,
@@ -188,7 +189,7 @@ impl Run<'_> {
         // What became of the next batch, where it was read while one was on its way.
         let mut ahead = None;
         loop {
-            let read = ahead.take().unwrap_or_else(|| gather(feed, self.plan, HEED, &mut batch));
+            let read = ahead.take().unwrap_or_else(|| gather(feed, self.plan, POLL_INTERVAL, &mut batch));
             // What was read before a fault is sound, and goes over first.
             if let (Some(first), Some(last)) = (batch.first(), batch.last()) {
                 if first.event.previous_checksum != head.checksum {
@@ -300,11 +301,11 @@ fn agree(reader: &Reader, mirror: &mut dyn Mirror, bus: Checksum, head: Head) ->
     if both == 0 || same_at(both)? {
         let destination = mirror.name();
         if events < head.index {
-            return Err(Error::Shorter { destination, bus, mirrored: head.index, events });
+            return Err(Error::LogShorter { destination, bus, mirrored: head.index, events });
         }
         let problem =
             format!("its cursor does not fit event {}, which it holds as the log has it", head.index);
-        return Err(Error::Unsound { destination, bus, index: head.index, problem });
+        return Err(Error::Corrupt { destination, bus, index: head.index, problem });
     }
     let (mut same, mut differs) = (0, both);
     while differs - same > 1 {
@@ -328,5 +329,5 @@ fn event_at(mirror: &mut dyn Mirror, bus: Checksum, index: u64) -> Result<Event>
         },
         _ => format!("event {index} is not there"),
     };
-    Err(Error::Unsound { destination: mirror.name(), bus, index, problem })
+    Err(Error::Corrupt { destination: mirror.name(), bus, index, problem })
 }

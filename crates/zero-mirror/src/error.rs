@@ -14,7 +14,7 @@ pub enum Error {
     Bus(#[from] zero_bus::Error),
     /// The destination is away, or said no for now: try again later. What was on its way may have arrived.
     #[error("{destination}: cannot {action}: {source}")]
-    Away {
+    Unavailable {
         /// The destination, without its secrets.
         destination: String,
         /// What was being done, as in "connect".
@@ -25,7 +25,7 @@ pub enum Error {
     /// The destination does not stand where the batch was to be put: somebody else mirrors the same bus. Ask again where
     /// it stands.
     #[error("{destination}: stands elsewhere than was thought: somebody else mirrors this bus too")]
-    Moved {
+    CursorMoved {
         /// The destination.
         destination: String,
     },
@@ -47,7 +47,7 @@ pub enum Error {
         "{destination}: holds {mirrored} events of bus {bus}, but the log has only {events}: its tail is missing; \
              restore it from the mirror into an empty directory"
     )]
-    Shorter {
+    LogShorter {
         /// The destination.
         destination: String,
         /// The bus.
@@ -59,7 +59,7 @@ pub enum Error {
     },
     /// What the destination holds is no sound chain.
     #[error("{destination}: bus {bus}: {problem}")]
-    Unsound {
+    Corrupt {
         /// The destination.
         destination: String,
         /// The bus.

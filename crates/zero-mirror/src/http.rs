@@ -85,7 +85,7 @@ impl Http {
             .user_agent(concat!("zero-mirror/", env!("CARGO_PKG_VERSION")))
             .accept_encoding("zstd, identity")
             .max_idle_connections(1)
-            // Shorter than a receiver keeps a silent connection, so that it is not closed under a request.
+            // LogShorter than a receiver keeps a silent connection, so that it is not closed under a request.
             .max_idle_age(Duration::from_secs(5))
             .timeout_resolve(Some(short))
             .timeout_connect(Some(short))
@@ -154,10 +154,10 @@ impl Http {
                 Error::Fork { destination, bus, index }
             }
             // Of the others the caller finds out more by asking where the receiver stands.
-            (StatusCode::CONFLICT, FORK | POSITION, ..) => Error::Moved { destination },
+            (StatusCode::CONFLICT, FORK | POSITION, ..) => Error::CursorMoved { destination },
             (StatusCode::CONFLICT, ..) => self.nonsense(action, "a conflict without its type"),
             (StatusCode::INTERNAL_SERVER_ERROR, UNSOUND, Some(index), Some(bus)) => {
-                Error::Unsound { destination, bus, index, problem: said.detail.clone() }
+                Error::Corrupt { destination, bus, index, problem: said.detail.clone() }
             }
             (StatusCode::UNAUTHORIZED, ..) => self.refused(
                 "does not know the token; put it into ZERO_MIRROR_TOKEN, or into a file that \
@@ -192,7 +192,7 @@ impl Http {
     }
 
     fn away(&self, action: &'static str, source: impl Into<Source>) -> Error {
-        Error::Away { destination: self.name(), action, source: source.into() }
+        Error::Unavailable { destination: self.name(), action, source: source.into() }
     }
 
     fn nonsense(&self, action: &'static str, what: &str) -> Error {

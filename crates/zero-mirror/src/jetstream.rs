@@ -85,7 +85,7 @@ impl JetStream {
             };
             action(address, connection).await
         });
-        if !matches!(done, Ok(_) | Err(Error::Moved { .. })) {
+        if !matches!(done, Ok(_) | Err(Error::CursorMoved { .. })) {
             *connection = None;
         }
         done
@@ -215,7 +215,7 @@ impl Connection {
                     lines.push((index, line));
                 }
                 // What stands before a fault is given out first; who goes on from there meets it again.
-                Err(Error::Unsound { .. }) if !lines.is_empty() => break,
+                Err(Error::Corrupt { .. }) if !lines.is_empty() => break,
                 Err(error) => return Err(error),
             }
             if bytes >= PAGE_BYTES {
@@ -257,7 +257,7 @@ impl Connection {
         }
         match self.info(address, bus).await? {
             Some(info) => self.check(address, bus, &info),
-            None => Err(Error::Moved { destination: address.name.clone() }),
+            None => Err(Error::CursorMoved { destination: address.name.clone() }),
         }
     }
 
@@ -395,7 +395,7 @@ impl Connection {
                 }
             }
         }
-        Ok(Error::Moved { destination: address.name.clone() })
+        Ok(Error::CursorMoved { destination: address.name.clone() })
     }
 
     async fn ask<T: serde::Serialize + ?Sized, A: serde::de::DeserializeOwned>(
@@ -420,7 +420,7 @@ impl Connection {
 }
 
 fn away(destination: &str, action: &'static str, source: impl Into<Source>) -> Error {
-    Error::Away { destination: destination.to_owned(), action, source: source.into() }
+    Error::Unavailable { destination: destination.to_owned(), action, source: source.into() }
 }
 
 fn refused(destination: &str, problem: impl Into<String>) -> Error {
@@ -428,5 +428,5 @@ fn refused(destination: &str, problem: impl Into<String>) -> Error {
 }
 
 fn unsound(address: &Address, bus: Checksum, index: u64, problem: String) -> Error {
-    Error::Unsound { destination: address.name.clone(), bus, index, problem }
+    Error::Corrupt { destination: address.name.clone(), bus, index, problem }
 }

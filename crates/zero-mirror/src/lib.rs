@@ -14,7 +14,7 @@ mod postgres;
 mod restore;
 mod sqlite;
 mod token;
-mod walk;
+mod verify;
 mod wire;
 
 pub use catch_up::{Plan, Report, Stop, catch_up};
@@ -25,7 +25,7 @@ pub use postgres::Postgres;
 pub use restore::restore;
 pub use sqlite::Sqlite;
 pub use token::Token;
-pub use walk::{Walk, choose, verify, walk};
+pub use verify::{ScanProgress, scan, select_bus, verify};
 
 use zero_bus::{Checksum, Event, Head};
 
@@ -51,19 +51,19 @@ pub trait Mirror: Send {
     /// The buses that it holds, in the order of their checksums.
     ///
     /// # Errors
-    /// [`Error::Away`], [`Error::Refused`].
+    /// [`Error::Unavailable`], [`Error::Refused`].
     fn buses(&mut self) -> Result<Vec<Checksum>>;
 
     /// Where it stands for a bus: the last event it holds durably. [`Head::default`] where it holds none.
     ///
     /// # Errors
-    /// [`Error::Away`], [`Error::Refused`].
+    /// [`Error::Unavailable`], [`Error::Refused`].
     fn head(&mut self, bus: Checksum) -> Result<Head>;
 
     /// Takes the events behind `behind`, in their order. When this returns, they are durable there.
     ///
     /// # Errors
-    /// [`Error::Moved`] where it does not stand at `behind`: nothing was taken then. [`Error::Away`]: some of the first of them,
+    /// [`Error::CursorMoved`] where it does not stand at `behind`: nothing was taken then. [`Error::Unavailable`]: some of the first of them,
     /// or all, may have been taken; [`Mirror::head`] tells.
     fn take(&mut self, bus: Checksum, behind: Head, batch: &[Record]) -> Result<()>;
 
@@ -71,14 +71,14 @@ pub trait Mirror: Send {
     /// index that it is kept at; none where there are no more. Nobody has judged them.
     ///
     /// # Errors
-    /// [`Error::Away`], [`Error::Refused`].
+    /// [`Error::Unavailable`], [`Error::Refused`].
     fn lines(&mut self, bus: Checksum, from: u64) -> Result<Vec<(u64, String)>>;
 
     /// Holds what the destination keeps beside the lines of these events, so that questions can be asked, against them: the
     /// first that differs, and in what. One that keeps nothing but lines has nothing to compare.
     ///
     /// # Errors
-    /// [`Error::Away`], [`Error::Refused`].
+    /// [`Error::Unavailable`], [`Error::Refused`].
     fn differs(&mut self, _bus: Checksum, _events: &[Event]) -> Result<Option<(u64, &'static str)>> {
         Ok(None)
     }

@@ -52,13 +52,13 @@ pub struct Postgres {
 }
 
 /// Why a question was not answered.
-enum Trouble {
+enum PostgresError {
     Postgres(tokio_postgres::Error),
     Ours(Error),
     Endless,
 }
 
-impl From<tokio_postgres::Error> for Trouble {
+impl From<tokio_postgres::Error> for PostgresError {
     fn from(error: tokio_postgres::Error) -> Self {
         Self::Postgres(error)
     }
@@ -79,12 +79,16 @@ impl Postgres {
     fn ask<T>(
         &mut self,
         action: &'static str,
-        question: impl AsyncFnOnce(&mut Client) -> Result<T, Trouble>,
+        question: impl AsyncFnOnce(&mut Client) -> Result<T, PostgresError>,
     ) -> Result<T> {
         let runtime = match self.runtime.take() {
             Some(runtime) => runtime,
             None => Builder::new_current_thread().enable_io().enable_time().build().map_err(|error| {
-                Error::Away { destination: self.name(), action: "begin a runtime", source: Box::new(error) }
+                Error::Unavailable {
+                    destination: self.name(),
+                    action: "begin a runtime",
+                    source: Box::new(error),
+                }
             })?,
         };
         let there = self.client.take().filter(|client| !client.is_closed());
@@ -97,7 +101,7 @@ impl Postgres {
                 let answer = question(&mut client).await?;
                 Ok((client, answer))
             };
-            timeout(PATIENCE, asking).await.unwrap_or(Err(Trouble::Endless))
+            timeout(PATIENCE, asking).await.unwrap_or(Err(PostgresError::Endless))
         });
         self.runtime = Some(runtime);
         // After trouble the connection is given up: nobody knows what is still on its way.
@@ -106,8 +110,8 @@ impl Postgres {
         Ok(answer)
     }
 
-    async fn connect(&self) -> Result<Client, Trouble> {
-        let refused = |problem| Trouble::Ours(self.refused(problem));
+    async fn connect(&self) -> Result<Client, PostgresError> {
+        let refused = |problem| PostgresError::Ours(self.refused(problem));
         let config = self.address.with_password().map_err(refused)?;
         let mut client = if self.address.tls.mode == Mode::Disable {
             let (client, connection) = config.connect(NoTls).await?;
@@ -125,19 +129,19 @@ impl Postgres {
     }
 
     /// Sets a connection up, and brings the tables to this program's version.
-    async fn prepare(&self, client: &mut Client) -> Result<(), Trouble> {
+    async fn prepare(&self, client: &mut Client) -> Result<(), PostgresError> {
         client.batch_execute(SETTINGS).await?;
         let encoding: String = client.query_one("SHOW server_encoding", &[]).await?.try_get(0)?;
         if encoding != "UTF8" {
             let problem =
                 format!("has the encoding {encoding}, which cannot hold every text; use a UTF8 database");
-            return Err(Trouble::Ours(self.refused(problem)));
+            return Err(PostgresError::Ours(self.refused(problem)));
         }
         if self.to_read {
             client.batch_execute("SET default_transaction_read_only = on").await?;
             return match self.version(client).await? {
-                0 => Err(Trouble::Ours(self.refused("holds no mirror: nothing was mirrored to it"))),
-                version if version < MIGRATIONS.len() => Err(Trouble::Ours(
+                0 => Err(PostgresError::Ours(self.refused("holds no mirror: nothing was mirrored to it"))),
+                version if version < MIGRATIONS.len() => Err(PostgresError::Ours(
                     self.refused(format!("has tables of version {version}: mirror to it once to renew them")),
                 )),
                 _ => Ok(()),
@@ -164,7 +168,7 @@ impl Postgres {
     }
 
     /// The version of the tables; 0 where there are none.
-    async fn version(&self, client: &Client) -> Result<usize, Trouble> {
+    async fn version(&self, client: &Client) -> Result<usize, PostgresError> {
         let there = "SELECT coalesce(bool_or(relname = 'version'), false), count(*) FROM pg_class \
                      WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'zero')";
         let row = client.query_one(there, &[]).await?;
@@ -174,17 +178,17 @@ impl Postgres {
         }
         let foreign = "has a schema `zero` that is another program's; name another database for the mirror";
         if !ours {
-            return Err(Trouble::Ours(self.refused(foreign)));
+            return Err(PostgresError::Ours(self.refused(foreign)));
         }
         let version: Option<i32> =
             client.query_one("SELECT max(version)::integer FROM zero.version", &[]).await?.try_get(0)?;
         let known = MIGRATIONS.len();
         match version.map(usize::try_from) {
             Some(Ok(version)) if (1..=known).contains(&version) => Ok(version),
-            Some(Ok(version)) if version > known => Err(Trouble::Ours(self.refused(format!(
+            Some(Ok(version)) if version > known => Err(PostgresError::Ours(self.refused(format!(
                 "has tables of version {version}, and this program knows them up to {known}: use a newer one"
             )))),
-            _ => Err(Trouble::Ours(self.refused(foreign))),
+            _ => Err(PostgresError::Ours(self.refused(foreign))),
         }
     }
 
@@ -193,14 +197,14 @@ impl Postgres {
     }
 
     /// What the caller does next about what was reported.
-    fn failed(&self, action: &'static str, trouble: Trouble) -> Error {
+    fn failed(&self, action: &'static str, trouble: PostgresError) -> Error {
         let error = match trouble {
-            Trouble::Ours(error) => return error,
-            Trouble::Endless => {
+            PostgresError::Ours(error) => return error,
+            PostgresError::Endless => {
                 let source = format!("no answer within {} s", PATIENCE.as_secs()).into();
-                return Error::Away { destination: self.name(), action, source };
+                return Error::Unavailable { destination: self.name(), action, source };
             }
-            Trouble::Postgres(error) => error,
+            PostgresError::Postgres(error) => error,
         };
         let text = in_words(&error);
         // By the class of its SQLSTATE: rights, what is not there, what cannot be stored.
@@ -213,7 +217,7 @@ impl Postgres {
         if asks_for_a_person || is_about_trust(&error) {
             return self.refused(format!("cannot {action}: {text}"));
         }
-        Error::Away { destination: self.name(), action, source: text.into() }
+        Error::Unavailable { destination: self.name(), action, source: text.into() }
     }
 }
 
@@ -232,7 +236,7 @@ const SETTINGS: &str = "
 /// What is committed when the lock was got is seen behind it, whatever the server's default is.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
-async fn lock(client: &Client, key: i64) -> Result<(), Trouble> {
+async fn lock(client: &Client, key: i64) -> Result<(), PostgresError> {
     client.query_typed("SELECT pg_advisory_xact_lock($1)", &[(&key, Type::INT8)]).await?;
     Ok(())
 }
@@ -271,7 +275,7 @@ fn is_about_trust(error: &tokio_postgres::Error) -> bool {
 }
 
 /// A bus's number in the database, and its cursor.
-async fn cursor(client: &Client, bus: Checksum) -> Result<Option<(i32, Head)>, Trouble> {
+async fn cursor(client: &Client, bus: Checksum) -> Result<Option<(i32, Head)>, PostgresError> {
     let select = "SELECT bus, head_index, head_checksum FROM zero.buses WHERE id = $1";
     let rows = client.query_typed(select, &[(&bus.to_string(), Type::TEXT)]).await?;
     let Some(row) = rows.first() else { return Ok(None) };
@@ -282,7 +286,7 @@ async fn cursor(client: &Client, bus: Checksum) -> Result<Option<(i32, Head)>, T
 }
 
 /// One batch in one transaction; `false` where the bus stands elsewhere.
-async fn put(client: &Client, bus: Checksum, behind: Head, batch: &[Record]) -> Result<bool, Trouble> {
+async fn put(client: &Client, bus: Checksum, behind: Head, batch: &[Record]) -> Result<bool, PostgresError> {
     let Some(last) = batch.last() else { return Ok(true) };
     client.batch_execute(BEGIN).await?;
     let key = bus.as_bytes().first_chunk().copied().unwrap_or_default();
@@ -326,7 +330,7 @@ async fn put(client: &Client, bus: Checksum, behind: Head, batch: &[Record]) -> 
 }
 
 /// A page of lines. How long they are is looked at before they are sent, and no more is asked for than a page.
-async fn page(client: &Client, bus: Checksum, from: i64) -> Result<Vec<(u64, String)>, Trouble> {
+async fn page(client: &Client, bus: Checksum, from: i64) -> Result<Vec<(u64, String)>, PostgresError> {
     let select = "
         SELECT event_index, CASE WHEN octet_length(line) <= $3 THEN line ELSE '' END
         FROM (
@@ -348,7 +352,7 @@ async fn page(client: &Client, bus: Checksum, from: i64) -> Result<Vec<(u64, Str
         )
         .await?;
     let record = |row: &Row| Ok((row.try_get::<_, i64>(0)? as u64, row.try_get(1)?));
-    rows.iter().map(record).collect::<Result<_, tokio_postgres::Error>>().map_err(Trouble::from)
+    rows.iter().map(record).collect::<Result<_, tokio_postgres::Error>>().map_err(PostgresError::from)
 }
 
 /// The first event of which a row says something else, and in which column. Payloads are compared there, as only the
@@ -357,7 +361,7 @@ async fn first_difference(
     client: &Client,
     bus: Checksum,
     events: &[Event],
-) -> Result<Option<(u64, &'static str)>, Trouble> {
+) -> Result<Option<(u64, &'static str)>, PostgresError> {
     let select = "
         SELECT event_index, event_type, trace_id, as_of, checksum,
                CASE WHEN kept.payload IS NULL OR wanted.payload IS NULL
@@ -415,7 +419,7 @@ impl Mirror for Postgres {
         let ids: Vec<String> = self.ask("read it", async |client| {
             let rows = client.query_typed("SELECT id FROM zero.buses ORDER BY id COLLATE \"C\"", &[]).await?;
             let ids = rows.iter().map(|row| row.try_get(0));
-            ids.collect::<Result<_, tokio_postgres::Error>>().map_err(Trouble::from)
+            ids.collect::<Result<_, tokio_postgres::Error>>().map_err(PostgresError::from)
         })?;
         let no_bus = |id: &str| self.refused(format!("names a bus `{}`, which is none", id.escape_debug()));
         ids.iter().map(|id| Checksum::parse(id).ok_or_else(|| no_bus(id))).collect()
@@ -429,7 +433,7 @@ impl Mirror for Postgres {
     fn take(&mut self, bus: Checksum, behind: Head, batch: &[Record]) -> Result<()> {
         match self.ask("write to it", async |client| put(client, bus, behind, batch).await)? {
             true => Ok(()),
-            false => Err(Error::Moved { destination: self.name() }),
+            false => Err(Error::CursorMoved { destination: self.name() }),
         }
     }
 

@@ -9,7 +9,7 @@ use zero_bus::storage::{Access, Directory, Storage};
 use zero_bus::{Checksum, Head, LOG};
 
 use crate::error::{Error, Result};
-use crate::walk::{Walk, walk};
+use crate::verify::{ScanProgress, scan};
 use crate::{Mirror, PAGE_BYTES};
 
 /// The log while it is not whole yet.
@@ -22,13 +22,13 @@ const PARTIAL: &str = "events.jsonl.restoring";
 /// is simply done again. What is there is never written over. Memory is that of one page.
 ///
 /// # Errors
-/// [`Error::Refused`] where something is in the directory; [`Error::Unsound`] at the first fault: nothing is put in place
+/// [`Error::Refused`] where something is in the directory; [`Error::Corrupt`] at the first fault: nothing is put in place
 /// then; [`Error::Bus`] for what the system refuses.
 pub fn restore(
     mirror: &mut dyn Mirror,
     bus: Checksum,
     directory: &Path,
-    progress: &mut dyn FnMut(Walk),
+    progress: &mut dyn FnMut(ScanProgress),
 ) -> Result<Head> {
     let refused = |problem: String| Error::Refused { destination: directory.display().to_string(), problem };
     let io = |action: &'static str, name: &str| {
@@ -60,7 +60,7 @@ pub fn restore(
         held.clear();
         Ok(())
     };
-    let walked = walk(mirror, bus, |_, line, walk: Walk| {
+    let walked = scan(mirror, bus, |_, line, walk: ScanProgress| {
         held.push_str(line);
         held.push('\n');
         if held.len() >= PAGE_BYTES {

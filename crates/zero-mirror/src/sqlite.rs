@@ -173,7 +173,7 @@ impl Sqlite {
                 | ErrorCode::DiskFull
                 | ErrorCode::SystemIoFailure
                 | ErrorCode::OutOfMemory,
-            ) => Error::Away { destination: self.name(), action, source: Box::new(error) },
+            ) => Error::Unavailable { destination: self.name(), action, source: Box::new(error) },
             Some(ErrorCode::NotADatabase) => {
                 self.refused("is no SQLite database; name another file for the mirror")
             }
@@ -203,7 +203,7 @@ impl Sqlite {
             (Ok(index), Some(checksum)) => Ok(Some((number, Head { index, checksum: Some(checksum) }))),
             _ => {
                 let problem = "its cursor is none".to_owned();
-                Err(Error::Unsound { destination: self.name(), bus, index: 0, problem })
+                Err(Error::Corrupt { destination: self.name(), bus, index: 0, problem })
             }
         }
     }
@@ -215,7 +215,7 @@ impl Sqlite {
             Transaction::new_unchecked(connection, TransactionBehavior::Immediate).map_err(failed)?;
         let cursor = self.cursor(&transaction, bus)?;
         if cursor.map(|(_, head)| head).unwrap_or_default() != behind {
-            return Err(Error::Moved { destination: self.name() });
+            return Err(Error::CursorMoved { destination: self.name() });
         }
         let Some(last) = batch.last() else { return Ok(()) };
         let written = || -> rusqlite::Result<()> {

@@ -7,7 +7,7 @@ use crate::decision::{Decision, Submission};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::position::{PositionRecord, to_cents};
-use crate::risk::{Ruling, Stance};
+use crate::risk::{RiskDecision, TradingMode};
 use crate::scenario::{Limits, Order, Scenario, Side};
 
 /// The `schema_version` of every cycle record.
@@ -240,7 +240,7 @@ pub fn run(engine: &mut Engine, scenario: &Scenario, recovery: &Json, as_of: f64
 ///
 /// # Errors
 /// [`Error::Refused`] where the decision does not fit the engine's state.
-pub(crate) fn run_again(
+pub(crate) fn rerun_recorded(
     engine: &mut Engine,
     scenario: &Scenario,
     recovery: &Json,
@@ -267,13 +267,17 @@ pub(crate) fn run_again(
 ///
 /// # Errors
 /// [`Error::Refused`] where they do not: a record of it made now would name limits that were not those.
-pub(crate) fn fits_limits(engine: &Engine, decision: &Decision) -> Result<()> {
-    let by_limits =
-        [Ruling::Allowed, Ruling::LowConfidence, Ruling::OrderNotional, Ruling::ProjectedPosition];
-    if !by_limits.iter().any(|ruling| ruling.reason() == decision.reason) {
+pub(crate) fn check_current_limits(engine: &Engine, decision: &Decision) -> Result<()> {
+    let by_limits = [
+        RiskDecision::Allowed,
+        RiskDecision::LowConfidence,
+        RiskDecision::OrderNotional,
+        RiskDecision::ProjectedPosition,
+    ];
+    if !by_limits.iter().any(|risk_decision| risk_decision.reason() == decision.reason) {
         return Ok(());
     }
-    let today = engine.ruling(Stance::Open, &decision.order())?;
+    let today = engine.risk_decision(TradingMode::Open, &decision.order())?;
     if today.reason() == decision.reason {
         return Ok(());
     }

@@ -25,7 +25,7 @@ pub struct Decision {
     pub price: f64,
     /// The order's quantity.
     pub quantity: f64,
-    /// Why, in the words of [`Ruling::reason`](crate::risk::Ruling::reason).
+    /// Why, in the words of [`RiskDecision::reason`](crate::risk::RiskDecision::reason).
     pub reason: String,
     /// Whether the order was to reduce only.
     pub reduce_only: bool,

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 
 use crate::decision::{Decision, Submission};
 use crate::error::{Error, Result};
-use crate::journal::{Journal, Recorded};
+use crate::journal::{Journal, JournalEntry};
 use crate::position::{Book, Position};
-use crate::risk::{self, Ruling, Stance};
+use crate::risk::{self, RiskDecision, TradingMode};
 use crate::scenario::{Limits, Order};
 
 /// The paper engine. Its state is what its journal says.
 pub struct Engine {
     limits: Limits,
-    stance: Stance,
+    trading_mode: TradingMode,
     journal: Journal,
     book: Book,
     counts: Counts,
@@ -56,13 +56,13 @@ impl Engine {
     pub(crate) fn recover_seeing(
         limits: Limits,
         journal: Journal,
-        mut see: impl FnMut(u64, &Recorded),
+        mut see: impl FnMut(u64, &JournalEntry),
     ) -> Result<Self> {
         let mut engine = Self::in_memory(limits);
         for recorded in journal.decisions() {
             let recorded = recorded?;
             see(engine.counts.decisions + 1, &recorded);
-            let Recorded { at, line, decision } = recorded;
+            let JournalEntry { at, line, decision } = recorded;
             engine.adopt(at, &decision).map_err(|problem| Error::Journal {
                 path: journal.path(),
                 line,
@@ -75,9 +75,9 @@ impl Engine {
 
     fn new(limits: Limits, journal: Journal) -> Self {
         let (book, counts) = (Book::default(), Counts::default());
-        let (stance, last_decision_as_of) = (Stance::Open, None);
+        let (trading_mode, last_decision_as_of) = (TradingMode::Open, None);
         let (keys, prices) = (HashMap::new(), HashMap::new());
-        Self { limits, stance, journal, book, counts, last_decision_as_of, keys, prices }
+        Self { limits, trading_mode, journal, book, counts, last_decision_as_of, keys, prices }
     }
 
     /// An engine without any state, whose journal lives as long as it does.
@@ -94,7 +94,7 @@ impl Engine {
         let mut engine = Self::in_memory(self.limits);
         let mut rest = Vec::new();
         for (n, recorded) in (1..).zip(self.journal.decisions()) {
-            let Recorded { at, decision, .. } = recorded?;
+            let JournalEntry { at, decision, .. } = recorded?;
             if n < position {
                 let adopted = engine.adopt(at, &decision);
                 adopted.map_err(|problem| Error::Refused { path: self.journal.path(), problem })?;
@@ -141,8 +141,8 @@ impl Engine {
             let problem = "what would be held together is beyond a double".to_owned();
             return Err(Error::Order { symbol: order.symbol.clone(), problem });
         }
-        let ruling = self.ruling(self.stance, order)?;
-        let decision = Decision::new(order, submission, ruling.allowed(), ruling.reason());
+        let risk_decision = self.risk_decision(self.trading_mode, order)?;
+        let decision = Decision::new(order, submission, risk_decision.allowed(), risk_decision.reason());
         let place = self.journal.record(&decision)?;
         // From here on it happened.
         self.enter(&decision, projected);
@@ -156,9 +156,9 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Order`] where the position it would leave is beyond a double.
-    pub(crate) fn ruling(&self, stance: Stance, order: &Order) -> Result<Ruling> {
+    pub(crate) fn risk_decision(&self, trading_mode: TradingMode, order: &Order) -> Result<RiskDecision> {
         let held = self.book.position(&order.symbol);
-        Ok(risk::judge(stance, &self.limits, &held, &self.projected(order)?, order))
+        Ok(risk::check(trading_mode, &self.limits, &held, &self.projected(order)?, order))
     }
 
     fn projected(&self, order: &Order) -> Result<Position> {
@@ -206,8 +206,8 @@ impl Engine {
     }
 
     /// Binds the engine to what the operator said.
-    pub fn set_stance(&mut self, stance: Stance) {
-        self.stance = stance;
+    pub fn set_trading_mode(&mut self, trading_mode: TradingMode) {
+        self.trading_mode = trading_mode;
     }
 
     /// The price of the last order about a symbol, in USD.

@@ -9,8 +9,8 @@ use crate::clock::rfc3339;
 use crate::decision::Decision;
 use crate::field::Problem;
 use crate::position::Position;
-use crate::risk::Ruling;
-use crate::tell::counted;
+use crate::risk::RiskDecision;
+use crate::summary::counted;
 
 /// What there is to tell about a cycle.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -67,12 +67,12 @@ impl Explanation {
         let number = |path: &[&str]| at(&cycle, path).as_f64().unwrap_or(f64::NAN);
         let limit =
             |name, value, limit| Some(Limit { limit: number(&["orient", "limits", limit]), name, value });
-        let is = |ruling: Ruling| decision.reason == ruling.reason();
-        let limit = if is(Ruling::LowConfidence) {
+        let is = |risk_decision: RiskDecision| decision.reason == risk_decision.reason();
+        let limit = if is(RiskDecision::LowConfidence) {
             limit("confidence", order.confidence, "min_confidence")
-        } else if is(Ruling::OrderNotional) {
+        } else if is(RiskDecision::OrderNotional) {
             limit("order notional", order.notional_usd(), "max_notional_usd")
-        } else if is(Ruling::ProjectedPosition) {
+        } else if is(RiskDecision::ProjectedPosition) {
             limit("projected position", projected.notional_usd(), "max_position_notional_usd")
         } else {
             None
@@ -178,9 +178,9 @@ impl fmt::Display for Explanation {
             grouped(order.notional_usd()),
             order.confidence,
         )?;
-        let ruling = if self.decision.allowed { "filled" } else { "rejected" };
+        let risk_decision = if self.decision.allowed { "filled" } else { "rejected" };
         let numbers = self.limit.as_ref().map_or(String::new(), |limit| format!(" ({limit})"));
-        writeln!(f, "act      {ruling}: {}{numbers}", plain(&self.decision.reason))?;
+        writeln!(f, "act      {risk_decision}: {}{numbers}", plain(&self.decision.reason))?;
         let Change { after, before, symbol } = &self.position;
         let position = |(quantity, price): (f64, f64)| {
             if quantity == 0.0 { "nothing".to_owned() } else { format!("{quantity} @ {}", grouped(price)) }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::decision::Decision;
 use crate::position::rounded;
-use crate::risk::Ruling;
+use crate::risk::RiskDecision;
 
 /// The `schema_version` of the feedback document.
 pub const FEEDBACK_SCHEMA: &str = "zero.runtime.feedback.v1";
@@ -92,11 +92,11 @@ impl Feedback {
 
 impl Item {
     fn of(reason: &str, count: u64) -> Self {
-        let suggested_action = if reason == Ruling::LowConfidence.reason() {
+        let suggested_action = if reason == RiskDecision::LowConfidence.reason() {
             "improve signal calibration before promoting the strategy"
-        } else if reason == Ruling::OrderNotional.reason() {
+        } else if reason == RiskDecision::OrderNotional.reason() {
             "lower candidate size or raise the explicit risk limit after review"
-        } else if reason == Ruling::ProjectedPosition.reason() {
+        } else if reason == RiskDecision::ProjectedPosition.reason() {
             "reduce the open position or raise the explicit position limit after review"
         } else {
             "review the rejected decisions before promoting the strategy"

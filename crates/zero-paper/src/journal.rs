@@ -16,7 +16,7 @@ pub enum Journal {
 
 /// A decision in a journal, and where.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Recorded {
+pub struct JournalEntry {
     /// The place to find it again, see [`Journal::decision`]: for a file, bytes from its start.
     pub at: u64,
     /// Which line, counted from 1.
@@ -36,12 +36,12 @@ impl Journal {
 
     /// Every decision in the journal, oldest first. An item that is an error names the first line that is no decision;
     /// nothing comes behind it.
-    pub fn decisions(&self) -> Box<dyn Iterator<Item = Result<Recorded>> + '_> {
+    pub fn decisions(&self) -> Box<dyn Iterator<Item = Result<JournalEntry>> + '_> {
         match self {
             Self::Memory(decisions) => Box::new(
                 (0..)
                     .zip(decisions)
-                    .map(|(at, decision)| Ok(Recorded { at, line: at + 1, decision: decision.clone() })),
+                    .map(|(at, decision)| Ok(JournalEntry { at, line: at + 1, decision: decision.clone() })),
             ),
             Self::File(file) => {
                 let mut lines = file.lines();
@@ -54,7 +54,7 @@ impl Journal {
                             }
                             let decision =
                                 Decision::parse(&text).map_err(|problem| lines.problem(place, problem))?;
-                            Ok(Some(Recorded { at: place.byte_offset, line: place.line, decision }))
+                            Ok(Some(JournalEntry { at: place.byte_offset, line: place.line, decision }))
                         });
                         ended = next.is_err();
                         if let Some(next) = next.transpose() {

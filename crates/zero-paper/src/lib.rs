@@ -4,16 +4,16 @@
 //! Modules in reading order: what is asked ([`scenario`]), what is held ([`position`]), what is let through
 //! ([`risk`]), what was decided ([`decision`]) and where that is kept ([`journal`]), the [`engine`] between
 //! them, one [`cycle`] around it, what a cycle leaves on the bus ([`publish`]), the [`runtime`] that goes on
-//! and on. A bus can be told and gone through again: [`agree`], [`tell`], [`explain`], [`state`], [`replay`]. Beside it stands the [`live`] executor, closed, with its [`drills`], the [`parity`] report that
+//! and on. A bus can be told and gone through again: [`reconcile`], [`summary`], [`explain`], [`state`], [`replay`]. Beside it stands the [`live`] executor, closed, with its [`drills`], the [`parity`] report that
 //! shows it stays closed, and the [`feedback`] a run gives.
 //!
 //! ```
-//! use zero_paper::{Clock, Records, Runtime, Scenario};
+//! use zero_paper::{Clock, RecordPaths, Runtime, Scenario};
 //!
 //! let scenario = Scenario::parse(
 //!     r#"{"orders": [{"symbol": "BTC", "side": "buy", "quantity": 0.01, "price": 40000, "confidence": 0.8}]}"#,
 //! ).unwrap();
-//! let mut runtime = Runtime::start(scenario, &Records::default(), Clock::Fixed(1777593600.0))?;
+//! let mut runtime = Runtime::start(scenario, &RecordPaths::default(), Clock::Fixed(1777593600.0))?;
 //! let cycle = runtime.run_cycle()?;
 //! assert!(cycle.act.decision.allowed);
 //! assert_eq!(runtime.engine().book().position("BTC").quantity, 0.01);
@@ -22,7 +22,6 @@
 
 #![forbid(unsafe_code)]
 
-pub mod agree;
 mod clock;
 pub mod cycle;
 pub mod decision;
@@ -39,14 +38,15 @@ pub mod operator;
 pub mod parity;
 pub mod position;
 pub mod publish;
+pub mod reconcile;
 pub mod replay;
 pub mod risk;
 pub mod runtime;
 pub mod scenario;
 pub mod state;
-pub mod tell;
+pub mod summary;
 
 pub use clock::{Clock, moment, rfc3339};
 pub use error::{Error, Result};
-pub use runtime::{Pause, Records, Runtime};
+pub use runtime::{Pause, RecordPaths, Runtime};
 pub use scenario::Scenario;

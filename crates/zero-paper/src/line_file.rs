@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use zero_bus::storage::{Access, Directory, Storage, StorageFile};
-use zero_bus::{Json, MAX_LINE_BYTES, Rest, SetAside, Value};
+use zero_bus::{JournalTail, Json, MAX_LINE_BYTES, QuarantinedTail, Value};
 
 use crate::error::{Error, Result};
 
@@ -28,8 +28,8 @@ pub struct LineFile {
     /// Bytes of whole lines.
     length: u64,
     /// What stands behind them, until it is mended.
-    rest: Rest,
-    set_aside: Option<SetAside>,
+    rest: JournalTail,
+    set_aside: Option<QuarantinedTail>,
     /// A write or a sync failed: what the file holds is unknown.
     poisoned: bool,
 }
@@ -46,7 +46,8 @@ impl LineFile {
         let name = name.ok_or_else(|| refused("is no path of a file"))?.to_owned();
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let directory = Arc::new(Directory::create(parent).map_err(Error::io("open the directory", parent))?);
-        let opened = Self::open_locked(&*directory, &name, path).inspect_err(|_| directory.unmake())?;
+        let opened =
+            Self::open_locked(&*directory, &name, path).inspect_err(|_| directory.remove_created())?;
         let file = Self::look_at(directory.clone(), Some(directory), name, path.to_owned(), opened)?;
         file.sync_its_name()?;
         Ok(file)
@@ -89,16 +90,17 @@ impl LineFile {
         path: PathBuf,
         (file, was_there): (Box<dyn StorageFile>, bool),
     ) -> Result<Self> {
-        let (rest, set_aside) = (Rest::Nothing, None);
+        let (rest, set_aside) = (JournalTail::Clean, None);
         let (length, used, poisoned) = (0, false, false);
         let mut opened =
             Self { path, name, storage, directory, file, was_there, used, length, rest, set_aside, poisoned };
         let path = &opened.path;
         let size = opened.file.size().map_err(Error::io("look at it", path))?;
-        opened.rest = Rest::of(&*opened.file, size).map_err(Error::io("read its last line", path))?;
+        opened.rest =
+            JournalTail::inspect(&*opened.file, size).map_err(Error::io("read its last line", path))?;
         opened.length = match opened.rest {
-            Rest::Unfinished { byte_offset } => byte_offset,
-            Rest::Nothing | Rest::Complete => size,
+            JournalTail::Torn { byte_offset } => byte_offset,
+            JournalTail::Clean | JournalTail::Unterminated => size,
         };
         Ok(opened)
     }
@@ -133,10 +135,10 @@ impl LineFile {
     pub fn mend(&mut self) -> Result<()> {
         let mended = self.rest.mend(&*self.storage, &self.name, &*self.file);
         self.set_aside = mended.map_err(Error::io("mend its last line", &self.path))?;
-        if self.rest == Rest::Complete {
+        if self.rest == JournalTail::Unterminated {
             self.length += 1;
         }
-        self.rest = Rest::Nothing;
+        self.rest = JournalTail::Clean;
         Ok(())
     }
 
@@ -153,15 +155,15 @@ impl LineFile {
     /// Bytes behind the whole lines: of an unfinished one, until it is mended.
     pub(crate) fn unfinished_bytes(&self) -> u64 {
         match self.rest {
-            Rest::Unfinished { byte_offset } => {
+            JournalTail::Torn { byte_offset } => {
                 self.file.size().map_or(0, |size| size.saturating_sub(byte_offset))
             }
-            Rest::Nothing | Rest::Complete => 0,
+            JournalTail::Clean | JournalTail::Unterminated => 0,
         }
     }
 
     /// The unfinished line that was set aside, if there was one.
-    pub fn set_aside(&self) -> Option<&SetAside> {
+    pub fn quarantined(&self) -> Option<&QuarantinedTail> {
         self.set_aside.as_ref()
     }
 
@@ -232,7 +234,7 @@ impl LineFile {
         &mut self,
         schema: &str,
         each_synced: bool,
-        mut each: impl FnMut(Place, Value),
+        mut each: impl FnMut(LinePosition, Value),
     ) -> Result<()> {
         let mut sound = 0_u64;
         let mut lines = self.lines();
@@ -254,7 +256,7 @@ impl LineFile {
             }
         };
         if let Some(byte_offset) = spoilt {
-            let by_a_crash = self.rest == Rest::Unfinished { byte_offset };
+            let by_a_crash = self.rest == JournalTail::Torn { byte_offset };
             // Nothing sound before it: somebody's own file.
             if sound == 0 && !by_a_crash {
                 return Err(self.holds_else(schema));
@@ -268,7 +270,7 @@ impl LineFile {
                 });
             }
             self.length = byte_offset;
-            self.rest = Rest::Unfinished { byte_offset };
+            self.rest = JournalTail::Torn { byte_offset };
         }
         Ok(())
     }
@@ -295,7 +297,7 @@ impl Drop for LineFile {
         // Under its lock, so that nobody else can be in it; and where this fails, an empty file stays.
         if empty && directory.is_current(&self.name, &*self.file).unwrap_or(false) {
             let _ = fs::remove_file(&self.path);
-            directory.unmake();
+            directory.remove_created();
         }
     }
 }
@@ -310,14 +312,14 @@ pub(crate) struct Lines<'a> {
 
 /// Where a line stands.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct LinePosition {
     pub(crate) line: u64,
     pub(crate) byte_offset: u64,
 }
 
 impl Lines<'_> {
     /// The next line, its line break included where it has one.
-    pub(crate) fn next(&mut self) -> Result<Option<(Place, String)>> {
+    pub(crate) fn next(&mut self) -> Result<Option<(LinePosition, String)>> {
         let mut bytes = Vec::new();
         let limit = MAX_LINE_BYTES as u64 + 1;
         let read = self.reader.by_ref().take(limit).read_until(b'\n', &mut bytes);
@@ -326,7 +328,7 @@ impl Lines<'_> {
             return Ok(None);
         }
         self.line += 1;
-        let place = Place { line: self.line, byte_offset: self.byte_offset };
+        let place = LinePosition { line: self.line, byte_offset: self.byte_offset };
         self.byte_offset += bytes.len() as u64;
         if bytes.len() as u64 == limit && bytes.last() != Some(&b'\n') {
             return Err(self.problem(place, format!("is longer than {MAX_LINE_BYTES} bytes")));
@@ -340,8 +342,8 @@ impl Lines<'_> {
         }
     }
 
-    pub(crate) fn problem(&self, place: Place, problem: String) -> Error {
-        let Place { line, byte_offset } = place;
+    pub(crate) fn problem(&self, place: LinePosition, problem: String) -> Error {
+        let LinePosition { line, byte_offset } = place;
         Error::Journal { path: self.path.to_owned(), line, byte_offset, problem }
     }
 }

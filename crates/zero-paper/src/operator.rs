@@ -12,7 +12,7 @@ use serde::Serialize;
 use zero_bus::{Bus, Draft, Event, Value, event_id};
 
 use crate::error::Result;
-use crate::risk::Stance;
+use crate::risk::TradingMode;
 
 /// The type of a command's event.
 pub const COMMAND: &str = "operator.command";
@@ -63,12 +63,12 @@ impl Action {
     }
 
     /// How it binds, while it stands.
-    fn stance(self) -> Stance {
+    fn trading_mode(self) -> TradingMode {
         match self {
-            Self::Resume => Stance::Open,
-            Self::ReduceOnly | Self::Flatten => Stance::ReduceOnly,
-            Self::Pause => Stance::Paused,
-            Self::Kill => Stance::Killed,
+            Self::Resume => TradingMode::Open,
+            Self::ReduceOnly | Self::Flatten => TradingMode::ReduceOnly,
+            Self::Pause => TradingMode::Paused,
+            Self::Kill => TradingMode::Killed,
         }
     }
 }
@@ -142,11 +142,11 @@ impl Command {
 
 /// The commands that stand, as the events of a bus say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct CommandsInForce {
     commands: Vec<Command>,
 }
 
-impl Standing {
+impl CommandsInForce {
     /// Takes the next event of the bus into account.
     pub fn see(&mut self, event: &Event) {
         match event.event_type.as_str() {
@@ -176,17 +176,16 @@ impl Standing {
     }
 
     /// How the runtime is bound.
-    pub fn stance(&self) -> Stance {
-        let stances = self.commands.iter().filter_map(|command| command.action).map(Action::stance);
+    pub fn trading_mode(&self) -> TradingMode {
+        let stances = self.commands.iter().filter_map(|command| command.action).map(Action::trading_mode);
         stances.max().unwrap_or_default()
     }
 
     /// The command that binds most; the latest of several.
     pub fn binding(&self) -> Option<&Command> {
-        self.commands
-            .iter()
-            .filter(|command| command.binds())
-            .max_by_key(|command| (command.action.map(Action::stance).unwrap_or_default(), command.index))
+        self.commands.iter().filter(|command| command.binds()).max_by_key(|command| {
+            (command.action.map(Action::trading_mode).unwrap_or_default(), command.index)
+        })
     }
 
     /// The first command that the runtime has not obeyed yet.
@@ -195,7 +194,7 @@ impl Standing {
     }
 
     /// The first command that binds and that the runtime has not obeyed yet.
-    pub fn unheard(&self) -> Option<&Command> {
+    pub fn unapplied(&self) -> Option<&Command> {
         self.commands.iter().find(|command| !command.applied && command.binds())
     }
 
@@ -206,16 +205,16 @@ impl Standing {
 
     /// What obeying a command comes to, in a few words.
     fn effect(&self, command: &Command) -> String {
-        match (command.action, self.stance()) {
+        match (command.action, self.trading_mode()) {
             (None, _) => "not known, nothing was done".to_owned(),
-            (Some(Action::Resume), Stance::Open) => "resumed".to_owned(),
+            (Some(Action::Resume), TradingMode::Open) => "resumed".to_owned(),
             (Some(Action::Resume), _) => match self.binding() {
                 Some(binding) => format!("outweighed by {}", event_id(binding.index)),
                 None => "resumed".to_owned(),
             },
             (Some(Action::Pause), _) => "paused".to_owned(),
             (Some(Action::ReduceOnly), _) => "reduce only".to_owned(),
-            (Some(Action::Flatten), Stance::Killed) => "killed, what is open stays open".to_owned(),
+            (Some(Action::Flatten), TradingMode::Killed) => "killed, what is open stays open".to_owned(),
             (Some(Action::Flatten), _) => "flat, reduce only".to_owned(),
             (Some(Action::Kill), _) => "killed".to_owned(),
         }
@@ -244,22 +243,22 @@ impl Standing {
 
 impl Command {
     fn binds(&self) -> bool {
-        self.action.is_some_and(|action| action.stance() != Stance::Open)
+        self.action.is_some_and(|action| action.trading_mode() != TradingMode::Open)
     }
 }
 
 /// Hears what the operator says on a bus.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Ear {
+pub(crate) struct CommandCursor {
     /// The index of the last event that was heard.
     heard: u64,
-    pub(crate) standing: Standing,
+    pub(crate) commands_in_force: CommandsInForce,
 }
 
-impl Ear {
+impl CommandCursor {
     /// Hears the next event.
     pub(crate) fn hear(&mut self, event: &Event) {
-        self.standing.see(event);
+        self.commands_in_force.see(event);
         self.heard = event.index;
     }
 

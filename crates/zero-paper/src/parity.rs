@@ -18,7 +18,7 @@ use crate::feedback::Feedback;
 use crate::live::{
     ExchangeAdapter, LiveExecutor, LiveRecord, LiveStatus, OperatorContext, RecordingAdapter, Refusal,
 };
-use crate::runtime::{Records, Runtime};
+use crate::runtime::{RecordPaths, Runtime};
 use crate::scenario::Scenario;
 
 /// The `schema_version` of the report.
@@ -102,7 +102,7 @@ pub struct Evidence {
     /// Cycles asked for.
     pub cycles_requested: u64,
     /// The cycles that are on the bus.
-    pub recorded: Vec<Recorded>,
+    pub recorded: Vec<PublishedCycle>,
     /// What the live executor said of each intent.
     pub shadow: Vec<LiveRecord>,
     /// Orders that reached the exchange adapter behind it.
@@ -117,7 +117,7 @@ pub struct Evidence {
 
 /// A cycle as the bus has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recorded {
+pub struct PublishedCycle {
     /// Its mode.
     pub mode: Option<String>,
     /// What each phase, in their order, says it was.
@@ -135,8 +135,8 @@ impl Evidence {
                 && record.reason == Refusal::Disabled.reason()
         };
         let cycles = self.recorded.len() as u64;
-        let paper = |cycle: &Recorded| cycle.mode.as_deref() == Some("paper");
-        let in_order = |cycle: &Recorded| {
+        let paper = |cycle: &PublishedCycle| cycle.mode.as_deref() == Some("paper");
+        let in_order = |cycle: &PublishedCycle| {
             cycle.phases.iter().map(Option::as_deref).eq(Phase::ORDER.iter().map(|phase| Some(phase.name())))
         };
         let Verdict { integrity, snapshot_integrity } = &self.verdict;
@@ -169,13 +169,13 @@ impl Evidence {
 ///
 /// # Errors
 /// What keeps the bus from being read.
-pub fn read_back(reader: &Reader) -> Result<Vec<Recorded>> {
-    let mut recorded: Vec<Recorded> = Vec::new();
+pub fn read_back(reader: &Reader) -> Result<Vec<PublishedCycle>> {
+    let mut recorded: Vec<PublishedCycle> = Vec::new();
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
     for event in reader.events(1)?.map_while(std::result::Result::ok) {
         let payload = event.payload.value();
         match event.event_type.as_str() {
-            "runtime.cycle" => recorded.push(Recorded {
+            "runtime.cycle" => recorded.push(PublishedCycle {
                 mode: text(payload.get("mode")),
                 phases: Phase::ORDER
                     .map(|phase| text(payload.get(phase.name()).and_then(|fields| fields.get("phase"))))
@@ -381,8 +381,8 @@ impl Output {
         })
     }
 
-    fn records(&self) -> Records {
-        Records {
+    fn records(&self) -> RecordPaths {
+        RecordPaths {
             journal: Some(self.0.join(JOURNAL)),
             cycle_journal: Some(self.0.join(CYCLE_JOURNAL)),
             runtime_bus: Some(self.0.join(BUS)),

@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use zero_bus::{Event, Json, Progress, Reader, Value};
 
-use crate::agree::{Begun, Cycles, Met, cycle_of_trace};
 use crate::cycle;
 use crate::decision::Decision;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::field::{Field, Problem};
-use crate::operator::{APPLIED, COMMAND, Standing};
+use crate::operator::{APPLIED, COMMAND, CommandsInForce};
 use crate::position::PositionRecord;
 use crate::publish::payloads;
-use crate::risk::Stance;
+use crate::reconcile::{Begun, Cycles, Met, cycle_of_trace};
+use crate::risk::TradingMode;
 use crate::scenario::{Limits, Order, Scenario};
 use crate::state::{Change, compare};
 
@@ -73,22 +73,22 @@ pub struct Tally {
 
 /// Limits to put in the place of the recorded ones; what is `None` stays as recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct OtherLimits {
+pub struct LimitOverrides {
     max_notional_usd: Option<f64>,
     max_position_notional_usd: Option<f64>,
     min_confidence: Option<f64>,
 }
 
-impl OtherLimits {
+impl LimitOverrides {
     /// Reads limits from JSON text: an object of them, or a scenario, whose `limits` are taken.
     ///
     /// # Errors
     /// The field at fault, and why; also one that is no limit.
     ///
     /// ```
-    /// use zero_paper::replay::OtherLimits;
-    /// assert!(OtherLimits::parse(r#"{"max_notional_usd": 5000}"#).is_ok());
-    /// assert!(OtherLimits::parse(r#"{"max_notonal_usd": 5000}"#).unwrap_err().starts_with("max_notonal_usd: is no limit"));
+    /// use zero_paper::replay::LimitOverrides;
+    /// assert!(LimitOverrides::parse(r#"{"max_notional_usd": 5000}"#).is_ok());
+    /// assert!(LimitOverrides::parse(r#"{"max_notonal_usd": 5000}"#).unwrap_err().starts_with("max_notonal_usd: is no limit"));
     /// ```
     pub fn parse(text: &str) -> Result<Self, String> {
         let document = Value::parse(text).map_err(|error| error.to_string())?;
@@ -252,7 +252,7 @@ fn is_of_a_cycle(event: &Event) -> bool {
 /// As [`replay`]; [`Error::Order`] where an order leaves what a double can hold.
 pub fn what_if(
     reader: &Reader,
-    limits: OtherLimits,
+    limits: LimitOverrides,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<WhatIf> {
     let nothing = || (fresh_engine(), Tally::default());
@@ -266,11 +266,11 @@ pub fn what_if(
         }
         cycles += 1;
         as_it_was.set_limits(recorded.limits);
-        let stance = recorded.stance(&as_it_was);
+        let trading_mode = recorded.trading_mode(&as_it_was);
         as_it_was.adopt(0, &recorded.decision).map_err(|problem| recorded.refused(&problem))?;
         recorded_tally.count(&as_it_was, &recorded.decision);
         other.set_limits(limits.over(recorded.limits));
-        other.set_stance(stance);
+        other.set_trading_mode(trading_mode);
         let cycle = recorded.run(&mut other)?;
         other_tally.count(&other, &cycle.act.decision);
         Ok(true)
@@ -298,12 +298,12 @@ fn fresh_engine() -> Engine {
 
 /// One recorded event on the way through a run.
 enum Step {
-    Cycle(Box<Recorded>),
+    Cycle(Box<ReplayedCycle>),
     Other(Event),
 }
 
 /// A cycle as it is on record.
-struct Recorded {
+struct ReplayedCycle {
     cycle_id: u64,
     event: Event,
     decision: Decision,
@@ -315,11 +315,11 @@ struct Recorded {
     /// The cycles begin anew with it.
     anew: bool,
     /// How the operator may have bound the runtime then, the likeliest first.
-    stances: Vec<Stance>,
+    stances: Vec<TradingMode>,
     log: std::path::PathBuf,
 }
 
-impl Recorded {
+impl ReplayedCycle {
     fn read(event: Event, begun: Begun, heard: &Heard, log: std::path::PathBuf) -> Result<Self> {
         let Begun { cycle_id, decision, record, anew } = begun;
         let read = || -> Result<(Limits, String, f64), Problem> {
@@ -346,9 +346,11 @@ impl Recorded {
     }
 
     /// How the operator had bound the runtime: of the ways that the log leaves open, the one that the decision tells of.
-    fn stance(&self, engine: &Engine) -> Stance {
-        let told = self.stances.iter().copied().find(|stance| {
-            engine.ruling(*stance, &self.order).is_ok_and(|ruling| ruling.reason() == self.decision.reason)
+    fn trading_mode(&self, engine: &Engine) -> TradingMode {
+        let told = self.stances.iter().copied().find(|trading_mode| {
+            engine
+                .risk_decision(*trading_mode, &self.order)
+                .is_ok_and(|risk_decision| risk_decision.reason() == self.decision.reason)
         });
         told.or_else(|| self.stances.first().copied()).unwrap_or_default()
     }
@@ -373,7 +375,7 @@ impl Recorded {
     /// What its events hold when it is gone through again.
     fn again(&self, engine: &mut Engine) -> Result<[(&'static str, Json); 5]> {
         engine.set_limits(self.limits);
-        engine.set_stance(self.stance(engine));
+        engine.set_trading_mode(self.trading_mode(engine));
         let cycle = self.run(engine)?;
         payloads(engine, &cycle)
     }
@@ -412,7 +414,7 @@ fn each_cycle(
                     return Err(Error::Refused { path: reader.log_path(), problem });
                 }
                 last = cycle_id;
-                Step::Cycle(Box::new(Recorded::read(event, *begun, &heard, reader.log_path())?))
+                Step::Cycle(Box::new(ReplayedCycle::read(event, *begun, &heard, reader.log_path())?))
             }
         };
         if !each(step)? {
@@ -426,13 +428,13 @@ fn each_cycle(
 const MOST_UNHEARD: usize = 32;
 
 /// What a runtime may have heard from its operator at a place of the log. A command that was appended while a cycle was
-/// on its way stands before that cycle's events, unheard: so each of the last commands opens another way, until the
+/// on its way stands before that cycle's events, unapplied: so each of the last commands opens another way, until the
 /// runtime says that it obeyed.
-struct Heard(Vec<Standing>);
+struct Heard(Vec<CommandsInForce>);
 
 impl Default for Heard {
     fn default() -> Self {
-        Self(vec![Standing::default()])
+        Self(vec![CommandsInForce::default()])
     }
 }
 
@@ -449,17 +451,19 @@ impl Heard {
             APPLIED => {
                 let index = event.payload.value().get("command_index").and_then(Value::as_u64);
                 // Whoever obeys a command has heard it.
-                if let Some(first) = self.0.iter().position(|standing| standing.has_pending(index)) {
+                if let Some(first) =
+                    self.0.iter().position(|commands_in_force| commands_in_force.has_pending(index))
+                {
                     self.0.drain(..first);
                 }
-                self.0.iter_mut().for_each(|standing| standing.see(event));
+                self.0.iter_mut().for_each(|commands_in_force| commands_in_force.see(event));
             }
             _ => {}
         }
     }
 
     /// Most likely all was heard.
-    fn stances(&self) -> Vec<Stance> {
-        self.0.iter().rev().map(Standing::stance).collect()
+    fn stances(&self) -> Vec<TradingMode> {
+        self.0.iter().rev().map(CommandsInForce::trading_mode).collect()
     }
 }

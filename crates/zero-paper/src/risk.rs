@@ -5,7 +5,7 @@ use crate::scenario::{Limits, Order};
 
 /// How the operator's commands bind the runtime, from the least to the most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stance {
+pub enum TradingMode {
     /// Not at all.
     #[default]
     Open,
@@ -19,7 +19,7 @@ pub enum Stance {
 
 /// Why an order was let through or not, in the words of the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ruling {
+pub enum RiskDecision {
     /// Nothing spoke against it.
     Allowed,
     /// It only reduces, and is let through without further questions.
@@ -36,7 +36,7 @@ pub enum Ruling {
     ProjectedPosition,
 }
 
-impl Ruling {
+impl RiskDecision {
     /// Whether the order is let through.
     pub fn allowed(self) -> bool {
         matches!(self, Self::Allowed | Self::ReduceOnly)
@@ -61,28 +61,30 @@ impl Ruling {
 ///
 /// Where the operator lets only through what reduces, an order's own word for it is not enough: less must be held
 /// afterwards.
-pub fn judge(
-    stance: Stance,
+pub fn check(
+    trading_mode: TradingMode,
     limits: &Limits,
     held: &Position,
     projected: &Position,
     order: &Order,
-) -> Ruling {
+) -> RiskDecision {
     let reduces = projected.quantity.abs() < held.quantity.abs()
         && (projected.quantity == 0.0 || (projected.quantity > 0.0) == (held.quantity > 0.0));
-    if order.reduce_only && (stance == Stance::Open || (reduces && stance != Stance::Killed)) {
-        Ruling::ReduceOnly
-    } else if stance >= Stance::Paused {
-        Ruling::OperatorPause
-    } else if stance == Stance::ReduceOnly {
-        Ruling::OperatorReduceOnly
+    if order.reduce_only
+        && (trading_mode == TradingMode::Open || (reduces && trading_mode != TradingMode::Killed))
+    {
+        RiskDecision::ReduceOnly
+    } else if trading_mode >= TradingMode::Paused {
+        RiskDecision::OperatorPause
+    } else if trading_mode == TradingMode::ReduceOnly {
+        RiskDecision::OperatorReduceOnly
     } else if order.confidence < limits.min_confidence {
-        Ruling::LowConfidence
+        RiskDecision::LowConfidence
     } else if order.notional_usd() > limits.max_notional_usd {
-        Ruling::OrderNotional
+        RiskDecision::OrderNotional
     } else if projected.notional_usd() > limits.max_position_notional_usd {
-        Ruling::ProjectedPosition
+        RiskDecision::ProjectedPosition
     } else {
-        Ruling::Allowed
+        RiskDecision::Allowed
     }
 }

@@ -8,21 +8,21 @@ use std::time::Duration;
 use zero_bus::storage::{Directory, Storage};
 use zero_bus::{Bus, Json, Reader, Value};
 
-use crate::agree::{self, Agreement, CYCLE_EVENTS, Published, compare, cycle_of_trace};
 use crate::clock::Clock;
 use crate::cycle::{self, CYCLE_SCHEMA, CycleRecord, Recovery};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
-use crate::line_file::{LineFile, Place};
-use crate::operator::{Action, COMMAND, Command, Ear};
+use crate::line_file::{LineFile, LinePosition};
+use crate::operator::{Action, COMMAND, Command, CommandCursor};
 use crate::publish::publish;
-use crate::risk::Stance;
+use crate::reconcile::{self, CYCLE_EVENTS, Published, Reconciliation, compare, cycle_of_trace};
+use crate::risk::TradingMode;
 use crate::scenario::{Order, Scenario, Side};
 
 /// Where a runtime keeps its records. What is not named is not kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Records {
+pub struct RecordPaths {
     /// The decision journal.
     pub journal: Option<PathBuf>,
     /// The cycle records, one a line.
@@ -33,10 +33,10 @@ pub struct Records {
     pub rebuild_journal: bool,
 }
 
-impl Records {
+impl RecordPaths {
     /// Makes the journal from the bus where that was asked for, or where there is a bus but no journal yet. Tells whether
     /// it did.
-    fn rebuild(&self, reader: Option<&Reader>, remarks: &mut Vec<String>) -> Result<bool> {
+    fn rebuild(&self, reader: Option<&Reader>, warnings: &mut Vec<String>) -> Result<bool> {
         let (Some(path), Some(reader)) = (&self.journal, reader) else { return Ok(false) };
         // Also a link that leads nowhere is something that is there.
         let there = path.symlink_metadata().is_ok();
@@ -45,13 +45,13 @@ impl Records {
         }
         // Nobody else may be writing the one that is there.
         let _old = there.then(|| LineFile::open(path)).transpose()?;
-        let decisions = agree::decisions_on(reader)?;
+        let decisions = reconcile::decisions_on(reader)?;
         if decisions.is_empty() && !self.rebuild_journal {
             return Ok(false);
         }
-        let kept = agree::rebuild(path, &decisions)?;
-        remarks.push(format!("{}: made from the bus, {} decisions", path.display(), decisions.len()));
-        remarks.extend(kept);
+        let kept = reconcile::rebuild(path, &decisions)?;
+        warnings.push(format!("{}: made from the bus, {} decisions", path.display(), decisions.len()));
+        warnings.extend(kept);
         Ok(true)
     }
 
@@ -121,10 +121,10 @@ pub struct Runtime {
     recovery: Json,
     bus: Option<Bus>,
     /// Hears what the operator says on it.
-    ear: Ear,
+    command_cursor: CommandCursor,
     _claim: Option<Claim>,
     cycle_journal: Option<LineFile>,
-    remarks: Vec<String>,
+    warnings: Vec<String>,
     /// A cycle could not be put on record.
     failed: bool,
 }
@@ -135,35 +135,35 @@ impl Runtime {
     ///
     /// # Errors
     /// What is wrong with the records, naming file and place.
-    pub fn start(scenario: Scenario, records: &Records, clock: Clock) -> Result<Self> {
-        Self::start_telling(scenario, records, clock, &mut Vec::new())
+    pub fn start(scenario: Scenario, records: &RecordPaths, clock: Clock) -> Result<Self> {
+        Self::start_with_warnings(scenario, records, clock, &mut Vec::new())
     }
 
     /// The same, with what was mended or noticed told also where the start fails. Where it does not, that is in
-    /// [`Runtime::remarks`].
+    /// [`Runtime::warnings`].
     ///
     /// # Errors
     /// As [`Runtime::start`].
-    pub fn start_telling(
+    pub fn start_with_warnings(
         scenario: Scenario,
-        records: &Records,
+        records: &RecordPaths,
         clock: Clock,
-        remarks: &mut Vec<String>,
+        warnings: &mut Vec<String>,
     ) -> Result<Self> {
         records.check()?;
         // What is opened first is dropped last, and directories are unmade from the inside.
         let cycle_journal = records.cycle_journal.as_deref().map(LineFile::open).transpose()?;
         let claim = records.runtime_bus.as_deref().map(Claim::new).transpose()?;
         let reader = claim.as_ref().map(|Claim(directory)| Reader::open_in(directory.clone()));
-        let rebuilt = records.rebuild(reader.as_ref(), remarks)?;
+        let rebuilt = records.rebuild(reader.as_ref(), warnings)?;
         let journal = match (&records.journal, &reader) {
             (Some(path), _) => Journal::open(path)?,
-            (None, Some(reader)) => Journal::Memory(agree::decisions_on(reader)?),
+            (None, Some(reader)) => Journal::Memory(reconcile::decisions_on(reader)?),
             (None, None) => Journal::Memory(Vec::new()),
         };
         let bus = claim.as_ref().map(|Claim(directory)| directory.clone() as Arc<dyn Storage>);
         let files = Files { cycle_journal, claim, bus, journal, rebuilt };
-        Self::begin(scenario, files, clock, remarks)
+        Self::begin(scenario, files, clock, warnings)
     }
 
     /// The same with all records in one storage: the bus, the decision journal as `decisions.jsonl`, the cycle records as
@@ -183,7 +183,7 @@ impl Runtime {
         Self::begin(scenario, files, clock, &mut Vec::new())
     }
 
-    fn begin(scenario: Scenario, files: Files, clock: Clock, remarks: &mut Vec<String>) -> Result<Self> {
+    fn begin(scenario: Scenario, files: Files, clock: Clock, warnings: &mut Vec<String>) -> Result<Self> {
         let Files { mut cycle_journal, claim, bus, journal, rebuilt } = files;
         let lasting = bus.is_some() || journal.file().is_some();
         // From where on the cycle records are taken from the bus. A new file begins with what is still to come.
@@ -192,14 +192,15 @@ impl Runtime {
             let mut order = CycleOrder { lasting, ..CycleOrder::default() };
             file.read_records(CYCLE_SCHEMA, bus.is_none(), |place, record| order.see(place, &record))?;
             cycles_from = Some(order.reached.saturating_add(1));
-            remarks.extend(order.remark(file.path()));
+            warnings.extend(order.warning(file.path()));
         }
-        let mut agreement = Agreement { cycles_to: cycles_from.map(|from| from - 1), ..Agreement::default() };
+        let mut agreement =
+            Reconciliation { cycles_to: cycles_from.map(|from| from - 1), ..Reconciliation::default() };
         if let Some(bus) = &bus {
             // Before it is opened for appending, which may change it.
             let reader = Reader::open_in(Arc::clone(bus));
             agreement = compare(&journal, &reader, cycles_from)?;
-            remarks.append(&mut agreement.remarks);
+            warnings.append(&mut agreement.warnings);
         }
         let mut misplaced = None;
         let mut engine = Engine::recover_seeing(scenario.limits, journal, |position, recorded| {
@@ -210,7 +211,7 @@ impl Runtime {
         })?;
         if let Some((line, position)) = misplaced {
             let path = engine.journal().path();
-            remarks.push(format!(
+            warnings.push(format!(
                 "{}: line {line} is of another cycle than {position}: lines are missing, or moved",
                 path.display()
             ));
@@ -228,7 +229,7 @@ impl Runtime {
             && from > decisions + 1
             && lasting
         {
-            remarks.push(format!(
+            warnings.push(format!(
                 "{}: ends with cycle {}, but there are only {decisions} decisions: it is another run's, or the others were \
                  restored from an older copy",
                 file.path().display(),
@@ -236,13 +237,13 @@ impl Runtime {
             ));
         }
         let bus = bus.map(Bus::open_in).transpose()?;
-        remarks.extend(bus.iter().flat_map(Bus::warnings));
+        warnings.extend(bus.iter().flat_map(Bus::warnings));
         // Only now that everything is there.
         engine.mend()?;
-        remarks.extend(engine.journal().file().and_then(what_was_set_aside));
+        warnings.extend(engine.journal().file().and_then(what_was_set_aside));
         if let Some(file) = &mut cycle_journal {
             file.mend()?;
-            remarks.extend(what_was_set_aside(file));
+            warnings.extend(what_was_set_aside(file));
             // What a crash kept from it.
             agreement.cycles.iter().try_for_each(|cycle| file.append(cycle).map(drop))?;
             file.sync()?;
@@ -253,15 +254,15 @@ impl Runtime {
             engine,
             recovery,
             bus,
-            ear: std::mem::take(&mut agreement.ear),
+            command_cursor: std::mem::take(&mut agreement.command_cursor),
             _claim: claim,
             cycle_journal,
-            remarks: Vec::new(),
+            warnings: Vec::new(),
             failed: false,
         };
-        runtime.complete_the_bus(agreement, remarks)?;
+        runtime.complete_the_bus(agreement, warnings)?;
         if let Some(bus) = &runtime.bus {
-            runtime.ear.listen(bus)?;
+            runtime.command_cursor.listen(bus)?;
         }
         if runtime.killed_by().is_some() {
             // Said, so that a resume finds it obeyed.
@@ -271,34 +272,34 @@ impl Runtime {
                 "the runtime was stopped ({command}); to start it again, give it a resume: zero-bus command DIR resume"
             )));
         }
-        runtime.remarks = std::mem::take(remarks);
+        runtime.warnings = std::mem::take(warnings);
         Ok(runtime)
     }
 
     /// Publishes what the journal has and the bus lacks behind its last event: what a crash kept from it.
-    fn complete_the_bus(&mut self, agreement: Agreement, remarks: &mut Vec<String>) -> Result<()> {
+    fn complete_the_bus(&mut self, agreement: Reconciliation, warnings: &mut Vec<String>) -> Result<()> {
         let decisions = self.engine.counts().decisions;
         if self.bus.is_none() {
-            return self.complete_the_cycle_journal(agreement.cycles_to, decisions, remarks);
+            return self.complete_the_cycle_journal(agreement.cycles_to, decisions, warnings);
         }
         let Some(last) = agreement.last else {
             // Whether the last decision was made beside this bus, in a first cycle that a crash cut short, cannot be told:
             // so it is published in any case, if it can be.
             let Some(before) = decisions.checked_sub(1) else { return Ok(()) };
             let first = Published { cycle_id: before, events: CYCLE_EVENTS, recovery: self.recovery.clone() };
-            let published = self.publish_behind(&first, agreement.cycles_to, remarks);
+            let published = self.publish_behind(&first, agreement.cycles_to, warnings);
             let begins = match published {
                 Ok(()) => decisions,
                 Err(Error::Refused { .. }) => decisions + 1,
                 Err(error) => return Err(error),
             };
             if begins > 1 {
-                remarks
+                warnings
                     .push(format!("the bus begins with cycle {begins}; those before it are in the journal"));
             }
             return Ok(());
         };
-        self.publish_behind(&last, agreement.cycles_to, remarks)
+        self.publish_behind(&last, agreement.cycles_to, warnings)
     }
 
     /// Publishes what the journal has behind the last cycle of the bus, and the rest of that.
@@ -306,7 +307,7 @@ impl Runtime {
         &mut self,
         last: &Published,
         cycles_to: Option<u64>,
-        remarks: &mut Vec<String>,
+        warnings: &mut Vec<String>,
     ) -> Result<()> {
         let decisions = self.engine.counts().decisions;
         let whole = last.events == CYCLE_EVENTS;
@@ -321,9 +322,9 @@ impl Runtime {
             let recovery = if there > 0 { &last.recovery } else { &self.recovery };
             let path = self.engine.journal().path();
             // A record that is there has the limits of its time; one that is made now has today's.
-            let held = if there > 0 { Ok(()) } else { cycle::fits_limits(&engine, &decision) };
+            let held = if there > 0 { Ok(()) } else { cycle::check_current_limits(&engine, &decision) };
             let cycle = held
-                .and_then(|()| cycle::run_again(&mut engine, &self.scenario, recovery, decision))
+                .and_then(|()| cycle::rerun_recorded(&mut engine, &self.scenario, recovery, decision))
                 .map_err(|error| match error {
                     Error::Refused { problem, .. } => Error::Refused { path, problem },
                     error => error,
@@ -335,7 +336,7 @@ impl Runtime {
             if !recorded {
                 self.keep(&cycle)?;
             }
-            remarks.push(format!("cycle {} was completed on the bus from the journal", cycle.cycle_id));
+            warnings.push(format!("cycle {} was completed on the bus from the journal", cycle.cycle_id));
             there = 0;
         }
         Ok(())
@@ -347,7 +348,7 @@ impl Runtime {
         &mut self,
         cycles_to: Option<u64>,
         decisions: u64,
-        remarks: &mut Vec<String>,
+        warnings: &mut Vec<String>,
     ) -> Result<()> {
         let is_next = |last: u64| last == 0 || last.checked_add(1) == Some(decisions);
         if decisions == 0 || !cycles_to.is_some_and(is_next) {
@@ -356,11 +357,11 @@ impl Runtime {
         let (mut engine, rest) = self.engine.before(decisions)?;
         for decision in rest {
             // Another run's file, or another scenario: then there is nothing to make it from.
-            let again = cycle::fits_limits(&engine, &decision)
-                .and_then(|()| cycle::run_again(&mut engine, &self.scenario, &self.recovery, decision));
+            let again = cycle::check_current_limits(&engine, &decision)
+                .and_then(|()| cycle::rerun_recorded(&mut engine, &self.scenario, &self.recovery, decision));
             if let Ok(cycle) = again {
                 self.keep(&cycle)?;
-                remarks.push(format!("cycle {} was completed from the journal", cycle.cycle_id));
+                warnings.push(format!("cycle {} was completed from the journal", cycle.cycle_id));
             }
         }
         Ok(())
@@ -372,7 +373,7 @@ impl Runtime {
     /// # Errors
     /// What stands in the way. The runtime takes no more then: start it anew, so that its records are looked at.
     pub fn run_cycle(&mut self) -> Result<CycleRecord> {
-        if self.obey()? == Stance::Killed {
+        if self.obey()? == TradingMode::Killed {
             return Err(self.refused("the operator has stopped the runtime; start it again after a resume"));
         }
         self.next_cycle(None)
@@ -392,7 +393,7 @@ impl Runtime {
         let scenario = other.as_ref().unwrap_or(&self.scenario);
         let cycle = cycle::run(&mut self.engine, scenario, &self.recovery, self.clock.now())?;
         if let Some(bus) = &self.bus {
-            self.ear.pass(&publish(bus, &self.engine, &cycle, 0)?);
+            self.command_cursor.pass(&publish(bus, &self.engine, &cycle, 0)?);
         }
         // Last, since all of it is on the bus.
         self.keep(&cycle)?;
@@ -404,27 +405,27 @@ impl Runtime {
     ///
     /// # Errors
     /// As [`Runtime::run_cycle`].
-    fn obey(&mut self) -> Result<Stance> {
-        let Some(bus) = &self.bus else { return Ok(Stance::Open) };
-        self.ear.listen(bus)?;
-        while let Some(command) = self.ear.standing.pending().cloned() {
-            let stance = self.bind();
-            if command.action == Some(Action::Flatten) && stance != Stance::Killed {
+    fn obey(&mut self) -> Result<TradingMode> {
+        let Some(bus) = &self.bus else { return Ok(TradingMode::Open) };
+        self.command_cursor.listen(bus)?;
+        while let Some(command) = self.command_cursor.commands_in_force.pending().cloned() {
+            let trading_mode = self.bind();
+            if command.action == Some(Action::Flatten) && trading_mode != TradingMode::Killed {
                 self.flatten()?;
             }
             let Some(bus) = &self.bus else { break };
-            bus.append(self.ear.standing.applied(&command, self.clock.now())?)?;
+            bus.append(self.command_cursor.commands_in_force.applied(&command, self.clock.now())?)?;
             // Its own word, and what else was said in the meantime.
-            self.ear.listen(bus)?;
+            self.command_cursor.listen(bus)?;
         }
         Ok(self.bind())
     }
 
     /// Binds the engine to what stands.
-    fn bind(&mut self) -> Stance {
-        let stance = self.ear.standing.stance();
-        self.engine.set_stance(stance);
-        stance
+    fn bind(&mut self) -> TradingMode {
+        let trading_mode = self.command_cursor.commands_in_force.trading_mode();
+        self.engine.set_trading_mode(trading_mode);
+        trading_mode
     }
 
     /// Closes every open position at the last known price, each with a cycle of its own.
@@ -452,8 +453,8 @@ impl Runtime {
 
     /// The command that stopped the runtime, if one did.
     pub fn killed_by(&self) -> Option<&Command> {
-        let standing = &self.ear.standing;
-        standing.binding().filter(|_| standing.stance() == Stance::Killed)
+        let commands_in_force = &self.command_cursor.commands_in_force;
+        commands_in_force.binding().filter(|_| commands_in_force.trading_mode() == TradingMode::Killed)
     }
 
     /// Calls `wake` whenever there is a command on the bus, from a thread that lives as long as the process: for whoever
@@ -518,10 +519,10 @@ impl Runtime {
             let mut said = pause(wait);
             while let Pause::Look(left) = said {
                 // Killed, it has nothing to wait for.
-                let left = if self.obey()? == Stance::Killed { Duration::ZERO } else { left };
+                let left = if self.obey()? == TradingMode::Killed { Duration::ZERO } else { left };
                 said = pause(left);
             }
-            if said == Pause::Stop || self.obey()? == Stance::Killed {
+            if said == Pause::Stop || self.obey()? == TradingMode::Killed {
                 break;
             }
             last = Some(self.next_cycle(None)?);
@@ -549,14 +550,14 @@ impl Runtime {
     }
 
     /// What starting had to mend or noticed, for the operator, a line each.
-    pub fn remarks(&self) -> &[String] {
-        &self.remarks
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 }
 
 /// What mending a file set aside of it, for the operator.
 fn what_was_set_aside(file: &LineFile) -> Option<String> {
-    Some(format!("{}: {}", file.path().display(), file.set_aside()?))
+    Some(format!("{}: {}", file.path().display(), file.quarantined()?))
 }
 
 /// Whether the records of a cycle journal follow each other.
@@ -573,7 +574,7 @@ struct CycleOrder {
 }
 
 impl CycleOrder {
-    fn see(&mut self, place: Place, record: &Value) {
+    fn see(&mut self, place: LinePosition, record: &Value) {
         let cycle_id = record.get("cycle_id").and_then(Value::as_u64).unwrap_or_default();
         // A new file begins anywhere, and a new run with 1 where nothing lasts.
         let follows = Some(cycle_id) == self.last.checked_add(1) && cycle_id > 0;
@@ -586,7 +587,7 @@ impl CycleOrder {
         self.reached = if begins { cycle_id } else { self.reached.max(cycle_id) };
     }
 
-    fn remark(&self, path: &Path) -> Option<String> {
+    fn warning(&self, path: &Path) -> Option<String> {
         let (line, cycle_id, before) = self.first?;
         let more = match self.breaks {
             1 => String::new(),
@@ -617,7 +618,7 @@ impl Claim {
     fn new(bus: &Path) -> Result<Self> {
         let directory = Directory::create(bus).map_err(Error::io("open the directory", bus))?;
         let claim = Self(Arc::new(directory));
-        if claim.0.try_claim().map_err(Error::io("lock the directory", bus))? {
+        if claim.0.try_lock_directory().map_err(Error::io("lock the directory", bus))? {
             return Ok(claim);
         }
         let problem = "is in use by another runtime; stop that one, or name another bus".to_owned();
@@ -627,7 +628,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.0.unmake();
+        self.0.remove_created();
     }
 }
 

@@ -25,12 +25,12 @@ mod order;
 mod parse;
 pub(crate) mod scan;
 mod serialize;
-mod shape;
+mod template;
 mod value;
 mod write;
 
 pub use parse::{JsonError, MAX_DEPTH};
-pub(crate) use shape::Shape;
+pub(crate) use template::Template;
 pub use value::{Integer, Value};
 
 use std::borrow::Cow;

@@ -100,7 +100,7 @@ impl<'a> Line<'a> {
         };
         match Layout::of(text.as_bytes()) {
             Some(layout) => Ok(Line { text: Cow::Owned(text.into_bytes()), layout, unknown }),
-            // Cannot be: every field was there and had its type. Still not worth a panic.
+            // Cannot be: every field was there and had its type. PathGuard not worth a panic.
             None => Err(FaultKind::NotAnObject("an object of another shape")),
         }
     }

@@ -7,10 +7,10 @@
 //! on with checksums of their own. For that a checksum must be known from elsewhere.
 
 mod line;
-mod sequel;
+mod next_line;
 
 pub(crate) use line::{Line, is_unfinished};
-pub(crate) use sequel::Sequel;
+pub(crate) use next_line::NextLineMatcher;
 
 use crate::canonical::{self, Json};
 use crate::checksum::Checksum;

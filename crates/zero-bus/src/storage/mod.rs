@@ -1,8 +1,9 @@
 //! The few file operations a bus is made of, each with the system calls it makes. Everything above asks this
 //! trait, so that a test can put a disk of its own beneath.
 
-mod still;
-#[cfg_attr(not(target_os = "linux"), path = "look.rs")]
+mod path_guard;
+#[cfg_attr(target_os = "linux", path = "watch_inotify.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "watch_poll.rs")]
 mod watch;
 
 use std::fs::{self, File};
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, SeekFrom};
 
-use still::Still;
+use path_guard::PathGuard;
 
 /// A directory in which a bus is kept. File names have no separators.
 pub trait Storage: Send + Sync {
@@ -134,7 +135,7 @@ pub enum Access {
     /// Appending to a file that must not have been there (0600).
     New,
     /// Appending to an emptied file; made (0600) where there is none.
-    Emptied,
+    Truncate,
 }
 
 /// The two kinds of lock.
@@ -163,7 +164,7 @@ pub struct Directory {
     path: PathBuf,
     /// Directories that were made for it, outermost first.
     made: Vec<PathBuf>,
-    still: Still,
+    still: PathGuard,
 }
 
 impl Directory {
@@ -174,7 +175,7 @@ impl Directory {
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-        Ok(Self { handle, path: path.to_owned(), made: Vec::new(), still: Still::default() })
+        Ok(Self { handle, path: path.to_owned(), made: Vec::new(), still: PathGuard::default() })
     }
 
     /// Opens a directory, making it (0700, its missing parents too) where there is none; new ones are made
@@ -216,12 +217,12 @@ impl Directory {
     ///
     /// # Errors
     /// What the system reports.
-    pub fn try_claim(&self) -> io::Result<bool> {
+    pub fn try_lock_directory(&self) -> io::Result<bool> {
         try_lock(&self.handle)
     }
 
     /// Takes away the directories that opening this one made, as far as they are empty.
-    pub fn unmake(&self) {
+    pub fn remove_created(&self) {
         remove(&self.made);
     }
 }
@@ -238,7 +239,7 @@ impl Storage for Directory {
             Access::Append => OFlags::RDWR | OFlags::APPEND | OFlags::CREATE,
             Access::ReadWrite => OFlags::RDWR | OFlags::CREATE,
             Access::New => OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL,
-            Access::Emptied => OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::TRUNC,
+            Access::Truncate => OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::TRUNC,
         };
         // NONBLOCK keeps a pipe in a file's place from holding us up; a regular file does not mind.
         let flags = purpose | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -384,7 +385,7 @@ pub fn replace(storage: &dyn Storage, name: &str, bytes: &[u8]) -> io::Result<()
 /// The same without the directory's sync: after a power cut the old one may be found again, whole.
 pub(crate) fn put_in_place(storage: &dyn Storage, name: &str, bytes: &[u8]) -> io::Result<()> {
     let temporary = format!("{name}.tmp");
-    let file = storage.open(&temporary, Access::Emptied)?;
+    let file = storage.open(&temporary, Access::Truncate)?;
     file.append(bytes)?;
     file.sync()?;
     storage.rename(&temporary, name)

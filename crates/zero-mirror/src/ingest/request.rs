@@ -49,14 +49,14 @@ impl Access {
 }
 
 /// What somebody wants to hand over, before its body is read.
-pub(super) struct Handing {
+pub(super) struct PostedBatch {
     pub(super) access: Access,
     pub(super) bus: Checksum,
     pub(super) behind: Head,
     pub(super) encoding: Encoding,
 }
 
-impl Handing {
+impl PostedBatch {
     pub(super) fn read(
         access: Access,
         bus: &str,

@@ -18,7 +18,7 @@ use super::operator::{About, Operator};
 use super::problem::Problem;
 use super::rate::Rate;
 use super::request::{
-    Access, Handing, bearer, checksum, drain, no_options, number, options, read_body, takes_zstd,
+    Access, PostedBatch, bearer, checksum, drain, no_options, number, options, read_body, takes_zstd,
 };
 use super::store::{Failure, Stores, nobody, put};
 use super::tokens::{Scope, Tokens};
@@ -226,8 +226,8 @@ async fn take(here: &Arc<Receiving>, bus: &str, request: Request) -> Result<Resp
     let admitted = here.admit(&parts.headers);
     let at_most = if admitted.is_ok() { here.limits.batch_bytes } else { UNKNOWN_BYTES };
     let asked =
-        admitted.and_then(|access| Handing::read(access, bus, &parts.uri, &parts.headers, &here.limits));
-    let Handing { access, bus, behind, encoding } = match asked {
+        admitted.and_then(|access| PostedBatch::read(access, bus, &parts.uri, &parts.headers, &here.limits));
+    let PostedBatch { access, bus, behind, encoding } = match asked {
         Ok(asked) => asked,
         Err(problem) => {
             if !waits {

@@ -32,7 +32,9 @@ impl Stores {
     pub(super) fn open(open: Open, at_once: usize, operator: Arc<Operator>) -> Result<Self> {
         let mut first = open()?;
         match first.head(nobody()) {
-            Err(error @ Error::Away { .. }) => operator.tell(About::Store, &format!("the store: {error}")),
+            Err(error @ Error::Unavailable { .. }) => {
+                operator.tell(About::Store, &format!("the store: {error}"))
+            }
             asked => drop(asked?),
         }
         Ok(Self {
@@ -68,7 +70,7 @@ impl Stores {
             let done = job(&mut *store);
             let mut idle = stores.idle.lock().unwrap_or_else(PoisonError::into_inner);
             // What lost one connection has lost the others too.
-            if matches!(done, Err(Failure::Store(Error::Away { .. }))) {
+            if matches!(done, Err(Failure::Store(Error::Unavailable { .. }))) {
                 idle.clear()
             } else {
                 idle.push(store)
@@ -81,8 +83,10 @@ impl Stores {
             Ok(Err(Failure::Store(error))) => {
                 self.operator.tell(About::Store, &format!("the store: {error}"));
                 Err(match error {
-                    Error::Away { .. } => Problem::away("the store behind the receiver is away; try again"),
-                    Error::Unsound { index, problem, .. } => Problem::unsound(index, &problem),
+                    Error::Unavailable { .. } => {
+                        Problem::away("the store behind the receiver is away; try again")
+                    }
+                    Error::Corrupt { index, problem, .. } => Problem::unsound(index, &problem),
                     _ => Problem::broken(),
                 })
             }
@@ -138,7 +142,7 @@ pub(super) fn put(
     match store.take(bus, behind, batch) {
         Ok(()) => Ok(batch.last().map_or(held, |last| last.event.head())),
         // Another receiver uses the same store.
-        Err(Error::Moved { .. }) => {
+        Err(Error::CursorMoved { .. }) => {
             let held = store.head(bus)?;
             Err(compare(store, bus, held, behind, batch)?.into())
         }

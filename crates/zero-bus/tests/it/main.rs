@@ -1,0 +1,17 @@
+//! The library through its public interface, its formats, and the house rules.
+
+#![allow(clippy::unwrap_used)]
+
+mod append;
+mod architecture;
+mod bytes;
+mod canonical;
+mod chunks;
+mod conformance;
+mod crash;
+mod fuzz;
+mod group;
+mod queue_model;
+mod read;
+mod support;
+mod sync;

@@ -1,0 +1,29 @@
+//! `zero-bus completions`: what a shell needs to complete the commands.
+
+use anyhow::Result;
+use clap::CommandFactory;
+use clap_complete::Shell;
+use zero_program::outcome::Outcome;
+use zero_program::output::print;
+
+use crate::PROGRAM;
+
+/// Print what a shell needs to complete the commands.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  zero-bus completions bash > ~/.local/share/bash-completion/completions/zero-bus
+  zero-bus completions zsh > ~/.zfunc/_zero-bus
+  zero-bus completions fish > ~/.config/fish/completions/zero-bus.fish")]
+pub(crate) struct Arguments {
+    /// Which shell.
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
+    let mut text = Vec::new();
+    clap_complete::generate(arguments.shell, &mut crate::Arguments::command(), PROGRAM, &mut text);
+    let text = String::from_utf8(text)?;
+    print(text.strip_suffix('\n').unwrap_or(&text), Outcome::Passed)
+}

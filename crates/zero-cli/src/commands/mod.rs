@@ -1,0 +1,23 @@
+//! One module for each subcommand: its arguments, and `run`.
+
+pub(crate) mod append;
+pub(crate) mod audit;
+pub(crate) mod backup;
+pub(crate) mod canonical;
+pub(crate) mod command;
+pub(crate) mod completions;
+pub(crate) mod diff;
+pub(crate) mod doctor;
+pub(crate) mod explain;
+pub(crate) mod ingest;
+pub(crate) mod man;
+pub(crate) mod mirror;
+pub(crate) mod mirror_verify;
+pub(crate) mod repair;
+pub(crate) mod replay;
+pub(crate) mod restore;
+pub(crate) mod show;
+pub(crate) mod state;
+pub(crate) mod stats;
+pub(crate) mod tail;
+pub(crate) mod verify;

@@ -1,0 +1,5 @@
+//! `zero-bus`: look at a runtime bus, and write to it.
+
+fn main() -> std::process::ExitCode {
+    zero_cli::main()
+}

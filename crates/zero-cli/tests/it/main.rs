@@ -1,0 +1,23 @@
+//! The real binaries, started as an operator starts them.
+
+#![allow(clippy::unwrap_used)]
+
+mod append;
+mod backup;
+mod command;
+mod doctor;
+mod documents;
+mod edited;
+mod engine_run;
+mod full_disk;
+mod ingest;
+mod mirror;
+mod read;
+mod reconcile;
+mod repair;
+mod replay;
+mod sessions;
+mod state;
+mod support;
+mod tail;
+mod terminal;

@@ -1,0 +1,396 @@
+//! The cases of the contract. Each gives what it counted.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use zero_bus::{Event, Reader};
+use zero_mirror::{Error, Plan, Stop, catch_up, restore, scan, select_bus};
+
+use super::logs::{Log, recorded};
+use super::process::{self, Death};
+use super::{Place, Tampering, bus_of, holds_all, lines_at, lines_of, mirror, open, plan};
+
+type Case<P> = fn(&mut P) -> String;
+
+pub(crate) fn all<P: Place>() -> [(&'static str, Case<P>); 14] {
+    [
+        ("first fill", first_fill),
+        ("catch-up", later_events),
+        ("nothing to do", nothing_to_do),
+        ("every spelling, every payload", every_spelling),
+        ("a writer appending meanwhile", writer_meanwhile),
+        ("killed at every batch boundary", killed_at_boundaries),
+        ("killed in the middle of a batch", killed_in_the_middle),
+        ("destination down and back", down_and_back),
+        ("another chain is refused", forks),
+        ("a log shorter than the mirror is refused", shorter),
+        ("two mirrors of one bus", racing),
+        ("a hundred buses", hundred_buses),
+        ("restored byte for byte", restored),
+        ("tampering is found", tampering),
+    ]
+}
+
+/// Stops what follows when a case ends, also where it panics.
+struct Ending<'a>(&'a Stop);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+fn first_fill<P: Place>(place: &mut P) -> String {
+    let (log, url) = (Log::of(3000), place.destination());
+    let report = mirror(log.path(), &url, 700).unwrap();
+    assert_eq!((report.mirrored, report.events, report.lag(), report.away), (3000, 3000, 0, None));
+    assert_eq!(report.bus, Some(bus_of(log.path())));
+    holds_all(log.path(), &url);
+    "3000 events".to_owned()
+}
+
+fn later_events<P: Place>(place: &mut P) -> String {
+    let (log, url) = (Log::of(1), place.destination());
+    mirror(log.path(), &url, 7).unwrap();
+    let mut events = 1;
+    for more in [1, 2, 6, 7, 8, 100] {
+        log.append(events + 1, events + more, "later");
+        events += more;
+        assert_eq!(mirror(log.path(), &url, 7).unwrap().mirrored, events);
+        holds_all(log.path(), &url);
+    }
+    format!("{events} events in 7 runs")
+}
+
+fn nothing_to_do<P: Place>(place: &mut P) -> String {
+    let url = place.destination();
+    let report = mirror(Log::empty().path(), &url, 7).unwrap();
+    assert_eq!((report.bus, report.mirrored), (None, 0));
+    let log = Log::of(20);
+    mirror(log.path(), &url, 7).unwrap();
+    for _ in 0..3 {
+        let mut reports = 0;
+        let report =
+            catch_up(log.path(), &mut *open(&url), &plan(7), &Stop::default(), &mut |_| reports += 1)
+                .unwrap();
+        assert_eq!((report.mirrored, reports), (20, 1));
+    }
+    holds_all(log.path(), &url);
+    "3 runs".to_owned()
+}
+
+/// Lines are kept as the log has them, and what a database takes for no JSON loses nothing.
+fn every_spelling<P: Place>(place: &mut P) -> String {
+    let url = place.destination();
+    let mut logs: Vec<Log> = recorded().iter().map(|log| Log::copy_of(log)).collect();
+    logs.push(Log::of(500));
+    // Some of the recorded ones are the same bus in several spellings, whose checksums are the same.
+    for log in &logs {
+        mirror(log.path(), &url, 7).unwrap();
+    }
+    let mut lines = BTreeSet::new();
+    for log in &logs {
+        let fresh = place.destination();
+        mirror(log.path(), &fresh, 7).unwrap();
+        holds_all(log.path(), &fresh);
+        lines.extend(lines_of(log.path()));
+    }
+    format!("{} different lines", lines.len())
+}
+
+fn writer_meanwhile<P: Place>(place: &mut P) -> String {
+    const EVENTS: u64 = 2000;
+    let (log, url) = (Log::empty(), place.destination());
+    let (reports, reported) = mpsc::channel();
+    let stop = Stop::default();
+    thread::scope(|scope| {
+        let _ending = Ending(&stop);
+        let following = scope.spawn(|| {
+            let plan = Plan { follow: true, ..plan(64) };
+            let mut last = 0;
+            catch_up(log.path(), &mut *open(&url), &plan, &stop, &mut |report| {
+                assert!(report.mirrored >= last, "it goes forwards");
+                last = report.mirrored;
+                reports.send(report.clone()).unwrap();
+            })
+        });
+        let mut events = 0;
+        for more in (1..=20).cycle() {
+            let to = EVENTS.min(events + more);
+            log.append(events + 1, to, "meanwhile");
+            events = to;
+            if events == EVENTS {
+                break;
+            }
+        }
+        reported.iter().find(|report| report.mirrored == EVENTS).unwrap();
+        stop.stop();
+        assert_eq!(following.join().unwrap().unwrap().mirrored, EVENTS);
+    });
+    holds_all(log.path(), &url);
+    format!("{EVENTS} events")
+}
+
+fn killed_at_boundaries<P: Place>(place: &mut P) -> String {
+    let log = Log::of(30);
+    let mut kills = 0;
+    for n in 1..=6 {
+        for death in [Death::Before(n), Death::Behind(n)] {
+            let url = place.destination();
+            process::run(log.path(), &url, 5, death);
+            let there = open(&url).head(bus_of(log.path())).unwrap().index;
+            let batches = if matches!(death, Death::Before(_)) { n - 1 } else { n };
+            assert_eq!(there, u64::from(batches) * 5, "{death:?}");
+            process::run(log.path(), &url, 5, Death::Never);
+            holds_all(log.path(), &url);
+            kills += 1;
+        }
+    }
+    format!("{kills} kills")
+}
+
+fn killed_in_the_middle<P: Place>(place: &mut P) -> String {
+    let log = Log::of(4000);
+    let (mut kills, mut torn) = (0, 0);
+    for n in 1..=2 {
+        for step in 0..10 {
+            let url = place.destination();
+            process::run(log.path(), &url, 2000, Death::During(n, Duration::from_millis(step * 3)));
+            let there = open(&url).head(bus_of(log.path())).unwrap().index;
+            torn += usize::from(there < u64::from(n) * 2000);
+            if there > 0 {
+                // What was on its way to a server may arrive after its sender's death.
+                assert!(lines_at(&url, bus_of(log.path())).len() as u64 >= there);
+            }
+            process::run(log.path(), &url, 2000, Death::Never);
+            holds_all(log.path(), &url);
+            kills += 1;
+        }
+    }
+    format!("{kills} kills, {torn} before the batch was there")
+}
+
+fn down_and_back<P: Place>(place: &mut P) -> String {
+    let (log, url) = (Log::of(10), place.destination());
+    if place.server().is_none() {
+        return "no server".to_owned();
+    }
+    place.server().unwrap().kill();
+    // Without `follow` it is given up.
+    let impatient = Plan { tries: 3, ..plan(5) };
+    let mut tries = 0;
+    let given_up = catch_up(log.path(), &mut *open(&url), &impatient, &Stop::default(), &mut |report| {
+        tries += usize::from(report.away.is_some());
+    });
+    assert!(matches!(given_up, Err(Error::Unavailable { .. })), "{given_up:?}");
+    assert_eq!(tries, 2);
+    // With it, it is not.
+    let (reports, reported) = mpsc::channel();
+    let stop = Stop::default();
+    let mut events = 10;
+    thread::scope(|scope| {
+        let _ending = Ending(&stop);
+        let following = scope.spawn(|| {
+            let patient = Plan { follow: true, wait_max: Duration::from_secs(1), ..plan(5) };
+            catch_up(log.path(), &mut *open(&url), &patient, &stop, &mut |report| {
+                reports.send(report.clone()).unwrap();
+            })
+        });
+        for _ in 0..3 {
+            reported.iter().find(|report| report.away.is_some()).unwrap();
+            log.append(events + 1, events + 40, "while it was away");
+            events += 40;
+            place.server().unwrap().start();
+            reported.iter().find(|report| report.mirrored == events && report.away.is_none()).unwrap();
+            // It goes away while nothing is on its way, and while something is.
+            place.server().unwrap().kill();
+            log.append(events + 1, events + 40, "when it went away");
+            events += 40;
+        }
+        place.server().unwrap().start();
+        reported.iter().find(|report| report.mirrored == events).unwrap();
+        stop.stop();
+        following.join().unwrap().unwrap();
+    });
+    holds_all(log.path(), &url);
+    format!("{events} events, 4 kills of the server")
+}
+
+fn forks<P: Place>(place: &mut P) -> String {
+    let mut refused = 0;
+    // Common events, then how many of either.
+    for (common, ours, theirs) in [(1, 1, 1), (1, 40, 40), (13, 1, 30), (20, 30, 1), (39, 5, 5), (64, 9, 64)]
+    {
+        let (log, url) = (Log::of(common), place.destination());
+        let other = log.copy();
+        log.append(common + 1, common + ours, "ours");
+        other.append(common + 1, common + theirs, "theirs");
+        mirror(other.path(), &url, 7).unwrap();
+        match mirror(log.path(), &url, 7) {
+            Err(Error::Fork { bus, index, .. }) => {
+                assert_eq!((bus, index), (bus_of(log.path()), common + 1));
+            }
+            other => panic!("{other:?}"),
+        }
+        holds_all(other.path(), &url);
+        refused += 1;
+    }
+    format!("{refused} forks, each with its first event")
+}
+
+fn shorter<P: Place>(place: &mut P) -> String {
+    let (log, url) = (Log::of(1), place.destination());
+    let mut copies = Vec::new();
+    for to in [5, 20, 39] {
+        copies.push((log.copy(), Reader::open(log.path()).unwrap().head().unwrap().index));
+        log.append(copies.last().unwrap().1 + 1, to, "more");
+    }
+    mirror(log.path(), &url, 7).unwrap();
+    for (copy, there) in &copies {
+        match mirror(copy.path(), &url, 7) {
+            Err(Error::LogShorter { mirrored, events, .. }) => assert_eq!((mirrored, events), (39, *there)),
+            other => panic!("{other:?}"),
+        }
+    }
+    holds_all(log.path(), &url);
+    format!("{} copies", copies.len())
+}
+
+fn racing<P: Place>(place: &mut P) -> String {
+    let (log, url) = (Log::of(600), place.destination());
+    let mirrors: Vec<_> = (0..3).map(|_| process::start(log.path(), &url, 5, Death::Never)).collect();
+    for mirror in mirrors {
+        let ended = mirror.wait_with_output().unwrap();
+        assert!(ended.status.success(), "{}: {}", ended.status, String::from_utf8_lossy(&ended.stderr));
+    }
+    holds_all(log.path(), &url);
+    // And as threads, following a writer.
+    let (log, url) = (Log::of(1), place.destination());
+    let (reports, reported) = mpsc::channel();
+    let stop = Stop::default();
+    thread::scope(|scope| {
+        let _ending = Ending(&stop);
+        for _ in 0..2 {
+            let (reports, log, url, stop) = (reports.clone(), &log, &url, &stop);
+            scope.spawn(move || {
+                let plan = Plan { follow: true, ..plan(5) };
+                let mut report = |report: &zero_mirror::Report| reports.send(report.mirrored).unwrap();
+                catch_up(log.path(), &mut *open(url), &plan, stop, &mut report).unwrap();
+            });
+        }
+        for n in 0..100 {
+            log.append(2 + n * 4, 5 + n * 4, "racing");
+        }
+        reported.iter().find(|mirrored| *mirrored == 401).unwrap();
+        stop.stop();
+    });
+    holds_all(log.path(), &url);
+    "600 events by 3 processes, 401 by 2 threads".to_owned()
+}
+
+fn hundred_buses<P: Place>(place: &mut P) -> String {
+    let url = place.destination();
+    let logs: Vec<Log> = (1..=100).map(|n| Log::of(n % 7 + 1)).collect();
+    for log in &logs {
+        mirror(log.path(), &url, 3).unwrap();
+    }
+    for (log, n) in logs.iter().zip(1..) {
+        log.append(n % 7 + 2, n % 7 + 4, "once more");
+        mirror(log.path(), &url, 3).unwrap();
+    }
+    let mut buses: Vec<_> = logs.iter().map(|log| bus_of(log.path())).collect();
+    buses.sort_by_key(|bus| *bus.as_bytes());
+    assert_eq!(open(&url).buses().unwrap(), buses);
+    for (log, bus) in logs.iter().map(|log| (log, bus_of(log.path()))) {
+        holds_all(log.path(), &url);
+        let name = bus.to_string();
+        for id in [&name[..], &name[7..], &name[..40], &name[7..40]] {
+            assert_eq!(select_bus(&mut *open(&url), Some(id)).unwrap(), bus);
+        }
+    }
+    for id in [None, Some(""), Some("sha256:"), Some("x")] {
+        assert!(matches!(select_bus(&mut *open(&url), id), Err(Error::Refused { .. })), "{id:?}");
+    }
+    "100 buses".to_owned()
+}
+
+fn restored<P: Place>(place: &mut P) -> String {
+    let url = place.destination();
+    let mut logs: Vec<Log> =
+        recorded().iter().take(3).map(|log| Log::copy_of(log)).chain([Log::of(500)]).collect();
+    // The same bus in another spelling is the same bus.
+    logs.remove(1);
+    for log in &logs {
+        mirror(log.path(), &url, 100).unwrap();
+    }
+    for log in &logs {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("new/bus");
+        let head = restore(&mut *open(&url), bus_of(log.path()), &directory, &mut |_| {}).unwrap();
+        assert_eq!(head, Reader::open(log.path()).unwrap().head().unwrap());
+        assert_eq!(
+            fs::read(directory.join("events.jsonl")).unwrap(),
+            fs::read(log.path().join("events.jsonl")).unwrap()
+        );
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+        // And what was restored goes on, here and there.
+        let again = restore(&mut *open(&url), bus_of(log.path()), &directory, &mut |_| {});
+        assert!(matches!(again, Err(Error::Refused { .. })));
+        let copy = Log::copy_of(&directory);
+        copy.append(head.index + 1, head.index + 5, "restored");
+        mirror(copy.path(), &url, 100).unwrap();
+        holds_all(copy.path(), &url);
+    }
+    format!("{} buses", logs.len())
+}
+
+fn tampering<P: Place>(place: &mut P) -> String {
+    let log = Log::of(40);
+    let bus = bus_of(log.path());
+    let lines = lines_of(log.path());
+    let mutated = lines[11].replace("BTC", "ETH");
+    let mut rewritten = Event::read_alone(lines[11].as_bytes(), 12).unwrap();
+    rewritten.as_of += 1.0;
+    assert_ne!(mutated, lines[11]);
+    // Each with the first event that is wrong then.
+    let tamperings = [
+        (Tampering::Line(12, mutated), 12),
+        // With a checksum of its own that is right: the chain behind it breaks.
+        (Tampering::Line(12, rewritten.line()), 13),
+        (Tampering::Line(12, String::new()), 12),
+        (Tampering::Line(40, lines[38].clone()), 40),
+        (Tampering::Delete(1), 1),
+        (Tampering::Delete(12), 12),
+        (Tampering::Delete(40), 40),
+        (Tampering::Swap(12, 13), 12),
+        (Tampering::Swap(1, 40), 1),
+    ];
+    let mut found = 0;
+    for (tampering, wrong) in &tamperings {
+        let url = place.destination();
+        mirror(log.path(), &url, 7).unwrap();
+        if !place.tamper(&url, bus, tampering) {
+            continue;
+        }
+        let mut sound = 0;
+        let walked = scan(&mut *open(&url), bus, |event, _, _| {
+            sound = event.index;
+            Ok(())
+        });
+        match walked {
+            Err(Error::Corrupt { index, .. }) => {
+                assert!(sound < index && index <= *wrong, "{tampering:?}: {index}, {sound} sound");
+            }
+            other => panic!("{tampering:?}: {other:?}"),
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let restored = restore(&mut *open(&url), bus, directory.path(), &mut |_| {});
+        assert!(matches!(restored, Err(Error::Corrupt { .. })), "{tampering:?}");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "nothing half is left");
+        found += 1;
+    }
+    format!("{found} of {} ways", tamperings.len())
+}

@@ -1,0 +1,431 @@
+//! Clients and servers that mean no good, or do not know better.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::time::Duration;
+
+use crate::receiver::{Answer, Running, body_of, bus_of, chain, head_of, posting, settings, texts_of};
+use zero_bus::{Bus, Draft, Head};
+use zero_mirror::ingest::{Limits, Rights, Scope, Settings, add_token};
+use zero_mirror::{Error, Http, Mirror, Token};
+
+fn zstd_of(bytes: &[u8]) -> Vec<u8> {
+    zstd::stream::encode_all(bytes, 19).unwrap()
+}
+
+fn gzip_of(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    flate2::read::GzEncoder::new(bytes, flate2::Compression::best()).read_to_end(&mut packed).unwrap();
+    packed
+}
+
+#[test]
+fn a_line_that_is_not_the_next_event_is_named() {
+    let running = Running::start();
+    let (whole, other) = (chain("a", 0, 4), chain("b", 0, 4));
+    let bus = bus_of(&whole);
+    let lines = texts_of(&whole);
+    let bad = |third: &str| format!("{}\n{}\n{third}\n{}\n", lines[0], lines[1], lines[3]);
+    for (body, line, fault) in [
+        (bad("{}"), "3", "missing field `as_of` at event 3"),
+        (bad(""), "3", "not JSON at event 3"),
+        (bad("\u{1}"), "3", "not JSON at event 3"),
+        (bad(&"[".repeat(100_000)), "3", "not JSON at event 3"),
+        (bad(&lines[3]), "3", "non-sequential event index at event 3"),
+        (bad(&texts_of(&other)[2]), "3", "checksum chain break at event 3"),
+        (bad(&lines[2].replace("\"n\":\"3\"", "\"n\":\"4\"")), "3", "checksum mismatch at event 3"),
+        (bad(&lines[2].replace("event.v1", "event.v2")), "3", "unsupported schema at event 3"),
+        (body_of(&other).iter().map(|b| *b as char).collect(), "1", "the first of another"),
+    ] {
+        let answer = running.post(bus, Head::default(), "", body.as_bytes());
+        answer.is_problem(422, "line");
+        assert_eq!(answer.member("line"), line, "{}", answer.text());
+        assert!(answer.member("detail").contains(fault), "{}", answer.text());
+    }
+    let mut bytes = body_of(&whole);
+    bytes[20] = 0xff;
+    running.post(bus, Head::default(), "", &bytes).is_problem(422, "line");
+    assert!(running.memory.lines_of(bus).is_empty());
+    // As its client sees it: not a thing to try again.
+    let mut wrong = whole.clone();
+    wrong[1].line.insert(0, '!');
+    assert!(matches!(
+        running.client().take(bus, Head::default(), &wrong).unwrap_err(),
+        Error::Refused { .. }
+    ));
+}
+
+#[test]
+fn what_is_not_understood_is_refused() {
+    let running = Running::start();
+    let chain = chain("a", 0, 2);
+    let (bus, none, body) = (bus_of(&chain), Head::default(), body_of(&chain));
+    let post = |query: &str, headers: &str| {
+        let length = body.len();
+        let head = format!(
+            "POST /v1/buses/{bus}/events{query} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
+        );
+        running.raw(&[head.as_bytes(), &body].concat())
+    };
+    let lines = "content-type: application/x-ndjson\r\n";
+    for query in [
+        "",
+        "?index=",
+        "?index=-1",
+        "?index=+1",
+        "?index=1",
+        "?index=0x0",
+        "?index=9223372036854775808",
+        "?index=0&index=0",
+        "?index=0&more=1",
+        &format!("?index=0&checksum={bus}"),
+        "?index=1&checksum=sha256:12",
+    ] {
+        post(query, lines).is_problem(400, "request");
+    }
+    for headers in [
+        "",
+        "content-type: application/json\r\n",
+        &format!("{lines}content-encoding:\r\n"),
+        &format!("{lines}content-encoding: gzip\r\ncontent-encoding: gzip\r\n"),
+        &format!("{lines}content-encoding: br\r\n"),
+        &format!("{lines}content-encoding: zstd, gzip\r\n"),
+    ] {
+        post("?index=0", headers).is_problem(415, "media");
+    }
+    for encoding in ["zstd", "gzip"] {
+        running
+            .post(bus, none, &format!("content-encoding: {encoding}\r\n"), &body)
+            .is_problem(400, "request");
+        let packed = if encoding == "zstd" { zstd_of(&body) } else { gzip_of(&body) };
+        running
+            .post(bus, none, &format!("content-encoding: {encoding}\r\n"), &packed[..packed.len() - 1])
+            .is_problem(400, "request");
+    }
+    for path in [
+        "/v1/buses/x",
+        "/v1/buses/sha256:AB",
+        "/v1/buses/%ff",
+        "/v1/buses?x=1",
+        &format!("/v1/buses/{bus}?x"),
+        &format!("/v1/buses/{bus}/events?from=0"),
+        &format!("/v1/buses/{bus}/events?from=1&from=1"),
+        "/health?deep",
+        "/metrics?x",
+        "/openapi.json?x",
+    ] {
+        assert_eq!(running.get(path, "").status, 400, "{path}");
+    }
+    for path in [
+        "/",
+        "/v1",
+        "/v1/buses/",
+        "/v2/buses",
+        "//v1/buses",
+        "/v1/buses/../../health",
+        &format!("/v1/buses/{bus}/events/1"),
+    ] {
+        running.get(path, "").is_problem(404, "address");
+    }
+    for method in ["PUT", "DELETE", "PATCH", "POST", "BREW"] {
+        let answer = running.raw(
+            format!(
+                "{method} /v1/buses HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+            )
+            .as_bytes(),
+        );
+        answer.is_problem(405, "method");
+        assert!(answer.head.contains("allow: get,head"), "{}", answer.head);
+    }
+    assert!(running.memory.lines_of(bus).is_empty());
+    for encoding in ["gzip", "GZIP", "zstd", "identity"] {
+        let (bus, body) = {
+            let chain = crate::receiver::chain(encoding, 0, 2);
+            (bus_of(&chain), body_of(&chain))
+        };
+        let packed = match encoding {
+            "zstd" => zstd_of(&body),
+            "identity" => body,
+            _ => gzip_of(&body),
+        };
+        assert_eq!(
+            running.post(bus, none, &format!("content-encoding: {encoding}\r\n"), &packed).status,
+            200
+        );
+    }
+}
+
+#[test]
+fn what_is_too_large_is_refused_before_it_is_held() {
+    let limits = Limits { batch_bytes: 1 << 20, batch_lines: 100, ..Limits::default() };
+    let running = Running::with(Settings { limits, ..settings() });
+    let chain = chain("a", 0, 101);
+    let (bus, none) = (bus_of(&chain), Head::default());
+    running.post(bus, none, "", &body_of(&chain)).is_problem(413, "size");
+    running.post(bus, none, "", &vec![b'x'; (1 << 20) + 1]).is_problem(413, "size");
+    let zeros = vec![0; 256 << 20];
+    for (encoding, bomb) in [("zstd", zstd_of(&zeros)), ("gzip", gzip_of(&zeros))] {
+        assert!(bomb.len() < 1 << 20);
+        running.post(bus, none, &format!("content-encoding: {encoding}\r\n"), &bomb).is_problem(413, "size");
+    }
+    // Of a length that nobody said before.
+    let mut stream = running.connect();
+    let head = format!(
+        "POST /v1/buses/{bus}/events?index=0 HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let chunk = [b"10000\r\n".as_slice(), &[b'x'; 0x10000], b"\r\n"].concat();
+    for _ in 0..17 {
+        stream.write_all(&chunk).unwrap();
+    }
+    Answer::read(stream).is_problem(413, "size");
+    let header = format!("x: {}\r\n", "y".repeat(100_000));
+    assert!(matches!(running.get("/health", &header).status, 431 | 0));
+    assert!(running.memory.lines_of(bus).is_empty());
+    assert_eq!(running.post(bus, none, "", &body_of(&chain[..100])).status, 200);
+}
+
+#[test]
+fn a_token_that_asks_too_often_waits() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("tokens");
+    let busy = add_token(&path, Scope::Any, Rights::Write, "busy").unwrap();
+    let calm = add_token(&path, Scope::Any, Rights::Write, "calm").unwrap();
+    let limits = Limits { rate: 1, ..Limits::default() };
+    let running = Running::with(Settings { tokens: Some(path), limits, ..settings() });
+    let header = format!("authorization: Bearer {}\r\n", busy.reveal());
+    let answer =
+        (0..1000).map(|_| running.get("/v1/buses", &header)).find(|answer| answer.status != 200).unwrap();
+    answer.is_problem(429, "rate");
+    assert!(answer.head.contains("retry-after: 1"), "{}", answer.head);
+    assert!(running.client_with(&calm).buses().unwrap().is_empty());
+    let chain = chain("a", 0, 1);
+    let answers: Vec<_> =
+        (0..100).map(|_| running.post(bus_of(&chain), Head::default(), &header, b"").status).collect();
+    assert!(answers.contains(&429), "{answers:?}");
+    // Its client comes again later.
+    let error = (0..1000).find_map(|_| running.client_with(&busy).buses().err()).unwrap();
+    assert!(
+        matches!(&error, Error::Unavailable { .. }) && error.to_string().contains("Retry-After 1"),
+        "{error}"
+    );
+}
+
+#[test]
+fn who_is_silent_is_not_waited_for() {
+    let limits = Limits {
+        silence: Duration::from_millis(100),
+        body: Duration::from_millis(300),
+        connections: 4,
+        ..Limits::default()
+    };
+    let running = Running::with(Settings { limits, ..settings() });
+    let chain = chain("a", 0, 3);
+    let bus = bus_of(&chain);
+    let whole = posting(bus, Head::default(), "", &body_of(&chain));
+    // More of them than there are places, each at another point; all are closed.
+    let silent: Vec<_> = [0, 1, 30, 60, 100, whole.len() / 2, whole.len() - 1, 0, 0, 0]
+        .iter()
+        .map(|end| {
+            let mut stream = running.connect();
+            stream.write_all(&whole[..*end]).unwrap();
+            stream
+        })
+        .collect();
+    for stream in silent {
+        let answer = Answer::read(stream);
+        assert!(matches!(answer.status, 0 | 408), "{answer:?}");
+    }
+    // One that goes on for ever, a byte at a time.
+    let mut stream = running.connect();
+    stream.write_all(&posting(bus, Head::default(), "", &vec![b' '; 1 << 20])[..400]).unwrap();
+    let mut drip = stream.try_clone().unwrap();
+    let dripping = std::thread::spawn(move || {
+        while drip.write_all(b" ").is_ok() {
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    });
+    let answer = Answer::read(stream);
+    assert!(matches!(answer.status, 0 | 408), "{answer:?}");
+    dripping.join().unwrap();
+    let mut client = running.client();
+    client.take(bus, Head::default(), &chain).unwrap();
+    assert_eq!(client.head(bus).unwrap(), head_of(&chain));
+}
+
+#[test]
+fn who_does_not_go_on_gives_up_his_place() {
+    let limits = Limits { silence: Duration::from_millis(100), connections: 1, ..Limits::default() };
+    let running = Running::with(Settings { limits, ..settings() });
+    let place = tempfile::tempdir().unwrap();
+    let bus = Bus::open(place.path()).unwrap();
+    let text = "x".repeat(1 << 20);
+    let drafts = (0..8).map(|_| Draft::new("long", 1.0, &BTreeMap::from([("text", &text)])).unwrap());
+    let events = bus.append_batch(drafts.collect()).unwrap();
+    let chain: Vec<_> = events.into_iter().map(crate::receiver::record).collect();
+    let bus = bus_of(&chain);
+    running.client().take(bus, Head::default(), &chain).unwrap();
+    // Each has the only place until it is closed: who asks for a lot and takes none of it, and who was answered and stays.
+    let mut greedy = running.connect();
+    greedy
+        .write_all(format!("GET /v1/buses/{bus}/events HTTP/1.1\r\nhost: x\r\n\r\n").repeat(50).as_bytes())
+        .unwrap();
+    assert_eq!(running.client().head(bus).unwrap(), head_of(&chain));
+    let mut staying = running.connect();
+    staying.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    assert_eq!(running.client().head(bus).unwrap(), head_of(&chain));
+    assert_eq!(Answer::read(staying).status, 200);
+}
+
+#[test]
+fn half_a_body_is_no_batch() {
+    let running = Running::start();
+    let chain = chain("a", 0, 3);
+    let bus = bus_of(&chain);
+    let whole = posting(bus, Head::default(), "", &body_of(&chain));
+    for end in [whole.len() - 1, whole.len() - 300, whole.len() - body_of(&chain).len()] {
+        let mut stream = running.connect();
+        stream.write_all(&whole[..end]).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_ne!(Answer::read(stream).status, 200);
+    }
+    assert!(running.memory.lines_of(bus).is_empty());
+    assert_eq!(running.raw(&whole).status, 200);
+}
+
+#[test]
+fn two_requests_on_one_line_of_bytes_are_two() {
+    let running = Running::start();
+    let chain = chain("a", 0, 3);
+    let bus = bus_of(&chain);
+    // Whoever smuggles a second length is refused, and not understood in two ways.
+    let body = body_of(&chain);
+    let head = format!(
+        "POST /v1/buses/{bus}/events?index=0 HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\n"
+    );
+    for lengths in [
+        format!("content-length: {}\r\ncontent-length: 0\r\n\r\n", body.len()),
+        "content-length: -1\r\n\r\n".to_owned(),
+    ] {
+        let answer = running.raw(&[head.as_bytes(), lengths.as_bytes(), &body].concat());
+        assert_eq!(answer.status, 400);
+    }
+    assert!(running.memory.lines_of(bus).is_empty());
+    for garbage in [
+        b"\0\0\0\0".as_slice(),
+        b"GET\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /health HTTP/9.9\r\n\r\n",
+    ] {
+        let mut stream = running.connect();
+        stream.write_all(garbage).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_ne!(Answer::read(stream).status, 200, "{garbage:?}");
+    }
+}
+
+/// A server that gives each connection the next of some answers.
+fn answering(answers: Vec<Vec<u8>>) -> (String, std::thread::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/prefix/", listener.local_addr().unwrap());
+    let thread = std::thread::spawn(move || {
+        let mut asked = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            let mut byte = [0];
+            while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() > 0 {
+                request.push(byte[0]);
+            }
+            asked.push(String::from_utf8(request).unwrap());
+            let _ = stream.write_all(&answer);
+        }
+        asked
+    });
+    (url, thread)
+}
+
+fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let head =
+        format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+#[test]
+fn a_token_goes_to_no_other_address() {
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    elsewhere.set_nonblocking(true).unwrap();
+    let location = format!("location: http://{}/v1/buses\r\n", elsewhere.local_addr().unwrap());
+    let statuses = ["301 x", "302 x", "303 x", "307 x", "308 x"];
+    let (url, server) = answering(statuses.iter().map(|status| answer(status, &location, b"")).collect());
+    let token = Token::generate().unwrap();
+    let mut client = Http::with_token(&url, Some(token.clone())).unwrap();
+    for _ in statuses {
+        let error = client.buses().unwrap_err();
+        assert!(matches!(&error, Error::Refused { .. }) && error.to_string().contains("redirect"), "{error}");
+        assert!(!error.to_string().contains(token.reveal()));
+    }
+    let asked = server.join().unwrap();
+    assert!(asked.iter().all(|request| request.starts_with("GET /prefix/v1/buses HTTP/1.1\r\n")));
+    assert!(asked.iter().all(|request| request.contains(&format!("Bearer {}", token.reveal()))));
+    assert_eq!(elsewhere.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    assert!(!format!("{token:?}").contains(token.reveal()));
+}
+
+#[test]
+fn a_server_that_is_none_is_no_danger() {
+    let chain = chain("a", 0, 2);
+    let bus = bus_of(&chain);
+    let json = "content-type: application/json\r\n";
+    let zstd = "content-encoding: zstd\r\nzero-first-index: 1\r\n";
+    let bomb = zstd_of(&vec![b'\n'; 256 << 20]);
+    let spoilt = [
+        answer("200 x", json, b""),
+        answer("200 x", json, b"{"),
+        answer("200 x", json, &b"[".repeat(1 << 20)),
+        answer("200 x", json, b"\xff\xfe"),
+        answer("200 x", json, br#"{"buses":["x"],"index":1,"checksum":null,"bus":"x"}"#),
+        answer("200 x", json, &format!(r#"{{"bus":"{bus}","checksum":null,"index":1}}"#).into_bytes()),
+        answer("200 x", "content-encoding: br\r\n", b"x"),
+        answer("200 x", zstd, b"x"),
+        answer("200 x", zstd, &bomb),
+        answer("200 x", "", &vec![b'x'; 40 << 20]),
+        answer("409 x", json, br#"{"type":"urn:zero-bus:problem:other"}"#),
+        answer("409 x", json, b"{}"),
+        answer("500 x", "", b"\x1b[31mboo"),
+        answer("503 x", "retry-after: \x1b[0m\r\n", b"{}"),
+        b"HTTP/1.1 200 x\r\ncontent-length: 100\r\n\r\n{".to_vec(),
+        b"HTTP/1.1 200 x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_vec(),
+        b"\x15\x03\x01\x00\x02\x02\x46".to_vec(),
+        [b"HTTP/1.1 200 x\r\nx: ".as_slice(), &vec![b'y'; 4 << 20]].concat(),
+        Vec::new(),
+    ];
+    type Call<'a> = &'a dyn Fn(&mut Http) -> zero_mirror::Result<()>;
+    let calls: [Call<'_>; 4] = [
+        &|client| client.buses().map(drop),
+        &|client| client.head(bus).map(drop),
+        &|client| client.take(bus, Head::default(), &chain),
+        &|client| {
+            client
+                .lines(bus, 1)
+                .and_then(|lines| if lines.is_empty() { client.head(bus).map(drop) } else { Ok(()) })
+        },
+    ];
+    for call in calls {
+        for answer in &spoilt {
+            let (url, server) = answering(vec![answer.clone()]);
+            let error = call(&mut Http::with_token(&url, None).unwrap()).unwrap_err();
+            assert!(matches!(error, Error::Unavailable { .. } | Error::Refused { .. }), "{error}");
+            let said = error.to_string();
+            assert!(!said.contains('\x1b') && said.len() < 1000, "{said}");
+            server.join().unwrap();
+        }
+    }
+    // Lines of other events than were asked for.
+    let (url, server) = answering(vec![answer("200 x", "zero-first-index: 4\r\n", b"{}\n")]);
+    let error = Http::with_token(&url, None).unwrap().lines(bus, 5).unwrap_err();
+    assert!(error.to_string().contains("other events"), "{error}");
+    server.join().unwrap();
+}

@@ -1,0 +1,17 @@
+//! Mirrors against real destinations.
+
+#![allow(clippy::unwrap_used)]
+
+mod contract;
+mod database;
+mod hostile;
+mod http;
+mod http_contract;
+mod http_hostile;
+mod jetstream;
+mod jetstream_contract;
+mod nats;
+mod postgres;
+mod queries;
+mod receiver;
+mod sqlite;

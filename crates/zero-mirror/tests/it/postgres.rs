@@ -1,0 +1,309 @@
+//! The mirror in a PostgreSQL database, against a real server.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use crate::contract::logs::Log;
+use crate::contract::process::{self, Death};
+use crate::contract::{Place, Server, Tampering, bus_of, holds_all, mirror};
+use crate::database::{PASSWORD, Postgres, left_out, sql};
+use zero_bus::Checksum;
+use zero_mirror::Error;
+
+impl Place for Postgres {
+    const NAME: &'static str = "PostgreSQL";
+
+    fn start() -> Self {
+        Postgres::start()
+    }
+
+    fn destination(&mut self) -> String {
+        self.database()
+    }
+
+    fn server(&mut self) -> Option<&mut dyn Server> {
+        Some(self)
+    }
+
+    fn tamper(&mut self, url: &str, _: Checksum, tampering: &Tampering) -> bool {
+        match tampering {
+            Tampering::Line(index, line) => {
+                let line = line.replace('\'', "''");
+                sql(url, &format!("UPDATE zero.events SET line = '{line}' WHERE event_index = {index}"));
+            }
+            Tampering::Delete(index) => {
+                sql(url, &format!("DELETE FROM zero.events WHERE event_index = {index}"));
+            }
+            Tampering::Swap(one, other) => {
+                for (from, to) in [(*one as i64, -1), (*other as i64, *one as i64), (-1, *other as i64)] {
+                    sql(
+                        url,
+                        &format!("UPDATE zero.events SET event_index = {to} WHERE event_index = {from}"),
+                    );
+                }
+            }
+        }
+        true
+    }
+}
+
+impl Server for Postgres {
+    fn kill(&mut self) {
+        Postgres::kill(self);
+    }
+
+    fn start(&mut self) {
+        self.run();
+    }
+}
+
+#[test]
+fn it_holds_to_the_contract() {
+    if !left_out() {
+        crate::contract::holds::<Postgres>();
+    }
+}
+
+fn refusal(url: &str) -> String {
+    match mirror(Log::of(3).path(), url, 5) {
+        Err(error @ Error::Refused { .. }) => error.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_cannot_be_a_mirror_is_refused_by_name() {
+    if left_out() {
+        return;
+    }
+    let mut server = Postgres::start();
+    assert!(refusal(&server.url("none")).ends_with("database \"none\" does not exist (3D000)"));
+    let wrong = server.url("postgres").replace("%2B", "-");
+    let said = refusal(&wrong);
+    assert!(said.ends_with("password authentication failed for user \"zero\" (28P01)"), "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
+
+    let foreign = server.database();
+    sql(&foreign, "CREATE SCHEMA zero; CREATE TABLE zero.notes (text text)");
+    assert!(
+        refusal(&foreign)
+            .ends_with("has a schema `zero` that is another program's; name another database for the mirror")
+    );
+
+    let newer = server.database();
+    mirror(Log::of(1).path(), &newer, 5).unwrap();
+    sql(&newer, "UPDATE zero.version SET version = 7");
+    assert!(
+        refusal(&newer)
+            .ends_with("has tables of version 7, and this program knows them up to 1: use a newer one")
+    );
+
+    sql(&server.url("postgres"), "CREATE DATABASE latin ENCODING LATIN1 TEMPLATE template0");
+    assert!(
+        refusal(&server.url("latin"))
+            .ends_with("has the encoding LATIN1, which cannot hold every text; use a UTF8 database")
+    );
+
+    // Without the right to make the tables, and with the right to fill those that are there.
+    let shared = server.database();
+    sql(&shared, "CREATE ROLE writer LOGIN PASSWORD 'w'");
+    let writer = shared.replace("zero:hunter2%2B7", "writer:w");
+    assert!(refusal(&writer).contains("permission denied for database"), "{}", refusal(&writer));
+    let log = Log::of(5);
+    mirror(log.path(), &shared, 5).unwrap();
+    sql(
+        &shared,
+        "GRANT USAGE ON SCHEMA zero TO writer; GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA zero TO writer",
+    );
+    log.append(6, 9, "writer");
+    mirror(log.path(), &writer, 5).unwrap();
+    holds_all(log.path(), &shared);
+
+    // Looking makes nothing.
+    let empty = server.database();
+    let looked = zero_mirror::open_to_read(&empty).unwrap().buses().unwrap_err().to_string();
+    assert!(looked.ends_with("holds no mirror: nothing was mirrored to it"), "{looked}");
+    assert_eq!(sql(&empty, "SELECT FROM pg_namespace WHERE nspname = 'zero'").len(), 0);
+}
+
+/// Several programs find an empty database at once, and one of them makes the tables.
+#[test]
+fn the_tables_are_made_once() {
+    if left_out() {
+        return;
+    }
+    let mut server = Postgres::start();
+    let url = server.database();
+    let logs: Vec<Log> = (0..4).map(|_| Log::of(50)).collect();
+    let mut mirrors: Vec<_> =
+        logs.iter().map(|log| process::start(log.path(), &url, 5, Death::Never)).collect();
+    for mirror in &mut mirrors {
+        assert!(mirror.wait().unwrap().success());
+    }
+    for log in &logs {
+        holds_all(log.path(), &url);
+    }
+    assert_eq!(sql(&url, "SELECT count(*) FROM zero.version"), [[Some("1".to_owned())]]);
+}
+
+#[test]
+fn a_column_that_differs_from_its_line_is_found() {
+    if left_out() {
+        return;
+    }
+    let mut server = Postgres::start();
+    let (log, url) = (Log::of(70), server.database());
+    mirror(log.path(), &url, 50).unwrap();
+    // Event 10 has a payload that jsonb cannot hold, event 21 a trace that text cannot.
+    for (index, column, value) in [
+        (5, "event_type", "'x'"),
+        (5, "trace_id", "NULL"),
+        (5, "as_of", "0"),
+        (5, "checksum", "''"),
+        (5, "payload", "'{}'"),
+        (5, "payload", "NULL"),
+        (10, "payload", "'{}'"),
+        (21, "trace_id", "'x'"),
+    ] {
+        sql(
+            &url,
+            &format!(
+                "CREATE TABLE kept AS SELECT * FROM zero.events; UPDATE zero.events SET {column} = {value} WHERE event_index = {index}"
+            ),
+        );
+        let walked =
+            zero_mirror::verify(&mut *crate::contract::open(&url), bus_of(log.path()), |_, _, _| Ok(()));
+        match walked {
+            Err(error @ Error::Corrupt { .. }) => {
+                let said = error.to_string();
+                assert!(
+                    said.ends_with(&format!("event {index} has another `{column}` than its line")),
+                    "{said}"
+                );
+            }
+            other => panic!("{column}: {other:?}"),
+        }
+        sql(&url, "TRUNCATE zero.events; INSERT INTO zero.events SELECT * FROM kept; DROP TABLE kept");
+    }
+    holds_all(log.path(), &url);
+}
+
+/// Whatever a payload holds, it is kept, and every view answers.
+#[test]
+fn the_views_answer_whatever_is_in_a_payload() {
+    if left_out() {
+        return;
+    }
+    let mut server = Postgres::start();
+    let (log, url) = (Log::of(250), server.database());
+    let kinds = ["decision.record", "fill.record", "rejection.record", "position.snapshot", "runtime.cycle"];
+    let bus = zero_bus::Bus::open(log.path()).unwrap();
+    let digits = format!(
+        r#"{{"quantity":{},"positions":[{{"quantity":-{}}}]}}"#,
+        "9".repeat(200_000),
+        "9".repeat(100_000)
+    );
+    for payload in crate::contract::logs::awkward().into_iter().chain([digits]) {
+        for kind in kinds {
+            let payload = zero_bus::Json::parse(&payload).unwrap();
+            bus.append(zero_bus::Draft { event_type: kind.into(), as_of: 0.0, payload, trace_id: None })
+                .unwrap();
+        }
+    }
+    mirror(log.path(), &url, 100).unwrap();
+    holds_all(log.path(), &url);
+    let count = |of: &str| sql(&url, &format!("SELECT count(*) FROM {of}"))[0][0].clone().unwrap();
+    for (view, kind) in
+        [("decisions", kinds[0]), ("fills", kinds[1]), ("rejections", kinds[2]), ("cycles", kinds[4])]
+    {
+        let rows = sql(&url, &format!("SELECT * FROM zero.{view}"));
+        assert_eq!(
+            rows.len().to_string(),
+            count(&format!("zero.events WHERE event_type = '{kind}'")),
+            "{view}"
+        );
+        assert!(rows.len() >= 55);
+    }
+    assert_eq!(sql(&url, "SELECT symbol, quantity FROM zero.positions"), [[None::<String>, None]; 0]);
+    // The NUL once among the events of the log and in each kind, the digits in each.
+    assert_eq!(count("zero.events WHERE payload IS NULL"), "11");
+    assert_eq!(count("zero.events WHERE trace_id IS NULL AND event_index = 21"), "1");
+}
+
+#[test]
+fn certificates_are_believed_as_far_as_it_was_said() {
+    if left_out() {
+        return;
+    }
+    let server = Postgres::start();
+    sql(&server.url("postgres"), "CREATE DATABASE tls");
+    let log = Log::of(3);
+    let near = server.url("tls");
+    let named = near.replace("127.0.0.1", "localhost");
+    let (ours, other) =
+        (server.file("ca.pem").display().to_string(), server.file("other-ca.pem").display().to_string());
+    for (url, fine) in [
+        (format!("{near}?sslmode=prefer"), true),
+        (format!("{near}?sslmode=require"), true),
+        (format!("{near}?sslmode=require&sslrootcert={ours}"), true),
+        (format!("{near}?sslmode=verify-ca&sslrootcert={ours}"), true),
+        (format!("{named}?sslmode=verify-full&sslrootcert={ours}"), true),
+        (format!("{near}?sslmode=verify-full&sslrootcert={ours}"), false),
+        (format!("{named}?sslmode=verify-full&sslrootcert={other}"), false),
+        (format!("{near}?sslmode=verify-ca&sslrootcert={other}"), false),
+        (format!("{near}?sslmode=require&sslrootcert={other}"), false),
+        (format!("{named}?sslmode=verify-full&sslrootcert=system"), false),
+        (format!("{named}?sslmode=verify-full&sslrootcert={ours}.none"), false),
+        // The server refuses plain text for this database.
+        (format!("{near}?sslmode=disable"), false),
+        (near.clone(), false),
+    ] {
+        if fine {
+            assert_eq!(mirror(log.path(), &url, 5).unwrap().mirrored, 3, "{url}");
+        } else {
+            let said = refusal(&url);
+            assert!(!said.contains("hunter2") && !said.contains("sslmode="), "{said}");
+        }
+    }
+    holds_all(log.path(), &format!("{near}?sslmode=require"));
+}
+
+/// The password comes from where libpq looks for it.
+#[test]
+fn a_password_need_not_be_in_the_address() {
+    if left_out() {
+        return;
+    }
+    let mut server = Postgres::start();
+    let (log, url) = (Log::of(3), server.database());
+    let without = url.replace(":hunter2%2B7", "");
+    let pgpass = server.file("pgpass");
+    let port = url.rsplit(':').next().unwrap().split('/').next().unwrap();
+    fs::write(
+        &pgpass,
+        format!("# ours\n127.0.0.1:1:*:zero:wrong\n127.0.0.1:{port}:*:zero:{PASSWORD}\n*:*:*:*:wrong\n"),
+    )
+    .unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let go = |set: &dyn Fn(&mut Command) -> &mut Command| {
+        let mut command = process::command(log.path(), &without, 5, Death::Never);
+        command.env_remove("PGPASSWORD").env_remove("PGPASSFILE").env("HOME", home.path());
+        let output = set(&mut command).output().unwrap();
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(!said.contains(PASSWORD), "{said}");
+        (output.status.success(), said)
+    };
+    assert!(go(&|command| command).1.contains("password missing"));
+    assert!(go(&|command| command.env("PGPASSWORD", PASSWORD)).0);
+    fs::set_permissions(&pgpass, fs::Permissions::from_mode(0o640)).unwrap();
+    let (fine, said) = go(&|command| command.env("PGPASSFILE", &pgpass));
+    assert!(!fine && said.contains("others may read the passwords in it; make it 0600"), "{said}");
+    fs::set_permissions(&pgpass, fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(go(&|command| command.env("PGPASSFILE", &pgpass)).0);
+    fs::copy(&pgpass, home.path().join(".pgpass")).unwrap();
+    assert!(go(&|command| command).0);
+    assert!(!go(&|command| command.env("PGPASSWORD", "wrong")).0, "the variable counts before the file");
+    holds_all(log.path(), &url);
+}

@@ -1,0 +1,262 @@
+//! The mirror in an SQLite file.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::contract::{Place, Tampering};
+use rusqlite::{Connection, params};
+use tempfile::TempDir;
+use zero_bus::Checksum;
+
+struct Files {
+    directory: TempDir,
+    made: usize,
+}
+
+fn file(url: &str) -> &str {
+    url.strip_prefix("sqlite:").unwrap()
+}
+
+impl Place for Files {
+    const NAME: &'static str = "SQLite";
+
+    fn start() -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), made: 0 }
+    }
+
+    fn destination(&mut self) -> String {
+        self.made += 1;
+        format!("sqlite:{}/mirror-{}.db", self.directory.path().display(), self.made)
+    }
+
+    fn tamper(&mut self, url: &str, _: Checksum, tampering: &Tampering) -> bool {
+        let connection = Connection::open(file(url)).unwrap();
+        let set = "UPDATE events SET event_index = ?2 WHERE event_index = ?1";
+        let changed = match tampering {
+            Tampering::Line(index, line) => connection
+                .execute("UPDATE events SET line = ?2 WHERE event_index = ?1", params![*index as i64, line]),
+            Tampering::Delete(index) => {
+                connection.execute("DELETE FROM events WHERE event_index = ?1", [*index as i64])
+            }
+            Tampering::Swap(one, other) => {
+                for (from, to) in [(*one as i64, -1), (*other as i64, *one as i64), (-1, *other as i64)] {
+                    assert_eq!(connection.execute(set, [from, to]).unwrap(), 1);
+                }
+                Ok(1)
+            }
+        };
+        assert_eq!(changed.unwrap(), 1);
+        true
+    }
+}
+
+#[test]
+fn it_holds_to_the_contract() {
+    crate::contract::holds::<Files>();
+}
+
+#[test]
+fn its_files_are_private() {
+    let mut files = Files::start();
+    let (log, url) = (crate::contract::logs::Log::of(10), files.destination());
+    let mut mirror = crate::contract::open(&url);
+    zero_mirror::catch_up(
+        log.path(),
+        &mut *mirror,
+        &crate::contract::plan(5),
+        &Default::default(),
+        &mut |_| {},
+    )
+    .unwrap();
+    let mut names = 0;
+    for entry in fs::read_dir(files.directory.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.file_name());
+        names += 1;
+    }
+    assert_eq!(names, 3, "the file, its -wal and its -shm");
+}
+
+/// Several mirrors that find no file, or one that another is just making.
+#[test]
+fn one_file_is_made_by_several_at_once() {
+    let mut files = Files::start();
+    let log = crate::contract::logs::Log::of(3);
+    for _ in 0..150 {
+        let url = files.destination();
+        let together = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    together.wait();
+                    crate::contract::mirror(log.path(), &url, 5).unwrap();
+                });
+            }
+        });
+    }
+}
+
+fn refusal(url: &str) -> String {
+    let log = crate::contract::logs::Log::of(3);
+    match crate::contract::mirror(log.path(), url, 5) {
+        Err(error @ zero_mirror::Error::Refused { .. }) => error.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_cannot_be_a_mirror_is_refused_by_name_and_left_as_it_is() {
+    let mut files = Files::start();
+    let directory = files.directory.path().display().to_string();
+    assert_eq!(
+        refusal(&format!("sqlite:{directory}")),
+        format!("sqlite:{directory}: is no file; name a file for the mirror")
+    );
+    assert!(refusal(&format!("sqlite:{directory}/no/where.db")).contains("cannot make it: No such file"));
+
+    let text = files.destination();
+    fs::write(file(&text), "no database, but a text that is long enough to be looked at".repeat(20)).unwrap();
+    assert!(refusal(&text).ends_with("is no SQLite database; name another file for the mirror"));
+
+    let foreign = files.destination();
+    Connection::open(file(&foreign)).unwrap().execute_batch("CREATE TABLE notes (text)").unwrap();
+    let before = fs::read(file(&foreign)).unwrap();
+    assert!(refusal(&foreign).ends_with("is another program's database; name another file for the mirror"));
+    assert_eq!(fs::read(file(&foreign)).unwrap(), before);
+
+    let newer = files.destination();
+    crate::contract::mirror(crate::contract::logs::Log::of(1).path(), &newer, 5).unwrap();
+    Connection::open(file(&newer)).unwrap().pragma_update(None, "user_version", 7).unwrap();
+    assert!(
+        refusal(&newer)
+            .ends_with("has tables of version 7, and this program knows them up to 1: use a newer one")
+    );
+
+    let damaged = files.destination();
+    crate::contract::mirror(crate::contract::logs::Log::of(500).path(), &damaged, 500).unwrap();
+    // All of it is in the file now, and every page behind the first is spoilt.
+    Connection::open(file(&damaged)).unwrap().pragma_update(None, "journal_mode", "DELETE").unwrap();
+    let mut bytes = fs::read(file(&damaged)).unwrap();
+    bytes[4096..].fill(0x5a);
+    fs::write(file(&damaged), bytes).unwrap();
+    let said = refusal(&damaged);
+    assert!(
+        said.contains("is damaged (") && said.ends_with("); move it away, and mirror the bus anew"),
+        "{said}"
+    );
+}
+
+/// Looking at a mirror makes and changes nothing.
+#[test]
+fn reading_needs_only_the_right_to_read() {
+    let mut files = Files::start();
+    let (log, url) = (crate::contract::logs::Log::of(9), files.destination());
+    let problem = |url: &str| zero_mirror::open_to_read(url).unwrap().buses().unwrap_err().to_string();
+    assert!(problem(&url).ends_with("there is no such file"));
+    assert!(!fs::exists(file(&url)).unwrap());
+    fs::write(file(&url), "").unwrap();
+    assert!(problem(&url).ends_with("is empty: nothing was mirrored to it"));
+    crate::contract::mirror(log.path(), &url, 5).unwrap();
+    let mut reading = zero_mirror::open_to_read(&url).unwrap();
+    assert_eq!(reading.lines(crate::contract::bus_of(log.path()), 3).unwrap().len(), 7);
+    assert_eq!(reading.lines(crate::contract::bus_of(log.path()), 10).unwrap(), []);
+    assert_eq!(reading.lines(Checksum::of(b"another"), 1).unwrap(), []);
+    assert_eq!(reading.lines(crate::contract::bus_of(log.path()), u64::MAX).unwrap(), []);
+    drop(reading);
+    log.append(10, 11, "more");
+    let mut reading = zero_mirror::open_to_read(&url).unwrap();
+    let (plan, stop) = (crate::contract::plan(5), Default::default());
+    let refused = zero_mirror::catch_up(log.path(), &mut *reading, &plan, &stop, &mut |_| {}).unwrap_err();
+    assert!(refused.to_string().contains("may not be written to ("), "{refused}");
+    assert_eq!(crate::contract::lines_at(&url, crate::contract::bus_of(log.path())).len(), 9);
+}
+
+/// What goes into a file that has lost its name is lost.
+#[test]
+fn a_file_that_is_moved_away_while_it_is_mirrored_to_is_noticed() {
+    let mut files = Files::start();
+    let (log, url) = (crate::contract::logs::Log::of(9), files.destination());
+    let mut mirror = crate::contract::open(&url);
+    let mut again = || {
+        let (plan, stop) = (crate::contract::plan(5), Default::default());
+        zero_mirror::catch_up(log.path(), &mut *mirror, &plan, &stop, &mut |_| {})
+            .map(|report| report.mirrored)
+    };
+    assert_eq!(again().unwrap(), 9);
+    fs::rename(file(&url), files.directory.path().join("elsewhere.db")).unwrap();
+    assert!(again().unwrap_err().to_string().ends_with("mirror to it again"));
+    assert_eq!(again().unwrap(), 9);
+    crate::contract::holds_all(log.path(), &url);
+}
+
+/// What a row says beside its line is held against it: a question must not be answered wrong.
+#[test]
+fn a_column_that_differs_from_its_line_is_found() {
+    let mut files = Files::start();
+    let (log, url) = (crate::contract::logs::Log::of(9), files.destination());
+    crate::contract::mirror(log.path(), &url, 5).unwrap();
+    let connection = Connection::open(file(&url)).unwrap();
+    let bus = crate::contract::bus_of(log.path());
+    for (column, value) in
+        [("event_type", "'x'"), ("trace_id", "NULL"), ("as_of", "0"), ("checksum", "''"), ("payload", "'{}'")]
+    {
+        let kept = "CREATE TEMP TABLE kept AS SELECT * FROM events WHERE event_index = 5";
+        connection.execute_batch(kept).unwrap();
+        connection
+            .execute(&format!("UPDATE events SET {column} = {value} WHERE event_index = 5"), [])
+            .unwrap();
+        let walked = zero_mirror::verify(&mut *crate::contract::open(&url), bus, |_, _, _| Ok(()));
+        match walked {
+            Err(error @ zero_mirror::Error::Corrupt { index: 5, .. }) => {
+                let said = error.to_string();
+                assert!(said.ends_with(&format!("event 5 has another `{column}` than its line")), "{said}");
+            }
+            other => panic!("{column}: {other:?}"),
+        }
+        let back = format!(
+            "UPDATE events SET {column} = (SELECT {column} FROM kept) WHERE event_index = 5; DROP TABLE kept"
+        );
+        connection.execute_batch(&back).unwrap();
+    }
+    crate::contract::holds_all(log.path(), &url);
+}
+
+/// Whatever a payload holds, every view answers.
+#[test]
+fn the_views_answer_whatever_is_in_a_payload() {
+    let mut files = Files::start();
+    let (log, url) = (crate::contract::logs::Log::of(250), files.destination());
+    let kinds = ["decision.record", "fill.record", "rejection.record", "position.snapshot", "runtime.cycle"];
+    let bus = zero_bus::Bus::open(log.path()).unwrap();
+    for payload in crate::contract::logs::awkward() {
+        for kind in kinds {
+            let payload = zero_bus::Json::parse(&payload).unwrap();
+            bus.append(zero_bus::Draft { event_type: kind.into(), as_of: 0.0, payload, trace_id: None })
+                .unwrap();
+        }
+    }
+    crate::contract::mirror(log.path(), &url, 100).unwrap();
+    let connection = Connection::open(file(&url)).unwrap();
+    let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    for (view, kind) in
+        [("decisions", kinds[0]), ("fills", kinds[1]), ("rejections", kinds[2]), ("cycles", kinds[4])]
+    {
+        let mut all = connection.prepare(&format!("SELECT * FROM {view}")).unwrap();
+        let rows = all.query_map([], |_| Ok(())).unwrap().map(Result::unwrap).count() as i64;
+        assert_eq!(
+            rows,
+            count(&format!("SELECT count(*) FROM events WHERE event_type = '{kind}'")),
+            "{view}"
+        );
+        assert!(rows >= 55);
+    }
+    // Of all the awkward ones a single position is an object, and none of its fields is a symbol.
+    let mut positions = connection.prepare("SELECT symbol FROM positions WHERE symbol IS NOT 'BTC'").unwrap();
+    let symbols: Vec<String> =
+        positions.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(symbols, ["{}"]);
+    assert_eq!(
+        count("SELECT count(*) FROM events WHERE json_valid(payload)"),
+        count("SELECT count(*) FROM events")
+    );
+}

@@ -1,0 +1,251 @@
+//! The closed live path, its drills, the parity checks and the feedback. Every check is made to fail once.
+
+use std::collections::BTreeMap;
+
+use zero_bus::{Head, Json};
+use zero_paper::drills::{self, Certification, Drill};
+use zero_paper::feedback::Feedback;
+use zero_paper::live::{
+    ExchangeAdapter, ExchangeError, ExchangeOrder, LiveExecutor, LiveStatus, OperatorContext,
+    RecordingAdapter, Refusal, client_order_id,
+};
+use zero_paper::parity::{self, Evidence};
+use zero_paper::scenario::{Order, Side};
+use zero_paper::{Clock, RecordPaths, Runtime, Scenario};
+
+fn order(reduce_only: bool, price: f64) -> Order {
+    Order { symbol: "X".to_owned(), side: Side::Buy, quantity: 1.0, price, confidence: 1.0, reduce_only }
+}
+
+fn dry_run() -> LiveExecutor<RecordingAdapter> {
+    LiveExecutor::dry_run(RecordingAdapter::default(), OperatorContext::production_parity(), 100.0)
+}
+
+/// Each refusal hides those behind it, so undoing one at a time shows them in their order.
+#[test]
+fn refusals_are_asked_in_their_order() {
+    let mut executor = dry_run();
+    let mut key = 0;
+    let mut ask = |executor: &mut LiveExecutor<RecordingAdapter>, order: &Order, at: f64| {
+        key += 1;
+        executor.submit(order, &key.to_string(), "t", at).reason
+    };
+    executor.pause();
+    executor.lose(1000.0);
+    let (entry, exit) = (order(false, 500.0), order(true, 500.0));
+    assert_eq!(ask(&mut executor, &entry, 0.0), Refusal::Paused.reason());
+    assert_eq!(ask(&mut executor, &exit, 0.0), Refusal::DeadMan.reason());
+    executor.resume();
+    assert_eq!(ask(&mut executor, &entry, 0.0), Refusal::DeadMan.reason());
+    executor.heartbeat(0.0).unwrap();
+    assert_eq!(ask(&mut executor, &entry, 0.0), Refusal::DailyLoss.reason());
+    executor.begin_day();
+    assert_eq!(ask(&mut executor, &entry, 0.0), Refusal::OrderNotional.reason());
+    for _ in 0..6 {
+        assert_eq!(ask(&mut executor, &order(false, 100.0), 1.0), "placed");
+    }
+    assert_eq!(ask(&mut executor, &entry, 1.0), Refusal::OrderNotional.reason());
+    assert_eq!(ask(&mut executor, &order(false, 100.0), 1.0), Refusal::RateLimit.reason());
+    assert_eq!(ask(&mut executor, &exit, 1.0), "placed");
+    executor.kill().unwrap();
+    assert_eq!(ask(&mut executor, &exit, 1.0), Refusal::Killed.reason());
+    assert_eq!(executor.adapter().placed.len(), 7);
+}
+
+/// An adapter that could move money. There is no way to enable an executor in front of it.
+struct Real(u64);
+
+impl ExchangeAdapter for Real {
+    fn name(&self) -> &'static str {
+        "real"
+    }
+    fn is_live(&self) -> bool {
+        true
+    }
+    fn place(&mut self, _: &ExchangeOrder) -> Result<Json, ExchangeError> {
+        self.0 += 1;
+        Ok(Json::empty_object())
+    }
+    fn cancel_all(&mut self) -> Result<(), ExchangeError> {
+        Ok(())
+    }
+    fn arm_dead_man(&mut self, _: f64) -> Result<(), ExchangeError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn in_front_of_a_real_exchange_everything_is_refused() {
+    let mut executor = LiveExecutor::disabled(Real(0), OperatorContext::production_parity(), f64::MAX);
+    executor.heartbeat(0.0).unwrap();
+    for (n, order) in [order(false, 1.0), order(true, 1.0)].iter().enumerate() {
+        let record = executor.submit(order, &n.to_string(), "t", 0.0);
+        assert_eq!((record.status, record.reason.as_str()), (LiveStatus::Refused, "live executor disabled"));
+    }
+    assert_eq!(executor.adapter().0, 0);
+}
+
+#[test]
+fn a_client_order_id_comes_from_the_key() {
+    // SHA-256("abc"), FIPS 180-2 appendix B.1.
+    assert_eq!(client_order_id("abc"), "0xba7816bf8f01cfea414140de5dae2223");
+}
+
+#[test]
+fn all_drills_pass_and_a_failed_one_fails_the_certification() {
+    let drills = drills::run();
+    assert_eq!(drills.len(), 10);
+    for drill in &drills {
+        assert_eq!(drill.failure, None, "{}", drill.name);
+    }
+    assert!(Certification::of(&drills).passed);
+    assert!(!Certification::of(&[]).passed, "no drills certify nothing");
+    for wrong in [
+        Drill { failure: Some("x".to_owned()), ..drills[3].clone() },
+        Drill { orders_placed_live: 1, ..drills[3].clone() },
+    ] {
+        let mut drills = drills.clone();
+        drills[3] = wrong;
+        assert!(!Certification::of(&drills).passed);
+    }
+}
+
+const SCENARIO: &str = r#"{"orders":[
+    {"symbol":"A","side":"buy","quantity":1,"price":2,"confidence":1},
+    {"symbol":"B","side":"buy","quantity":1000,"price":2,"confidence":1},
+    {"symbol":"B","side":"buy","quantity":1,"price":2,"confidence":0.1}]}"#;
+
+fn evidence(directory: &std::path::Path) -> Evidence {
+    let scenario = Scenario::parse(SCENARIO).unwrap();
+    let records = RecordPaths { runtime_bus: Some(directory.join("bus")), ..RecordPaths::default() };
+    let mut runtime = Runtime::start(scenario, &records, Clock::Fixed(1.0)).unwrap();
+    let mut executor =
+        LiveExecutor::disabled(RecordingAdapter::default(), OperatorContext::production_parity(), 1000.0);
+    let reader = runtime.bus().unwrap().reader();
+    let cycles: Vec<_> = (0..3).map(|_| runtime.run_cycle().unwrap()).collect();
+    let shadow = cycles
+        .iter()
+        .map(|cycle| executor.submit(&cycle.act.decision.order(), &cycle.decide.idempotency_key, "t", 1.0));
+    Evidence {
+        certification: Certification::of(&drills::run()),
+        cycles_requested: 3,
+        recorded: parity::read_back(&reader).unwrap(),
+        shadow: shadow.collect(),
+        adapter_orders_placed: 0,
+        adapter_is_live: false,
+        verdict: reader.verify(&mut |_| {}).unwrap(),
+        snapshot_events: reader.snapshot().unwrap().map(|snapshot| snapshot.event_count),
+    }
+}
+
+#[test]
+fn every_check_of_the_report_can_fail() {
+    let place = tempfile::tempdir().unwrap();
+    let sound = evidence(place.path());
+    assert!(sound.checks().values().all(|holds| *holds));
+    let mut failed: BTreeMap<&str, bool> = sound.checks().keys().map(|check| (*check, false)).collect();
+    assert_eq!(failed.len(), 10);
+    let mut fails = |expected: &[&'static str], spoil: &dyn Fn(&mut Evidence)| {
+        let mut evidence = sound.clone();
+        spoil(&mut evidence);
+        let checks = evidence.checks();
+        let found: Vec<&str> = checks.iter().filter(|(_, holds)| !**holds).map(|(check, _)| *check).collect();
+        assert_eq!(found, expected);
+        failed.extend(expected.iter().map(|check| (*check, true)));
+    };
+    let taken = |evidence: &Evidence| {
+        let mut executor = dry_run();
+        executor.heartbeat(1.0).unwrap();
+        executor.submit(&order(true, 1.0), &evidence.shadow[0].idempotency_key, "t", 1.0)
+    };
+    fails(&["dry_run_live_certification"], &|e| e.certification = Certification::of(&[]));
+    fails(&["live_adapter_no_orders"], &|e| e.adapter_orders_placed = 1);
+    fails(&["live_shadow_fail_closed"], &|e| e.shadow[0] = taken(e));
+    fails(&["live_shadow_fail_closed"], &|e| e.shadow[0].reason = Refusal::DeadMan.reason().to_owned());
+    fails(&["live_shadow_count", "shared_idempotency_keys"], &|e| drop(e.shadow.pop()));
+    fails(&["shared_idempotency_keys"], &|e| e.shadow.swap(0, 1));
+    fails(&["paper_boundary"], &|e| e.recorded[1].mode = Some("live".to_owned()));
+    fails(&["paper_boundary"], &|e| e.adapter_is_live = true);
+    fails(&["paper_cycle_count"], &|e| e.cycles_requested = 4);
+    fails(&["runtime_bus_integrity", "runtime_snapshot_consistent"], &|e| {
+        e.verdict.integrity.head = Head { index: 14, ..e.verdict.integrity.head }
+    });
+    fails(&["runtime_bus_integrity"], &|e| {
+        e.verdict.integrity.finding = zero_bus::Finding::Torn { byte_offset: 0, bytes: 1 };
+    });
+    fails(&["runtime_snapshot_consistent"], &|e| e.verdict.snapshot_integrity.consistent = false);
+    fails(&["runtime_snapshot_consistent"], &|e| e.verdict.snapshot_integrity.present = false);
+    fails(&["runtime_snapshot_consistent"], &|e| e.snapshot_events = Some(10));
+    fails(&["phase_order"], &|e| e.recorded[2].phases.swap(1, 2));
+    fails(&["phase_order"], &|e| e.recorded[0].phases[4] = None);
+    assert!(failed.values().all(|seen| *seen), "{failed:?}");
+}
+
+/// The checks look at what is on the bus, not at what was meant to be.
+#[test]
+fn a_spoilt_bus_fails_the_checks() {
+    let place = tempfile::tempdir().unwrap();
+    let mut evidence = evidence(place.path());
+    let log = place.path().join("bus/events.jsonl");
+    let text = std::fs::read_to_string(&log).unwrap();
+    std::fs::write(&log, text.replacen("\"cycle_id\":3", "\"cycle_id\":4", 1)).unwrap();
+    let reader = zero_bus::Reader::open(place.path().join("bus")).unwrap();
+    evidence.recorded = parity::read_back(&reader).unwrap();
+    evidence.verdict = reader.verify(&mut |_| {}).unwrap();
+    let checks = evidence.checks();
+    let failed: Vec<&str> = checks.iter().filter(|(_, holds)| !**holds).map(|(check, _)| *check).collect();
+    let expected = [
+        "live_shadow_count",
+        "paper_cycle_count",
+        "runtime_bus_integrity",
+        "runtime_snapshot_consistent",
+        "shared_idempotency_keys",
+    ];
+    assert_eq!(failed, expected);
+}
+
+#[test]
+fn a_report_is_ok_when_its_checks_hold() {
+    let place = tempfile::tempdir().unwrap();
+    let scenario = Scenario::parse(SCENARIO).unwrap();
+    let report = parity::run(&scenario, &place.path().join("out"), None, Clock::Fixed(1777593600.0)).unwrap();
+    assert!(report.ok);
+    assert_eq!(report.checks.len(), 10);
+    let hash = report.parity_hash;
+    let again = parity::run(&scenario, &place.path().join("out"), None, Clock::Fixed(1777593700.0)).unwrap();
+    assert_eq!(again.parity_hash, hash, "the time is not part of it");
+    let shorter =
+        parity::run(&scenario, &place.path().join("out"), Some(2), Clock::Fixed(1777593600.0)).unwrap();
+    assert_ne!(shorter.parity_hash, hash);
+}
+
+#[test]
+fn feedback_names_the_most_frequent_reason_first() {
+    let scenario = Scenario::parse(
+        r#"{"limits":{"max_position_notional_usd":3},"orders":[
+        {"symbol":"A","side":"buy","quantity":1,"price":2,"confidence":1},
+        {"symbol":"A","side":"buy","quantity":1,"price":2,"confidence":1},
+        {"symbol":"B","side":"buy","quantity":1,"price":2,"confidence":0.1},
+        {"symbol":"A","side":"buy","quantity":1000,"price":2,"confidence":1},
+        {"symbol":"A","side":"buy","quantity":1000,"price":2,"confidence":1},
+        {"symbol":"C","side":"buy","quantity":1,"price":2,"confidence":1}]}"#,
+    )
+    .unwrap();
+    let mut runtime = Runtime::start(scenario, &RecordPaths::default(), Clock::Fixed(1.0)).unwrap();
+    let decisions: Vec<_> = (0..6).map(|_| runtime.run_cycle().unwrap().act.decision).collect();
+    let feedback = Json::of(&Feedback::of(&decisions)).unwrap().value();
+    let items = Json::try_from(feedback.get("items").unwrap()).unwrap();
+    let order: Vec<_> = items
+        .as_str()
+        .match_indices("\"reason\":\"")
+        .map(|(at, _)| &items.as_str()[at + 10..at + 16])
+        .collect();
+    assert_eq!(order, ["order ", "confid", "projec"]);
+    assert_eq!(feedback.get("rejection_rate").unwrap().as_f64(), Some(0.6667));
+    assert_eq!(
+        Json::try_from(feedback.get("by_rejection_symbol").unwrap()).unwrap().as_str(),
+        r#"{"A":3,"B":1}"#
+    );
+    let nothing = Json::of(&Feedback::of([])).unwrap();
+    assert!(nothing.as_str().contains(r#""rejection_rate":0.0"#), "{nothing}");
+}

@@ -1,0 +1,9 @@
+//! The paper runtime through its public interface.
+
+#![allow(clippy::unwrap_used)]
+
+mod crash;
+mod engine;
+mod live;
+mod operator;
+mod state;

@@ -1,0 +1,26 @@
+//! Results, on standard output.
+
+use std::io::{self, Write};
+
+use crate::outcome::Outcome;
+
+/// Standard output cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to standard output: {0}")]
+pub struct OutputClosed(pub io::Error);
+
+/// Prints a result and gives back its outcome. A reader that closes the pipe early does not change the outcome.
+///
+/// # Errors
+/// [`OutputClosed`] if standard output cannot be written for any other reason.
+pub fn print(text: &str, outcome: Outcome) -> anyhow::Result<Outcome> {
+    let mut out = anstream::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(OutputClosed(error).into()),
+        _ => Ok(outcome),
+    }
+}
+
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<OutputClosed>().is_some_and(|closed| closed.0.kind() == io::ErrorKind::BrokenPipe)
+}
