@@ -13,7 +13,7 @@ use crate::chunk;
 use crate::error::{Error, Result};
 use crate::integrity::Progress;
 use crate::reader::Reader;
-use crate::snapshot::{Located, Snapshot};
+use crate::snapshot::{LogAtSnapshot, Snapshot};
 use crate::verify::Verdict;
 
 /// The `schema_version` of every audit document.
@@ -35,7 +35,7 @@ struct Part {
     /// Where, in the lines as they stand in the log, one ends behind which the piece goes on.
     breaks: Vec<usize>,
     event_types: BTreeMap<String, u64>,
-    at_snapshot: Located,
+    at_snapshot: LogAtSnapshot,
 }
 
 /// Events as they stand in the document, but for what is between them.
@@ -48,7 +48,7 @@ enum Piece {
 
 impl Part {
     fn see(&mut self, wanted: u64, nth: u64, line: &Line<'_>, place: Option<usize>) {
-        self.at_snapshot.see(wanted, nth, line);
+        self.at_snapshot.observe(wanted, nth, line);
         let event_type = line.event_type();
         match self.event_types.get_mut(&*event_type) {
             Some(count) => *count += 1,
@@ -110,7 +110,7 @@ impl Reader {
     ) -> Result<(Verdict, Summary), AuditError> {
         let snapshot = Snapshot::read(self.storage())?;
         let wanted = snapshot.event_count();
-        let mut at_snapshot = Located::default();
+        let mut at_snapshot = LogAtSnapshot::default();
         let mut summary = Summary::default();
         let mut begun = false;
         let mut unwritten = out.write_all(br#"{"events":["#).err();
@@ -119,7 +119,7 @@ impl Reader {
             |part: &mut Part, nth, line, place| part.see(wanted, nth, line, place),
             |part: &mut Part, lines| {
                 summary.events = part.at_snapshot.events;
-                at_snapshot.add(std::mem::take(&mut part.at_snapshot));
+                at_snapshot.merge(std::mem::take(&mut part.at_snapshot));
                 for (event_type, count) in std::mem::take(&mut part.event_types) {
                     *summary.event_types.entry(event_type).or_default() += count;
                 }

@@ -13,7 +13,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::integrity::{self, Finding, Progress};
 use crate::lines::{LOCK, LOG, Lines, start_of_rest};
 use crate::reader::{Log, Reader};
-use crate::snapshot::{Found, Located, SNAPSHOT, Snapshot};
+use crate::snapshot::{LogAtSnapshot, SNAPSHOT, Snapshot, StoredSnapshot};
 use crate::storage::{self, Access, Storage, StorageFile, read_exact_at};
 use crate::sync_mark::SyncMark;
 
@@ -190,7 +190,7 @@ impl Reader {
         copy.write_note(SyncMark { head, bytes: end })?;
         // One that the log does not bear out would take the place of one that it does.
         let fits = snapshot.integrity(&at_snapshot).consistent;
-        if let (Found::Snapshot(_, json), true) = (&snapshot, fits) {
+        if let (StoredSnapshot::Snapshot(_, json), true) = (&snapshot, fits) {
             let path = target.path(SNAPSHOT);
             let replaced = storage::replace(&**target, SNAPSHOT, format!("{json}\n").as_bytes());
             replaced.map_err(|source| BackupError::Target { action: "replace it", path, source })?;
@@ -253,7 +253,7 @@ impl Reader {
 
 enum Judged {
     /// With what stands at the event that was wanted.
-    Sound(Head, Located),
+    Sound(Head, LogAtSnapshot),
     Fault(Fault),
 }
 
@@ -264,15 +264,15 @@ fn judge(
     wanted: u64,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> io::Result<Judged> {
-    let mut located = Located::default();
+    let mut located = LogAtSnapshot::default();
     let walked = integrity::walk(
         file,
         end,
         None,
         chunk::all_threads(),
-        |located: &mut Located, nth, line, _| located.see(wanted, nth, line),
+        |located: &mut LogAtSnapshot, nth, line, _| located.observe(wanted, nth, line),
         |part, _| {
-            located.add(std::mem::take(part));
+            located.merge(std::mem::take(part));
             Ok(())
         },
         progress,

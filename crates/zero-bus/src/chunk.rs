@@ -251,7 +251,7 @@ impl Text {
             // Nearly all lines are just what must come next.
             if let Some(sequel) = &mut sequel {
                 let mut place = at;
-                at += sequel.judge(&lines[at..], |head, line| {
+                at += sequel.match_lines(&lines[at..], |head, line| {
                     if !remembered(head) {
                         return false;
                     }
@@ -276,11 +276,11 @@ impl Text {
                 chunk.head = Head { index: line.index()? - 1, checksum: line.previous_checksum() };
                 chunk.before = Some(chunk.head);
             }
-            chunk.head = line.follows(chunk.head).ok().filter(|head| remembered(*head))?;
-            each(gathered, chunk.head, &line, line.is_as_found().then_some(place));
+            chunk.head = line.verify_after(chunk.head).ok().filter(|head| remembered(*head))?;
+            each(gathered, chunk.head, &line, line.is_verbatim().then_some(place));
             match &mut sequel {
-                Some(sequel) => sequel.go_to(chunk.head),
-                None => sequel = Some(NextLineMatcher::behind(chunk.head)),
+                Some(sequel) => sequel.restart_after(chunk.head),
+                None => sequel = Some(NextLineMatcher::after(chunk.head)),
             }
         }
         Some(chunk)

@@ -200,7 +200,7 @@ impl Walker {
             each(line)?;
         }
         // Only asked once something is wrong: it costs a hash.
-        let sound = |line: &Result<Line<'_>, FaultKind>| line.as_ref().is_ok_and(Line::is_sound_somewhere);
+        let sound = |line: &Result<Line<'_>, FaultKind>| line.as_ref().is_ok_and(Line::is_valid_event);
         if self.fault.is_some() {
             self.sound_behind = self.sound_behind || sound(&line);
             return Ok(());
@@ -208,7 +208,7 @@ impl Walker {
         match line
             .as_ref()
             .map_err(Clone::clone)
-            .and_then(|line| self.is_remembered(line.follows(self.head)?))
+            .and_then(|line| self.is_remembered(line.verify_after(self.head)?))
         {
             Ok(head) => self.head = head,
             Err(kind) => {
@@ -224,7 +224,7 @@ impl Walker {
     /// Whether a head is the one that was synced, where the note speaks of it.
     fn is_remembered(&self, head: Head) -> Result<Head, FaultKind> {
         match self.note {
-            Some(note) if note.contradicts(head) => Err(FaultKind::NotTheSynced),
+            Some(note) if note.contradicts(head) => Err(FaultKind::ContradictsSyncMark),
             _ => Ok(head),
         }
     }
@@ -243,7 +243,9 @@ impl Walker {
                     _ => Finding::Missing(note.head.index),
                 }
             }
-            (Some(fault), Some(_)) if synced(fault.byte_offset) || fault.kind == FaultKind::NotTheSynced => {
+            (Some(fault), Some(_))
+                if synced(fault.byte_offset) || fault.kind == FaultKind::ContradictsSyncMark =>
+            {
                 Finding::Fault(fault)
             }
             (Some(Fault { byte_offset, .. }), note) if unfinished || (note.is_some() && !sound_behind) => {

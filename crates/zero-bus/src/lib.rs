@@ -80,7 +80,7 @@ pub use audit::{AUDIT_SCHEMA, AuditError, Summary};
 pub use backup::{Backup, BackupError};
 pub use canonical::{Integer, Json, JsonError, MAX_DEPTH, Value};
 pub use chain::Head;
-pub use checksum::Checksum;
+pub use checksum::{Checksum, ChecksumError};
 pub use error::{Error, Result};
 pub use event::{Draft, EVENT_SCHEMA, Event, MAX_LINE_BYTES, MAX_TYPE_CHARACTERS, event_id, index_of_id};
 pub use fault::{Fault, FaultKind};

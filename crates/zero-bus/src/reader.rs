@@ -15,7 +15,7 @@ use crate::integrity::{self, Finding, Integrity, Progress};
 use crate::lines::{LOCK, LOG, Lines};
 use crate::log::Bus;
 use crate::recover::{self, locate_damage};
-use crate::snapshot::{Found, Snapshot};
+use crate::snapshot::{Snapshot, StoredSnapshot};
 use crate::storage::{Access, Directory, Lock, Storage, StorageFile, Watch};
 use crate::sync_mark::SyncMark;
 
@@ -200,8 +200,8 @@ impl Reader {
     /// [`Error::Io`].
     pub fn snapshot(&self) -> Result<Option<Snapshot>> {
         Ok(match Snapshot::read(&*self.storage)? {
-            Found::Snapshot(snapshot, _) => Some(snapshot),
-            Found::Nothing | Found::Unreadable(_) => None,
+            StoredSnapshot::Snapshot(snapshot, _) => Some(snapshot),
+            StoredSnapshot::Missing | StoredSnapshot::Unreadable(_) => None,
         })
     }
 
@@ -439,7 +439,7 @@ impl Events {
             let Some(found) = found else { return Ok(None) };
             let byte_offset = found.offset;
             let judged = found.bytes.ok_or(FaultKind::LineTooLong).and_then(Line::read).and_then(|line| {
-                let head = line.follows(self.head)?;
+                let head = line.verify_after(self.head)?;
                 Ok((head, if head.index < self.from { None } else { line.event(head) }))
             });
             if let Ok((head, event)) = judged {
@@ -529,7 +529,7 @@ fn find(file: &Arc<dyn StorageFile>, end: u64, index: u64) -> io::Result<Option<
         let Some(found) = line.index().filter(|found| *found <= index && line.has_schema()) else {
             return Ok(None);
         };
-        let Ok(checksum) = line.is_sound(found) else { return Ok(None) };
+        let Ok(checksum) = line.verify_alone(found) else { return Ok(None) };
         last = Some((lines.at(), Head { index: found, checksum: Some(checksum) }));
         if found == index {
             break;

@@ -100,10 +100,10 @@ fn judge_last(last: Option<&[u8]>, before: Option<Option<Vec<u8>>>) -> Option<He
             let before = before?;
             let before = Line::read(&before).ok()?;
             let index = before.index().filter(|_| before.has_schema())?;
-            Head { index, checksum: Some(before.is_sound(index).ok()?) }
+            Head { index, checksum: Some(before.verify_alone(index).ok()?) }
         }
     };
-    last.follows(behind).ok()
+    last.verify_after(behind).ok()
 }
 
 impl fmt::Display for QuarantinedTail {
@@ -132,7 +132,7 @@ fn last_event(file: &dyn StorageFile, length: u64) -> io::Result<u64> {
     for _ in 0..2 {
         let Some(last) = last_line_before(file, end)? else { return Ok(0) };
         let line = last.bytes.as_deref().and_then(|bytes| Line::read(bytes).ok());
-        if let Some(index) = line.filter(Line::is_sound_somewhere).and_then(|line| line.index()) {
+        if let Some(index) = line.filter(Line::is_valid_event).and_then(|line| line.index()) {
             return Ok(index);
         }
         end = last.offset;
@@ -146,7 +146,7 @@ fn matches_log(file: &dyn StorageFile, note: SyncMark) -> io::Result<bool> {
     let Some(last) = last else { return Ok(note.head == Head::default()) };
     let line = last.bytes.as_deref().and_then(|bytes| Line::read(bytes).ok());
     Ok(line.is_some_and(|line| {
-        line.index() == Some(note.head.index) && line.is_sound(note.head.index).ok() == note.head.checksum
+        line.index() == Some(note.head.index) && line.verify_alone(note.head.index).ok() == note.head.checksum
     }))
 }
 

@@ -57,7 +57,7 @@ impl SyncMark {
         write_decimal(self.head.index, 1, text);
         let seal = Checksum::of_parts([text.as_bytes(), b"}"]);
         text.push_str(r#","seal":""#);
-        text.push_str(seal.spelled().as_str());
+        text.push_str(seal.to_text().as_str());
         text.push_str("\"}");
     }
 

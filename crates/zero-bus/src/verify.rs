@@ -8,7 +8,7 @@ use crate::chunk;
 use crate::error::Result;
 use crate::integrity::{Integrity, Progress};
 use crate::reader::Reader;
-use crate::snapshot::{Located, Snapshot, SnapshotIntegrity};
+use crate::snapshot::{LogAtSnapshot, Snapshot, SnapshotIntegrity};
 
 /// Both verdicts over a bus.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -75,13 +75,13 @@ impl Reader {
     fn judge(&self, threads: NonZeroUsize, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Verdict> {
         // The snapshot first: it is taken of a log that was there before it.
         let snapshot = Snapshot::read(self.storage())?;
-        let mut at_snapshot = Located::default();
+        let mut at_snapshot = LogAtSnapshot::default();
         let wanted = snapshot.event_count();
         let integrity = self.walk(
             threads,
-            |seen: &mut Located, nth, line, _| seen.see(wanted, nth, line),
+            |seen: &mut LogAtSnapshot, nth, line, _| seen.observe(wanted, nth, line),
             |seen, _| {
-                at_snapshot.add(std::mem::take(seen));
+                at_snapshot.merge(std::mem::take(seen));
                 Ok(())
             },
             progress,

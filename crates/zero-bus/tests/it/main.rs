@@ -9,6 +9,7 @@ mod canonical;
 mod chunks;
 mod conformance;
 mod crash;
+mod data_model;
 mod fuzz;
 mod group;
 mod queue_model;
