@@ -1,186 +1,212 @@
-//! Group commit: jobs that come while one batch is being committed make up the next one. No timer, no delay: a job that
-//! comes alone is committed alone, at once, by the thread that brought it.
+//! Group commit without a timer.
 //!
-//! Whoever waits for its job and finds nobody committing does it: it takes jobs one by one as they come, works on them
-//! while others are still bringing theirs, commits them all, and hands on to one who is waiting for the next batch. All who
-//! wait for a batch sleep at one gate, which one system call opens: with one for each, waking them costs more than the sync.
+//! Threads enqueue jobs. The first thread that finds no commit in progress becomes the *leader*: it
+//! takes the pending jobs one by one, commits them as one *batch*, publishes one result per job and
+//! wakes the batch's *waiters*. A job that arrives while the leader still takes jobs joins its
+//! batch. A job that arrives later, while the leader writes and syncs, joins the next batch. Before
+//! the leader returns, it nominates a waiter of the next batch to lead that one. A lone producer
+//! therefore commits its own job at once, in its own thread and without sleeping.
 //!
-//! Those who wait bring one job each to a batch. Those who hand in and go on would make it grow without end, so they wait
-//! once there is [enough](Queue::new) in it.
+//! All waiters of a batch sleep on one futex ([`Gate`]), so that waking them is a single system
+//! call. One wake-up per waiter would cost more than the sync itself.
 //!
-//! This file names nothing but `crate::sync`, so that a test can put a model checker's locks beneath it.
+//! Jobs that no thread waits for are committed by the *committer*, a thread in
+//! [`Queue::run_committer`].
+//!
+//! Back-pressure: a waiting thread adds one job to a batch, but a thread that does not wait could
+//! add any number. [`Queue::submit`] therefore blocks while `max_pending_bytes` are pending.
+//!
+//! Locks: the mutex in `Queue` protects all of `State`, and the mutex in each `Slot` protects that
+//! slot's result. No thread holds both. No thread holds either while it commits, sleeps or yields.
+//!
+//! The module depends only on `crate::sync`, so that a test can replace its locks with a model
+//! checker's.
 
 use std::collections::VecDeque;
 
-use crate::sync::{Arc, Condvar, Gate, Mutex, MutexGuard, PATIENCE, Passed, lock, wait, yield_now};
+use crate::sync::{Arc, Condvar, Gate, MAX_IDLE_SPINS, Mutex, MutexGuard, Wake, lock, wait, yield_now};
 
-/// Jobs `J` that wait to be committed, and their results `R`.
+/// Jobs `J` to be committed in batches, and their results `R`. Any thread may call any method.
 pub(crate) struct Queue<J, R> {
     state: Mutex<State<J, R>>,
-    /// Told when there is something to commit that nobody waits for.
-    unattended: Condvar,
-    /// How much may be handed in for one batch before others wait for the next.
-    enough: usize,
+    /// Wakes the committer. Signalled when a job may have no thread that waits for it, and on
+    /// close.
+    committer: Condvar,
+    /// Bound on `State::pending_bytes`. Only the last job submitted may exceed it.
+    max_pending_bytes: usize,
 }
 
+/// The *forming batch* is the one that new jobs join. Its leader may already be taking jobs from
+/// it.
 struct State<J, R> {
-    waiting: Line<J, R>,
-    /// Where those sleep who wait for what is in `waiting`.
+    /// Jobs of the forming batch that its leader has not taken yet, in arrival order. The leader
+    /// commits jobs and publishes their results in this order.
+    pending: VecDeque<(J, Arc<Slot<R>>)>,
+    /// Gate of the forming batch. Replaced by a new one when the batch ends.
     gate: Arc<Gate>,
-    /// How many do, or are about to.
-    asleep: usize,
-    /// How much was handed in of what they wait for, and of what is in its batch already.
-    handed_in: usize,
-    /// Somebody is committing, and will look at what is waiting when it is done.
+    /// Threads that sleep on `gate` or are about to.
+    waiters: usize,
+    /// Bytes submitted to the forming batch without waiting, taken by its leader or not. Bounded by
+    /// `max_pending_bytes`.
+    pending_bytes: usize,
+    /// A leader exists. Only the thread that sets this flag may commit. [`Batch`] clears the flag
+    /// when it is dropped, even if the leader panics.
     committing: bool,
+    /// [`Queue::close`] was called: the committer returns once no job is left.
     closed: bool,
-    /// How many there were around the last batch: in it, and in line when it was done.
+    /// Jobs in the last batch, and those pending when it ended. A leader yields while its batch has
+    /// fewer, since the producers that were just woken are likely to enqueue again.
     last_batch_len: usize,
 }
 
-/// Jobs in line, each with where its result is put.
-type Line<J, R> = VecDeque<(J, Arc<Slot<R>>)>;
-
-/// Where the result of a job is put, before the gate is opened. Where there is none then, who committed it panicked.
+/// Where the leader publishes the result of one job.
 pub(crate) struct Slot<R> {
+    /// Gate of the job's batch.
     gate: Arc<Gate>,
+    /// Set before the gate opens. Still `None` when the gate is open: the leader panicked.
     result: Mutex<Option<R>>,
 }
 
 impl<J, R> Queue<J, R> {
-    /// A queue whose batches are complete when as much as `enough` was [handed in](Queue::submit).
-    pub(crate) fn new(enough: usize) -> Self {
+    /// Creates a queue in which [`Queue::submit`] blocks while `max_pending_bytes` are pending. The
+    /// bound must not be 0, since every submission would block for ever.
+    pub(crate) fn new(max_pending_bytes: usize) -> Self {
         let state = State {
-            waiting: VecDeque::new(),
+            pending: VecDeque::new(),
             gate: Arc::new(Gate::new()),
-            asleep: 0,
-            handed_in: 0,
+            waiters: 0,
+            pending_bytes: 0,
             committing: false,
             closed: false,
             last_batch_len: 0,
         };
-        Self { state: Mutex::new(state), unattended: Condvar::new(), enough }
+        Self { state: Mutex::new(state), committer: Condvar::new(), max_pending_bytes }
     }
 
-    /// Puts a job of some size in line, at once unless there is enough in it: then waits for that, as in [`Queue::wait`].
+    /// Enqueues a job without waiting for its result, which [`Queue::wait`] returns.
+    ///
+    /// Blocks while `max_pending_bytes` are pending. A blocked thread leads the batch itself if no
+    /// other thread does, so that it makes progress without a committer.
     pub(crate) fn submit(
         &self,
         job: J,
-        size: usize,
+        size_bytes: usize,
         commit: impl Fn(&mut Batch<'_, J, R>) -> Vec<R>,
     ) -> Arc<Slot<R>> {
         let mut state = self.state();
-        while state.handed_in >= self.enough {
+        while state.pending_bytes >= self.max_pending_bytes {
             let gate = Arc::clone(&state.gate);
-            self.pass(state, &gate, &commit);
+            self.wait_or_lead(state, &gate, &commit);
             state = self.state();
         }
-        state.handed_in += size;
-        state.enter(job)
+        state.pending_bytes += size_bytes;
+        state.enqueue(job)
     }
 
-    /// Has somebody in [`Queue::run_committer`] see to what is waiting, if there is one and nobody else does.
+    /// Wakes the committer, if one runs, to commit submitted jobs.
     pub(crate) fn wake(&self) {
-        self.unattended.notify_one();
+        self.committer.notify_one();
     }
 
-    /// Puts a job in line and waits for it, see [`Queue::wait`].
+    /// Enqueues a job and waits for its result. Returns `None` if the leader panicked.
     pub(crate) fn submit_and_wait(
         &self,
         job: J,
         commit: impl Fn(&mut Batch<'_, J, R>) -> Vec<R>,
     ) -> Option<R> {
         let mut state = self.state();
-        if state.waiting.is_empty() && state.begin() {
-            // Nobody is before it, so it need not wait in line for itself.
+        if state.pending.is_empty() && state.try_lead() {
+            // No job is ahead of this one, so it needs neither a slot nor a place in `pending`.
             drop(state);
-            return self.commit(Some(job), &commit);
+            return self.lead(Some(job), &commit);
         }
-        let slot = state.enter(job);
-        self.pass(state, &slot.gate, &commit);
+        let slot = state.enqueue(job);
+        self.wait_or_lead(state, &slot.gate, &commit);
         lock(&slot.result).take()
     }
 
-    /// Waits until a job is committed, committing it and what else comes where nobody does. `None` where who committed it
-    /// panicked.
+    /// Waits for the result of a submitted job and takes it. Returns `None` if the leader panicked.
     pub(crate) fn wait(&self, slot: &Slot<R>, commit: impl Fn(&mut Batch<'_, J, R>) -> Vec<R>) -> Option<R> {
-        self.pass(self.state(), &slot.gate, &commit);
+        self.wait_or_lead(self.state(), &slot.gate, &commit);
         lock(&slot.result).take()
     }
 
-    /// Waits at a gate until it is open, committing what is behind it where nobody does.
-    fn pass<'q>(
+    /// Returns once `gate` is open. Leads the gate's batch if no other thread does; otherwise
+    /// sleeps.
+    fn wait_or_lead<'q>(
         &'q self,
         mut state: MutexGuard<'q, State<J, R>>,
         gate: &Arc<Gate>,
         commit: &impl Fn(&mut Batch<'_, J, R>) -> Vec<R>,
     ) {
         loop {
-            // Otherwise its batch is complete, and who commits it opens the gate.
+            // With another gate, this batch has ended: its leader has all its jobs and opens the
+            // gate.
             if Arc::ptr_eq(&state.gate, gate) {
-                if state.begin() {
+                if state.try_lead() {
                     drop(state);
-                    self.commit(None, commit);
+                    self.lead(None, commit);
                 } else {
-                    state.asleep += 1;
+                    state.waiters += 1;
                     drop(state);
                 }
             } else {
                 drop(state);
             }
-            if gate.wait() == Passed::Open {
+            if gate.wait() == Wake::Opened {
                 return;
             }
             state = self.state();
             if Arc::ptr_eq(&state.gate, gate) {
-                state.asleep -= 1;
+                state.waiters -= 1;
             }
         }
     }
 
-    /// Commits what nobody waits for, until the queue is closed and empty, and what was in it is committed.
+    /// Commits jobs that no thread waits for. Returns once the queue is closed and every job is
+    /// committed. At most one thread at a time runs this.
     pub(crate) fn run_committer(&self, commit: impl Fn(&mut Batch<'_, J, R>) -> Vec<R>) {
         let mut state = self.state();
         loop {
-            if !state.waiting.is_empty() && state.begin() {
+            if !state.pending.is_empty() && state.try_lead() {
                 drop(state);
-                self.commit(None, &commit);
+                self.lead(None, &commit);
                 state = self.state();
-            } else if state.closed && state.waiting.is_empty() && !state.committing {
-                // Nor is anything being committed that somebody else took.
+            } else if state.closed && state.pending.is_empty() && !state.committing {
+                // No other leader is committing the last jobs either.
                 return;
             } else {
-                state = wait(&self.unattended, state);
+                state = wait(&self.committer, state);
             }
         }
     }
 
-    /// Ends [`Queue::run_committer`] once nothing is waiting.
+    /// Tells the committer to return once every job is committed.
     pub(crate) fn close(&self) {
         self.state().closed = true;
-        self.unattended.notify_all();
+        self.committer.notify_all();
     }
 
-    /// Commits a job that was brought, what is waiting and what comes, for whoever has [begun](State::begin). Gives what
-    /// became of the job that was brought.
-    fn commit(&self, brought: Option<J>, commit: &impl Fn(&mut Batch<'_, J, R>) -> Vec<R>) -> Option<R> {
-        let alone = usize::from(brought.is_some());
-        // Also if `commit` panics, everybody is woken and somebody goes on.
+    /// Commits one batch: `own_job`, then the pending jobs. Returns the result of `own_job`. Only
+    /// the thread for which [`State::try_lead`] returned true may call this.
+    fn lead(&self, own_job: Option<J>, commit: &impl Fn(&mut Batch<'_, J, R>) -> Vec<R>) -> Option<R> {
+        let own_len = usize::from(own_job.is_some());
+        // Dropping the batch opens the gate and hands leadership on, even if `commit` panics.
         let mut batch = Batch {
             queue: self,
-            brought,
-            alone,
-            complete: false,
+            own_job,
+            own_len,
+            ended: false,
             gate: None,
             slots: Vec::new(),
             idle_spins: 0,
         };
         let mut results = commit(&mut batch).into_iter();
-        let of_brought = if alone > 0 { results.next() } else { None };
+        let own_result = if own_len > 0 { results.next() } else { None };
         for (result, slot) in results.zip(&batch.slots) {
             *lock(&slot.result) = Some(result);
         }
-        of_brought
+        own_result
     }
 
     fn state(&self) -> MutexGuard<'_, State<J, R>> {
@@ -189,71 +215,74 @@ impl<J, R> Queue<J, R> {
 }
 
 impl<J, R> State<J, R> {
-    fn enter(&mut self, job: J) -> Arc<Slot<R>> {
+    fn enqueue(&mut self, job: J) -> Arc<Slot<R>> {
         let slot = Arc::new(Slot { gate: Arc::clone(&self.gate), result: Mutex::new(None) });
-        self.waiting.push_back((job, Arc::clone(&slot)));
+        self.pending.push_back((job, Arc::clone(&slot)));
         slot
     }
 
-    /// Makes it the caller's turn to commit, unless it is somebody else's.
-    fn begin(&mut self) -> bool {
+    /// Makes the caller the leader. Returns `false` if another thread leads already.
+    fn try_lead(&mut self) -> bool {
         !std::mem::replace(&mut self.committing, true)
     }
 
-    /// Ends the batch that is being gathered. Gives where those sleep who wait for it.
-    fn close(&mut self) -> Arc<Gate> {
-        (self.asleep, self.handed_in) = (0, 0);
+    /// Ends the forming batch: jobs that arrive from now on join the next one. Returns the ended
+    /// batch's gate, which its leader must open.
+    fn end_batch(&mut self) -> Arc<Gate> {
+        (self.waiters, self.pending_bytes) = (0, 0);
         std::mem::replace(&mut self.gate, Arc::new(Gate::new()))
     }
 }
 
-/// Jobs that are committed together, handed out one by one, also while others are still bringing theirs. Its end hands on.
+/// The leader's batch, an iterator over its jobs. Exists as long as its thread leads.
 pub(crate) struct Batch<'a, J, R> {
     queue: &'a Queue<J, R>,
-    /// The job that who commits has brought, to be handed out first.
-    brought: Option<J>,
-    /// How many jobs nobody sleeps for, since who commits has brought them: one at most.
-    alone: usize,
-    /// No more come.
-    complete: bool,
-    /// Where those sleep whose jobs these are; known once no more come.
+    /// The leader's own job. Taken first.
+    own_job: Option<J>,
+    /// 1 if the leader has its own job, else 0. That job has no slot.
+    own_len: usize,
+    /// No more jobs join this batch.
+    ended: bool,
+    /// Gate of this batch. Set when the batch ends, unless no thread waits for any of its jobs.
     gate: Option<Arc<Gate>>,
-    /// Where the results go of the others that were handed out.
+    /// Slots of the jobs taken from `pending`, in the order in which they were taken.
     slots: Vec<Arc<Slot<R>>>,
-    /// How often others were let run and brought nothing.
+    /// Times the leader has yielded since the last job.
     idle_spins: usize,
 }
 
 impl<J, R> Batch<'_, J, R> {
-    fn jobs(&self) -> usize {
-        self.alone + self.slots.len()
+    /// Jobs taken so far.
+    fn len(&self) -> usize {
+        self.own_len + self.slots.len()
     }
 }
 
-/// What is waiting, and what those are about to bring who were just told of their last: as long as there are fewer than
-/// there were, others are let run, and asked for again. That is no delay: where nobody wants to run, or nobody brings
-/// anything, it ends at once.
 impl<J, R> Iterator for Batch<'_, J, R> {
     type Item = J;
 
+    /// Takes the next job. When none is pending, yields to the producers that the last batch woke,
+    /// so that their next jobs join this batch. That is not a delay: if no other thread is ready to
+    /// run, yielding returns at once, and after `MAX_IDLE_SPINS` yields without a job the batch
+    /// ends.
     fn next(&mut self) -> Option<J> {
-        if let Some(job) = self.brought.take() {
+        if let Some(job) = self.own_job.take() {
             return Some(job);
         }
-        while !self.complete {
+        while !self.ended {
             let mut state = self.queue.state();
-            if let Some((job, slot)) = state.waiting.pop_front() {
+            if let Some((job, slot)) = state.pending.pop_front() {
                 drop(state);
                 self.idle_spins = 0;
                 self.slots.push(slot);
                 return Some(job);
             }
-            let enough = state.handed_in >= self.queue.enough;
-            if enough || self.jobs() >= state.last_batch_len || self.idle_spins > PATIENCE {
-                self.complete = true;
-                // The next batch may sleep at the same one, where nobody does for this.
+            let full = state.pending_bytes >= self.queue.max_pending_bytes;
+            if full || self.len() >= state.last_batch_len || self.idle_spins > MAX_IDLE_SPINS {
+                self.ended = true;
+                // Without slots, no thread waits for this batch: the next batch can keep the gate.
                 if !self.slots.is_empty() {
-                    self.gate = Some(state.close());
+                    self.gate = Some(state.end_batch());
                 }
             } else {
                 drop(state);
@@ -266,21 +295,25 @@ impl<J, R> Iterator for Batch<'_, J, R> {
 }
 
 impl<J, R> Drop for Batch<'_, J, R> {
+    /// Gives up leadership, nominates the next leader and wakes the waiters of this batch.
     fn drop(&mut self) {
         let mut state = self.queue.state();
-        if !self.complete {
-            // It was given up while jobs still came: those in line belong to it.
-            state.waiting.clear();
-            self.gate = Some(state.close());
+        if !self.ended {
+            // `commit` stopped before it had taken all jobs. The pending ones belong to this batch
+            // and get no result.
+            state.pending.clear();
+            self.gate = Some(state.end_batch());
         }
         state.committing = false;
-        state.last_batch_len = self.jobs() + state.waiting.len();
-        // Under the queue's lock: who is not asleep yet will find that nobody commits.
-        if !state.waiting.is_empty() && state.asleep > 0 {
-            state.gate.call_one();
-        } else if state.closed || !state.waiting.is_empty() {
-            // Who attends ends only when nothing is waiting, so it wants to know of that too.
-            self.queue.unattended.notify_one();
+        state.last_batch_len = self.len() + state.pending.len();
+        // The lock is held until the nomination is made. A thread that is not counted in `waiters`
+        // yet takes the lock afterwards and finds that nobody leads.
+        if !state.pending.is_empty() && state.waiters > 0 {
+            state.gate.nominate_one();
+        } else if state.closed || !state.pending.is_empty() {
+            // No thread waits for the pending jobs, or the committer waits for the last batch to
+            // end.
+            self.queue.committer.notify_one();
         }
         drop(state);
         if let Some(gate) = &self.gate {

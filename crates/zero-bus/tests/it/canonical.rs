@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use serde::Serialize;
-use zero_bus::sim::Dice;
+use zero_bus::sim::Rng;
 use zero_bus::{Draft, Event, Integer, Json, MAX_DEPTH, Value, canonical::is_canonical};
 
 pub(crate) fn finite() -> impl Strategy<Value = f64> {
@@ -55,7 +55,7 @@ impl Serialize for Reversed<'_> {
 }
 
 /// Writes a value in a random spelling: white space, escapes, members in any order, repeated keys.
-struct RandomSpelling(Dice);
+struct RandomSpelling(Rng);
 
 impl RandomSpelling {
     fn space(&mut self) -> &'static str {
@@ -121,7 +121,7 @@ impl RandomSpelling {
 proptest! {
     #[test]
     fn every_spelling_has_the_same_canonical_form(value in value(), seed in any::<u64>()) {
-        let text = RandomSpelling(Dice(seed)).value(&value);
+        let text = RandomSpelling(Rng(seed)).value(&value);
         prop_assert_eq!(Json::parse(&text), Ok(Json::try_from(&value).unwrap()), "{}", text);
         prop_assert_eq!(Value::parse(&text), Ok(value));
     }

@@ -1,5 +1,6 @@
-//! The group commit under a model checker: loom tries every order in which the threads can take their steps (up to the
-//! number of preemptions given) and finds a lost wake-up as a deadlock.
+//! The group commit under a model checker. Loom runs each test in every order in which the threads
+//! can take their steps, up to the given number of preemptions, and reports a lost wake-up as a
+//! deadlock.
 
 #[path = "../../src/queue.rs"]
 #[allow(dead_code)]
@@ -10,15 +11,15 @@ use loom::sync::{Arc, Mutex};
 use loom::thread;
 use queue::Queue;
 
-/// More than is handed in.
-const ENOUGH: usize = 100;
+/// A bound that no test reaches, for tests without back-pressure.
+const UNREACHED_PENDING_BYTES: usize = 100;
 
-/// A log that is written and then synced, one batch at a time.
+/// A log that commits one batch at a time: it writes the jobs, then it syncs.
 #[derive(Default)]
 struct Log {
     written: Mutex<Vec<u32>>,
     synced: AtomicUsize,
-    inside: AtomicUsize,
+    leaders: AtomicUsize,
     syncs: AtomicUsize,
 }
 
@@ -27,43 +28,42 @@ impl Log {
         Self {
             written: Mutex::new(Vec::new()),
             synced: AtomicUsize::new(0),
-            inside: AtomicUsize::new(0),
+            leaders: AtomicUsize::new(0),
             syncs: AtomicUsize::new(0),
         }
     }
 
-    /// Gives each job its place in the log.
+    /// Commits a batch. Returns each job's position in the log.
     fn commit(&self, jobs: &mut impl Iterator<Item = u32>) -> Vec<usize> {
-        assert_eq!(self.inside.fetch_add(1, SeqCst), 0, "two commit at once");
+        assert_eq!(self.leaders.fetch_add(1, SeqCst), 0, "two threads commit at once");
         let jobs: Vec<_> = jobs.collect();
         let mut written = self.written.lock().unwrap();
-        let places = (written.len()..).take(jobs.len()).collect();
+        let positions = (written.len()..).take(jobs.len()).collect();
         written.extend(jobs);
         let length = written.len();
         drop(written);
         self.synced.store(length, SeqCst);
         self.syncs.fetch_add(1, SeqCst);
-        self.inside.fetch_sub(1, SeqCst);
-        places
+        self.leaders.fetch_sub(1, SeqCst);
+        positions
     }
 }
 
-fn model(preemptions: usize, check: impl Fn() + Sync + Send + 'static) {
+fn check_all_orders(max_preemptions: usize, check: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
+    builder.preemption_bound = Some(max_preemptions);
     builder.check(check);
 }
 
-/// Everybody gets a result, it is that of its own job, and no sooner than the sync.
 #[test]
-fn nobody_waits_for_ever_and_nobody_is_told_too_early() {
-    model(3, || {
-        let queue = Arc::new(Queue::new(ENOUGH));
+fn every_job_gets_its_own_result_after_its_sync() {
+    check_all_orders(3, || {
+        let queue = Arc::new(Queue::new(UNREACHED_PENDING_BYTES));
         let log = Arc::new(Log::new());
         let append = |queue: &Queue<u32, usize>, log: &Log, job: u32| {
-            let place = queue.submit_and_wait(job, |jobs| log.commit(jobs)).unwrap();
-            assert!(log.synced.load(SeqCst) > place, "acknowledged before its sync");
-            assert_eq!(log.written.lock().unwrap()[place], job);
+            let position = queue.submit_and_wait(job, |jobs| log.commit(jobs)).unwrap();
+            assert!(log.synced.load(SeqCst) > position, "acknowledged before its sync");
+            assert_eq!(log.written.lock().unwrap()[position], job);
         };
         let threads: Vec<_> = [1, 2]
             .map(|job| {
@@ -78,11 +78,10 @@ fn nobody_waits_for_ever_and_nobody_is_told_too_early() {
     });
 }
 
-/// One thread's jobs keep their order, whoever commits them.
 #[test]
-fn a_threads_order_is_kept() {
-    model(3, || {
-        let queue = Arc::new(Queue::new(ENOUGH));
+fn a_threads_jobs_keep_their_order_whichever_thread_leads() {
+    check_all_orders(3, || {
+        let queue = Arc::new(Queue::new(UNREACHED_PENDING_BYTES));
         let log = Arc::new(Log::new());
         let other = {
             let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
@@ -100,21 +99,22 @@ fn a_threads_order_is_kept() {
     });
 }
 
-/// The same where one is only handed in and the next is waited for, beside one that comes alone, with somebody attending.
+/// One thread submits a job and then waits for another one, while a second thread commits its job
+/// alone and a committer runs.
 #[test]
-fn what_was_handed_in_stays_before_what_is_put_through() {
-    model(2, || {
-        let queue = Arc::new(Queue::new(ENOUGH));
+fn a_submitted_job_stays_before_its_threads_next_one() {
+    check_all_orders(2, || {
+        let queue = Arc::new(Queue::new(UNREACHED_PENDING_BYTES));
         let log = Arc::new(Log::new());
-        let attending = {
+        let committer = {
             let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
             thread::spawn(move || queue.run_committer(|jobs| log.commit(jobs)))
         };
         let other = {
             let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
             thread::spawn(move || {
-                let place = queue.submit_and_wait(9, |jobs| log.commit(jobs)).unwrap();
-                assert_eq!(log.written.lock().unwrap()[place], 9);
+                let position = queue.submit_and_wait(9, |jobs| log.commit(jobs)).unwrap();
+                assert_eq!(log.written.lock().unwrap()[position], 9);
             })
         };
         let first = queue.submit(1, 1, |jobs| log.commit(jobs));
@@ -125,38 +125,36 @@ fn what_was_handed_in_stays_before_what_is_put_through() {
         assert_eq!(log.written.lock().unwrap()[second], 2);
         other.join().unwrap();
         queue.close();
-        attending.join().unwrap();
+        committer.join().unwrap();
     });
 }
 
-/// What nobody waits for is committed by who attends, also when the queue is closed at once.
 #[test]
-fn what_nobody_waits_for_is_committed() {
-    model(3, || {
-        let queue = Arc::new(Queue::new(ENOUGH));
+fn the_committer_commits_jobs_without_a_waiter_even_if_the_queue_closes_at_once() {
+    check_all_orders(3, || {
+        let queue = Arc::new(Queue::new(UNREACHED_PENDING_BYTES));
         let log = Arc::new(Log::new());
-        let attending = {
+        let committer = {
             let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
             thread::spawn(move || queue.run_committer(|jobs| log.commit(jobs)))
         };
-        let unattended = queue.submit(1, 1, |jobs| log.commit(jobs));
+        let without_waiter = queue.submit(1, 1, |jobs| log.commit(jobs));
         queue.wake();
         let slot = queue.submit(2, 1, |jobs| log.commit(jobs));
         queue.wait(&slot, |jobs| log.commit(jobs)).unwrap();
         queue.close();
-        attending.join().unwrap();
+        committer.join().unwrap();
         assert_eq!(log.written.lock().unwrap().len(), 2);
-        assert_eq!(queue.wait(&unattended, |jobs| log.commit(jobs)), Some(0));
+        assert_eq!(queue.wait(&without_waiter, |jobs| log.commit(jobs)), Some(0));
     });
 }
 
-/// Who attends does not end before what was handed in is committed, also where another one took it.
 #[test]
-fn attending_ends_when_all_is_committed() {
-    model(2, || {
-        let queue = Arc::new(Queue::new(ENOUGH));
+fn the_committer_returns_only_when_every_job_is_committed_even_by_another_leader() {
+    check_all_orders(2, || {
+        let queue = Arc::new(Queue::new(UNREACHED_PENDING_BYTES));
         let log = Arc::new(Log::new());
-        let attending = {
+        let committer = {
             let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
             thread::spawn(move || {
                 queue.run_committer(|jobs| log.commit(jobs));
@@ -169,101 +167,101 @@ fn attending_ends_when_all_is_committed() {
             thread::spawn(move || queue.submit_and_wait(2, |jobs| log.commit(jobs)).unwrap())
         };
         queue.close();
-        attending.join().unwrap();
+        committer.join().unwrap();
         other.join().unwrap();
     });
 }
 
-/// Closing while others commit and wait: who attends ends all the same.
 #[test]
-fn closing_while_others_commit_ends() {
-    model(2, || {
-        let queue = Arc::new(Queue::new(ENOUGH));
+fn the_committer_returns_if_the_queue_closes_while_others_commit_and_wait() {
+    check_all_orders(2, || {
+        let queue = Arc::new(Queue::new(UNREACHED_PENDING_BYTES));
         let log = Arc::new(Log::new());
-        let attending = {
+        let committer = {
             let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
             thread::spawn(move || queue.run_committer(|jobs| log.commit(jobs)))
         };
         let slots =
             [queue.submit(1, 1, |jobs| log.commit(jobs)), queue.submit(2, 1, |jobs| log.commit(jobs))];
-        let waiting = slots.map(|slot| {
+        let waiters = slots.map(|slot| {
             let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
             thread::spawn(move || queue.wait(&slot, |jobs| log.commit(jobs)).unwrap())
         });
         queue.close();
-        attending.join().unwrap();
-        for thread in waiting {
-            thread.join().unwrap();
+        committer.join().unwrap();
+        for waiter in waiters {
+            waiter.join().unwrap();
         }
         assert_eq!(log.written.lock().unwrap().len(), 2);
     });
 }
 
-/// Who hands in what is too much for one batch waits, and is not held up; no batch is more than it may be.
+/// Back-pressure delays a submitter, never deadlocks it, and bounds the batch.
 #[test]
-fn who_hands_in_too_much_waits_and_goes_on() {
-    const MOST: usize = 2;
-    model(2, || {
-        let queue = Arc::new(Queue::new(MOST));
+fn submitters_over_the_bound_wait_and_then_continue() {
+    const MAX_PENDING_BYTES: usize = 2;
+    check_all_orders(2, || {
+        let queue = Arc::new(Queue::new(MAX_PENDING_BYTES));
         let log = Arc::new(Log::new());
-        let largest = Arc::new(AtomicUsize::new(0));
-        let commit = |log: &Log, largest: &AtomicUsize, jobs: &mut queue::Batch<'_, u32, usize>| {
-            let places = log.commit(jobs);
-            largest.fetch_max(places.len(), SeqCst);
-            places
+        let max_batch_len = Arc::new(AtomicUsize::new(0));
+        let commit = |log: &Log, max_batch_len: &AtomicUsize, jobs: &mut queue::Batch<'_, u32, usize>| {
+            let positions = log.commit(jobs);
+            max_batch_len.fetch_max(positions.len(), SeqCst);
+            positions
         };
-        let attending = {
-            let (queue, log, largest) = (Arc::clone(&queue), Arc::clone(&log), Arc::clone(&largest));
-            thread::spawn(move || queue.run_committer(|jobs| commit(&log, &largest, jobs)))
+        let committer = {
+            let (queue, log, max_batch_len) =
+                (Arc::clone(&queue), Arc::clone(&log), Arc::clone(&max_batch_len));
+            thread::spawn(move || queue.run_committer(|jobs| commit(&log, &max_batch_len, jobs)))
         };
         let other = {
-            let (queue, log, largest) = (Arc::clone(&queue), Arc::clone(&log), Arc::clone(&largest));
+            let (queue, log, max_batch_len) =
+                (Arc::clone(&queue), Arc::clone(&log), Arc::clone(&max_batch_len));
             thread::spawn(move || {
-                drop(queue.submit(11, 1, |jobs| commit(&log, &largest, jobs)));
+                drop(queue.submit(11, 1, |jobs| commit(&log, &max_batch_len, jobs)));
                 queue.wake();
-                queue.submit_and_wait(12, |jobs| commit(&log, &largest, jobs)).unwrap();
+                queue.submit_and_wait(12, |jobs| commit(&log, &max_batch_len, jobs)).unwrap();
             })
         };
         for job in [1, 2, 3, 4] {
-            drop(queue.submit(job, 1, |jobs| commit(&log, &largest, jobs)));
+            drop(queue.submit(job, 1, |jobs| commit(&log, &max_batch_len, jobs)));
             queue.wake();
         }
         other.join().unwrap();
         queue.close();
-        attending.join().unwrap();
+        committer.join().unwrap();
         let written = log.written.lock().unwrap();
         for own in [vec![1, 2, 3, 4], vec![11, 12]] {
             assert!(written.iter().filter(|job| own.contains(job)).eq(&own), "{written:?}");
         }
         assert_eq!(written.len(), 6);
-        // And one that is waited for.
-        assert!(largest.load(SeqCst) <= MOST + 1);
+        // One job more than the bound: the one with a waiter.
+        assert!(max_batch_len.load(SeqCst) <= MAX_PENDING_BYTES + 1);
     });
 }
 
-/// A commit that fails tells everybody, and the next one is not held up.
 #[test]
-fn a_failed_commit_holds_nobody_up() {
-    model(3, || {
-        let queue: Arc<Queue<u32, Result<usize, ()>>> = Arc::new(Queue::new(ENOUGH));
-        let tries = Arc::new(AtomicUsize::new(0));
-        let append = |queue: &Queue<u32, Result<usize, ()>>, tries: &AtomicUsize, job| {
+fn a_failed_commit_reaches_its_waiters_and_the_next_batch_commits() {
+    check_all_orders(3, || {
+        let queue: Arc<Queue<u32, Result<usize, ()>>> = Arc::new(Queue::new(UNREACHED_PENDING_BYTES));
+        let commits = Arc::new(AtomicUsize::new(0));
+        let append = |queue: &Queue<u32, Result<usize, ()>>, commits: &AtomicUsize, job| {
             let commit = |jobs: &mut queue::Batch<'_, _, _>| -> Vec<Result<usize, ()>> {
-                let failed = tries.fetch_add(1, SeqCst) == 0;
-                jobs.map(|_| if failed { Err(()) } else { Ok(0) }).collect()
+                let fails = commits.fetch_add(1, SeqCst) == 0;
+                jobs.map(|_| if fails { Err(()) } else { Ok(0) }).collect()
             };
             let slot = queue.submit(job, 1, commit);
             queue.wait(&slot, commit)
         };
         let other = {
-            let (queue, tries) = (Arc::clone(&queue), Arc::clone(&tries));
-            thread::spawn(move || append(&queue, &tries, 1))
+            let (queue, commits) = (Arc::clone(&queue), Arc::clone(&commits));
+            thread::spawn(move || append(&queue, &commits, 1))
         };
-        let mine = append(&queue, &tries, 2).unwrap();
-        let theirs = other.join().unwrap().unwrap();
-        assert!(mine.is_err() || theirs.is_err());
-        if tries.load(SeqCst) == 2 {
-            assert!(mine.is_ok() || theirs.is_ok());
+        let own = append(&queue, &commits, 2).unwrap();
+        let others = other.join().unwrap().unwrap();
+        assert!(own.is_err() || others.is_err());
+        if commits.load(SeqCst) == 2 {
+            assert!(own.is_ok() || others.is_ok());
         }
     });
 }

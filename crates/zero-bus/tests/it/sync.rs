@@ -1,51 +1,57 @@
-//! A model checker's locks in the place of `zero_bus::sync`: `queue.rs` is compiled over them in `queue_model.rs`.
+//! The model checker's locks in place of `zero_bus::sync`: `queue_model.rs` compiles `queue.rs`
+//! over them.
 
 #![allow(dead_code)]
 
 pub(crate) use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
 pub(crate) use loom::thread::yield_now;
 
-pub(crate) const PATIENCE: usize = 1;
+pub(crate) const MAX_IDLE_SPINS: usize = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Passed {
-    Open,
-    Called,
+pub(crate) enum Wake {
+    Opened,
+    Nominated,
 }
 
-/// What the gate is to do, of the model checker's parts. The real one is a futex; that it sleeps only while nothing
-/// has changed is the system's promise.
+/// The contract of the real gate, built from a mutex and a condition variable. The real one is a
+/// futex; the kernel guarantees that a thread falls asleep only while the value is unchanged.
 pub(crate) struct Gate {
-    /// Whether it is open, and whether it calls somebody.
-    state: Mutex<(bool, bool)>,
+    state: Mutex<State>,
     changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    open: bool,
+    nominating: bool,
 }
 
 impl Gate {
     pub(crate) fn new() -> Self {
-        Self { state: Mutex::new((false, false)), changed: Condvar::new() }
+        Self { state: Mutex::new(State::default()), changed: Condvar::new() }
     }
 
-    pub(crate) fn wait(&self) -> Passed {
+    pub(crate) fn wait(&self) -> Wake {
         let mut state = lock(&self.state);
         loop {
-            if state.0 {
-                return Passed::Open;
+            if state.open {
+                return Wake::Opened;
             }
-            if std::mem::take(&mut state.1) {
-                return Passed::Called;
+            if std::mem::take(&mut state.nominating) {
+                return Wake::Nominated;
             }
             state = wait(&self.changed, state);
         }
     }
 
-    pub(crate) fn call_one(&self) {
-        lock(&self.state).1 = true;
+    pub(crate) fn nominate_one(&self) {
+        lock(&self.state).nominating = true;
         self.changed.notify_one();
     }
 
     pub(crate) fn open(&self) {
-        lock(&self.state).0 = true;
+        lock(&self.state).open = true;
         self.changed.notify_all();
     }
 }
