@@ -60,7 +60,7 @@ fn read(log: &[u8]) -> Found {
     let disk = SimDisk::new();
     disk.put(LOG, log);
     let reader = Reader::open_in(disk.storage());
-    let verdict = reader.verify(&mut |_| {}).expect("the disk can be read");
+    let verdict = reader.verify().expect("the disk can be read");
     let head = verdict.integrity.head;
     let events: Vec<Event> = reader.events(1).expect("the same").map_while(Result::ok).collect();
     assert_eq!(events.len() as u64, head.index);
@@ -141,7 +141,7 @@ pub(crate) fn recovery(data: &[u8]) {
     let synced_is_there = log.get(..bytes) == Some(&SOUND.log[..bytes]);
 
     let reader = Reader::open_in(disk.storage());
-    let verdict = reader.verify(&mut |_| {}).expect("the disk can be read");
+    let verdict = reader.verify().expect("the disk can be read");
     let there: Vec<Event> = reader.events(1).expect("the same").map_while(Result::ok).collect();
     assert_eq!(there, SOUND.events[..there.len()], "nothing is made up");
     assert!(
@@ -154,7 +154,7 @@ pub(crate) fn recovery(data: &[u8]) {
             let told = bus.quarantined().iter().any(|set_aside| set_aside.was_synced);
             assert!(events >= known || (events + 1 == known && told), "{events} of {known}");
             bus.append(Draft::new("t", 0.0, &Map::new()).expect("it is empty")).expect("there is room");
-            let after = bus.reader().verify(&mut |_| {}).expect("the disk can be read");
+            let after = bus.reader().verify().expect("the disk can be read");
             assert!(after.ok() || !synced_is_there || synced.is_none(), "{after:?}");
         }
         Err(Error::Damaged { .. } | Error::Changed { .. }) => {

@@ -11,7 +11,7 @@ use crate::chunk;
 use crate::error::{Error, Result};
 use crate::event::MAX_LINE_BYTES;
 use crate::integrity::{self, Finding, Integrity};
-use crate::lines::{LOCK, LOG, LastLine, Lines, last_line_before, start_of_rest};
+use crate::lines::{LOCK, LOG, LastLine, Lines, after_last_newline, last_line_before};
 use crate::snapshot::{SNAPSHOT, Snapshot};
 use crate::storage::{Access, Storage, StorageFile, read_exact_at};
 use crate::sync_mark::SyncMark;
@@ -49,7 +49,7 @@ pub struct QuarantinedTail {
 }
 
 fn examine(file: &dyn StorageFile, length: u64) -> io::Result<Tail> {
-    let rest = start_of_rest(file, length)?;
+    let rest = after_last_newline(file, length)?;
     let whole = End { head: Head::default(), offset: length, unterminated: rest < length };
     let torn = End { head: Head::default(), offset: rest, unterminated: false };
     // Too long to be a line, whatever it is.
@@ -123,7 +123,7 @@ fn examine_from(file: &Arc<dyn StorageFile>, note: SyncMark, length: u64) -> io:
         return Ok(None);
     }
     let lines = Lines::new(Arc::clone(file), note.bytes, length);
-    integrity::judge_rest(lines, note.head, Some(note)).map(Some)
+    integrity::scan_tail(lines, note.head, Some(note)).map(Some)
 }
 
 /// The index of the last sound event, as far as the last lines tell.
@@ -288,7 +288,7 @@ fn recover_known(
         Finding::Ambiguous(fault) => Err(Error::Ambiguous { path, fault }),
         Finding::Fault(_) => Err(locate_damage(storage, file, Some(note), length)),
         Finding::Sound | Finding::Missing(_) | Finding::Truncated { .. } => {
-            let rest = start_of_rest(&**file, length).map_err(reading())?;
+            let rest = after_last_newline(&**file, length).map_err(reading())?;
             Ok((End { head, offset: length, unterminated: rest < length }, Cut::Nothing))
         }
     }
@@ -312,11 +312,11 @@ pub(crate) fn locate_damage(
     length: u64,
 ) -> Error {
     let path = storage.path(LOG);
-    let walked = integrity::walk(
+    let walked = integrity::scan(
         file,
         length,
         note,
-        chunk::all_threads(),
+        chunk::available_threads(),
         |(): &mut (), _, _, _| {},
         |_, _| Ok(()),
         &mut |_| {},
@@ -381,7 +381,7 @@ impl JournalTail {
                 Ok(Self::Torn { byte_offset: end })
             }
             // Nothing but white space is as good as a line.
-            _ if start_of_rest(file, size)? < size => Ok(Self::Unterminated),
+            _ if after_last_newline(file, size)? < size => Ok(Self::Unterminated),
             _ => Ok(Self::Clean),
         }
     }

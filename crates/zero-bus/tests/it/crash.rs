@@ -72,7 +72,7 @@ fn check(
     recoveries: bool,
 ) -> Result<(), String> {
     counts.states += 1;
-    let before = Reader::open_in(found.storage()).verify(&mut |_| {}).unwrap();
+    let before = Reader::open_in(found.storage()).verify().unwrap();
     if matches!(before.integrity.finding, Finding::Fault(_)) {
         return Err(format!("a crash is reported as damage: {}", before.integrity.reason()));
     }
@@ -108,7 +108,7 @@ fn check(
         return Err(format!("{there:?} is not the beginning of {:?}", told.handed_in));
     }
     bus.append(draft(1000)).map_err(|error| error.to_string())?;
-    let after = Reader::open_in(found.storage()).verify(&mut |_| {}).unwrap();
+    let after = Reader::open_in(found.storage()).verify().unwrap();
     if !after.ok() {
         return Err(format!("{} / {}", after.integrity.reason(), after.snapshot_integrity.reason));
     }
@@ -440,7 +440,7 @@ fn finds_a_race(broken: Broken) -> Option<String> {
             });
         }
     });
-    let verdict = Reader::open_in(disk.storage()).verify(&mut |_| {}).unwrap();
+    let verdict = Reader::open_in(disk.storage()).verify().unwrap();
     let lost = verdict.integrity.head.index != 200;
     (lost || !verdict.ok()).then(|| verdict.integrity.reason())
 }
@@ -458,7 +458,9 @@ fn follow(
         let last_look = workload_ended.load(SeqCst);
         // What the disk refuses, and a log that was taken back, is for the next one to follow.
         let Ok(mut follower) = Reader::open_in(Arc::clone(storage)).follow(seen + 1) else { continue };
-        while let Ok(Some(event)) = follower.next(Duration::from_millis(if last_look { 0 } else { 5 })) {
+        while let Ok(Some(event)) =
+            follower.next_timeout(Duration::from_millis(if last_look { 0 } else { 5 }))
+        {
             seen = event.index;
             for found in disk.survivors(seen, 8) {
                 states += 1;

@@ -9,6 +9,7 @@ mod canonical;
 mod chunks;
 mod conformance;
 mod crash;
+mod follow;
 mod fuzz;
 mod group;
 mod queue_model;
