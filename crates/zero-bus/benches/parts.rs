@@ -73,7 +73,7 @@ fn parts(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("log of 20,000");
     group.throughput(Throughput::Bytes(disk.content(LOG).unwrap().len() as u64));
     group.bench_function("check every line, one thread", |bench| {
-        bench.iter(|| reader.verify_with(NonZeroUsize::MIN, &mut |_| {}).unwrap());
+        bench.iter(|| reader.verify_on_threads(NonZeroUsize::MIN, &mut |_| {}).unwrap());
     });
     group.finish();
     criterion.bench_function("bisection to the middle of 20,000", |bench| {

@@ -264,7 +264,7 @@ impl Feed {
     fn next(&mut self, at_most: Duration) -> Result<Option<Record>> {
         let next = match self {
             Self::Once(events) => events.next_with_line()?,
-            Self::Following(follow) => follow.next_with_line(at_most)?,
+            Self::Following(follow) => follow.next_line_timeout(at_most)?,
         };
         Ok(next.map(|(event, line)| Record { event, line }))
     }

@@ -231,7 +231,7 @@ pub fn run(scenario: &Scenario, output: &Path, max_cycles: Option<u64>, clock: C
         shadow,
         adapter_orders_placed: adapter.placed.len(),
         adapter_is_live: adapter.is_live(),
-        verdict: reader.verify(&mut |_| {})?,
+        verdict: reader.verify()?,
         snapshot_events: reader.snapshot()?.map(|snapshot| snapshot.event_count),
     };
     let counts = runtime.engine().counts();

@@ -468,7 +468,7 @@ impl Runtime {
         let mut follow = bus.reader().follow(bus.head().index.saturating_add(1))?;
         let listening = move || {
             loop {
-                match follow.next(Duration::MAX) {
+                match follow.next_timeout(Duration::MAX) {
                     Ok(Some(event)) if event.event_type == COMMAND => wake(Ok(())),
                     Ok(_) => {}
                     Err(error) => return wake(Err(error.into())),

@@ -10,6 +10,7 @@ mod chunks;
 mod conformance;
 mod crash;
 mod data_model;
+mod follow;
 mod fuzz;
 mod group;
 mod queue_model;

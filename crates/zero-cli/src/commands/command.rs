@@ -104,7 +104,7 @@ fn unapplied(reader: &Reader, index: u64) -> Result<Option<Command>> {
 fn wait(bus: &Bus, given: &Event, at_most: Duration) -> Result<Option<Event>> {
     let mut follow = bus.reader().follow(given.index + 1)?;
     let end = Instant::now() + at_most;
-    while let Some(event) = follow.next(end.saturating_duration_since(Instant::now()))? {
+    while let Some(event) = follow.next_timeout(end.saturating_duration_since(Instant::now()))? {
         let named = event.payload.value().get("command_index").and_then(Value::as_u64);
         if event.event_type == APPLIED && named == Some(given.index) {
             return Ok(Some(event));

@@ -90,7 +90,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let dir = &arguments.dir;
     let reader = Reader::open(dir)?;
     let bar = Bar::new("looking");
-    let verdict = reader.verify(&mut |progress| bar.show(progress))?;
+    let verdict = reader.verify_with_progress(&mut |progress| bar.show(progress))?;
     let flight = Flight::read(&reader, &bar)?;
     drop(bar);
     let mut checks = vec![permissions(dir, arguments.journal.as_deref())?];

@@ -116,7 +116,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     }
     let mut follower = reader.follow(seen + 1)?;
     loop {
-        let event = follower.next(Duration::MAX)?.context("waiting has no end")?;
+        let event = follower.next_timeout(Duration::MAX)?.context("waiting has no end")?;
         if arguments.wants(&event.event_type, event.trace_id.as_deref()) && arguments.wants_time(event.as_of)
         {
             out.print(&event)?;

@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let reader = Reader::open(&arguments.dir)?;
     let bar = Bar::new("verifying");
-    let verdict = reader.verify(&mut |progress| bar.show(progress))?;
+    let verdict = reader.verify_with_progress(&mut |progress| bar.show(progress))?;
     drop(bar);
     if verdict.integrity.head.index == 0 && !arguments.dir.join(LOG).exists() {
         print_message(
