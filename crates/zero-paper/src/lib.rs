@@ -28,6 +28,7 @@ pub mod decision;
 pub mod drills;
 pub mod engine;
 mod error;
+pub mod event_types;
 pub mod explain;
 pub mod feedback;
 mod field;
