@@ -16,7 +16,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use zero_bus::Json;
-use zero_paper::{Clock, Pause, RecordPaths, Runtime, Scenario, parity};
+use zero_paper::{Clock, FixedClock, PauseEnd, RecordPaths, Runtime, Scenario, SystemClock, parity};
 use zero_program::arguments::parse_arguments;
 use zero_program::exit::{exit, is_damage};
 use zero_program::message::{print_message, report_file_size_limits};
@@ -111,7 +111,10 @@ fn run(arguments: Arguments) -> Result<Outcome> {
     for field in &scenario.ignored {
         warn(&format!("{}: {field}: is not known and has no effect", arguments.scenario.display()));
     }
-    let clock = arguments.fixed_clock.map_or(Clock::System, Clock::Fixed);
+    let clock: Arc<dyn Clock> = match arguments.fixed_clock {
+        Some(seconds) => Arc::new(FixedClock(seconds)),
+        None => Arc::new(SystemClock),
+    };
     let max_cycles = if arguments.once { Some(1) } else { arguments.max_cycles };
     if arguments.production_parity {
         return run_parity(&arguments, &scenario, max_cycles, clock);
@@ -131,7 +134,7 @@ fn run(arguments: Arguments) -> Result<Outcome> {
     let mut runtime = started?;
     // Without an interval nobody waits, and every cycle looks for commands by itself.
     if !arguments.interval.is_zero() {
-        runtime.on_command(move |seen| match seen {
+        runtime.notify_on_command(move |seen| match seen {
             // Who no longer waits needs not be woken.
             Ok(()) => drop(wake.send(Wake::Command)),
             Err(error) => warn(&format!("commands are seen before a cycle only from now on: {error}")),
@@ -155,7 +158,7 @@ fn run_parity(
     arguments: &Arguments,
     scenario: &Scenario,
     max_cycles: Option<u64>,
-    clock: Clock,
+    clock: Arc<dyn Clock>,
 ) -> Result<Outcome> {
     let ignored = [
         ("--journal", arguments.journal.is_some()),
@@ -181,7 +184,7 @@ enum Wake {
 
 /// Waits between two cycles, and no longer than until SIGINT, SIGTERM or SIGHUP, the second of which does not wait for
 /// anything, or until somebody says that there is a command.
-fn pause_until_woken() -> Result<(mpsc::Sender<Wake>, impl FnMut(Duration) -> Pause)> {
+fn pause_until_woken() -> Result<(mpsc::Sender<Wake>, impl FnMut(Duration) -> PauseEnd)> {
     let ending = [SIGINT, SIGTERM, SIGHUP];
     let first_came = Arc::new(AtomicBool::new(false));
     for signal in ending {
@@ -204,9 +207,9 @@ fn pause_until_woken() -> Result<(mpsc::Sender<Wake>, impl FnMut(Duration) -> Pa
     let pause = move |at_most: Duration| {
         let begin = Instant::now();
         match woken.recv_timeout(at_most) {
-            Err(RecvTimeoutError::Timeout) => Pause::GoOn,
-            Ok(Wake::Command) => Pause::Look(at_most.saturating_sub(begin.elapsed())),
-            Ok(Wake::Signal) | Err(RecvTimeoutError::Disconnected) => Pause::Stop,
+            Err(RecvTimeoutError::Timeout) => PauseEnd::Elapsed,
+            Ok(Wake::Command) => PauseEnd::Command { remaining: at_most.saturating_sub(begin.elapsed()) },
+            Ok(Wake::Signal) | Err(RecvTimeoutError::Disconnected) => PauseEnd::Stop,
         }
     };
     Ok((wake, pause))

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use zero_bus::storage::{Directory, replace};
@@ -18,7 +19,8 @@ use crate::feedback::Feedback;
 use crate::live::{
     ExchangeAdapter, LiveExecutor, LiveRecord, LiveStatus, OperatorContext, RecordingAdapter, Refusal,
 };
-use crate::runtime::{RecordPaths, Runtime};
+use crate::record_paths::RecordPaths;
+use crate::runtime::Runtime;
 use crate::scenario::Scenario;
 
 /// The `schema_version` of the report.
@@ -200,7 +202,12 @@ pub fn read_back(reader: &Reader) -> Result<Vec<PublishedCycle>> {
 ///
 /// # Errors
 /// What stands in the way of the run. A report that is not `ok` is no error.
-pub fn run(scenario: &Scenario, output: &Path, max_cycles: Option<u64>, clock: Clock) -> Result<Report> {
+pub fn run(
+    scenario: &Scenario,
+    output: &Path,
+    max_cycles: Option<u64>,
+    clock: Arc<dyn Clock>,
+) -> Result<Report> {
     let generated_at = rfc3339(clock.now()).ok_or_else(|| Error::Refused {
         path: output.to_owned(),
         problem: "the clock tells a time that no calendar has".to_owned(),

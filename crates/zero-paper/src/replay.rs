@@ -6,17 +6,19 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use zero_bus::{Event, Json, Progress, Reader, Value};
 
-use crate::cycle;
+use crate::cycle::{self, RunLabels, cycle_of_trace};
+use crate::cycle_events::{CycleClassifier, CycleStart, EventClass};
 use crate::decision::Decision;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::event_types::{OPERATOR_APPLIED as APPLIED, OPERATOR_COMMAND as COMMAND};
 use crate::field::{Field, Problem};
-use crate::operator::{APPLIED, COMMAND, CommandsInForce};
+use crate::operator::CommandsInForce;
+use crate::order_source::SCENARIO_ORDERS;
 use crate::position::PositionRecord;
 use crate::publish::payloads;
-use crate::reconcile::{Begun, Cycles, Met, cycle_of_trace};
 use crate::risk::TradingMode;
-use crate::scenario::{Limits, Order, Scenario};
+use crate::scenario::{Limits, Order};
 use crate::state::{Change, compare};
 
 /// What going through a run again came to.
@@ -267,7 +269,7 @@ pub fn what_if(
         cycles += 1;
         as_it_was.set_limits(recorded.limits);
         let trading_mode = recorded.trading_mode(&as_it_was);
-        as_it_was.adopt(0, &recorded.decision).map_err(|problem| recorded.refused(&problem))?;
+        as_it_was.apply_recorded(0, &recorded.decision).map_err(|problem| recorded.refused(&problem))?;
         recorded_tally.count(&as_it_was, &recorded.decision);
         other.set_limits(limits.over(recorded.limits));
         other.set_trading_mode(trading_mode);
@@ -310,6 +312,7 @@ struct ReplayedCycle {
     order: Order,
     limits: Limits,
     name: String,
+    market_source: String,
     recovery: Json,
     as_of: f64,
     /// The cycles begin anew with it.
@@ -320,8 +323,8 @@ struct ReplayedCycle {
 }
 
 impl ReplayedCycle {
-    fn read(event: Event, begun: Begun, heard: &Heard, log: std::path::PathBuf) -> Result<Self> {
-        let Begun { cycle_id, decision, record, anew } = begun;
+    fn read(event: Event, begun: CycleStart, heard: &Heard, log: std::path::PathBuf) -> Result<Self> {
+        let CycleStart { cycle_id, decision, record, new_run: anew } = begun;
         let read = || -> Result<(Limits, String, f64), Problem> {
             let root = Field::root(&record);
             let limits = root.required("orient")?.required("limits")?;
@@ -339,10 +342,25 @@ impl ReplayedCycle {
             path: log.clone(),
             problem: format!("{}: {problem}; it cannot be gone through again", event.id()),
         })?;
+        let market_source = record.get("observe").and_then(|observe| observe.get("market_source"));
+        let market_source = market_source.and_then(Value::as_str).unwrap_or(SCENARIO_ORDERS).to_owned();
         let recovery = record.get("observe").and_then(|observe| observe.get("recovery"));
         let recovery = recovery.map_or_else(|| Ok(Json::empty_object()), Json::try_from)?;
         let (order, stances) = (decision.order(), heard.stances());
-        Ok(Self { cycle_id, event, decision, order, limits, name, recovery, as_of, anew, stances, log })
+        Ok(Self {
+            cycle_id,
+            event,
+            decision,
+            order,
+            limits,
+            name,
+            market_source,
+            recovery,
+            as_of,
+            anew,
+            stances,
+            log,
+        })
     }
 
     /// How the operator had bound the runtime: of the ways that the log leaves open, the one that the decision tells of.
@@ -356,13 +374,9 @@ impl ReplayedCycle {
     }
 
     fn run(&self, engine: &mut Engine) -> Result<cycle::CycleRecord> {
-        let scenario = Scenario {
-            name: self.name.clone(),
-            limits: self.limits,
-            orders: vec![self.order.clone()],
-            ignored: Vec::new(),
-        };
-        cycle::run(engine, &scenario, &self.recovery, self.as_of).map_err(|error| match error {
+        let labels = RunLabels { name: &self.name, market_source: &self.market_source };
+        cycle::run(engine, labels, &self.order, &self.recovery, self.as_of).map_err(|error| match error {
+            Error::Reconcile { mismatch, .. } => self.refused(&mismatch.to_string()),
             Error::Refused { problem, .. } | Error::Order { problem, .. } => self.refused(&problem),
             error => error,
         })
@@ -392,7 +406,7 @@ fn each_cycle(
     mut each: impl FnMut(Step) -> Result<bool>,
 ) -> Result<()> {
     let mut heard = Heard::default();
-    let mut cycles = Cycles::default();
+    let mut cycles = CycleClassifier::default();
     let mut last = 0;
     let mut events = reader.events(1)?;
     while let Some(event) = events.next() {
@@ -401,11 +415,13 @@ fn each_cycle(
             progress(events.position());
         }
         heard.see(&event);
-        let step = match cycles.meet(&event) {
-            Met::Nothing | Met::Foreign(_) | Met::Further => Step::Other(event),
-            Met::Begun(begun) => {
+        let step = match cycles.classify(&event) {
+            EventClass::Unrelated | EventClass::Foreign(_) | EventClass::CycleContinuation => {
+                Step::Other(event)
+            }
+            EventClass::CycleStart(begun) => {
                 let cycle_id = begun.cycle_id;
-                if cycle_id != if begun.anew { 1 } else { last + 1 } {
+                if cycle_id != if begun.new_run { 1 } else { last + 1 } {
                     let problem = format!(
                         "{} is cycle {cycle_id}, and the cycle before it is not on the bus, so it cannot be gone through again; \
                          name a bus that holds the run from its first cycle on",
@@ -446,7 +462,7 @@ impl Heard {
                     self.0.push(self.0.last().cloned().unwrap_or_default());
                 }
                 // Behind so many the runtime has heard all, or is not running.
-                self.0.last_mut().into_iter().for_each(|latest| latest.see(event));
+                self.0.last_mut().into_iter().for_each(|latest| latest.apply(event));
             }
             APPLIED => {
                 let index = event.payload.value().get("command_index").and_then(Value::as_u64);
@@ -456,7 +472,7 @@ impl Heard {
                 {
                     self.0.drain(..first);
                 }
-                self.0.iter_mut().for_each(|commands_in_force| commands_in_force.see(event));
+                self.0.iter_mut().for_each(|commands_in_force| commands_in_force.apply(event));
             }
             _ => {}
         }

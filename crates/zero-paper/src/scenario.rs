@@ -30,14 +30,6 @@ pub struct Scenario {
     pub ignored: Vec<String>,
 }
 
-impl Scenario {
-    /// The same with one order alone.
-    pub(crate) fn with(&self, order: Order) -> Self {
-        let Self { name, limits, .. } = self;
-        Self { name: name.clone(), limits: *limits, orders: vec![order], ignored: Vec::new() }
-    }
-}
-
 /// What the risk rules hold orders against.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {

@@ -2,7 +2,7 @@
 
 use zero_bus::{Event, Value};
 
-use crate::operator::{APPLIED, COMMAND};
+use crate::event_types::{OPERATOR_APPLIED as APPLIED, OPERATOR_COMMAND as COMMAND};
 
 /// What there is to tell about an event.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use zero_bus::{Bus, Draft, Event, Json, Value};
-use zero_paper::Clock;
+use zero_paper::{Clock, SystemClock};
 use zero_program::message::{describe_json_error, print_message};
 use zero_program::outcome::Outcome;
 use zero_program::output::OutputClosed;
@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Outcome> {
     };
     let draft = Draft {
         event_type: event_type.unwrap_or_default(),
-        as_of: as_of.unwrap_or_else(|| Clock::System.now()),
+        as_of: as_of.unwrap_or_else(|| SystemClock.now()),
         payload: Json::parse(&payload).map_err(|error| anyhow!("payload: {error}"))?,
         trace_id,
     };
@@ -128,7 +128,7 @@ fn draft(line: &str) -> Result<Draft, String> {
         Some(other) => Err(format!("{field}: expected a string, found {}", other.kind())),
     };
     let as_of = match value.get("as_of") {
-        None | Some(Value::Null) => Clock::System.now(),
+        None | Some(Value::Null) => SystemClock.now(),
         Some(time) => {
             time.as_f64().ok_or_else(|| format!("as_of: expected a number, found {}", time.kind()))?
         }

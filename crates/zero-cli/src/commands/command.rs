@@ -7,8 +7,9 @@ use anyhow::{Result, bail};
 use clap::builder::PossibleValuesParser;
 use clap::builder::TypedValueParser;
 use zero_bus::{Bus, Event, Reader, Value};
-use zero_paper::Clock;
-use zero_paper::operator::{APPLIED, Action, COMMAND, Command, CommandsInForce, command};
+use zero_paper::event_types::{OPERATOR_APPLIED as APPLIED, OPERATOR_COMMAND as COMMAND};
+use zero_paper::operator::{Action, Command, CommandsInForce, command};
+use zero_paper::{Clock, SystemClock};
 use zero_program::message::print_message;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
@@ -57,7 +58,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
             dir.display()
         );
     }
-    let now = Clock::System.now();
+    let now = SystemClock.now();
     let bus = append::open(dir)?;
     let given = bus.append(command(arguments.action, &arguments.actor, &arguments.reason, now)?)?;
     print(&given.line(), Outcome::Passed)?;
@@ -94,10 +95,10 @@ fn unapplied(reader: &Reader, index: u64) -> Result<Option<Command>> {
     let mut commands_in_force = CommandsInForce::default();
     let speaks = |event_type: &str, _: Option<&str>| event_type == COMMAND || event_type == APPLIED;
     reader.select(1, speaks, |event| {
-        commands_in_force.see(&event);
+        commands_in_force.apply(&event);
         Ok::<(), zero_bus::Error>(())
     })?;
-    Ok(commands_in_force.unapplied().filter(|command| command.index < index).cloned())
+    Ok(commands_in_force.first_pending_restriction().filter(|command| command.index < index).cloned())
 }
 
 /// The event that says that a command was obeyed, if it comes in time.

@@ -11,7 +11,7 @@ use zero_bus::{Event, Finding, Json, LOCK, LOG, Reader, SNAPSHOT, Verdict, event
 use zero_paper::operator::CommandsInForce;
 use zero_paper::risk::TradingMode;
 use zero_paper::summary::{counted, plain};
-use zero_paper::{Clock, reconcile};
+use zero_paper::{Clock, SystemClock, reconcile};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
@@ -97,7 +97,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     checks.extend(of_the_log(dir, &verdict));
     checks.extend(set_aside(dir)?);
     let whole = matches!(verdict.integrity.finding, Finding::Sound | Finding::Torn { .. });
-    let of_the_flight = [flight.clock(Clock::System.now()), flight.cycles(), flight.operator()];
+    let of_the_flight = [flight.clock(SystemClock.now()), flight.cycles(), flight.operator()];
     checks.extend(of_the_flight.map(|check| if whole { check } else { check.known_up_to(flight.events) }));
     if let Some(journal) = &arguments.journal {
         checks.push(agreement(journal, &reader));
@@ -327,7 +327,7 @@ impl Flight {
 
     fn see(&mut self, event: &Event) {
         self.events = event.index;
-        self.commands_in_force.see(event);
+        self.commands_in_force.apply(event);
         let now = event.as_of;
         self.first.get_or_insert(now);
         if let Some((before, _)) = self.before
@@ -422,12 +422,12 @@ impl Flight {
         let name = "operator";
         let Some(command) = self
             .commands_in_force
-            .binding()
+            .governing()
             .filter(|_| self.commands_in_force.trading_mode() != TradingMode::Open)
         else {
             return Check::ok(name, "no command binds the runtime");
         };
-        let way_out = match self.commands_in_force.unapplied() {
+        let way_out = match self.commands_in_force.first_pending_restriction() {
             Some(_) => "it is not obeyed yet: a resume counts once it is, so give it after the next start",
             None => "zero-bus command DIR resume takes it back",
         };

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use globset::{Glob, GlobMatcher};
 use zero_bus::{Event, Reader, Selected};
 use zero_paper::summary::{Tone, summarize};
-use zero_paper::{Clock, moment, rfc3339};
+use zero_paper::{Clock, SystemClock, moment, rfc3339};
 use zero_program::message::print_message;
 use zero_program::outcome::Outcome;
 use zero_program::output::OutputClosed;
@@ -58,7 +58,7 @@ pub(crate) struct Arguments {
 }
 
 fn time(text: &str) -> Result<f64, String> {
-    moment(text, Clock::System.now())
+    moment(text, SystemClock.now())
 }
 
 /// The types that are wanted.

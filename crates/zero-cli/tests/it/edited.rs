@@ -46,14 +46,16 @@ fn half_a_cycle_is_held_against_the_journal() {
         let said = run(here, "1", &[]).refused();
         assert!(
             said.contains("d.jsonl: line 6 (byte ")
-                && said.contains("and evt-000000000026 in bus/events.jsonl are both decision 6, and differ"),
+                && said.contains(
+                    "and evt-000000000026 in bus/events.jsonl are both decision 6, but they differ"
+                ),
             "{said}"
         );
         // The way out that was named is one.
         assert_eq!(run(here, "1", &["--rebuild-journal"]).code, 0);
         assert_eq!(lines(&here.join("d.jsonl"))[..6], journal);
         assert_eq!(lines(&here.join("bus/events.jsonl"))[..30], log, "the cycle is completed as it was");
-        run(here, "1", &["--rebuild-journal"]).fine_with("d.jsonl: made from the bus, 7 decisions");
+        run(here, "1", &["--rebuild-journal"]).fine_with("d.jsonl: rebuilt from the bus: 7 decisions");
     }
 }
 
@@ -76,7 +78,8 @@ fn what_only_calls_itself_a_cycle_is_passed_over() {
             bus(here, &["append", "bus", "--type", "runtime.cycle", "--trace-id", trace, payload]).fine();
         let id = Value::parse(&appended).unwrap().get("event_id").unwrap().as_str().unwrap().to_owned();
         let cycle = trace.trim_start_matches("runtime-cycle-");
-        let warning = format!("warning: {id} on the bus calls itself cycle {cycle} and is no record of one");
+        let warning =
+            format!("warning: {id} on the bus claims to be cycle {cycle} but is not a valid cycle record");
         run(here, "1", &[]).fine_with(&warning);
         run(here, "1", &["--rebuild-journal"]).fine_with(&warning);
     }
@@ -102,16 +105,17 @@ fn a_cycle_journal_with_breaks_is_told() {
     let holed = [&cycles[..4], &cycles[8..]].concat();
     fs::write(here.join("c.jsonl"), text(&holed)).unwrap();
     run(here, "1", &[])
-        .fine_with("c.jsonl: line 5 is cycle 9 behind cycle 4; to have it made again from the bus, empty it");
+        .fine_with("c.jsonl: line 5 is cycle 9 after cycle 4; empty the file to rebuild it from the bus");
     let doubled = [&cycles[..6], &cycles[4..], &cycles[2..3]].concat();
     fs::write(here.join("c.jsonl"), text(&doubled)).unwrap();
-    run(here, "1", &[]).fine_with("c.jsonl: line 7 is cycle 5 behind cycle 6, and 1 more breaks behind it");
+    run(here, "1", &[])
+        .fine_with("c.jsonl: line 7 is cycle 5 after cycle 6, and 1 later line is out of sequence");
     let begun_twice = [&cycles[..1], &cycles[..]].concat();
     fs::write(here.join("c.jsonl"), text(&begun_twice)).unwrap();
-    run(here, "1", &[]).fine_with("c.jsonl: line 2 is cycle 1 behind cycle 1");
+    run(here, "1", &[]).fine_with("c.jsonl: line 2 is cycle 1 after cycle 1");
     let begun_again = [&cycles[..], &cycles[..1]].concat();
     fs::write(here.join("c.jsonl"), text(&begun_again)).unwrap();
-    run(here, "1", &[]).fine_with("c.jsonl: line 13 is cycle 1 behind cycle 12");
+    run(here, "1", &[]).fine_with("c.jsonl: line 13 is cycle 1 after cycle 12");
     assert_eq!(lines(&here.join("c.jsonl")).len(), 13 + 4, "only what it lacks is taken from the bus");
     // The way out that was named.
     fs::write(here.join("c.jsonl"), "").unwrap();
@@ -190,7 +194,7 @@ fn what_no_crash_has_spoilt_is_refused() {
     assert!(refused(here, "d.jsonl", "c.jsonl").contains("d.jsonl: line 10 (byte "));
     fs::write(here.join("d.jsonl"), &journal).unwrap();
     spoil(&here.join("c.jsonl"), 2..3);
-    assert!(refused(here, "d.jsonl", "c.jsonl").contains("no crash has spoilt it"));
+    assert!(refused(here, "d.jsonl", "c.jsonl").contains("no crash explains it"));
     fs::write(here.join("c.jsonl"), &cycles).unwrap();
     // Files of somebody else.
     fs::write(here.join("two.json"), "{\n\"name\":\"x\"}\n").unwrap();
@@ -200,7 +204,7 @@ fn what_no_crash_has_spoilt_is_refused() {
     refused(here, "blank.txt", "c.jsonl");
     for file in ["two.json", "blank.txt", "scenario.json"] {
         let said = refused(here, "d.jsonl", file);
-        assert!(said.contains("holds something else than zero.runtime.cycle.v1"), "{said}");
+        assert!(said.contains("contains lines that are not zero.runtime.cycle.v1 records"), "{said}");
     }
     // A link that leads nowhere is not replaced by a file.
     std::os::unix::fs::symlink("nowhere", here.join("link")).unwrap();
@@ -299,14 +303,16 @@ fn the_last_of_several_runs_is_compared() {
     }
     let records = ["1", "--journal", "d.jsonl", "--runtime-bus", "bus"];
     let go = |more: &[&str]| engine(here, &[&base[..], &records, more].concat());
-    go(&[]).fine_with("the cycles begin anew at evt-000000000016");
+    go(&[]).fine_with("the cycle numbers restart at evt-000000000016");
     assert_eq!(lines(&here.join("d.jsonl")).len(), 4);
-    go(&["--rebuild-journal"]).fine_with("made from the bus, 4 decisions");
+    go(&["--rebuild-journal"]).fine_with("rebuilt from the bus: 4 decisions");
     // A journal of the first run is behind.
     let journal = lines(&here.join("d.jsonl"));
     fs::write(here.join("d.jsonl"), journal[0].replace("1777593700", "1777593600") + "\n").unwrap();
     assert!(
-        go(&[]).refused().contains("evt-000000000016 in bus/events.jsonl are both decision 1, and differ")
+        go(&[])
+            .refused()
+            .contains("evt-000000000016 in bus/events.jsonl are both decision 1, but they differ")
     );
 }
 
@@ -351,10 +357,10 @@ fn a_cycle_that_was_appended_again_is_passed_over() {
     };
     let again = ["append", "bus", "--type", "runtime.cycle", "--trace-id", "runtime-cycle-3"];
     bus(here, &[&again[..], &[&payload(&log[10])]].concat()).fine();
-    let said = "evt-000000000031 on the bus calls itself cycle 3 and stands behind cycle 6";
+    let said = "evt-000000000031 on the bus claims to be cycle 3 but comes after cycle 6";
     run(here, "1", &[]).fine_with(said);
     assert_eq!(lines(&here.join("bus/events.jsonl")).len(), 36);
-    run(here, "1", &["--rebuild-journal"]).fine_with("made from the bus, 7 decisions");
+    run(here, "1", &["--rebuild-journal"]).fine_with("rebuilt from the bus: 7 decisions");
     assert_eq!(lines(&here.join("bus/events.jsonl")).len(), 41);
 }
 
@@ -399,8 +405,8 @@ fn changed_limits_are_told_before_a_cycle_is_completed() {
     assert_eq!(said.code, 2);
     assert!(
         said.err.contains(
-            "d.jsonl: decision 4 is `projected position exceeds limit`, and the limits of this scenario come to `allowed`: were \
-             they changed since? start once with the old ones"
+            "d.jsonl: decision 4 was recorded as `projected position exceeds limit`, but the current limits give \
+             `allowed`; if the limits were changed, start once with the old ones"
         ),
         "{}",
         said.err
@@ -475,5 +481,5 @@ fn a_journal_out_of_order_is_told() {
     go("6").fine();
     let journal = lines(&here.join("d.jsonl"));
     fs::write(here.join("d.jsonl"), [&journal[..3], &journal[5..]].concat().join("\n") + "\n").unwrap();
-    go("1").fine_with("d.jsonl: line 4 is of another cycle than 4: lines are missing, or moved");
+    go("1").fine_with("d.jsonl: line 4 belongs to another cycle than 4: lines are missing or were moved");
 }

@@ -243,8 +243,8 @@ fn a_journal_that_holds_what_it_should_not_is_refused_by_its_place() {
     let ended = engine(place.path(), &["--scenario", "s.json", "--journal", "d.jsonl", "--once"]);
     assert_eq!(ended.code, 2, "{}", ended.err);
     let said = ended.err;
-    assert!(said.contains("d.jsonl: line 2 is of another cycle than 2: lines are missing"), "{said}");
-    assert!(said.contains("holds the key `runtime-paper-scenario-3` of cycle 3 already"), "{said}");
+    assert!(said.contains("d.jsonl: line 2 belongs to another cycle than 2: lines are missing"), "{said}");
+    assert!(said.contains("already contains the key `runtime-paper-scenario-3` of cycle 3"), "{said}");
 }
 
 #[test]
@@ -311,9 +311,9 @@ fn a_cycle_journal_is_not_appended_to_something_else() {
     engine(here, &[&RECORDS[..], &["--max-cycles", "2", "--interval", "0"]].concat()).fine();
     let before = tree(here);
     for (file, expected) in [
-        ("bus/events.jsonl", "bus/events.jsonl: holds something else than zero.runtime.cycle.v1"),
-        ("d.jsonl", "d.jsonl: holds something else"),
-        ("s.json", "s.json: holds something else"),
+        ("bus/events.jsonl", "bus/events.jsonl: contains lines that are not zero.runtime.cycle.v1 records"),
+        ("d.jsonl", "d.jsonl: contains lines that are not zero.runtime.cycle.v1 records"),
+        ("s.json", "s.json: contains lines that are not zero.runtime.cycle.v1 records"),
     ] {
         let said = engine(here, &["--scenario", "s.json", "--once", "--cycle-journal", file]).refused();
         assert!(said.contains(expected), "{said}");

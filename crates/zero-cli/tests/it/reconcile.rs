@@ -76,7 +76,7 @@ fn a_bus_that_is_ahead_is_refused_until_the_journal_is_made_again() {
     assert_eq!(lines(&here.join("d.jsonl")), journal[..4]);
     let ended = run(here, "1", &["--rebuild-journal"]);
     assert_eq!(ended.code, 0, "{}", ended.err);
-    assert!(ended.err.contains("d.jsonl: made from the bus, 6 decisions"), "{}", ended.err);
+    assert!(ended.err.contains("d.jsonl: rebuilt from the bus: 6 decisions"), "{}", ended.err);
     assert_eq!(lines(&here.join("d.jsonl"))[..6], journal);
     assert_eq!(lines(&here.join("d.jsonl.before-rebuild-1")), journal[..4], "the old one is kept");
     run(here, "1", &[]).fine();

@@ -1,6 +1,7 @@
 //! The closed live path, its drills, the parity checks and the feedback. Every check is made to fail once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use zero_bus::{Head, Json};
 use zero_paper::drills::{self, Certification, Drill};
@@ -11,7 +12,7 @@ use zero_paper::live::{
 };
 use zero_paper::parity::{self, Evidence};
 use zero_paper::scenario::{Order, Side};
-use zero_paper::{Clock, RecordPaths, Runtime, Scenario};
+use zero_paper::{FixedClock, RecordPaths, Runtime, Scenario};
 
 fn order(reduce_only: bool, price: f64) -> Order {
     Order { symbol: "X".to_owned(), side: Side::Buy, quantity: 1.0, price, confidence: 1.0, reduce_only }
@@ -118,7 +119,7 @@ const SCENARIO: &str = r#"{"orders":[
 fn evidence(directory: &std::path::Path) -> Evidence {
     let scenario = Scenario::parse(SCENARIO).unwrap();
     let records = RecordPaths { runtime_bus: Some(directory.join("bus")), ..RecordPaths::default() };
-    let mut runtime = Runtime::start(scenario, &records, Clock::Fixed(1.0)).unwrap();
+    let mut runtime = Runtime::start(scenario, &records, Arc::new(FixedClock(1.0))).unwrap();
     let mut executor =
         LiveExecutor::disabled(RecordingAdapter::default(), OperatorContext::production_parity(), 1000.0);
     let reader = runtime.bus().unwrap().reader();
@@ -208,14 +209,17 @@ fn a_spoilt_bus_fails_the_checks() {
 fn a_report_is_ok_when_its_checks_hold() {
     let place = tempfile::tempdir().unwrap();
     let scenario = Scenario::parse(SCENARIO).unwrap();
-    let report = parity::run(&scenario, &place.path().join("out"), None, Clock::Fixed(1777593600.0)).unwrap();
+    let report =
+        parity::run(&scenario, &place.path().join("out"), None, Arc::new(FixedClock(1777593600.0))).unwrap();
     assert!(report.ok);
     assert_eq!(report.checks.len(), 10);
     let hash = report.parity_hash;
-    let again = parity::run(&scenario, &place.path().join("out"), None, Clock::Fixed(1777593700.0)).unwrap();
+    let again =
+        parity::run(&scenario, &place.path().join("out"), None, Arc::new(FixedClock(1777593700.0))).unwrap();
     assert_eq!(again.parity_hash, hash, "the time is not part of it");
     let shorter =
-        parity::run(&scenario, &place.path().join("out"), Some(2), Clock::Fixed(1777593600.0)).unwrap();
+        parity::run(&scenario, &place.path().join("out"), Some(2), Arc::new(FixedClock(1777593600.0)))
+            .unwrap();
     assert_ne!(shorter.parity_hash, hash);
 }
 
@@ -231,7 +235,7 @@ fn feedback_names_the_most_frequent_reason_first() {
         {"symbol":"C","side":"buy","quantity":1,"price":2,"confidence":1}]}"#,
     )
     .unwrap();
-    let mut runtime = Runtime::start(scenario, &RecordPaths::default(), Clock::Fixed(1.0)).unwrap();
+    let mut runtime = Runtime::start(scenario, &RecordPaths::default(), Arc::new(FixedClock(1.0))).unwrap();
     let decisions: Vec<_> = (0..6).map(|_| runtime.run_cycle().unwrap().act.decision).collect();
     let feedback = Json::of(&Feedback::of(&decisions)).unwrap().value();
     let items = Json::try_from(feedback.get("items").unwrap()).unwrap();
