@@ -46,6 +46,7 @@ pub mod runtime;
 pub mod scenario;
 pub mod state;
 pub mod summary;
+pub mod text;
 
 pub use clock::{Clock, moment, rfc3339};
 pub use error::{Error, Result};

@@ -11,7 +11,7 @@ use zero_bus::JsonError;
 /// stays one line and sends no commands to a terminal.
 pub fn print_message(program: &str, text: &str) {
     // When standard error is closed, there is nobody left to report that to.
-    let _ = writeln!(io::stderr(), "{program}: {}", zero_paper::summary::plain(text));
+    let _ = writeln!(io::stderr(), "{program}: {}", zero_paper::text::escape(text));
 }
 
 /// Prints a warning, see [`print_message`].
