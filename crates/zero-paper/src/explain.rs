@@ -1,5 +1,5 @@
-//! Explains one cycle to a person: what was observed, which limit decided with which numbers, and the
-//! effect on the position.
+//! Explains one cycle to a person: what was observed, which limit decided with which numbers, and
+//! the effect on the position.
 
 use std::fmt::{self, Write as _};
 
@@ -93,12 +93,12 @@ impl Explanation {
     }
 }
 
-/// The member at a path of names; `null` if it is missing.
+/// Returns the member at a path of names; `null` if it is missing.
 fn member<'a>(value: &'a Value, path: &[&str]) -> &'a Value {
     path.iter().try_fold(value, |value, name| value.get(name)).unwrap_or(&Value::Null)
 }
 
-/// The position in a symbol, from the open positions of a cycle record.
+/// Reads the position in a symbol from the open positions of a cycle record.
 fn recorded_position(records: &Value, symbol: &str) -> Position {
     let Value::Array(records) = records else { return Position::default() };
     let has_symbol = |record: &&Value| record.get("symbol").and_then(Value::as_str) == Some(symbol);
@@ -107,7 +107,7 @@ fn recorded_position(records: &Value, symbol: &str) -> Position {
     Position { quantity: number("quantity"), avg_price: number("avg_price") }
 }
 
-/// The open positions of a cycle record, as text.
+/// Formats the open positions of a cycle record.
 fn format_positions(records: &Value) -> String {
     let Value::Array(records) = records else { return "no open positions".to_owned() };
     let mut text = String::new();

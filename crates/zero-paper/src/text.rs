@@ -7,8 +7,9 @@ use crate::clock::rfc3339;
 
 /// Escapes control characters, line separators and marks that change the writing direction.
 ///
-/// The text of events and scenarios was written by other programs. Unescaped, it could send commands
-/// to a terminal, break a message into two lines, or display characters in another order than stored.
+/// The text of events and scenarios was written by other programs. Unescaped, it could send
+/// commands to a terminal, break a message into two lines, or display characters in another order
+/// than stored.
 ///
 /// ```
 /// use zero_paper::text::escape;
@@ -49,12 +50,13 @@ pub fn shorten(text: &str, max_chars: usize) -> String {
     }
 }
 
-/// A count and its noun, with a plural `s` unless the count is 1: `1 event`, `30 events`.
+/// Formats a count and its noun, with a plural `s` unless the count is 1: `1 event`, `30 events`.
 pub fn counted(count: u64, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// A number with at most twelve significant digits, which hides the rounding errors of sums.
+/// Formats a number with at most twelve significant digits, which hides the rounding errors of
+/// sums.
 ///
 /// ```
 /// use zero_paper::text::format_number;
@@ -66,7 +68,7 @@ pub fn format_number(number: f64) -> String {
     rounded.to_string()
 }
 
-/// An amount of money with two decimals and grouped thousands.
+/// Formats an amount of money with two decimals and grouped thousands.
 ///
 /// ```
 /// use zero_paper::text::format_money;
@@ -87,10 +89,10 @@ pub fn format_money(amount: f64) -> String {
     format!("{sign}{grouped}.{cents}")
 }
 
-/// The date and the time of day of a Unix time, both in UTC.
+/// Formats the date and the time of day of a Unix time, both in UTC.
 ///
-/// A time outside of the years -9999 to 9999 has no date: its seconds take the place of the date, and
-/// its time of day is `-`.
+/// A time outside of the years -9999 to 9999 has no date: its seconds take the place of the date,
+/// and its time of day is `-`.
 ///
 /// ```
 /// use zero_paper::text::format_date_and_time;
@@ -106,7 +108,7 @@ pub fn format_date_and_time(seconds: f64) -> (String, String) {
     }
 }
 
-/// A duration in its largest sensible unit: `59.0 s`, `12 min`, `5 h`, `3 days`.
+/// Formats a duration in its largest sensible unit: `59.0 s`, `12 min`, `5 h`, `3 days`.
 pub fn format_duration(seconds: f64) -> String {
     match seconds {
         s if s < 120.0 => format!("{s:.1} s"),
