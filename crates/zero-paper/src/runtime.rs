@@ -127,7 +127,11 @@ pub struct Runtime {
     warnings: Vec<String>,
     /// A cycle could not be put on record.
     failed: bool,
+    /// Called after each cycle.
+    cycle_observer: Option<CycleObserver>,
 }
+
+type CycleObserver = Box<dyn FnMut(&CycleRecord) + Send>;
 
 impl Runtime {
     /// Opens the records and recovers the state. Where this fails, nothing is left behind, and
@@ -259,6 +263,7 @@ impl Runtime {
             cycle_journal,
             warnings: Vec::new(),
             failed: false,
+            cycle_observer: None,
         };
         runtime.complete_the_bus(agreement, warnings)?;
         if let Some(bus) = &runtime.bus {
@@ -398,6 +403,9 @@ impl Runtime {
         // Last, since all of it is on the bus.
         self.keep(&cycle)?;
         self.failed = false;
+        if let Some(observe) = &mut self.cycle_observer {
+            observe(&cycle);
+        }
         Ok(cycle)
     }
 
@@ -477,6 +485,12 @@ impl Runtime {
         };
         let spawned = std::thread::Builder::new().name("operator".to_owned()).spawn(listening);
         spawned.map(drop).map_err(Error::io("begin a thread that follows it", &bus.log_path()))
+    }
+
+    /// Calls `observer` after each recorded cycle, including the cycles that flatten positions. Replaces an
+    /// earlier observer. The next cycle starts when it returns.
+    pub fn observe_cycles(&mut self, observer: impl FnMut(&CycleRecord) + Send + 'static) {
+        self.cycle_observer = Some(Box::new(observer));
     }
 
     /// Appends to the cycle journal. It is synced where nothing else has its records; and its first record is, so that
