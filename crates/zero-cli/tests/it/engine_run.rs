@@ -92,7 +92,7 @@ fn a_bad_scenario_is_one_line_with_file_and_field_and_nothing_is_written() {
 fn what_cannot_be_opened_is_one_line_and_leaves_nothing_behind() {
     let place = place();
     let here = place.path();
-    let said = engine(here, &["--once"]).refused();
+    let said = engine(here, &["--once", "--scenario", "paper-trading/scenario.json"]).refused();
     assert!(
         said.ends_with("paper-trading/scenario.json: there is no such scenario; name one with --scenario"),
         "{said}"
