@@ -59,6 +59,7 @@ pub mod runtime;
 pub mod scenario;
 pub mod state;
 pub mod summary;
+pub mod text;
 
 pub use clock::{Clock, FixedClock, SystemClock, moment, rfc3339};
 pub use error::{Error, Mismatch, Result, UnsupportedIntent};

@@ -51,7 +51,11 @@ pub struct Runtime {
     /// cleared after the last. While it is set no cycle may run: only a restart can tell which of
     /// the writes are durable.
     failed: bool,
+    /// Called after each cycle.
+    cycle_observer: Option<CycleObserver>,
 }
+
+type CycleObserver = Box<dyn FnMut(&CycleRecord) + Send>;
 
 impl Runtime {
     /// Opens the records and recovers the state. A start that fails leaves no new files, and
@@ -197,6 +201,7 @@ impl Runtime {
             cycle_journal,
             warnings: Vec::new(),
             failed: false,
+            cycle_observer: None,
         };
         runtime.complete_records(&reconciliation, warnings)?;
         if let Some(bus) = &runtime.bus {
@@ -374,6 +379,9 @@ impl Runtime {
         // Last, because the bus can restore a lost cycle record.
         self.append_cycle_record(&cycle)?;
         self.failed = false;
+        if let Some(observe) = &mut self.cycle_observer {
+            observe(&cycle);
+        }
         Ok(cycle)
     }
 
@@ -458,11 +466,11 @@ impl Runtime {
     /// Any error of following the bus, or [`Error::Io`] if the thread cannot be started.
     pub fn notify_on_command(&self, notify: impl Fn(Result<()>) + Send + 'static) -> Result<()> {
         let Some(bus) = &self.bus else { return Ok(()) };
-        let mut follow = bus.reader().follow(bus.head().index.saturating_add(1))?;
+        let follow = bus.reader().follow(bus.head().index.saturating_add(1))?;
         let watch = move || {
-            loop {
-                match follow.next(Duration::MAX) {
-                    Ok(Some(event)) if event.event_type == OPERATOR_COMMAND => notify(Ok(())),
+            for event in follow {
+                match event {
+                    Ok(event) if event.event_type == OPERATOR_COMMAND => notify(Ok(())),
                     Ok(_) => {}
                     Err(error) => return notify(Err(error.into())),
                 }
@@ -470,6 +478,12 @@ impl Runtime {
         };
         let spawned = std::thread::Builder::new().name("operator".to_owned()).spawn(watch);
         spawned.map(drop).map_err(Error::io("start a thread that follows it", &bus.log_path()))
+    }
+
+    /// Calls `observer` after each recorded cycle, including the cycles that flatten positions.
+    /// Replaces an earlier observer. The next cycle starts when it returns.
+    pub fn observe_cycles(&mut self, observer: impl FnMut(&CycleRecord) + Send + 'static) {
+        self.cycle_observer = Some(Box::new(observer));
     }
 
     /// Appends to the cycle journal. With a bus the record needs no sync, because a start restores

@@ -24,7 +24,7 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
 /// An input of the corpus with a few bytes changed, removed, repeated, or replaced by some of
 /// another input.
 fn mutated(corpus: &[Vec<u8>], seed: u64) -> Vec<u8> {
-    let mut dice = Rng(seed);
+    let mut dice = Rng::new(seed);
     let mut dice = |size| dice.below(size);
     let mut data = corpus[dice(corpus.len())].clone();
     for _ in 0..=dice(4) {

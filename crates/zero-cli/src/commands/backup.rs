@@ -7,7 +7,7 @@ use crate::progress::Bar;
 use anyhow::{Context, Result, bail};
 use zero_bus::storage::{Directory, Storage};
 use zero_bus::{Json, Reader};
-use zero_paper::summary::counted;
+use zero_paper::text::counted;
 use zero_program::message::print_message;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;

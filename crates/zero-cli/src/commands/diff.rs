@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use zero_bus::{Json, Reader};
+use zero_paper::text::escape;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
@@ -34,7 +35,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let earlier = after(&reader, &arguments.dir, Some(arguments.earlier))?;
     let later = after(&reader, &arguments.dir, Some(arguments.later))?;
     let changes = earlier.difference(&later);
-    let paths: Vec<String> = changes.iter().map(|change| change.path.escape_debug().to_string()).collect();
+    let paths: Vec<String> = changes.iter().map(|change| escape(&change.path)).collect();
     // A hostile name does not push everything else out of sight.
     let width = paths.iter().map(|path| path.chars().count()).max().unwrap_or(0).min(80);
     let lines: Vec<String> = changes

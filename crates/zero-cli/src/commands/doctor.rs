@@ -10,7 +10,7 @@ use serde::Serialize;
 use zero_bus::{Event, Finding, Json, LOCK, LOG, Reader, SNAPSHOT, Verdict, event_id};
 use zero_paper::operator::CommandsInForce;
 use zero_paper::risk::TradingMode;
-use zero_paper::summary::{counted, plain};
+use zero_paper::text::{counted, escape, format_duration};
 use zero_paper::{Clock, SystemClock, reconcile};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
@@ -90,7 +90,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let dir = &arguments.dir;
     let reader = Reader::open(dir)?;
     let bar = Bar::new("looking");
-    let verdict = reader.verify_with_progress(&mut |progress| bar.show(progress))?;
+    let verdict = reader.verify(&mut |progress| bar.show(progress))?;
     let flight = Flight::read(&reader, &bar)?;
     drop(bar);
     let mut checks = vec![permissions(dir, arguments.journal.as_deref())?];
@@ -123,9 +123,9 @@ fn in_words(check: &Check) -> String {
         Level::Warn => "\x1b[33mwarn\x1b[0m",
         Level::Fail => "\x1b[1;31mFAIL\x1b[0m",
     };
-    let line = format!("{mark}  {:<12} {}", check.name, plain(&check.found));
+    let line = format!("{mark}  {:<12} {}", check.name, escape(&check.found));
     match &check.way_out {
-        Some(way_out) => format!("{line}\n{:19}{}", "", plain(way_out)),
+        Some(way_out) => format!("{line}\n{:19}{}", "", escape(way_out)),
         None => line,
     }
 }
@@ -373,7 +373,7 @@ impl Flight {
         if let Some((latest, index)) = self.latest
             && latest > now + 60.0
         {
-            let found = format!("{} is {} in the future", event_id(index), span(latest - now));
+            let found = format!("{} is {} in the future", event_id(index), format_duration(latest - now));
             return Check::warn(name, found, "check the clocks of this machine and of who wrote it");
         }
         let (times, furthest, index) = self.backwards;
@@ -381,7 +381,7 @@ impl Flight {
             let found = format!(
                 "went back {}, at most by {} at {}",
                 counted(times, "time"),
-                span(furthest),
+                format_duration(furthest),
                 event_id(index)
             );
             return Check::warn(
@@ -409,9 +409,9 @@ impl Flight {
         if self.cycles > 2 && largest > 60.0 && largest > 10.0 * others {
             let found = format!(
                 "{} between two of them before {}, {} otherwise",
-                span(largest),
+                format_duration(largest),
                 event_id(index),
-                span(others)
+                format_duration(others)
             );
             return Check::warn(name, found, "was the runtime stopped then?");
         }
@@ -432,15 +432,5 @@ impl Flight {
             None => "zero-bus command DIR resume takes it back",
         };
         Check::warn(name, format!("bound by {}", command.describe()), way_out)
-    }
-}
-
-/// A span of time for a person.
-fn span(seconds: f64) -> String {
-    match seconds {
-        s if s < 120.0 => format!("{s:.1} s"),
-        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
-        s if s < 172_800.0 => format!("{:.0} h", s / 3600.0),
-        s => format!("{:.0} days", s / 86400.0),
     }
 }

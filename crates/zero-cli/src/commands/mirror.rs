@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use zero_bus::{Checksum, Json, Reader};
 use zero_mirror::{Mirror, Plan, Report, Stop, catch_up};
-use zero_paper::summary::counted;
+use zero_paper::text::counted;
 use zero_program::message::{print_error, print_message};
 use zero_program::outcome::{Outcome, Reported};
 use zero_program::output::{OutputClosed, print};

@@ -4,7 +4,7 @@ use crate::progress::Bar;
 use anyhow::Result;
 use zero_bus::Head;
 use zero_mirror::{Error, open_to_read, select_bus, verify};
-use zero_paper::summary::counted;
+use zero_paper::text::counted;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 

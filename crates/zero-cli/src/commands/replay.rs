@@ -7,7 +7,7 @@ use crate::progress::Bar;
 use anyhow::{Result, anyhow};
 use zero_bus::{Json, Reader};
 use zero_paper::replay::{Difference, LimitOverrides, Replay, Tally, WhatIf, replay, what_if};
-use zero_paper::summary::counted;
+use zero_paper::text::{counted, escape};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
@@ -72,7 +72,7 @@ fn in_words(found: &Replay) -> String {
         return format!("{cycles}, {events}: each comes out as it is on record{unfinished}");
     };
     let mut lines = vec![format!("cycle {cycle_id}: {event_id} {event_type} comes out differently")];
-    let paths: Vec<String> = fields.iter().map(|field| field.path.escape_debug().to_string()).collect();
+    let paths: Vec<String> = fields.iter().map(|field| escape(&field.path)).collect();
     let width = paths.iter().map(|path| path.chars().count()).max().unwrap_or(0).clamp(5, 60);
     for (field, path) in fields.iter().zip(&paths) {
         lines.push(format!("  {path:width$}  on record  {}", field.before));
@@ -94,7 +94,7 @@ fn side_by_side(found: &WhatIf) -> String {
     row("rejections", &|tally| tally.rejections.values().sum::<u64>().to_string());
     let reasons: BTreeSet<&String> = recorded.rejections.keys().chain(what_if.rejections.keys()).collect();
     for reason in reasons {
-        let name = format!("  {}", reason.escape_debug());
+        let name = format!("  {}", escape(reason));
         row(&name, &|tally| tally.rejections.get(reason).copied().unwrap_or_default().to_string());
     }
     row("exposure, at most, USD", &|tally| format!("{:.2}", tally.exposure_max_usd));
@@ -104,7 +104,7 @@ fn side_by_side(found: &WhatIf) -> String {
         .flat_map(|tally| tally.positions.iter().map(|position| &position.symbol))
         .collect();
     for symbol in symbols {
-        let name = format!("  {}", symbol.escape_debug());
+        let name = format!("  {}", escape(symbol));
         row(&name, &|tally| {
             let position = tally.positions.iter().find(|position| position.symbol == *symbol);
             position.map_or("-".to_owned(), |held| format!("{} @ {:.2}", held.quantity, held.avg_price))

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::progress::Bar;
 use anyhow::Result;
 use zero_mirror::{open_to_read, restore, select_bus};
-use zero_paper::summary::counted;
+use zero_paper::text::counted;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 

@@ -7,6 +7,7 @@ use crate::progress::Bar;
 use anyhow::Result;
 use zero_bus::{Event, Head, Json, Reader, Value};
 use zero_paper::rfc3339;
+use zero_paper::text::escape;
 use zero_program::message::print_message;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
@@ -193,8 +194,7 @@ fn rounded(number: f64) -> String {
 
 /// Counts under a heading, with a bar for each; nothing where there are none.
 fn table(heading: &str, counts: &BTreeMap<String, u64>) -> Vec<String> {
-    let mut shown: Vec<(String, u64)> =
-        counts.iter().map(|(name, count)| (name.escape_debug().to_string(), *count)).collect();
+    let mut shown: Vec<(String, u64)> = counts.iter().map(|(name, count)| (escape(name), *count)).collect();
     // The most frequent ones of very many, in the order of their names.
     if shown.len() > SHOWN {
         shown.sort_by_key(|(_, count)| std::cmp::Reverse(*count));

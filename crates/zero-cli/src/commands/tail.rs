@@ -8,11 +8,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use globset::{Glob, GlobMatcher};
 use zero_bus::{Event, Reader, Selected};
-use zero_paper::summary::{Tone, summarize};
-use zero_paper::{Clock, SystemClock, moment, rfc3339};
+use zero_paper::summary::summarize;
+use zero_paper::{Clock, SystemClock, moment};
 use zero_program::message::print_message;
 use zero_program::outcome::Outcome;
 use zero_program::output::OutputClosed;
+use zero_program::summary_lines::SummaryLines;
 
 use crate::PROGRAM;
 
@@ -116,7 +117,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     }
     let mut follower = reader.follow(seen + 1)?;
     loop {
-        let event = follower.next_timeout(Duration::MAX)?.context("waiting has no end")?;
+        let event = follower.next(Duration::MAX)?.context("waiting has no end")?;
         if arguments.wants(&event.event_type, event.trace_id.as_deref()) && arguments.wants_time(event.as_of)
         {
             out.print(&event)?;
@@ -160,7 +161,7 @@ enum Output {
     /// Each as its line.
     Lines(BufWriter<std::io::Stdout>),
     /// Each told, under the day it belongs to.
-    Summary { out: BufWriter<anstream::AutoStream<std::io::Stdout>>, day: String },
+    Summary { out: BufWriter<anstream::AutoStream<std::io::Stdout>>, lines: SummaryLines },
 }
 
 impl Output {
@@ -169,18 +170,15 @@ impl Output {
         if json || !stdout.is_terminal() {
             return Self::Lines(BufWriter::new(stdout));
         }
-        Self::Summary { out: BufWriter::new(anstream::stdout()), day: String::new() }
+        Self::Summary { out: BufWriter::new(anstream::stdout()), lines: SummaryLines::default() }
     }
 
     fn print(&mut self, event: &Event) -> Result<()> {
         let written = match self {
             Self::Lines(out) => writeln!(out, "{}", event.line()),
-            Self::Summary { out, day } => {
-                let time = rfc3339(event.as_of).unwrap_or_else(|| format!("{}T-", event.as_of));
-                let (date, clock) = time.split_once('T').unwrap_or(("-", "-"));
-                let header = if date == day { String::new() } else { format!("{DIM}{date}{PLAIN}\n") };
-                date.clone_into(day);
-                write!(out, "{header}{}", told(event, clock.trim_end_matches('Z')))
+            Self::Summary { out, lines } => {
+                let label = format!("#{:<5}", event.index);
+                write!(out, "{}", lines.format(&label, event.as_of, &summarize(event)))
             }
         };
         written.map_err(|error| OutputClosed(error).into())
@@ -193,23 +191,4 @@ impl Output {
         };
         flushed.map_err(|error| OutputClosed(error).into())
     }
-}
-
-const DIM: &str = "\x1b[2m";
-const GREEN: &str = "\x1b[32m";
-const YELLOW: &str = "\x1b[33m";
-const BOLD: &str = "\x1b[1;36m";
-const PLAIN: &str = "\x1b[0m";
-
-fn told(event: &Event, clock: &str) -> String {
-    let told = summarize(event);
-    let colour = match told.tone {
-        Tone::Done => GREEN,
-        Tone::Refused => YELLOW,
-        Tone::Operator => BOLD,
-        Tone::Routine => DIM,
-        Tone::Other => "",
-    };
-    let end = if colour.is_empty() { "" } else { PLAIN };
-    format!("{DIM}#{:<5} {clock}{PLAIN} {colour}{:<9} {}{end}\n", event.index, told.kind, told.text)
 }

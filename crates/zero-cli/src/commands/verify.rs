@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::progress::Bar;
 use anyhow::Result;
 use zero_bus::{Finding, Integrity, Json, LOG, Reader, Verdict};
-use zero_paper::summary::counted;
+use zero_paper::text::counted;
 use zero_program::message::print_message;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;

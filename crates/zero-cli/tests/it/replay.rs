@@ -213,7 +213,7 @@ fn other_limits_tell_what_would_have_been() {
 
     for (text, problem) in [
         ("[]", "limits.json: "),
-        (r#"{"max_notional":1}"#, "limits.json: max_notional: is no limit"),
+        (r#"{"max_notional":1}"#, "limits.json: max_notional: is not a limit"),
         (r#"{"max_notional_usd":-1}"#, "max_notional_usd: must be above 0"),
         (r#"{"min_confidence":2}"#, "min_confidence: must be at most 1"),
         ("", "limits.json: "),

@@ -77,10 +77,10 @@ fn a_cycle_for_a_person() {
     let expected = "\
 cycle 4 of first-flight, 2026-05-01T00:00:00Z
 observe  BTC 0.01 @ 64,000.00, ETH 0.3 @ 3,100.00; 3 decisions before, 2 fills, 1 rejection; state from memory
-orient   exposed: 1,570.00 USD held in all, 1,800.00 allowed in one position
+orient   exposed: 1,570.00 USD held in total, limit 1,800.00 per position
 decide   buy 0.31 ETH @ 3,150.00 = 976.50 USD, confidence 0.88
 act      rejected: projected position exceeds limit (projected position 1,906.50 > limit 1,800.00)
-learn    ETH stays as it was: 0.3 @ 3,100.00; 4 decisions, 2 fills, 2 rejections
+learn    ETH unchanged: 0.3 @ 3,100.00; 4 decisions, 2 fills, 2 rejections
 events   evt-000000000016 runtime.cycle
          evt-000000000017 decision.record
          evt-000000000018 rejection.record
@@ -95,8 +95,8 @@ events   evt-000000000016 runtime.cycle
     assert!(low.contains("confidence below minimum (confidence 0.41 < minimum 0.6)"), "{low}");
     let filled = bus(place.path(), &["explain", "bus", "1"]).fine();
     assert!(
-        filled.contains("observe  nothing held;")
-            && filled.contains("BTC goes from nothing to 0.01 @ 64,000.00")
+        filled.contains("observe  no open positions;")
+            && filled.contains("BTC changes from no position to 0.01 @ 64,000.00")
     );
     let json = bus(place.path(), &["explain", "bus", "4", "--json"]).fine();
     assert!(
