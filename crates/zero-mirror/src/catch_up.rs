@@ -15,11 +15,11 @@ use std::time::Duration;
 use zero_bus::{Checksum, Event, Events, Follow, Head, Reader};
 
 use crate::error::{Error, Result};
-use crate::{Mirror, Record};
+use crate::mirror::{Mirror, Record};
 
 /// How to go about it.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct CatchUpOptions {
     /// Go on with events as they become durable, and never give up on a destination that is away.
     pub follow: bool,
     /// Most events in a batch.
@@ -35,7 +35,7 @@ pub struct Plan {
     pub wait_max: Duration,
 }
 
-impl Default for Plan {
+impl Default for CatchUpOptions {
     /// Batches of 4,096 events or 8 MiB. Eight tries, with waits of up to 0.1, 0.2, 0.4 and so on seconds between them: 13
     /// seconds at most in all. With `follow` the waits go up to 30 seconds.
     fn default() -> Self {
@@ -50,7 +50,7 @@ impl Default for Plan {
     }
 }
 
-impl Plan {
+impl CatchUpOptions {
     fn is_full(&self, batch: &[Record]) -> bool {
         let bytes = || batch.iter().map(|record| record.line.len()).sum::<usize>();
         batch.len() >= self.batch_events || bytes() >= self.batch_bytes
@@ -59,7 +59,7 @@ impl Plan {
 
 /// Where a destination stands, beside the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct CatchUpReport {
     /// The destination, without its secrets.
     pub destination: String,
     /// The bus; `None` while the log is empty.
@@ -72,7 +72,7 @@ pub struct Report {
     pub away: Option<String>,
 }
 
-impl Report {
+impl CatchUpReport {
     /// Events that the destination lacks.
     pub fn lag(&self) -> u64 {
         self.events.saturating_sub(self.mirrored)
@@ -82,16 +82,16 @@ impl Report {
 /// Asks a loop to end, from any thread. It ends at once where it waits for a destination, within a quarter of a second
 /// where it waits for events, and behind the batch that is on its way.
 #[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<(Mutex<bool>, Condvar)>);
+pub struct CancelHandle(Arc<(Mutex<bool>, Condvar)>);
 
-impl Stop {
+impl CancelHandle {
     /// Asks all loops that share this to end.
-    pub fn stop(&self) {
+    pub fn cancel(&self) {
         *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.0.1.notify_all();
     }
 
-    fn is_asked(&self) -> bool {
+    fn is_cancelled(&self) -> bool {
         *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -105,7 +105,7 @@ impl Stop {
 /// How long one that waits for events sleeps before it looks whether it should end.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Brings a destination up to the log in a directory, as it is now, or with [`Plan::follow`] for as long as nobody stops it.
+/// Brings a destination up to the log in a directory, as it is now, or with [`CatchUpOptions::follow`] for as long as nobody stops it.
 /// `report` is called after every batch, and when the destination is away. Memory is constant in the length of the log.
 ///
 /// An empty log has no bus yet, so nothing is done for it; with `follow` it is waited for.
@@ -116,11 +116,11 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 pub fn catch_up(
     directory: &Path,
     mirror: &mut dyn Mirror,
-    plan: &Plan,
-    stop: &Stop,
-    report: &mut dyn FnMut(&Report),
-) -> Result<Report> {
-    let now = Report { destination: mirror.name(), bus: None, mirrored: 0, events: 0, away: None };
+    plan: &CatchUpOptions,
+    stop: &CancelHandle,
+    report: &mut dyn FnMut(&CatchUpReport),
+) -> Result<CatchUpReport> {
+    let now = CatchUpReport { destination: mirror.name(), bus: None, mirrored: 0, events: 0, away: None };
     let mut run = Run { directory, mirror, plan, stop, report, now, tries: 0, moved_at: None };
     loop {
         let error = match run.go() {
@@ -137,7 +137,7 @@ pub fn catch_up(
             Error::Bus(zero_bus::Error::Changed { .. }) if plan.follow => {}
             _ => return Err(error),
         }
-        if stop.is_asked() {
+        if stop.is_cancelled() {
             return Ok(run.now);
         }
     }
@@ -146,10 +146,10 @@ pub fn catch_up(
 struct Run<'a> {
     directory: &'a Path,
     mirror: &'a mut dyn Mirror,
-    plan: &'a Plan,
-    stop: &'a Stop,
-    report: &'a mut dyn FnMut(&Report),
-    now: Report,
+    plan: &'a CatchUpOptions,
+    stop: &'a CancelHandle,
+    report: &'a mut dyn FnMut(&CatchUpReport),
+    now: CatchUpReport,
     /// How often in a row it was away.
     tries: u32,
     /// Where it stood when it last said that it had moved.
@@ -173,7 +173,7 @@ impl Run<'_> {
     /// The bus that the log is, once it has a first event.
     fn bus(&self, reader: &Reader) -> Result<Option<Checksum>> {
         let mut feed = Feed::open(reader, 1, self.plan.follow)?;
-        while !self.stop.is_asked() {
+        while !self.stop.is_cancelled() {
             match feed.next(POLL_INTERVAL)? {
                 Some(first) => return Ok(Some(first.event.checksum)),
                 None if self.plan.follow => {}
@@ -201,7 +201,7 @@ impl Run<'_> {
                 let (plan, mirror) = (self.plan, &mut *self.mirror);
                 thread::scope(|scope| {
                     let reading = more.then(|| scope.spawn(|| gather(feed, plan, Duration::ZERO, &mut next)));
-                    let taken = mirror.take(bus, behind, &batch);
+                    let taken = mirror.append(bus, behind, &batch);
                     ahead =
                         reading.map(|reading| reading.join().unwrap_or_else(|panic| resume_unwind(panic)));
                     taken
@@ -219,7 +219,7 @@ impl Run<'_> {
             let at_the_end = batch.is_empty();
             batch.clear();
             std::mem::swap(&mut batch, &mut next);
-            if self.stop.is_asked() || (at_the_end && !self.plan.follow) {
+            if self.stop.is_cancelled() || (at_the_end && !self.plan.follow) {
                 return Ok(());
             }
         }
@@ -272,7 +272,12 @@ impl Feed {
 
 /// Fills a batch with what is there now, waiting only for its first event. None comes at the end of the log, or when
 /// nothing came for a while.
-fn gather(feed: &mut Feed, plan: &Plan, mut at_most: Duration, batch: &mut Vec<Record>) -> Result<()> {
+fn gather(
+    feed: &mut Feed,
+    plan: &CatchUpOptions,
+    mut at_most: Duration,
+    batch: &mut Vec<Record>,
+) -> Result<()> {
     let mut bytes = 0;
     while batch.len() < plan.batch_events.max(1) && bytes < plan.batch_bytes.max(1) {
         let Some(record) = feed.next(at_most)? else { break };

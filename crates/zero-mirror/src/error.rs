@@ -81,3 +81,19 @@ pub enum Error {
 
 /// This library's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// [`Error::Refused`] for a destination.
+    pub fn refused(destination: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Refused { destination: destination.into(), problem: problem.into() }
+    }
+
+    /// [`Error::Unavailable`] for a destination.
+    pub fn unavailable(
+        destination: impl Into<String>,
+        action: &'static str,
+        source: impl Into<Source>,
+    ) -> Self {
+        Self::Unavailable { destination: destination.into(), action, source: source.into() }
+    }
+}

@@ -19,9 +19,9 @@ use ureq::{Agent, Body, Proxy};
 use zero_bus::{Checksum, Head, MAX_LINE_BYTES, Value};
 
 use crate::error::{Error, Result, Source};
+use crate::mirror::{Mirror, Record};
 use crate::token::{Token, refused};
 use crate::wire::{self, Encoding, FIRST_INDEX, FORK, LINES, POSITION, Position, Spoilt, UNSOUND};
-use crate::{Mirror, Record};
 
 /// Most bytes of lines in one request, before packing; one longer line goes alone.
 const REQUEST_BYTES: usize = 4 << 20;
@@ -302,29 +302,28 @@ impl Mirror for Http {
         head.ok_or_else(|| self.nonsense(action, "no position"))
     }
 
-    fn take(&mut self, bus: Checksum, behind: Head, batch: &[Record]) -> Result<()> {
+    fn append(&mut self, bus: Checksum, after: Head, batch: &[Record]) -> Result<()> {
         let action = "hand over events";
-        let (mut behind, mut rest) = (behind, batch);
+        let (mut after, mut rest) = (after, batch);
         loop {
             let (part, others) = rest.split_at(fitting(rest));
-            let checksum =
-                behind.checksum.map(|checksum| format!("&checksum={checksum}")).unwrap_or_default();
-            let path = format!("/{bus}/events?index={}{checksum}", behind.index);
+            let checksum = after.checksum.map(|checksum| format!("&checksum={checksum}")).unwrap_or_default();
+            let path = format!("/{bus}/events?index={}{checksum}", after.index);
             let mut body = Vec::new();
             for record in part {
                 body.extend_from_slice(record.line.as_bytes());
                 body.push(b'\n');
             }
             let answer = self.post(&path, &body, Asking { action, bus: Some(bus), at_most: ANSWER_BYTES })?;
-            let after = part.last().map_or(behind, |last| last.event.head());
+            let end = part.last().map_or(after, |last| last.event.head());
             let said = answer.value().and_then(|value| Position::read(&value, bus));
-            if said != Some(after) {
+            if said != Some(end) {
                 return Err(self.nonsense(action, "another position than that of the last event"));
             }
             if others.is_empty() {
                 return Ok(());
             }
-            (behind, rest) = (after, others);
+            (after, rest) = (end, others);
         }
     }
 

@@ -26,7 +26,7 @@ use tokio::runtime::{Builder, Runtime};
 use zero_bus::{Checksum, Event, Head, MAX_LINE_BYTES};
 
 use crate::error::{Error, Result, Source};
-use crate::{Mirror, PAGE_BYTES, Record};
+use crate::mirror::{Mirror, PAGE_BYTES, Record};
 use address::Address;
 use sending::{Answers, Sending};
 
@@ -105,16 +105,18 @@ impl Mirror for JetStream {
         self.over_connection(async |address, connection| connection.head(address, bus).await)
     }
 
-    fn take(&mut self, bus: Checksum, behind: Head, batch: &[Record]) -> Result<()> {
-        self.over_connection(async |address, connection| connection.take(address, bus, behind, batch).await)
+    fn append(&mut self, bus: Checksum, after: Head, batch: &[Record]) -> Result<()> {
+        self.over_connection(async |address, connection| connection.append(address, bus, after, batch).await)
     }
 
     fn lines(&mut self, bus: Checksum, from: u64) -> Result<Vec<(u64, String)>> {
         self.over_connection(async |address, connection| connection.lines(address, bus, from.max(1)).await)
     }
 
-    fn differs(&mut self, bus: Checksum, events: &[Event]) -> Result<Option<(u64, &'static str)>> {
-        self.over_connection(async |address, connection| connection.differs(address, bus, events).await)
+    fn first_mismatch(&mut self, bus: Checksum, events: &[Event]) -> Result<Option<(u64, &'static str)>> {
+        self.over_connection(async |address, connection| {
+            connection.first_mismatch(address, bus, events).await
+        })
     }
 }
 
@@ -180,17 +182,23 @@ impl Connection {
         Ok(head)
     }
 
-    async fn take(&mut self, address: &Address, bus: Checksum, behind: Head, batch: &[Record]) -> Result<()> {
+    async fn append(
+        &mut self,
+        address: &Address,
+        bus: Checksum,
+        after: Head,
+        batch: &[Record],
+    ) -> Result<()> {
         let Some(last) = batch.last() else { return Ok(()) };
-        self.prepare(address, bus, behind).await?;
+        self.prepare(address, bus, after).await?;
         let answers = match self.answers.take() {
             Some(answers) => answers,
             None => Answers::open(&self.client, address).await?,
         };
         // Where the last writer may have been another one, the first event is sent alone: where it is refused, nothing is
         // on its way that could slip in behind what somebody else puts in its place.
-        let alone = self.written.take() != Some((bus, behind));
-        let sending = Sending::new(&self.client, answers, address, bus, behind.index.saturating_add(1));
+        let alone = self.written.take() != Some((bus, after));
+        let sending = Sending::new(&self.client, answers, address, bus, after.index.saturating_add(1));
         let messages = sending.messages(batch);
         let run = tokio::spawn(sending.run(messages, alone)).await;
         let (sending, done) = run.map_err(|error| away(&address.name, "publish events", error))?;
@@ -225,7 +233,7 @@ impl Connection {
         Ok(lines)
     }
 
-    async fn differs(
+    async fn first_mismatch(
         &self,
         address: &Address,
         bus: Checksum,
@@ -248,11 +256,11 @@ impl Connection {
     }
 
     /// Sees to it that the bus has a stream, set as it must be.
-    async fn prepare(&mut self, address: &Address, bus: Checksum, behind: Head) -> Result<()> {
+    async fn prepare(&mut self, address: &Address, bus: Checksum, after: Head) -> Result<()> {
         if self.ready.contains(&bus) {
             return Ok(());
         }
-        if behind.index == 0 {
+        if after.index == 0 {
             self.create(address, bus).await?;
         }
         match self.info(address, bus).await? {

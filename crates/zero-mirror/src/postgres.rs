@@ -21,7 +21,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use zero_bus::{Checksum, Event, Head, MAX_LINE_BYTES};
 
 use crate::error::{Error, Result};
-use crate::{Mirror, PAGE_BYTES, Record};
+use crate::mirror::{Mirror, PAGE_BYTES, Record};
 use address::Address;
 use tls::Mode;
 
@@ -29,7 +29,7 @@ use tls::Mode;
 const MIGRATIONS: [&str; 1] = [include_str!("postgres/schema.sql")];
 
 /// How long a call may take. A batch is some MiB.
-const PATIENCE: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The advisory lock under which the tables are made and renewed: "zeromigr".
 const MIGRATION_LOCK: i64 = 0x7a65_726f_6d69_6772;
@@ -46,7 +46,7 @@ const CHUNK: usize = 128 << 10;
 /// authorities, or `system`. Without a mode it is `disable` for this machine, and `verify-full` for every other.
 pub struct Postgres {
     address: Address,
-    to_read: bool,
+    read_only: bool,
     runtime: Option<Runtime>,
     client: Option<Client>,
 }
@@ -65,14 +65,21 @@ impl From<tokio_postgres::Error> for PostgresError {
 }
 
 impl Postgres {
-    /// A mirror in the database at an address. It is connected to by the first call.
+    /// A mirror in the database at an address. The first call connects.
     ///
     /// # Errors
-    /// [`Error::Refused`] for an address that is none.
-    pub fn new(url: &str, to_read: bool) -> Result<Self> {
-        let address = Address::parse(url)
-            .map_err(|problem| Error::Refused { destination: "postgres:".to_owned(), problem })?;
-        Ok(Self { address, to_read, runtime: None, client: None })
+    /// [`Error::Refused`] if the address is invalid.
+    pub fn new(url: &str) -> Result<Self> {
+        let address = Address::parse(url).map_err(|problem| Error::refused("postgres:", problem))?;
+        Ok(Self { address, read_only: false, runtime: None, client: None })
+    }
+
+    /// A mirror that is only read. The database must already hold one.
+    ///
+    /// # Errors
+    /// As [`Postgres::new`].
+    pub fn read_only(url: &str) -> Result<Self> {
+        Ok(Self { read_only: true, ..Self::new(url)? })
     }
 
     /// Asks the database something, over the connection that is there or a new one.
@@ -101,7 +108,7 @@ impl Postgres {
                 let answer = question(&mut client).await?;
                 Ok((client, answer))
             };
-            timeout(PATIENCE, asking).await.unwrap_or(Err(PostgresError::Endless))
+            timeout(REQUEST_TIMEOUT, asking).await.unwrap_or(Err(PostgresError::Endless))
         });
         self.runtime = Some(runtime);
         // After trouble the connection is given up: nobody knows what is still on its way.
@@ -137,7 +144,7 @@ impl Postgres {
                 format!("has the encoding {encoding}, which cannot hold every text; use a UTF8 database");
             return Err(PostgresError::Ours(self.refused(problem)));
         }
-        if self.to_read {
+        if self.read_only {
             client.batch_execute("SET default_transaction_read_only = on").await?;
             return match self.version(client).await? {
                 0 => Err(PostgresError::Ours(self.refused("holds no mirror: nothing was mirrored to it"))),
@@ -201,7 +208,7 @@ impl Postgres {
         let error = match trouble {
             PostgresError::Ours(error) => return error,
             PostgresError::Endless => {
-                let source = format!("no answer within {} s", PATIENCE.as_secs()).into();
+                let source = format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()).into();
                 return Error::Unavailable { destination: self.name(), action, source };
             }
             PostgresError::Postgres(error) => error,
@@ -430,8 +437,8 @@ impl Mirror for Postgres {
         Ok(cursor.map(|(_, head)| head).unwrap_or_default())
     }
 
-    fn take(&mut self, bus: Checksum, behind: Head, batch: &[Record]) -> Result<()> {
-        match self.ask("write to it", async |client| put(client, bus, behind, batch).await)? {
+    fn append(&mut self, bus: Checksum, after: Head, batch: &[Record]) -> Result<()> {
+        match self.ask("write to it", async |client| put(client, bus, after, batch).await)? {
             true => Ok(()),
             false => Err(Error::CursorMoved { destination: self.name() }),
         }
@@ -442,7 +449,7 @@ impl Mirror for Postgres {
         self.ask("read it", async |client| page(client, bus, from).await)
     }
 
-    fn differs(&mut self, bus: Checksum, events: &[Event]) -> Result<Option<(u64, &'static str)>> {
+    fn first_mismatch(&mut self, bus: Checksum, events: &[Event]) -> Result<Option<(u64, &'static str)>> {
         if events.is_empty() {
             return Ok(None);
         }

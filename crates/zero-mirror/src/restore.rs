@@ -9,8 +9,8 @@ use zero_bus::storage::{Access, Directory, Storage};
 use zero_bus::{Checksum, Head, LOG};
 
 use crate::error::{Error, Result};
+use crate::mirror::{Mirror, PAGE_BYTES};
 use crate::verify::{ScanProgress, scan};
-use crate::{Mirror, PAGE_BYTES};
 
 /// The log while it is not whole yet.
 const PARTIAL: &str = "events.jsonl.restoring";

@@ -17,7 +17,7 @@ use rusqlite::{
 use zero_bus::{Checksum, Event, Head, MAX_LINE_BYTES};
 
 use crate::error::{Error, Result};
-use crate::{Mirror, PAGE_BYTES, Record};
+use crate::mirror::{Mirror, PAGE_BYTES, Record};
 
 /// `PRAGMA application_id`: "ZBUS", so that no other program's file is taken for a mirror.
 const APPLICATION: i64 = 0x5A42_5553;
@@ -27,7 +27,7 @@ const APPLICATION: i64 = 0x5A42_5553;
 const MIGRATIONS: [&str; 1] = [include_str!("sqlite/schema.sql")];
 
 /// How long another connection is waited for that writes to the file.
-const PATIENCE: Duration = Duration::from_secs(10);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Most bytes of one value that SQLite reads into memory. A canonical payload can be six times its line.
 const MAX_VALUE_BYTES: i32 = 8 * MAX_LINE_BYTES as i32;
@@ -35,7 +35,7 @@ const MAX_VALUE_BYTES: i32 = 8 * MAX_LINE_BYTES as i32;
 /// A mirror in an SQLite file.
 pub struct Sqlite {
     path: PathBuf,
-    to_read: bool,
+    read_only: bool,
     open: Option<Open>,
 }
 
@@ -48,12 +48,12 @@ struct Open {
 impl Sqlite {
     /// A mirror in the file at a path, which is made (0600) with the first call that needs it.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), to_read: false, open: None }
+        Self { path: path.into(), read_only: false, open: None }
     }
 
     /// The same without the right to write, for a file that must be there.
-    pub fn to_read(path: impl Into<PathBuf>) -> Self {
-        Self { to_read: true, ..Self::new(path) }
+    pub fn read_only(path: impl Into<PathBuf>) -> Self {
+        Self { read_only: true, ..Self::new(path) }
     }
 
     fn connection(&mut self) -> Result<&mut Connection> {
@@ -75,7 +75,7 @@ impl Sqlite {
             return Err(self.refused("is no file; name a file for the mirror"));
         }
         let absent = metadata.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-        if absent && self.to_read {
+        if absent && self.read_only {
             return Err(self.refused("there is no such file"));
         }
         if absent {
@@ -89,7 +89,7 @@ impl Sqlite {
             }
         }
         let access =
-            if self.to_read { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
+            if self.read_only { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
         let connection = Connection::open_with_flags(&self.path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)
             .map_err(|error| self.failed("open it", error))?;
         self.prepare(&connection).map_err(|error| self.failed("open it", error))??;
@@ -101,12 +101,12 @@ impl Sqlite {
     /// Sets the connection up, and brings the tables to this program's version.
     fn prepare(&self, connection: &Connection) -> rusqlite::Result<Result<()>> {
         connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)?;
-        connection.busy_timeout(PATIENCE)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "trusted_schema", false)?;
         let reading = Transaction::new_unchecked(connection, TransactionBehavior::Deferred)?;
         let found = self.version(&reading)?;
         drop(reading);
-        if self.to_read {
+        if self.read_only {
             return Ok(found.and_then(|version| match version {
                 0 => Err(self.refused("is empty: nothing was mirrored to it")),
                 version if version < MIGRATIONS.len() => {
@@ -275,10 +275,10 @@ impl Mirror for Sqlite {
         Ok(self.cursor(connection, bus)?.map(|(_, head)| head).unwrap_or_default())
     }
 
-    fn take(&mut self, bus: Checksum, behind: Head, batch: &[Record]) -> Result<()> {
+    fn append(&mut self, bus: Checksum, after: Head, batch: &[Record]) -> Result<()> {
         self.connection()?;
         let Some(Open { connection, .. }) = &self.open else { return Ok(()) };
-        self.put(connection, bus, behind, batch)
+        self.put(connection, bus, after, batch)
     }
 
     fn lines(&mut self, bus: Checksum, from: u64) -> Result<Vec<(u64, String)>> {
@@ -303,7 +303,7 @@ impl Mirror for Sqlite {
         Ok(page)
     }
 
-    fn differs(&mut self, bus: Checksum, events: &[Event]) -> Result<Option<(u64, &'static str)>> {
+    fn first_mismatch(&mut self, bus: Checksum, events: &[Event]) -> Result<Option<(u64, &'static str)>> {
         self.connection()?;
         let Some(Open { connection, .. }) = &self.open else { return Ok(None) };
         let Some((number, _)) = self.cursor(connection, bus)? else { return Ok(None) };

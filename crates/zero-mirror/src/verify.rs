@@ -2,8 +2,8 @@
 
 use zero_bus::{Checksum, Event, Head};
 
-use crate::Mirror;
 use crate::error::{Error, Result};
+use crate::mirror::Mirror;
 
 /// How far a walk is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ fn go<E: From<Error>>(
                 }
             }
         }
-        if columns && let Some((index, column)) = mirror.differs(bus, &events)? {
+        if columns && let Some((index, column)) = mirror.first_mismatch(bus, &events)? {
             let problem = format!("event {index} has another `{column}` than its line");
             events.retain(|event| event.index < index);
             wrong = Some(Wrong { index, problem });

@@ -99,7 +99,7 @@ fn what_does_not_fit_is_told_by_its_exit_code() {
     assert!(bus(here, &["mirror-verify", "sqlite:damaged.db"]).fine().contains("ok    12 events"));
     for (arguments, problem) in [
         (&["mirror", "none", "--to", "sqlite:m.db"][..], "none: there is no such directory"),
-        (&["mirror", "bus", "--to", "ftp://x"], "the address: begins with none of sqlite:"),
+        (&["mirror", "bus", "--to", "ftp://x"], "the address: must begin with sqlite:"),
         (&["mirror", "bus", "--to", "sqlite:"], "names no file; write sqlite:PATH"),
         (&["mirror", "bus"], "--to <URL>"),
         (&["mirror-verify", "sqlite:none.db"], "sqlite:none.db: there is no such file"),

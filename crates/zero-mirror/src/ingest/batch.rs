@@ -2,8 +2,9 @@
 
 use zero_bus::{Checksum, Event, Head};
 
+use super::Limits;
 use super::problem::Problem;
-use super::{Limits, Record};
+use crate::mirror::Record;
 use crate::wire::{self, Encoding, Spoilt};
 
 /// Reads a batch that is to stand behind a head. No store is asked: the batch must be sound in itself.

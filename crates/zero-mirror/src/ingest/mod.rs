@@ -28,14 +28,13 @@ use zero_bus::MAX_LINE_BYTES;
 
 use crate::error::Result;
 use crate::token::refused;
-use crate::{Mirror, Record};
 pub use operator::Log;
 pub use store::Open;
 pub use tokens::{Rights, Scope, add as add_token};
 
 /// What a receiver is told.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ReceiverOptions {
     /// Where to listen.
     pub listen: SocketAddr,
     /// Who may do what, see [`add_token`]. Without it everybody may do everything, so only loopback is listened on.
@@ -100,11 +99,11 @@ pub struct Receiver {
 
 /// Stops a receiver, from any thread.
 #[derive(Clone)]
-pub struct Stop(watch::Sender<bool>);
+pub struct Shutdown(watch::Sender<bool>);
 
-impl Stop {
+impl Shutdown {
     /// No more requests are taken; those under way are finished, and then [`Receiver::run`] returns.
-    pub fn stop(&self) {
+    pub fn begin(&self) {
         self.0.send_replace(true);
     }
 }
@@ -114,8 +113,8 @@ impl Receiver {
     ///
     /// # Errors
     /// [`Error::Refused`](crate::Error::Refused) naming what is wrong with the settings; what opening the store reports.
-    pub fn bind(settings: Settings, open: Open, log: Log) -> Result<Self> {
-        let Settings { listen, tokens, tls, behind_proxy, limits } = settings;
+    pub fn bind(options: ReceiverOptions, open: Open, log: Log) -> Result<Self> {
+        let ReceiverOptions { listen, tokens, tls, behind_proxy, limits } = options;
         let name = listen.to_string();
         if !listen.ip().is_loopback() {
             if tokens.is_none() {
@@ -155,8 +154,8 @@ impl Receiver {
     }
 
     /// What stops it.
-    pub fn stop(&self) -> Stop {
-        Stop(self.stop.clone())
+    pub fn shutdown(&self) -> Shutdown {
+        Shutdown(self.stop.clone())
     }
 
     /// Answers until it is stopped and what was under way is done.

@@ -8,8 +8,8 @@ use zero_bus::{Checksum, Event, Head};
 
 use super::operator::{About, Operator};
 use super::problem::Problem;
-use super::{Mirror, Record};
 use crate::error::{Error, Result};
+use crate::mirror::{Mirror, Record};
 
 /// Buses whose batches wait for each other: those with the same first bits.
 const STRIPES: usize = 64;
@@ -139,7 +139,7 @@ pub(super) fn put(
         return Ok(held);
     }
     claim()?;
-    match store.take(bus, behind, batch) {
+    match store.append(bus, behind, batch) {
         Ok(()) => Ok(batch.last().map_or(held, |last| last.event.head())),
         // Another receiver uses the same store.
         Err(Error::CursorMoved { .. }) => {

@@ -13,8 +13,8 @@ use zero_bus::Checksum;
 
 use super::address::Address;
 use super::{PATIENCE, WINDOW_BYTES, WINDOW_MESSAGES, away, refused, settings};
-use crate::Record;
 use crate::error::Result;
+use crate::mirror::Record;
 
 const ACTION: &str = "publish an event";
 

@@ -4,7 +4,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use crate::Record;
+use crate::mirror::Record;
 
 /// The table and the columns that [`row`] writes.
 pub(super) const STATEMENT: &str = "COPY zero.events (bus, event_index, event_type, trace_id, as_of, checksum, payload, \

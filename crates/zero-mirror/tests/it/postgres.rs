@@ -122,7 +122,7 @@ fn what_cannot_be_a_mirror_is_refused_by_name() {
 
     // Looking makes nothing.
     let empty = server.database();
-    let looked = zero_mirror::open_to_read(&empty).unwrap().buses().unwrap_err().to_string();
+    let looked = zero_mirror::open_read_only(&empty).unwrap().buses().unwrap_err().to_string();
     assert!(looked.ends_with("holds no mirror: nothing was mirrored to it"), "{looked}");
     assert_eq!(sql(&empty, "SELECT FROM pg_namespace WHERE nspname = 'zero'").len(), 0);
 }

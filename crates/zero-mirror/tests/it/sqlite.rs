@@ -151,20 +151,20 @@ fn what_cannot_be_a_mirror_is_refused_by_name_and_left_as_it_is() {
 fn reading_needs_only_the_right_to_read() {
     let mut files = Files::start();
     let (log, url) = (crate::contract::logs::Log::of(9), files.destination());
-    let problem = |url: &str| zero_mirror::open_to_read(url).unwrap().buses().unwrap_err().to_string();
+    let problem = |url: &str| zero_mirror::open_read_only(url).unwrap().buses().unwrap_err().to_string();
     assert!(problem(&url).ends_with("there is no such file"));
     assert!(!fs::exists(file(&url)).unwrap());
     fs::write(file(&url), "").unwrap();
     assert!(problem(&url).ends_with("is empty: nothing was mirrored to it"));
     crate::contract::mirror(log.path(), &url, 5).unwrap();
-    let mut reading = zero_mirror::open_to_read(&url).unwrap();
+    let mut reading = zero_mirror::open_read_only(&url).unwrap();
     assert_eq!(reading.lines(crate::contract::bus_of(log.path()), 3).unwrap().len(), 7);
     assert_eq!(reading.lines(crate::contract::bus_of(log.path()), 10).unwrap(), []);
     assert_eq!(reading.lines(Checksum::of(b"another"), 1).unwrap(), []);
     assert_eq!(reading.lines(crate::contract::bus_of(log.path()), u64::MAX).unwrap(), []);
     drop(reading);
     log.append(10, 11, "more");
-    let mut reading = zero_mirror::open_to_read(&url).unwrap();
+    let mut reading = zero_mirror::open_read_only(&url).unwrap();
     let (plan, stop) = (crate::contract::plan(5), Default::default());
     let refused = zero_mirror::catch_up(log.path(), &mut *reading, &plan, &stop, &mut |_| {}).unwrap_err();
     assert!(refused.to_string().contains("may not be written to ("), "{refused}");
