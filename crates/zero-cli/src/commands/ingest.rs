@@ -111,7 +111,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Outcome> {
         tokens: arguments.tokens,
         tls: arguments.tls_cert.zip(arguments.tls_key),
         behind_proxy: arguments.behind_proxy,
-        limits: Limits { rate: arguments.rate, ..Limits::default() },
+        limits: Limits { requests_per_second: arguments.rate, ..Limits::default() },
     };
     let log = Arc::new(|text: &str| print_message(PROGRAM, text));
     let receiver = Receiver::bind(settings, Box::new(move || zero_mirror::open(&to)), log)?;

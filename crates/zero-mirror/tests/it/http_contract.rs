@@ -206,7 +206,7 @@ fn the_database_behind_it_goes_away_and_comes_back() {
             postgres.kill();
             log.append(events + 1, events + 20, "while it was away");
             let away = reported.iter().find_map(|report| report.away).unwrap();
-            assert!(away.contains("the store behind the receiver is away"), "{away}");
+            assert!(away.contains("the receiver's store is unavailable"), "{away}");
             postgres.run();
             reported.iter().find(|report| report.mirrored == events + 20).unwrap();
         }

@@ -158,7 +158,7 @@ fn what_is_not_understood_is_refused() {
 
 #[test]
 fn what_is_too_large_is_refused_before_it_is_held() {
-    let limits = Limits { batch_bytes: 1 << 20, batch_lines: 100, ..Limits::default() };
+    let limits = Limits { max_batch_bytes: 1 << 20, max_batch_lines: 100, ..Limits::default() };
     let running = Running::with(ReceiverOptions { limits, ..settings() });
     let chain = chain("a", 0, 101);
     let (bus, none) = (bus_of(&chain), Head::default());
@@ -192,7 +192,7 @@ fn a_token_that_asks_too_often_waits() {
     let path = place.path().join("tokens");
     let busy = add_token(&path, Scope::Any, Rights::Write, "busy").unwrap();
     let calm = add_token(&path, Scope::Any, Rights::Write, "calm").unwrap();
-    let limits = Limits { rate: 1, ..Limits::default() };
+    let limits = Limits { requests_per_second: 1, ..Limits::default() };
     let running = Running::with(ReceiverOptions { tokens: Some(path), limits, ..settings() });
     let header = format!("authorization: Bearer {}\r\n", busy.reveal());
     let answer =
@@ -215,9 +215,9 @@ fn a_token_that_asks_too_often_waits() {
 #[test]
 fn who_is_silent_is_not_waited_for() {
     let limits = Limits {
-        silence: Duration::from_millis(100),
-        body: Duration::from_millis(300),
-        connections: 4,
+        idle_timeout: Duration::from_millis(100),
+        body_timeout: Duration::from_millis(300),
+        max_connections: 4,
         ..Limits::default()
     };
     let running = Running::with(ReceiverOptions { limits, ..settings() });
@@ -256,7 +256,7 @@ fn who_is_silent_is_not_waited_for() {
 
 #[test]
 fn who_does_not_go_on_gives_up_his_place() {
-    let limits = Limits { silence: Duration::from_millis(100), connections: 1, ..Limits::default() };
+    let limits = Limits { idle_timeout: Duration::from_millis(100), max_connections: 1, ..Limits::default() };
     let running = Running::with(ReceiverOptions { limits, ..settings() });
     let place = tempfile::tempdir().unwrap();
     let bus = Bus::open(place.path()).unwrap();
@@ -360,7 +360,7 @@ fn a_token_goes_to_no_other_address() {
     let location = format!("location: http://{}/v1/buses\r\n", elsewhere.local_addr().unwrap());
     let statuses = ["301 x", "302 x", "303 x", "307 x", "308 x"];
     let (url, server) = answering(statuses.iter().map(|status| answer(status, &location, b"")).collect());
-    let token = Token::generate().unwrap();
+    let token = Token::generate("zero_mirror_").unwrap();
     let mut client = Http::with_token(&url, Some(token.clone())).unwrap();
     for _ in statuses {
         let error = client.buses().unwrap_err();
