@@ -8,7 +8,7 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use zero_mirror::ingest::{Limits, Receiver, Rights, Scope, Settings, Stop, add_token};
+use zero_mirror::ingest::{Limits, Receiver, ReceiverOptions, Rights, Scope, Shutdown, add_token};
 use zero_program::message::print_message;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
@@ -106,30 +106,30 @@ pub(crate) fn run(arguments: Arguments) -> Result<Outcome> {
     if arguments.tokens.is_none() {
         print_message(PROGRAM, "without --tokens everybody on this machine may hand over and read events");
     }
-    let settings = Settings {
+    let settings = ReceiverOptions {
         listen,
         tokens: arguments.tokens,
         tls: arguments.tls_cert.zip(arguments.tls_key),
         behind_proxy: arguments.behind_proxy,
-        limits: Limits { rate: arguments.rate, ..Limits::default() },
+        limits: Limits { requests_per_second: arguments.rate, ..Limits::default() },
     };
     let log = Arc::new(|text: &str| print_message(PROGRAM, text));
     let receiver = Receiver::bind(settings, Box::new(move || zero_mirror::open(&to)), log)?;
-    stop_with_a_signal(receiver.stop())?;
+    stop_with_a_signal(receiver.shutdown())?;
     print(&format!("listening on {}", receiver.url()), Outcome::Passed)?;
     receiver.run()?;
     Ok(Outcome::Passed)
 }
 
 /// A signal ends it when what is under way is done; a second one at once.
-fn stop_with_a_signal(stop: Stop) -> Result<()> {
+fn stop_with_a_signal(stop: Shutdown) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot wait for signals")?;
     let listening = move || {
         for (signal, before) in signals.forever().zip(0..) {
             if before > 0 {
                 std::process::exit(128 + signal);
             }
-            stop.stop();
+            stop.begin();
         }
     };
     thread::Builder::new().spawn(listening).context("cannot begin a thread to wait for signals")?;

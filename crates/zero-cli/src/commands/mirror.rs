@@ -12,7 +12,7 @@ use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use zero_bus::{Checksum, Json, Reader};
-use zero_mirror::{Mirror, Plan, Report, Stop, catch_up};
+use zero_mirror::{CancelHandle, CatchUpOptions, CatchUpReport, Mirror, catch_up};
 use zero_paper::text::counted;
 use zero_program::message::{print_error, print_message};
 use zero_program::outcome::{Outcome, Reported};
@@ -56,7 +56,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let mirrors: Vec<_> = arguments.to.iter().map(|url| zero_mirror::open(url)).collect::<Result<_, _>>()?;
     // Reports early what every destination would run into.
     Reader::open(&arguments.dir)?;
-    let stop = Stop::default();
+    let stop = CancelHandle::default();
     stop_with_a_signal(&stop)?;
     let show = Show::new(arguments, mirrors.len());
     let ends: Vec<Result<()>> = thread::scope(|scope| {
@@ -86,15 +86,15 @@ fn one(
     arguments: &Arguments,
     number: usize,
     mut mirror: Box<dyn Mirror>,
-    stop: &Stop,
+    stop: &CancelHandle,
     show: &Show<'_>,
 ) -> Result<()> {
-    let plan = Plan { follow: arguments.follow, ..Plan::default() };
+    let plan = CatchUpOptions { follow: arguments.follow, ..CatchUpOptions::default() };
     let mut closed = None;
-    let mut report = |report: &Report| {
+    let mut report = |report: &CatchUpReport| {
         if let Err(error) = show.report(number, report) {
             closed = Some(error);
-            stop.stop();
+            stop.cancel();
         }
     };
     let end = catch_up(&arguments.dir, &mut *mirror, &plan, stop, &mut report);
@@ -111,7 +111,7 @@ fn one(
 }
 
 /// A signal ends it behind the batch that is on its way; a second one at once.
-fn stop_with_a_signal(stop: &Stop) -> Result<()> {
+fn stop_with_a_signal(stop: &CancelHandle) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot wait for signals")?;
     let stop = stop.clone();
     let listening = move || {
@@ -119,7 +119,7 @@ fn stop_with_a_signal(stop: &Stop) -> Result<()> {
             if before > 0 {
                 std::process::exit(128 + signal);
             }
-            stop.stop();
+            stop.cancel();
         }
     };
     thread::Builder::new().spawn(listening).context("cannot begin a thread to wait for signals")?;
@@ -143,7 +143,7 @@ impl<'a> Show<'a> {
         }
     }
 
-    fn report(&self, number: usize, report: &Report) -> Result<()> {
+    fn report(&self, number: usize, report: &CatchUpReport) -> Result<()> {
         let mut commands_in_force = self.commands_in_force.lock().unwrap_or_else(PoisonError::into_inner);
         let was_away = std::mem::replace(
             &mut commands_in_force[number],
@@ -164,11 +164,11 @@ impl<'a> Show<'a> {
         Ok(())
     }
 
-    fn end(&self, report: &Report) -> Result<()> {
+    fn end(&self, report: &CatchUpReport) -> Result<()> {
         if self.arguments.json {
             return Ok(());
         }
-        let Report { destination, bus, mirrored, .. } = report;
+        let CatchUpReport { destination, bus, mirrored, .. } = report;
         let text = match bus {
             None => format!("{destination}: nothing to mirror, as there is no event yet"),
             Some(bus) if report.lag() > 0 => {
@@ -197,8 +197,8 @@ struct Written<'a> {
     mirrored: u64,
 }
 
-impl<'a> From<&'a Report> for Written<'a> {
-    fn from(report: &'a Report) -> Self {
+impl<'a> From<&'a CatchUpReport> for Written<'a> {
+    fn from(report: &'a CatchUpReport) -> Self {
         Self {
             away: report.away.as_deref(),
             bus: report.bus,

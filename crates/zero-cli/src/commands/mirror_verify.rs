@@ -3,7 +3,7 @@
 use crate::progress::Bar;
 use anyhow::Result;
 use zero_bus::Head;
-use zero_mirror::{Error, open_to_read, select_bus, verify};
+use zero_mirror::{Error, open_read_only, select_bus, verify};
 use zero_paper::text::counted;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     const GREEN: &str = "\x1b[32m";
     const RED: &str = "\x1b[1;31m";
     const PLAIN: &str = "\x1b[0m";
-    let mut mirror = open_to_read(&arguments.url)?;
+    let mut mirror = open_read_only(&arguments.url)?;
     let bus = select_bus(&mut *mirror, arguments.bus.as_deref())?;
     let bar = Bar::of_events("verifying");
     let mut sound = Head::default();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::progress::Bar;
 use anyhow::Result;
-use zero_mirror::{open_to_read, restore, select_bus};
+use zero_mirror::{open_read_only, restore, select_bus};
 use zero_paper::text::counted;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
-    let mut mirror = open_to_read(&arguments.from)?;
+    let mut mirror = open_read_only(&arguments.from)?;
     let bus = select_bus(&mut *mirror, arguments.bus.as_deref())?;
     let bar = Bar::of_events("restoring");
     let head = restore(&mut *mirror, bus, &arguments.dir, &mut |walk| {

@@ -174,7 +174,7 @@ fn a_killed_receiver_loses_nothing_that_it_acknowledged() {
                 let size = [1, 7, 100, 1000][kill % 4];
                 while at < chain.len() {
                     let to = chain.len().min(at + size);
-                    match client.take(bus, head_of(&chain[..at]), &chain[at..to]) {
+                    match client.append(bus, head_of(&chain[..at]), &chain[at..to]) {
                         Ok(()) => at = to,
                         Err(Error::Unavailable { .. }) => break,
                         Err(error) => panic!("{error}"),
@@ -194,7 +194,7 @@ fn a_killed_receiver_loses_nothing_that_it_acknowledged() {
         in_the_middle += usize::from(acknowledged < there);
         at = there;
     }
-    client(&receiver.url, &token).take(bus, head_of(&chain[..at]), &chain[at..]).unwrap();
+    client(&receiver.url, &token).append(bus, head_of(&chain[..at]), &chain[at..]).unwrap();
     assert_eq!(held(&mut client(&receiver.url, &token), &chain), chain.len());
     println!("{KILLS} kills, {in_the_middle} between the store and the answer");
 }
@@ -251,7 +251,7 @@ fn what_is_under_way_is_finished_when_it_is_asked_to_end() {
         let sending = scope.spawn(move || {
             let mut client = client(&url, token);
             let mut at = 0;
-            while at < chain.len() && client.take(bus, head_of(&chain[..at]), &chain[at..at + 50]).is_ok() {
+            while at < chain.len() && client.append(bus, head_of(&chain[..at]), &chain[at..at + 50]).is_ok() {
                 at += 50;
                 let _ = told.send(());
             }

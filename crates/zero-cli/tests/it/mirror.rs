@@ -99,13 +99,13 @@ fn what_does_not_fit_is_told_by_its_exit_code() {
     assert!(bus(here, &["mirror-verify", "sqlite:damaged.db"]).fine().contains("ok    12 events"));
     for (arguments, problem) in [
         (&["mirror", "none", "--to", "sqlite:m.db"][..], "none: there is no such directory"),
-        (&["mirror", "bus", "--to", "ftp://x"], "the address: begins with none of sqlite:"),
+        (&["mirror", "bus", "--to", "ftp://x"], "the address: must begin with sqlite:"),
         (&["mirror", "bus", "--to", "sqlite:"], "names no file; write sqlite:PATH"),
         (&["mirror", "bus"], "--to <URL>"),
         (&["mirror-verify", "sqlite:none.db"], "sqlite:none.db: there is no such file"),
         (
             &["mirror-verify", "sqlite:m.db", "--bus", "x"],
-            "holds no bus whose id begins so; it holds sha256:",
+            "holds no bus whose id starts like this; it holds sha256:",
         ),
         (&["restore", "r", "--from", "sqlite:none.db"], "sqlite:none.db: there is no such file"),
     ] {
@@ -274,7 +274,7 @@ fn a_killed_restore_is_done_again() {
         let held = fs::File::open(&partial).unwrap();
         held.try_lock().unwrap();
         let said = bus(here, &["restore", "restored", "--from", "sqlite:m.db"]).refused();
-        assert_eq!(said, "zero-bus: restored: somebody else restores a bus here");
+        assert_eq!(said, "zero-bus: restored: another process is restoring a bus here");
     }
     if !here.join("restored/events.jsonl").exists() {
         bus(here, &["restore", "restored", "--from", "sqlite:m.db"]).fine();
