@@ -10,3 +10,4 @@ pub mod exit;
 pub mod message;
 pub mod outcome;
 pub mod output;
+pub mod signals;
