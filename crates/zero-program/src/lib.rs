@@ -11,3 +11,4 @@ pub mod message;
 pub mod outcome;
 pub mod output;
 pub mod summary_lines;
+pub mod signals;
