@@ -17,7 +17,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::integrity::{self, Finding, Progress};
 use crate::lines::{LOCK, LOG, Lines, after_last_newline};
 use crate::reader::{DurableLog, Reader};
-use crate::snapshot::{StoredSnapshot, LogAtSnapshot, SNAPSHOT, Snapshot};
+use crate::snapshot::{LogAtSnapshot, SNAPSHOT, Snapshot, StoredSnapshot};
 use crate::storage::{self, Access, Storage, StorageFile, read_exact_at};
 use crate::sync_mark::SyncMark;
 

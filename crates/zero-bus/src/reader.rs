@@ -15,7 +15,7 @@ use crate::integrity::{self, Finding, Integrity, Progress};
 use crate::lines::{LOCK, LOG, Lines};
 use crate::log::Bus;
 use crate::recover::{self, locate_damage};
-use crate::snapshot::{StoredSnapshot, Snapshot};
+use crate::snapshot::{Snapshot, StoredSnapshot};
 use crate::storage::{Access, Directory, Lock, Storage, StorageFile};
 use crate::sync_mark::SyncMark;
 

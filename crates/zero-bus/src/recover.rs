@@ -35,7 +35,7 @@ use crate::chunk;
 use crate::error::{Error, Result};
 use crate::event::MAX_LINE_BYTES;
 use crate::integrity::{self, Finding, Integrity};
-use crate::lines::{LOCK, LOG, LastLine, Lines, last_line_before, after_last_newline};
+use crate::lines::{LOCK, LOG, LastLine, Lines, after_last_newline, last_line_before};
 use crate::snapshot::{SNAPSHOT, Snapshot};
 use crate::storage::{Access, Storage, StorageFile, read_exact_at};
 use crate::sync_mark::SyncMark;

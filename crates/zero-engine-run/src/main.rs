@@ -45,7 +45,12 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
     run_paper(arguments, &source, scenario, clock)
 }
 
-fn run_paper(arguments: &Arguments, source: &Source, scenario: Scenario, clock: Arc<dyn Clock>) -> Result<Outcome> {
+fn run_paper(
+    arguments: &Arguments,
+    source: &Source,
+    scenario: Scenario,
+    clock: Arc<dyn Clock>,
+) -> Result<Outcome> {
     let records = RecordPaths {
         journal: arguments.journal.clone(),
         cycle_journal: arguments.cycle_journal.clone(),

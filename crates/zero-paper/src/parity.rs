@@ -207,7 +207,12 @@ pub fn read_back(reader: &Reader) -> Result<Vec<PublishedCycle>> {
 ///
 /// # Errors
 /// The run failed, or `output` cannot be used. A report that is not `ok` is not an error.
-pub fn run(scenario: &Scenario, output: &Path, max_cycles: Option<u64>, clock: Arc<dyn Clock>) -> Result<Report> {
+pub fn run(
+    scenario: &Scenario,
+    output: &Path,
+    max_cycles: Option<u64>,
+    clock: Arc<dyn Clock>,
+) -> Result<Report> {
     let generated_at = rfc3339(clock.now()).ok_or_else(|| Error::Refused {
         path: output.to_owned(),
         problem: "the clock is outside of the years -9999 to 9999; set another time".to_owned(),

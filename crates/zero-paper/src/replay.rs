@@ -280,7 +280,9 @@ pub fn what_if(
         cycles += 1;
         recorded_engine.set_limits(recorded.limits);
         let trading_mode = recorded.trading_mode(&recorded_engine);
-        recorded_engine.apply_recorded(0, &recorded.decision).map_err(|problem| recorded.refused(&problem))?;
+        recorded_engine
+            .apply_recorded(0, &recorded.decision)
+            .map_err(|problem| recorded.refused(&problem))?;
         recorded_tally.add(&recorded_engine, &recorded.decision);
         what_if_engine.set_limits(limits.apply(recorded.limits));
         what_if_engine.set_trading_mode(trading_mode);
@@ -435,7 +437,7 @@ fn for_each_event(
         let item = match cycles.classify(&event) {
             EventClass::Unrelated | EventClass::Foreign(_) | EventClass::CycleContinuation => {
                 Item::Other(event)
-            },
+            }
             EventClass::CycleStart(start) => {
                 let cycle_id = start.cycle_id;
                 if cycle_id != if start.new_run { 1 } else { last_cycle_id + 1 } {

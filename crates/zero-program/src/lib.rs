@@ -10,5 +10,5 @@ pub mod exit;
 pub mod message;
 pub mod outcome;
 pub mod output;
-pub mod summary_lines;
 pub mod signals;
+pub mod summary_lines;

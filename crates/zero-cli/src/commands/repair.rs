@@ -32,7 +32,8 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let reader = Reader::open(&arguments.dir)?;
     let bar = Bar::new("verifying");
-    let Verdict { integrity, snapshot_integrity } = reader.verify_with_progress(&mut |progress| bar.show(progress))?;
+    let Verdict { integrity, snapshot_integrity } =
+        reader.verify_with_progress(&mut |progress| bar.show(progress))?;
     drop(bar);
     let reason = integrity.reason();
     let not_repairable =

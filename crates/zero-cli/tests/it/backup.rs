@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support::{BUS, append_events, bus, conformance, run_with_input, temp_dir, tree};
-use zero_bus::sim::Dice;
+use zero_bus::sim::Rng;
 
 fn log(dir: &Path, bus: &str) -> Vec<u8> {
     fs::read(dir.join(bus).join("events.jsonl")).unwrap()
@@ -102,7 +102,7 @@ fn a_killed_backup_resumes() {
     let temp = temp_dir();
     let dir = temp.path();
     append_events(dir, 30_000);
-    let mut dice = Dice(11);
+    let mut dice = Rng::new(11);
     let mut cut_short = 0;
     for _ in 0..40 {
         let mut child = Command::new(BUS)

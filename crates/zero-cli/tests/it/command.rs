@@ -9,7 +9,7 @@ use crate::support::{
     EXAMPLE_SCENARIO, Finished, RECORDS, bus, engine, events, published_decisions, start_engine, temp_dir,
     wait_until,
 };
-use zero_bus::sim::Dice;
+use zero_bus::sim::Rng;
 use zero_bus::{Event, Reader, Value};
 
 fn engine_arguments<'a>(options: &[&'a str]) -> Vec<&'a str> {
@@ -179,7 +179,7 @@ fn each_command_is_applied_once_although_the_runtime_is_killed() {
     let temp = temp_dir();
     let dir = temp.path();
     run_cycles(dir, "1").success();
-    let mut dice = Dice(7);
+    let mut dice = Rng::new(7);
     let runs = 40;
     for _ in 0..runs {
         let mut child = start_engine(dir, &engine_arguments(&["--interval", "0"]));

@@ -45,8 +45,9 @@ fn an_incomplete_cycle_is_compared_with_the_journal() {
         let message = run_cycles(dir, "1", &[]).failure(2);
         assert!(
             message.contains("d.jsonl: line 6 (byte ")
-                && message
-                    .contains("and evt-000000000026 in bus/events.jsonl are both decision 6, and differ"),
+                && message.contains(
+                    "and evt-000000000026 in bus/events.jsonl are both decision 6, but they differ"
+                ),
             "{message}"
         );
         // The remedy that the message names.
@@ -54,7 +55,7 @@ fn an_incomplete_cycle_is_compared_with_the_journal() {
         assert_eq!(lines(&dir.join("d.jsonl"))[..6], journal);
         assert_eq!(lines(&dir.join("bus/events.jsonl"))[..30], log, "the cycle is completed as recorded");
         run_cycles(dir, "1", &["--rebuild-journal"])
-            .success_with_warning("d.jsonl: made from the bus, 7 decisions");
+            .success_with_warning("d.jsonl: rebuilt from the bus: 7 decisions");
     }
 }
 
@@ -77,7 +78,8 @@ fn a_foreign_event_of_the_type_of_a_cycle_is_ignored_with_a_warning() {
             bus(dir, &["append", "bus", "--type", "runtime.cycle", "--trace-id", trace, payload]).success();
         let id = Value::parse(&appended).unwrap().get("event_id").unwrap().as_str().unwrap().to_owned();
         let cycle = trace.trim_start_matches("runtime-cycle-");
-        let warning = format!("warning: {id} on the bus calls itself cycle {cycle} and is no record of one");
+        let warning =
+            format!("warning: {id} on the bus claims to be cycle {cycle} but is not a valid cycle record");
         run_cycles(dir, "1", &[]).success_with_warning(&warning);
         run_cycles(dir, "1", &["--rebuild-journal"]).success_with_warning(&warning);
     }
@@ -102,18 +104,19 @@ fn breaks_in_the_cycle_journal_are_warned_of() {
     let with_gap = [&cycles[..4], &cycles[8..]].concat();
     fs::write(dir.join("c.jsonl"), text(&with_gap)).unwrap();
     run_cycles(dir, "1", &[]).success_with_warning(
-        "c.jsonl: line 5 is cycle 9 behind cycle 4; to have it made again from the bus, empty it",
+        "c.jsonl: line 5 is cycle 9 after cycle 4; empty the file to rebuild it from the bus",
     );
     let repeated = [&cycles[..6], &cycles[4..], &cycles[2..3]].concat();
     fs::write(dir.join("c.jsonl"), text(&repeated)).unwrap();
-    run_cycles(dir, "1", &[])
-        .success_with_warning("c.jsonl: line 7 is cycle 5 behind cycle 6, and 1 more breaks behind it");
+    run_cycles(dir, "1", &[]).success_with_warning(
+        "c.jsonl: line 7 is cycle 5 after cycle 6, and 1 later line is out of sequence",
+    );
     let repeated_first = [&cycles[..1], &cycles[..]].concat();
     fs::write(dir.join("c.jsonl"), text(&repeated_first)).unwrap();
-    run_cycles(dir, "1", &[]).success_with_warning("c.jsonl: line 2 is cycle 1 behind cycle 1");
+    run_cycles(dir, "1", &[]).success_with_warning("c.jsonl: line 2 is cycle 1 after cycle 1");
     let restarted = [&cycles[..], &cycles[..1]].concat();
     fs::write(dir.join("c.jsonl"), text(&restarted)).unwrap();
-    run_cycles(dir, "1", &[]).success_with_warning("c.jsonl: line 13 is cycle 1 behind cycle 12");
+    run_cycles(dir, "1", &[]).success_with_warning("c.jsonl: line 13 is cycle 1 after cycle 12");
     assert_eq!(lines(&dir.join("c.jsonl")).len(), 13 + 4, "only missing records are taken from the bus");
     // The remedy that the message names.
     fs::write(dir.join("c.jsonl"), "").unwrap();
@@ -186,7 +189,7 @@ fn damage_that_no_crash_leaves_is_refused_and_left_unchanged() {
     assert!(refusal(dir, "d.jsonl", "c.jsonl").contains("d.jsonl: line 10 (byte "));
     fs::write(dir.join("d.jsonl"), &journal).unwrap();
     damage(&dir.join("c.jsonl"), 2..3);
-    assert!(refusal(dir, "d.jsonl", "c.jsonl").contains("no crash has spoilt it"));
+    assert!(refusal(dir, "d.jsonl", "c.jsonl").contains("no crash explains it"));
     fs::write(dir.join("c.jsonl"), &cycles).unwrap();
     // Files that are no records.
     fs::write(dir.join("two.json"), "{\n\"name\":\"x\"}\n").unwrap();
@@ -196,7 +199,7 @@ fn damage_that_no_crash_leaves_is_refused_and_left_unchanged() {
     refusal(dir, "blank.txt", "c.jsonl");
     for file in ["two.json", "blank.txt", "scenario.json"] {
         let message = refusal(dir, "d.jsonl", file);
-        assert!(message.contains("holds something else than zero.runtime.cycle.v1"), "{message}");
+        assert!(message.contains("contains lines that are not zero.runtime.cycle.v1 records"), "{message}");
     }
     // A symbolic link without a target is not replaced by a file.
     std::os::unix::fs::symlink("nowhere", dir.join("link")).unwrap();
@@ -292,16 +295,16 @@ fn the_last_run_on_a_bus_is_compared_with_the_journal() {
     }
     let records = ["1", "--journal", "d.jsonl", "--runtime-bus", "bus"];
     let run_engine = |options: &[&str]| engine(dir, &[&base[..], &records, options].concat());
-    run_engine(&[]).success_with_warning("the cycles begin anew at evt-000000000016");
+    run_engine(&[]).success_with_warning("the cycle numbers restart at evt-000000000016");
     assert_eq!(lines(&dir.join("d.jsonl")).len(), 4);
-    run_engine(&["--rebuild-journal"]).success_with_warning("made from the bus, 4 decisions");
+    run_engine(&["--rebuild-journal"]).success_with_warning("rebuilt from the bus: 4 decisions");
     // A journal of the first run differs.
     let journal = lines(&dir.join("d.jsonl"));
     fs::write(dir.join("d.jsonl"), journal[0].replace("1777593700", "1777593600") + "\n").unwrap();
     assert!(
         run_engine(&[])
             .failure(2)
-            .contains("evt-000000000016 in bus/events.jsonl are both decision 1, and differ")
+            .contains("evt-000000000016 in bus/events.jsonl are both decision 1, but they differ")
     );
 }
 
@@ -345,10 +348,10 @@ fn a_cycle_record_that_was_appended_again_is_ignored_with_a_warning() {
     };
     let again = ["append", "bus", "--type", "runtime.cycle", "--trace-id", "runtime-cycle-3"];
     bus(dir, &[&again[..], &[&payload(&log[10])]].concat()).success();
-    let warning = "evt-000000000031 on the bus calls itself cycle 3 and stands behind cycle 6";
+    let warning = "evt-000000000031 on the bus claims to be cycle 3 but comes after cycle 6";
     run_cycles(dir, "1", &[]).success_with_warning(warning);
     assert_eq!(lines(&dir.join("bus/events.jsonl")).len(), 36);
-    run_cycles(dir, "1", &["--rebuild-journal"]).success_with_warning("made from the bus, 7 decisions");
+    run_cycles(dir, "1", &["--rebuild-journal"]).success_with_warning("rebuilt from the bus: 7 decisions");
     assert_eq!(lines(&dir.join("bus/events.jsonl")).len(), 41);
 }
 
@@ -393,8 +396,8 @@ fn a_cycle_is_not_completed_under_changed_limits() {
     assert_eq!(output.code, 2);
     assert!(
         output.stderr.contains(
-            "d.jsonl: decision 4 is `projected position exceeds limit`, and the limits of this scenario come to `allowed`: were \
-             they changed since? start once with the old ones"
+            "d.jsonl: decision 4 was recorded as `projected position exceeds limit`, but the current limits give \
+             `allowed`; if the limits were changed, start once with the old ones"
         ),
         "{}",
         output.stderr
@@ -465,6 +468,7 @@ fn a_journal_out_of_order_is_warned_of() {
     run_engine("6").success();
     let journal = lines(&dir.join("d.jsonl"));
     fs::write(dir.join("d.jsonl"), [&journal[..3], &journal[5..]].concat().join("\n") + "\n").unwrap();
-    run_engine("1")
-        .success_with_warning("d.jsonl: line 4 is of another cycle than 4: lines are missing, or moved");
+    run_engine("1").success_with_warning(
+        "d.jsonl: line 4 belongs to another cycle than 4: lines are missing or were moved",
+    );
 }

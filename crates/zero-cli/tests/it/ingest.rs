@@ -175,7 +175,7 @@ fn a_killed_receiver_keeps_every_acknowledged_event() {
                 let size = [1, 7, 100, 1000][kill % 4];
                 while sent < chain.len() {
                     let end = chain.len().min(sent + size);
-                    match client.take(bus, head(&chain[..sent]), &chain[sent..end]) {
+                    match client.append(bus, head(&chain[..sent]), &chain[sent..end]) {
                         Ok(()) => sent = end,
                         Err(Error::Unavailable { .. }) => break,
                         Err(error) => panic!("{error}"),
@@ -195,7 +195,7 @@ fn a_killed_receiver_keeps_every_acknowledged_event() {
         stored_unacknowledged += usize::from(acknowledged < stored);
         sent = stored;
     }
-    client(&receiver.url, &token).take(bus, head(&chain[..sent]), &chain[sent..]).unwrap();
+    client(&receiver.url, &token).append(bus, head(&chain[..sent]), &chain[sent..]).unwrap();
     assert_eq!(assert_holds_prefix(&mut client(&receiver.url, &token), &chain), chain.len());
     println!("{KILLS} kills, {stored_unacknowledged} between the commit and the acknowledgement");
 }
@@ -254,7 +254,7 @@ fn a_receiver_answers_the_requests_in_progress_before_it_stops() {
             let mut client = client(&url, token);
             let mut sent = 0;
             while sent < chain.len()
-                && client.take(bus, head(&chain[..sent]), &chain[sent..sent + 50]).is_ok()
+                && client.append(bus, head(&chain[..sent]), &chain[sent..sent + 50]).is_ok()
             {
                 sent += 50;
                 let _ = batch_sender.send(());

@@ -10,7 +10,7 @@ use crate::support::{
     CLOCK, ENGINE, EXAMPLE_SCENARIO, REAL_MARKET_SCENARIO, RECORDS, bus, engine, temp_dir, tree,
 };
 use rustix::process::{Pid, Signal, kill_process};
-use zero_bus::sim::Dice;
+use zero_bus::sim::Rng;
 use zero_bus::{Reader, Value};
 
 /// For each point at which a process can die between the decision and the last event of its cycle.
@@ -76,7 +76,7 @@ fn a_bus_ahead_of_the_journal_is_refused_until_the_journal_is_rebuilt() {
     assert_eq!(lines(&dir.join("d.jsonl")), journal[..4]);
     let output = run_cycles(dir, "1", &["--rebuild-journal"]);
     assert_eq!(output.code, 0, "{}", output.stderr);
-    assert!(output.stderr.contains("d.jsonl: made from the bus, 6 decisions"), "{}", output.stderr);
+    assert!(output.stderr.contains("d.jsonl: rebuilt from the bus: 6 decisions"), "{}", output.stderr);
     assert_eq!(lines(&dir.join("d.jsonl"))[..6], journal);
     assert_eq!(lines(&dir.join("d.jsonl.before-rebuild-1")), journal[..4], "the old journal is kept");
     run_cycles(dir, "1", &[]).success();
@@ -127,7 +127,7 @@ fn a_runtime_resumes_after_a_kill_at_any_moment() {
     let temp = temp_dir();
     let dir = temp.path();
     let arguments = [&["--scenario", *REAL_MARKET_SCENARIO, "--interval", "0"], &RECORDS[..]].concat();
-    let mut dice = Dice(42);
+    let mut dice = Rng::new(42);
     let mut kills = 0;
     let mut decisions = 0;
     while kills < 200 {

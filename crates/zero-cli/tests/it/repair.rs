@@ -10,7 +10,7 @@ use crate::support::{
     BUS, ENGINE, EXAMPLE_SCENARIO, append_events, bus, bus_with_input, conformance, engine, temp_dir, tree,
 };
 use rustix::process::{Pid, Signal, kill_process};
-use zero_bus::sim::Dice;
+use zero_bus::sim::Rng;
 use zero_bus::{Reader, Value};
 
 fn write_to_log(dir: &Path, bytes: &[u8]) {
@@ -129,7 +129,7 @@ fn start_batch(dir: &Path) -> Child {
 #[test]
 fn every_receipt_of_a_killed_producer_is_true() {
     let temp = temp_dir();
-    let mut dice = Dice(7);
+    let mut dice = Rng::new(7);
     let mut receipts: Vec<Value> = Vec::new();
     for kill in 0..100 {
         let mut child = start_batch(temp.path());

@@ -95,8 +95,9 @@ fn what_cannot_be_a_mirror_is_refused_by_name() {
     mirror(Log::of(1).path(), &newer, 5).unwrap();
     sql(&newer, "UPDATE zero.version SET version = 7");
     assert!(
-        refusal(&newer)
-            .ends_with("has tables of version 7, but this program supports versions up to 1: use a newer one")
+        refusal(&newer).ends_with(
+            "has tables of version 7, but this program supports versions up to 1: use a newer one"
+        )
     );
 
     sql(&server.url("postgres"), "CREATE DATABASE latin ENCODING LATIN1 TEMPLATE template0");

@@ -128,8 +128,9 @@ fn what_cannot_be_a_mirror_is_refused_by_name_and_left_as_it_is() {
     crate::contract::mirror(crate::contract::logs::Log::of(1).path(), &newer, 5).unwrap();
     Connection::open(file(&newer)).unwrap().pragma_update(None, "user_version", 7).unwrap();
     assert!(
-        refusal(&newer)
-            .ends_with("has tables of version 7, but this program supports versions up to 1: use a newer one")
+        refusal(&newer).ends_with(
+            "has tables of version 7, but this program supports versions up to 1: use a newer one"
+        )
     );
 
     let damaged = files.destination();
@@ -209,7 +210,10 @@ fn a_column_that_differs_from_its_line_is_found() {
         match walked {
             Err(error @ zero_mirror::Error::Corrupt { index: 5, .. }) => {
                 let said = error.to_string();
-                assert!(said.ends_with(&format!("event 5: its `{column}` does not match its line")), "{said}");
+                assert!(
+                    said.ends_with(&format!("event 5: its `{column}` does not match its line")),
+                    "{said}"
+                );
             }
             other => panic!("{column}: {other:?}"),
         }

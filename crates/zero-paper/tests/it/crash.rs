@@ -128,7 +128,7 @@ fn check(disk: &SimDisk, acknowledged: u64, counts: &mut Counts, seed: u64) -> R
     if lines(disk, "cycles.jsonl").len() != decisions.len() {
         return Err(format!("the cycle journal has {} cycles", lines(disk, "cycles.jsonl").len()));
     }
-    let verdict = Reader::open_in(disk.storage()).verify(&mut |_| {}).unwrap();
+    let verdict = Reader::open_in(disk.storage()).verify().unwrap();
     if verdict.ok() { Ok(()) } else { Err(format!("{verdict:?}")) }
 }
 

@@ -136,7 +136,7 @@ fn sound_evidence(directory: &std::path::Path) -> Evidence {
         shadow: shadow.collect(),
         adapter_orders_placed: 0,
         adapter_is_live: false,
-        verdict: reader.verify(&mut |_| {}).unwrap(),
+        verdict: reader.verify().unwrap(),
         snapshot_events: reader.snapshot().unwrap().map(|snapshot| snapshot.event_count),
     }
 }
@@ -196,7 +196,7 @@ fn a_damaged_bus_fails_the_checks() {
     std::fs::write(&log, text.replacen("\"cycle_id\":3", "\"cycle_id\":4", 1)).unwrap();
     let reader = zero_bus::Reader::open(directory.path().join("bus")).unwrap();
     evidence.recorded = parity::read_back(&reader).unwrap();
-    evidence.verdict = reader.verify(&mut |_| {}).unwrap();
+    evidence.verdict = reader.verify().unwrap();
     let expected = [
         "live_shadow_count",
         "paper_cycle_count",
@@ -212,15 +212,18 @@ fn a_report_is_ok_if_all_checks_pass_and_its_hash_ignores_the_time() {
     let directory = tempfile::tempdir().unwrap();
     let scenario = Scenario::parse(SCENARIO).unwrap();
     let report =
-        parity::run(&scenario, &directory.path().join("out"), None, Arc::new(FixedClock(1777593600.0))).unwrap();
+        parity::run(&scenario, &directory.path().join("out"), None, Arc::new(FixedClock(1777593600.0)))
+            .unwrap();
     assert!(report.ok);
     assert_eq!(report.checks.len(), 10);
     let hash = report.parity_hash;
     let again =
-        parity::run(&scenario, &directory.path().join("out"), None, Arc::new(FixedClock(1777593700.0))).unwrap();
+        parity::run(&scenario, &directory.path().join("out"), None, Arc::new(FixedClock(1777593700.0)))
+            .unwrap();
     assert_eq!(again.parity_hash, hash, "the hash does not include the time");
     let shorter =
-        parity::run(&scenario, &directory.path().join("out"), Some(2), Arc::new(FixedClock(1777593600.0))).unwrap();
+        parity::run(&scenario, &directory.path().join("out"), Some(2), Arc::new(FixedClock(1777593600.0)))
+            .unwrap();
     assert_ne!(shorter.parity_hash, hash);
 }
 
