@@ -62,7 +62,8 @@ fn run_paper(arguments: &Arguments, source: &Source, scenario: Scenario, clock: 
     let cycle_display = display.clone();
     runtime.observe_cycles(move |cycle| cycle_display.show_cycle(cycle));
 
-    // Without an interval there is no pause to end: the runtime reads its commands before each cycle.
+    // Without an interval there is no pause to end: the runtime reads its commands before each
+    // cycle.
     if !arguments.interval.is_zero() {
         runtime.on_command(move |result| match result {
             Ok(()) => command_waker.wake(),
