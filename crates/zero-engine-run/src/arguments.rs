@@ -7,15 +7,15 @@ use clap::Parser;
 
 /// Run the paper trading runtime.
 ///
-/// Each cycle observes, orients, decides, acts and learns, and is recorded. Standard output gets the
-/// last cycle record (or the parity report) and nothing else. On a terminal, standard error shows the
-/// cycles and a summary. SIGINT, SIGTERM and SIGHUP end the run after the current cycle; a second
-/// signal ends it at once.
+/// Each cycle observes, orients, decides, acts and learns, and is recorded. Standard output gets
+/// the last cycle record (or the parity report) and nothing else. On a terminal, standard error
+/// shows the cycles and a summary. SIGINT, SIGTERM and SIGHUP end the run after the current cycle;
+/// a second signal ends it at once.
 #[derive(Debug, Parser)]
 #[command(name = "zero-engine-run", version, after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// The scenario to trade. Default: examples/paper-trading/scenario.json, or a built-in copy of it
-    /// if that file does not exist.
+    /// The scenario to trade. Default: examples/paper-trading/scenario.json, or a built-in copy of
+    /// it if that file does not exist.
     #[arg(long, value_name = "FILE")]
     pub(crate) scenario: Option<PathBuf>,
     /// Keep the decisions in this file, and resume from the decisions in it.
@@ -27,7 +27,8 @@ pub(crate) struct Arguments {
     /// Publish every cycle on the bus in this directory.
     #[arg(long, value_name = "DIR")]
     pub(crate) runtime_bus: Option<PathBuf>,
-    /// Rebuild the decision journal from the bus before the start. The old journal is kept next to it.
+    /// Rebuild the decision journal from the bus before the start. The old journal is kept next to
+    /// it.
     #[arg(long, requires = "journal", requires = "runtime_bus")]
     pub(crate) rebuild_journal: bool,
     /// Run one cycle.
@@ -45,8 +46,8 @@ pub(crate) struct Arguments {
         allow_negative_numbers = true
     )]
     pub(crate) interval: Duration,
-    /// Give every record this time, in seconds since the Unix epoch, so that a run can be repeated byte
-    /// for byte.
+    /// Give every record this time, in seconds since the Unix epoch, so that a run can be repeated
+    /// byte for byte.
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, allow_negative_numbers = true)]
     pub(crate) fixed_clock: Option<f64>,
     /// Write the production-parity report instead: run the scenario on paper and show that the live

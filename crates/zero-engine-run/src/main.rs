@@ -71,7 +71,8 @@ fn run_paper(
     let cycle_display = display.clone();
     runtime.observe_cycles(move |cycle| cycle_display.show_cycle(cycle));
 
-    // Without an interval there is no pause to end: the runtime reads its commands before each cycle.
+    // Without an interval there is no pause to end: the runtime reads its commands before each
+    // cycle.
     if !arguments.interval.is_zero() {
         runtime.notify_on_command(move |result| match result {
             Ok(()) => command_waker.wake(),

@@ -34,8 +34,8 @@ impl CommandWaker {
 pub(crate) struct Pauser(mpsc::Receiver<Wake>);
 
 impl Pauser {
-    /// Installs the signal handlers. The first signal ends the current or the next pause; a second one
-    /// ends the process at once.
+    /// Installs the signal handlers. The first signal ends the current or the next pause; a second
+    /// one ends the process at once.
     pub(crate) fn install() -> Result<(Self, CommandWaker)> {
         let first_seen = Arc::new(AtomicBool::new(false));
         for signal in STOP_SIGNALS {

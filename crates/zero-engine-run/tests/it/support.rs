@@ -56,8 +56,8 @@ pub(crate) struct OnTerminal {
 }
 
 impl OnTerminal {
-    /// Starts the program with standard error on a new pseudo-terminal. Standard output goes there too,
-    /// unless the caller has redirected it.
+    /// Starts the program with standard error on a new pseudo-terminal. Standard output goes there
+    /// too, unless the caller has redirected it.
     pub(crate) fn start(mut command: Command, redirected_stdout: Option<File>) -> Self {
         let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&controller).unwrap();
@@ -86,7 +86,8 @@ impl OnTerminal {
         Self { child, output }
     }
 
-    /// Waits for the end of the program and returns what the terminal received, with `\n` line ends.
+    /// Waits for the end of the program and returns what the terminal received, with `\n` line
+    /// ends.
     pub(crate) fn finish(mut self) -> (Option<i32>, String) {
         let code = self.child.wait().unwrap().code();
         (code, self.output.join().unwrap().replace("\r\n", "\n"))
