@@ -50,6 +50,7 @@ pub mod operator;
 pub mod order_source;
 pub mod parity;
 pub mod position;
+pub mod public;
 pub mod publish;
 pub mod reconcile;
 mod record_paths;

@@ -81,9 +81,7 @@ fn the_audit_document_is_the_recorded_one() {
 /// The recording implementation fails on the first two of these logs and accepts the third.
 #[test]
 fn logs_without_a_recorded_verdict_have_distinct_findings() {
-    let verdict = |name: &str| {
-        Reader::open(conformance().join("logs").join(name)).unwrap().verify().unwrap()
-    };
+    let verdict = |name: &str| Reader::open(conformance().join("logs").join(name)).unwrap().verify().unwrap();
 
     let torn = verdict("torn-tail");
     assert!(!torn.integrity.ok());

@@ -7,4 +7,5 @@ mod engine;
 mod live;
 mod operator;
 mod order_source;
+mod public;
 mod state;
