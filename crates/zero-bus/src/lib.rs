@@ -1,10 +1,10 @@
-//! A flight recorder for programs: a local, append-only log of events, each bound to all before it by a
-//! checksum.
+//! A flight recorder for programs: a local, append-only event log in which checksums chain each
+//! event to all earlier ones.
 //!
-//! A bus is a directory with a log, `events.jsonl`, one event a line, and the newest snapshot of the
-//! producer's state. Appending returns once the event is synced; verifying fails on any event that was
-//! changed, deleted, reordered or relinked; after a crash the log opens again by itself. Opening and appending
-//! cost the same however long the log is.
+//! A bus is a directory. It holds the log, `events.jsonl`, with one event per line, and the newest
+//! snapshot of the producer's state. Appending returns once the event is synced. Verification fails
+//! on any event that was changed, deleted, reordered or relinked. After a crash, the next open
+//! repairs the log. The cost of opening and appending does not grow with the log.
 //!
 //! # In a minute
 //!
@@ -15,7 +15,7 @@
 //! use std::time::Duration;
 //! use zero_bus::{Bus, Draft, Reader};
 //!
-//! // Append. The time comes from you, so that a run can be repeated to the byte.
+//! // Append. The caller sets the time, so that a run can be repeated byte for byte.
 //! let bus = Bus::open(&path)?;
 //! let reading = BTreeMap::from([("celsius", 21.5)]);
 //! let event = bus.append(Draft::new("sensor.reading", 1777593600.0, &reading)?.traced("morning"))?;
@@ -28,7 +28,7 @@
 //! })?;
 //! assert!(verdict.ok());
 //!
-//! // Follow: what is there, then what comes.
+//! // Follow: first the events in the log, then new ones.
 //! let mut follower = reader.follow(1)?;
 //! while let Some(event) = follower.next(Duration::ZERO)? {
 //!     println!("{} {} {}", event.id(), event.event_type, event.payload);
@@ -36,19 +36,25 @@
 //! # Ok::<(), zero_bus::Error>(())
 //! ```
 //!
-//! # What a chain can prove
+//! # What a chain proves
 //!
-//! That nothing in the log was changed since its last checksum was noted elsewhere, and that it is whole up to
-//! there. By itself a log can't show that its end was cut off at an event, or that all of it was written anew
-//! by somebody who may write to it: for that, keep a checksum where they can't reach it. The
-//! [snapshot](Reader::snapshot) is such a note for the end, but lies beside the log.
+//! If you know the checksum of one event from another source, a valid chain proves that this event
+//! and all earlier ones are unchanged and complete. Without such a checksum, a chain does not prove
+//! that its end is there, or that nobody with write access has rewritten it. Keep a checksum where
+//! such a person cannot change it. The [snapshot](Reader::snapshot) holds one, but lies in the same
+//! directory as the log.
 //!
 //! # Modules, in reading order
 //!
-//! [`canonical`] is the one byte form of a JSON value; events are plain data ([`Draft`], [`Event`]); the chain
-//! links and checks them; [`storage`] is the few file operations there are; then appending ([`Bus`]), what the
-//! tail of a log is ([`QuarantinedTail`]), reading ([`Reader`], [`Events`], [`Follow`]), verifying ([`Verdict`]),
-//! snapshots ([`Snapshot`]), the [audit](Reader::audit) document, and a [backup](Reader::backup).
+//! [`canonical`] defines the one byte form of a JSON value. [`Draft`] and [`Event`] are plain data;
+//! the chain links and verifies them. [`storage`] holds the few file operations. Then follow
+//! appending ([`Bus`]), recovery after a crash ([`QuarantinedTail`]), reading ([`Reader`],
+//! [`Events`], [`Follow`]), verification ([`Verdict`]), snapshots ([`Snapshot`]), the
+//! [audit](Reader::audit) document and the [backup](Reader::backup).
+//!
+//! # Features
+//!
+//! `sim` adds a simulated disk that can lose power, for tests of programs that use a bus.
 
 #![deny(unsafe_code)]
 
@@ -57,6 +63,7 @@ mod chain;
 mod checksum;
 mod event;
 mod fault;
+#[cfg(feature = "sim")]
 pub mod sim;
 pub mod storage;
 
@@ -92,7 +99,7 @@ pub use recover::{JournalTail, QuarantinedTail};
 pub use snapshot::{SNAPSHOT, SNAPSHOT_SCHEMA, Snapshot, SnapshotIntegrity};
 pub use verify::Verdict;
 
-/// Holds the Rust in the README to what compiles.
+/// Compiles the Rust examples in the README.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;

@@ -1,13 +1,18 @@
-//! A disk that can lose power: a [`Storage`] in memory that remembers what was synced and what was not, for tests of
-//! whatever is built on a bus.
+//! A simulated disk that can lose power: a [`Storage`] in memory that knows what was synced. For
+//! tests of this library and of programs that use it; needs the cargo feature `sim`.
 //!
-//! Running programs see what they wrote, as through a page cache. When the power goes ([`SimDisk::crash_at`]), each
-//! [survivor](SimDisk::survivors) is a disk as it may be found afterwards: everything that was synced is there; of what
-//! was not, any part may be lost, torn at any byte, persisted in another order, or stand as zeros or garbage in a
-//! file that has grown around it. Names that were not synced in their directory may be missing, in the order they came.
+//! A running program reads what it wrote, as through a page cache. When the power fails
+//! ([`SimDisk::crash_at`]), each [survivor](SimDisk::survivors) is one state in which the disk may
+//! be found afterwards:
 //!
-//! What it assumes is what `docs/FORMAT.md` says of the media: a sync that succeeded holds, a rename is all or nothing,
-//! and an overwrite within one sector ([`SECTOR`] bytes) is all or nothing.
+//! - Everything that was synced is there.
+//! - Any part of an unsynced write may be lost, torn at any byte, or persisted before an earlier
+//!   write. In a file that has grown, lost bytes may be zeros or garbage.
+//! - Names that were not synced in their directory may be missing, the newest first.
+//!
+//! The simulation assumes of the disk what `docs/FORMAT.md` states: a successful sync holds, a
+//! rename happens as a whole or not at all, and so does an overwrite within one sector ([`SECTOR`]
+//! bytes).
 //!
 //! ```
 //! use std::collections::BTreeMap;
@@ -17,12 +22,12 @@
 //! let bus = Bus::open_in(disk.storage())?;
 //! let draft = || Draft::new("step.done", 0.0, &BTreeMap::from([("step", 1)]));
 //! bus.append(draft()?)?; // acknowledged
-//! disk.crash_at(disk.calls() + 2); // the write happens, its sync does not
+//! disk.crash_at(disk.calls() + 2); // after the write, before its sync
 //! assert!(bus.append(draft()?).is_err());
 //!
 //! for survivor in disk.survivors(7, 100) {
 //!     let events = Bus::open_in(survivor.storage())?.head().index;
-//!     assert!(events == 1 || events == 2, "the acknowledged one is there, the other one whole or not at all");
+//!     assert!(events == 1 || events == 2, "the acknowledged event is there, the other one may be");
 //! }
 //! # Ok::<(), zero_bus::Error>(())
 //! ```
@@ -35,42 +40,47 @@ use std::time::Duration;
 
 use crate::storage::{Access, Lock, Storage, StorageFile, Watch};
 
-/// Bytes that a disk writes all or nothing.
+/// Bytes that a disk writes as a whole or not at all.
 pub const SECTOR: u64 = 512;
 
-/// A disk in memory. Clones are the same disk.
+/// A simulated disk. A clone is the same disk.
 #[derive(Clone)]
 pub struct SimDisk(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
+    /// Signalled after each call that changes something, and when a lock is released.
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     files: Vec<File>,
-    /// As running programs see them.
+    /// Index in `files` by name, as running programs see it.
     names: BTreeMap<String, usize>,
     synced_names: BTreeMap<String, usize>,
-    /// Since the directory was synced.
-    name_changes: Vec<NameChange>,
+    /// Changes of `names` since the last sync of the directory.
+    unsynced_names: Vec<NameChange>,
     calls: u64,
     crash_at: Option<u64>,
+    /// The call that fails next, and how.
     failure: Option<(u64, Failure)>,
     crashed: bool,
+    /// Handles opened so far; the id of the newest one.
     handles: u64,
 }
 
 #[derive(Clone, Default)]
 struct File {
-    /// As running programs see it.
+    /// Content as running programs see it.
     content: Vec<u8>,
     synced: Vec<u8>,
-    /// Since the file was synced.
-    changes: Vec<Change>,
-    shared: Vec<u64>,
-    exclusive: Option<u64>,
+    /// Changes since the last sync of the file.
+    unsynced: Vec<Change>,
+    /// Ids of the handles that hold the shared lock.
+    shared_by: Vec<u64>,
+    /// Id of the handle that holds the exclusive lock.
+    locked_by: Option<u64>,
 }
 
 #[derive(Clone)]
@@ -85,15 +95,15 @@ enum NameChange {
     Rename(String, String),
 }
 
-/// What a call that is made to fail did all the same.
+/// What a failed call did before it returned its error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Nothing. A sync that fails so has given up what it should have written: a later one that succeeds does not
-    /// bring it back, as with Linux' page cache.
+    /// Nothing. A sync that fails this way drops the unsynced changes: a later successful sync does
+    /// not write them, as with the page cache of Linux.
     Failed,
-    /// Everything: only the answer was lost.
+    /// Everything that it should: only the reply was lost.
     FailedButPersisted,
-    /// A write: half of it, as on a disk that becomes full. Other calls: as [`Failure::Failed`].
+    /// Half of a write, as on a disk that becomes full. Other calls: as [`Failure::Failed`].
     Half,
 }
 
@@ -104,45 +114,46 @@ impl Default for SimDisk {
 }
 
 impl SimDisk {
-    /// An empty disk.
+    /// Creates an empty disk.
     pub fn new() -> Self {
         Self(Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() }))
     }
 
-    /// The disk as a directory for [`Bus::open_in`](crate::Bus::open_in) and
+    /// Returns the disk as a directory for [`Bus::open_in`](crate::Bus::open_in) and
     /// [`Reader::open_in`](crate::Reader::open_in).
     pub fn storage(&self) -> Arc<dyn Storage> {
         Arc::new(self.clone())
     }
 
-    /// How many calls that change something (or sync it) were made: the points at which a crash can differ.
+    /// Returns how many calls have changed or synced something. A crash before each of them leaves
+    /// another disk.
     pub fn calls(&self) -> u64 {
         self.state().calls
     }
 
-    /// Lets the power go in place of the call with this number, counted from 1 and from the beginning. From
-    /// then on every call fails, and nobody waits for a lock.
+    /// Cuts the power in place of call number `call`, counted from 1 since the disk was created.
+    /// From then on every call fails, also calls that wait for a lock.
     pub fn crash_at(&self, call: u64) {
         self.state().crash_at = Some(call);
     }
 
-    /// Whether the power is gone.
+    /// Returns whether the power has failed.
     pub fn crashed(&self) -> bool {
         self.state().crashed
     }
 
-    /// Lets the call with this number fail, and then all is well again.
+    /// Makes call number `call` fail, and no other one.
     pub fn fail_at(&self, call: u64, failure: Failure) {
         self.state().failure = Some((call, failure));
     }
 
-    /// A file as running programs see it; `None` where there is none.
+    /// Returns a file's content as running programs see it, or `None` if there is no such file.
     pub fn content(&self, name: &str) -> Option<Vec<u8>> {
         let state = self.state();
         state.names.get(name).map(|file| state.files[*file].content.clone())
     }
 
-    /// Puts a file there, synced.
+    /// Creates or replaces a file, synced.
     pub fn put(&self, name: &str, content: &[u8]) {
         let mut state = self.state();
         let file = state.files.len();
@@ -151,25 +162,26 @@ impl SimDisk {
         state.synced_names.insert(name.to_owned(), file);
     }
 
-    /// Disks as they may be found if the power goes now: all of them where there are no more than `at_most`, else that
-    /// many, chosen by `seed`, the two extremes (all lost, all there) among them.
-    pub fn survivors(&self, seed: u64, at_most: usize) -> Vec<SimDisk> {
+    /// Returns disks as they may be found if the power fails now. Returns all of them if there are
+    /// at most `max`; otherwise `max` of them, chosen by `seed`. Both extremes are included: every
+    /// unsynced change lost, and every one persisted.
+    pub fn survivors(&self, seed: u64, max: usize) -> Vec<SimDisk> {
         let state = self.state();
-        let mut dice = Dice(seed);
+        let mut rng = Rng::new(seed);
         let choices: Vec<Vec<Vec<u8>>> =
-            state.files.iter().map(|file| file.survivors(&mut dice, at_most)).collect();
-        let name_choices = state.name_changes.len() + 1;
-        let all = choices.iter().map(Vec::len).fold(name_choices, usize::saturating_mul);
-        let picks: Vec<Vec<usize>> = if all <= at_most {
-            (0..all).map(|pick| spread(pick, name_choices, &choices)).collect()
+            state.files.iter().map(|file| file.survivors(&mut rng, max)).collect();
+        let name_choices = state.unsynced_names.len() + 1;
+        let combinations = choices.iter().map(Vec::len).fold(name_choices, usize::saturating_mul);
+        let picks: Vec<Vec<usize>> = if combinations <= max {
+            (0..combinations).map(|number| combination(number, name_choices, &choices)).collect()
         } else {
             let extremes = [vec![0; choices.len() + 1], {
                 let last = choices.iter().map(|choices| choices.len() - 1);
                 std::iter::once(name_choices - 1).chain(last).collect()
             }];
-            let random = (2..at_most).map(|_| {
+            let random = (2..max).map(|_| {
                 let sizes = std::iter::once(name_choices).chain(choices.iter().map(Vec::len));
-                sizes.map(|size| dice.below(size)).collect()
+                sizes.map(|size| rng.below(size)).collect()
             });
             extremes.into_iter().chain(random.collect::<Vec<_>>()).collect()
         };
@@ -183,16 +195,16 @@ impl SimDisk {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A call that changes something: counts it, and lets it crash or fail where that was asked for. `doing` gets
-    /// whether it should do all, half or nothing, and the answer follows from that.
-    fn call<T>(&self, doing: impl FnOnce(&mut State, Extent) -> io::Result<T>) -> io::Result<T> {
+    /// Counts a call that changes something, and makes it crash or fail if that was requested.
+    /// `change` is told how much of the call it must carry out.
+    fn call<T>(&self, change: impl FnOnce(&mut State, Extent) -> io::Result<T>) -> io::Result<T> {
         let mut state = self.state();
-        state.alive()?;
+        state.check_power()?;
         state.calls += 1;
         if state.crash_at.is_some_and(|call| state.calls >= call) {
             state.crashed = true;
             self.0.changed.notify_all();
-            return Err(gone());
+            return Err(power_failure());
         }
         let number = state.calls;
         let failure = state.failure.take_if(|(call, _)| *call == number);
@@ -201,18 +213,18 @@ impl SimDisk {
             Some((_, Failure::Half)) => Extent::Half,
             Some((_, Failure::Failed)) => Extent::Nothing,
         };
-        let result = doing(&mut state, extent);
+        let result = change(&mut state, extent);
         drop(state);
         self.0.changed.notify_all();
         match failure {
             None => result,
-            // What ENOSPC looks like.
-            Some(_) => Err(io::Error::new(io::ErrorKind::StorageFull, "the simulated disk says no")),
+            // The error kind of ENOSPC.
+            Some(_) => Err(io::Error::new(io::ErrorKind::StorageFull, "the simulated disk refuses the call")),
         }
     }
 }
 
-/// How much of a call happens.
+/// How much of a call is carried out.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Extent {
     All,
@@ -220,28 +232,28 @@ enum Extent {
     Nothing,
 }
 
-fn gone() -> io::Error {
-    io::Error::other("the power is gone")
+fn power_failure() -> io::Error {
+    io::Error::other("the simulated power has failed")
 }
 
-/// The choice with a number, as one choice for the names and one for each file.
-fn spread(mut pick: usize, names: usize, files: &[Vec<Vec<u8>>]) -> Vec<usize> {
+/// Returns combination `number`: one choice for the names, then one for each file.
+fn combination(mut number: usize, names: usize, files: &[Vec<Vec<u8>>]) -> Vec<usize> {
     let mut digit = |size: usize| {
-        let digit = pick % size;
-        pick /= size;
+        let digit = number % size;
+        number /= size;
         digit
     };
     std::iter::once(names).chain(files.iter().map(Vec::len)).map(&mut digit).collect()
 }
 
 impl State {
-    fn alive(&self) -> io::Result<()> {
-        if self.crashed { Err(gone()) } else { Ok(()) }
+    fn check_power(&self) -> io::Result<()> {
+        if self.crashed { Err(power_failure()) } else { Ok(()) }
     }
 
     fn survivor(&self, name_changes: usize, content: impl Fn(usize) -> Vec<u8>) -> SimDisk {
         let mut names = self.synced_names.clone();
-        for change in &self.name_changes[..name_changes] {
+        for change in &self.unsynced_names[..name_changes] {
             change.apply(&mut names);
         }
         let disk = SimDisk::new();
@@ -281,49 +293,51 @@ impl Change {
 impl File {
     fn change(&mut self, change: Change) {
         change.apply(&mut self.content);
-        self.changes.push(change);
+        self.unsynced.push(change);
     }
 
-    /// Contents that may be found after a crash, all lost first, all there last. All of them where they are few.
-    fn survivors(&self, dice: &mut Dice, at_most: usize) -> Vec<Vec<u8>> {
-        let mut found = vec![self.synced.clone()];
-        if let [Change::Write { offset, bytes }] = &self.changes[..]
-            && bytes.len() <= at_most
+    /// Returns contents that may be found after a crash. The first has no unsynced change, the last
+    /// has all of them. A single short write yields every possible content.
+    fn survivors(&self, rng: &mut Rng, max: usize) -> Vec<Vec<u8>> {
+        let mut contents = vec![self.synced.clone()];
+        if let [Change::Write { offset, bytes }] = &self.unsynced[..]
+            && bytes.len() <= max
             && !self.overwrites(*offset, bytes.len())
         {
-            // One write: torn at every byte, the rest missing or in the file as zeros.
+            // One write, torn at every byte; the lost bytes are missing, or zeros.
             for kept in 1..bytes.len() {
                 let torn = Change::Write { offset: *offset, bytes: bytes[..kept].to_vec() };
                 let mut content = self.synced.clone();
                 torn.apply(&mut content);
-                found.push(content.clone());
+                contents.push(content.clone());
                 content.resize(offset + bytes.len(), 0);
-                found.push(content);
+                contents.push(content);
             }
-        } else if !self.changes.is_empty() {
-            found.extend((0..at_most).map(|_| self.random_survivor(dice)));
+        } else if !self.unsynced.is_empty() {
+            contents.extend((0..max).map(|_| self.random_survivor(rng)));
         }
-        if !self.changes.is_empty() {
-            found.push(self.content.clone());
+        if !self.unsynced.is_empty() {
+            contents.push(self.content.clone());
         }
-        found
+        contents
     }
 
-    /// Whether this stays in the sectors that were there, and so is all or nothing.
+    /// Returns whether a write stays within one sector of synced bytes, and so happens as a whole
+    /// or not at all.
     fn overwrites(&self, offset: usize, length: usize) -> bool {
         offset + length <= self.synced.len() && length as u64 <= SECTOR
     }
 
-    /// Each change lost, there, or in pieces.
-    fn random_survivor(&self, dice: &mut Dice) -> Vec<u8> {
+    /// Returns a content in which each unsynced change is lost, persisted, or persisted in pieces.
+    fn random_survivor(&self, rng: &mut Rng) -> Vec<u8> {
         let mut content = self.synced.clone();
-        for change in &self.changes {
+        for change in &self.unsynced {
             match change {
-                _ if dice.below(3) == 0 => {}
+                _ if rng.below(3) == 0 => {}
                 Change::Write { offset, bytes }
-                    if !self.overwrites(*offset, bytes.len()) && dice.below(2) == 0 =>
+                    if !self.overwrites(*offset, bytes.len()) && rng.below(2) == 0 =>
                 {
-                    let pieces = self.pieces(*offset, bytes, dice);
+                    let pieces = self.pieces(*offset, bytes, rng);
                     pieces.iter().for_each(|piece| piece.apply(&mut content));
                 }
                 change => change.apply(&mut content),
@@ -332,18 +346,19 @@ impl File {
         content
     }
 
-    /// A write in pieces: some arrived, some are garbage, some are not there.
-    fn pieces(&self, offset: usize, bytes: &[u8], dice: &mut Dice) -> Vec<Change> {
+    /// Cuts a write into pieces, of which some are persisted, some are garbage and some are lost.
+    fn pieces(&self, offset: usize, bytes: &[u8], rng: &mut Rng) -> Vec<Change> {
         let mut cuts: Vec<usize> =
-            (0..3).map(|_| dice.below(bytes.len() + 1)).chain([0, bytes.len()]).collect();
+            (0..3).map(|_| rng.below(bytes.len() + 1)).chain([0, bytes.len()]).collect();
         cuts.sort_unstable();
         let pieces = cuts.windows(2).filter(|cut| cut[0] < cut[1]).filter_map(|cut| {
             let mut bytes = bytes[cut[0]..cut[1]].to_vec();
-            match dice.below(4) {
+            match rng.below(4) {
                 0 => return None,
-                // Sectors that were there hold the old or the new.
+                // Only bytes beyond the synced content can be garbage: a sector is written as a
+                // whole.
                 1 if offset + cut[0] >= self.synced.len() => {
-                    bytes.iter_mut().for_each(|byte| *byte = dice.below(256) as u8);
+                    bytes.iter_mut().for_each(|byte| *byte = rng.below(256) as u8);
                 }
                 _ => {}
             }
@@ -353,26 +368,31 @@ impl File {
     }
 }
 
-/// Seeded random numbers, for tests that can be played again: SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom
-/// number generators, 2014).
+/// A seeded random number generator, for tests that must run the same way again: SplitMix64
+/// (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
 ///
 /// ```
-/// use zero_bus::sim::Dice;
-/// let (mut one, mut other) = (Dice(7), Dice(7));
+/// use zero_bus::sim::Rng;
+/// let (mut one, mut other) = (Rng::new(7), Rng::new(7));
 /// assert!((0..100).all(|_| one.below(6) < 6));
 /// assert_ne!(one.below(1 << 30), other.below(1 << 30));
 /// ```
 #[derive(Clone, Debug)]
-pub struct Dice(pub u64);
+pub struct Rng(u64);
 
-impl Dice {
-    /// The next number below a size; 0 for a size of 0.
-    pub fn below(&mut self, size: usize) -> usize {
+impl Rng {
+    /// Creates a generator. The same seed yields the same numbers.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Returns the next number in `0..bound`, or 0 if `bound` is 0.
+    pub fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % size.max(1) as u64) as usize
+        ((mixed ^ (mixed >> 31)) % bound.max(1) as u64) as usize
     }
 }
 
@@ -384,29 +404,32 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.disk.state().release(self.file, self.id);
+        self.disk.state().unlock(self.file, self.id);
         self.disk.0.changed.notify_all();
     }
 }
 
 impl State {
-    fn release(&mut self, file: usize, id: u64) {
+    /// Releases any lock that a handle holds on a file.
+    fn unlock(&mut self, file: usize, id: u64) {
         let file = &mut self.files[file];
-        file.shared.retain(|holder| *holder != id);
-        file.exclusive.take_if(|holder| *holder == id);
+        file.shared_by.retain(|holder| *holder != id);
+        file.locked_by.take_if(|holder| *holder == id);
     }
 
-    fn take(&mut self, file: usize, id: u64, lock: Lock) -> bool {
-        self.release(file, id);
+    /// Replaces the handle's lock on a file, as `flock` does. Returns whether the new lock was
+    /// free; otherwise the handle holds none.
+    fn try_lock(&mut self, file: usize, id: u64, lock: Lock) -> bool {
+        self.unlock(file, id);
         let file = &mut self.files[file];
         match lock {
-            _ if file.exclusive.is_some() => false,
+            _ if file.locked_by.is_some() => false,
             Lock::Shared => {
-                file.shared.push(id);
+                file.shared_by.push(id);
                 true
             }
-            Lock::Exclusive if file.shared.is_empty() => {
-                file.exclusive = Some(id);
+            Lock::Exclusive if file.shared_by.is_empty() => {
+                file.locked_by = Some(id);
                 true
             }
             Lock::Exclusive => false,
@@ -416,12 +439,12 @@ impl State {
 
 impl Storage for SimDisk {
     fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn StorageFile>> {
-        let there = {
+        let existing = {
             let state = self.state();
-            state.alive()?;
+            state.check_power()?;
             state.names.get(name).copied()
         };
-        let file = match (there, access) {
+        let file = match (existing, access) {
             (Some(_), Access::New) => return Err(io::ErrorKind::AlreadyExists.into()),
             (None, Access::Read) => return Err(io::ErrorKind::NotFound.into()),
             (Some(file), Access::Truncate) => self.call(|state, extent| {
@@ -433,16 +456,16 @@ impl Storage for SimDisk {
             (Some(file), _) => file,
             (None, _) => self.call(|state, extent| {
                 if extent == Extent::Nothing {
-                    return Err(gone());
+                    return Err(power_failure());
                 }
-                // Somebody may have been faster.
+                // Another thread may have created it since.
                 if let Some(file) = state.names.get(name) {
                     return Ok(*file);
                 }
                 let file = state.files.len();
                 state.files.push(File::default());
                 state.names.insert(name.to_owned(), file);
-                state.name_changes.push(NameChange::Create(name.to_owned(), file));
+                state.unsynced_names.push(NameChange::Create(name.to_owned(), file));
                 Ok(file)
             })?,
         };
@@ -459,7 +482,7 @@ impl Storage for SimDisk {
             if extent != Extent::Nothing {
                 let change = NameChange::Rename(from.to_owned(), to.to_owned());
                 change.apply(&mut state.names);
-                state.name_changes.push(change);
+                state.unsynced_names.push(change);
             }
             Ok(())
         })
@@ -470,8 +493,8 @@ impl Storage for SimDisk {
             if extent == Extent::All {
                 state.synced_names = state.names.clone();
             }
-            // What a failed sync gave up no later one brings back.
-            state.name_changes.clear();
+            // Changes that a failed sync dropped are not written by a later one.
+            state.unsynced_names.clear();
             Ok(())
         })
     }
@@ -479,12 +502,12 @@ impl Storage for SimDisk {
     fn is_current(&self, name: &str, file: &dyn StorageFile) -> io::Result<bool> {
         let identity = file.identity()?;
         let state = self.state();
-        state.alive()?;
+        state.check_power()?;
         Ok(state.names.get(name).is_some_and(|file| (0, *file as u64) == identity))
     }
 
     fn watch(&self) -> io::Result<Box<dyn Watch>> {
-        Ok(Box::new(CallsWatch { disk: self.clone(), seen: self.calls() }))
+        Ok(Box::new(CallsWatch { disk: self.clone(), seen_calls: self.calls() }))
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -495,7 +518,7 @@ impl Storage for SimDisk {
 impl StorageFile for Handle {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let state = self.disk.state();
-        state.alive()?;
+        state.check_power()?;
         let content = &state.files[self.file].content;
         let from = content.get(offset as usize..).unwrap_or_default();
         let length = from.len().min(buffer.len());
@@ -505,13 +528,13 @@ impl StorageFile for Handle {
 
     fn append(&self, bytes: &[u8]) -> io::Result<()> {
         self.disk.call(|state, extent| {
-            let arrived = match extent {
+            let written = match extent {
                 Extent::All => bytes,
                 Extent::Half => &bytes[..bytes.len() / 2],
                 Extent::Nothing => &[],
             };
             let file = &mut state.files[self.file];
-            file.change(Change::Write { offset: file.content.len(), bytes: arrived.to_vec() });
+            file.change(Change::Write { offset: file.content.len(), bytes: written.to_vec() });
             Ok(())
         })
     }
@@ -530,18 +553,18 @@ impl StorageFile for Handle {
         self.disk.call(|state, extent| {
             let file = &mut state.files[self.file];
             if extent == Extent::All {
-                // Not all that is seen: what an earlier failed sync gave up is not written by this one.
-                let changes = std::mem::take(&mut file.changes);
+                // Not a copy of `content`: it may hold changes that an earlier failed sync dropped.
+                let changes = std::mem::take(&mut file.unsynced);
                 changes.iter().for_each(|change| change.apply(&mut file.synced));
             }
-            file.changes.clear();
+            file.unsynced.clear();
             Ok(())
         })
     }
 
     fn size(&self) -> io::Result<u64> {
         let state = self.disk.state();
-        state.alive()?;
+        state.check_power()?;
         Ok(state.files[self.file].content.len() as u64)
     }
 
@@ -561,8 +584,8 @@ impl StorageFile for Handle {
     fn lock(&self, lock: Lock) -> io::Result<()> {
         let mut state = self.disk.state();
         loop {
-            state.alive()?;
-            if state.take(self.file, self.id, lock) {
+            state.check_power()?;
+            if state.try_lock(self.file, self.id, lock) {
                 return Ok(());
             }
             state = self.disk.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -571,32 +594,33 @@ impl StorageFile for Handle {
 
     fn try_lock(&self) -> io::Result<bool> {
         let mut state = self.disk.state();
-        state.alive()?;
-        Ok(state.take(self.file, self.id, Lock::Exclusive))
+        state.check_power()?;
+        Ok(state.try_lock(self.file, self.id, Lock::Exclusive))
     }
 
     fn unlock(&self) -> io::Result<()> {
-        self.disk.state().release(self.file, self.id);
+        self.disk.state().unlock(self.file, self.id);
         self.disk.0.changed.notify_all();
         Ok(())
     }
 }
 
-/// Waits for calls that change something.
+/// Waits until a call changes something.
 struct CallsWatch {
     disk: SimDisk,
-    seen: u64,
+    /// Calls when the last wait returned.
+    seen_calls: u64,
 }
 
 impl Watch for CallsWatch {
-    fn wait(&mut self, at_most: Duration) -> io::Result<()> {
+    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
         let state = self.disk.state();
-        let seen = self.seen;
-        let waiting = |state: &mut State| !state.crashed && state.calls == seen;
-        let waited = self.disk.0.changed.wait_timeout_while(state, at_most, waiting);
+        let seen_calls = self.seen_calls;
+        let unchanged = |state: &mut State| !state.crashed && state.calls == seen_calls;
+        let waited = self.disk.0.changed.wait_timeout_while(state, timeout, unchanged);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        state.alive()?;
-        self.seen = state.calls;
+        state.check_power()?;
+        self.seen_calls = state.calls;
         Ok(())
     }
 }

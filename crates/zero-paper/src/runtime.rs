@@ -167,7 +167,7 @@ impl Runtime {
     }
 
     /// The same with all records in one storage: the bus, the decision journal as `decisions.jsonl`, the cycle records as
-    /// `cycles.jsonl`. For tests on a [simulated disk](zero_bus::sim).
+    /// `cycles.jsonl`. For tests on a simulated disk (`zero_bus::sim`).
     ///
     /// # Errors
     /// As [`Runtime::start`].

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use serde::Serialize;
-use zero_bus::sim::Dice;
+use zero_bus::sim::Rng;
 use zero_bus::{Draft, Event, Integer, Json, MAX_DEPTH, Value, canonical::is_canonical};
 
 fn finite() -> impl Strategy<Value = f64> {
@@ -55,7 +55,7 @@ impl Serialize for Backwards<'_> {
 }
 
 /// Spells a value in one of the many ways there are: white space, members in any order and some of them twice, escapes.
-struct Speller(Dice);
+struct Speller(Rng);
 
 impl Speller {
     fn space(&mut self) -> &'static str {
@@ -122,7 +122,7 @@ proptest! {
     /// However a value is spelled, its form is that of the tree.
     #[test]
     fn every_spelling_has_the_same_form(value in value(), seed in any::<u64>()) {
-        let text = Speller(Dice(seed)).value(&value);
+        let text = Speller(Rng::new(seed)).value(&value);
         prop_assert_eq!(Json::parse(&text), Ok(Json::try_from(&value).unwrap()), "{}", text);
         prop_assert_eq!(Value::parse(&text), Ok(value));
     }

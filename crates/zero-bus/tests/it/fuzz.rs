@@ -8,7 +8,7 @@ use std::fs;
 use std::panic::catch_unwind;
 use std::path::Path;
 
-use zero_bus::sim::Dice;
+use zero_bus::sim::Rng;
 
 /// Changes of the corpus that are tried for each target.
 const CHANGED: u64 = 20_000;
@@ -23,7 +23,7 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
 
 /// One of the corpus with a few bytes changed, removed, doubled, or put in from another.
 fn changed(corpus: &[Vec<u8>], seed: u64) -> Vec<u8> {
-    let mut dice = Dice(seed);
+    let mut dice = Rng::new(seed);
     let mut dice = |size| dice.below(size);
     let mut data = corpus[dice(corpus.len())].clone();
     for _ in 0..=dice(4) {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support::{BUS, bus, conformance, feed, fill};
-use zero_bus::sim::Dice;
+use zero_bus::sim::Rng;
 
 fn place() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
@@ -105,7 +105,7 @@ fn a_killed_backup_goes_on() {
     let place = place();
     let here = place.path();
     fill(here, 30_000);
-    let mut dice = Dice(11);
+    let mut dice = Rng::new(11);
     let mut cut_short = 0;
     for _ in 0..40 {
         let mut child = Command::new(BUS)

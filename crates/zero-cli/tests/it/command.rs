@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Child;
 
 use crate::support::{Ended, RECORDS, bus, engine, events, published, root, start, wait_until};
-use zero_bus::sim::Dice;
+use zero_bus::sim::Rng;
 use zero_bus::{Event, Reader, Value};
 
 fn place() -> tempfile::TempDir {
@@ -184,7 +184,7 @@ fn what_is_said_between_kills_is_obeyed_once() {
     let place = place();
     let here = place.path();
     run(here, "1").fine();
-    let mut dice = Dice(7);
+    let mut dice = Rng::new(7);
     let said = 40;
     for _ in 0..said {
         let mut child = start(here, &arguments(&scenario(), &["--interval", "0"]));

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::support::runs::{CYCLES, leave, lines, recorded, run};
 use crate::support::{CLOCK, ENGINE, RECORDS, bus, engine, root};
 use rustix::process::{Pid, Signal, kill_process};
-use zero_bus::sim::Dice;
+use zero_bus::sim::Rng;
 use zero_bus::{Reader, Value};
 
 fn place() -> tempfile::TempDir {
@@ -130,7 +130,7 @@ fn killed_at_any_moment_it_goes_on() {
     let here = place.path();
     let scenario = root().join("examples/real-market/scenario.json").canonicalize().unwrap();
     let arguments = [&["--scenario", scenario.to_str().unwrap(), "--interval", "0"], &RECORDS[..]].concat();
-    let mut dice = Dice(42);
+    let mut dice = Rng::new(42);
     let mut kills = 0;
     let mut decisions = 0;
     while kills < 200 {

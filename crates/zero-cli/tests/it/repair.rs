@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::{BUS, ENGINE, bus, bus_with_input, conformance, fill, root};
 use rustix::process::{Pid, Signal, kill_process};
-use zero_bus::sim::Dice;
+use zero_bus::sim::Rng;
 use zero_bus::{Reader, Value};
 
 fn place() -> tempfile::TempDir {
@@ -135,7 +135,7 @@ fn batch(directory: &Path) -> Child {
 #[test]
 fn a_killed_appender_has_lied_to_nobody() {
     let place = place();
-    let mut dice = Dice(7);
+    let mut dice = Rng::new(7);
     let mut receipts: Vec<Value> = Vec::new();
     for kill in 0..100 {
         let mut child = batch(place.path());
