@@ -219,9 +219,12 @@ impl Reader {
             Finding::Torn { byte_offset, .. } | Finding::Truncated { byte_offset, .. } => Ok(byte_offset),
             Finding::Fault(fault) => Err(Error::Damaged { path, fault }),
             Finding::Ambiguous(fault) => Err(Error::Ambiguous { path, fault }),
-            Finding::Missing(remembered) => {
-                Err(Error::Missing { path, events: walked.head.index, remembered, witness: LOCK })
-            }
+            Finding::Missing(remembered) => Err(Error::Missing {
+                path,
+                events: walked.head.index,
+                recorded: remembered,
+                recorded_in: LOCK,
+            }),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What can go wrong, sorted by what the caller does next.
+//! Errors, one variant for each thing that the caller can do next.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,99 +6,125 @@ use std::path::{Path, PathBuf};
 use crate::canonical::JsonError;
 use crate::fault::Fault;
 
-/// Everything this library reports. Messages name the file, the place in it and the way out.
+/// Every error of this library.
+///
+/// A message states what failed, on which file, why, and what to do next. It is one line without a
+/// final period.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The system refused a file operation: mend the environment and try again. An append that ends so
-    /// has acknowledged nothing.
-    #[error("{}: cannot {action}: {source}", path.display())]
+    /// The system refused a file operation. A failed append has acknowledged no event. Fix the
+    /// cause, then try again.
+    #[error("cannot {}: {source}{}", insert_path(action, path), remedy(source))]
     Io {
-        /// What was being done, as in "open it for reading".
+        /// What failed, as a verb phrase. The word `it` stands for the file, as in `open it for
+        /// reading`. If there is no such word, the file comes last, as in `append to`.
         action: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's reason.
         source: io::Error,
     },
-    /// The path does not lead to a bus: name another one.
-    #[error("{}: {reason}", path.display())]
+    /// The path does not lead to a bus. Name another path.
+    #[error("cannot open {}: {reason}", path.display())]
     NotABus {
-        /// What was named.
+        /// The path that was given, or the log that was not found there.
         path: PathBuf,
-        /// Why it is none.
+        /// Why this is no bus.
         reason: String,
     },
-    /// What the producer handed in cannot become an event: mend it. Nothing of it was written.
+    /// The draft cannot become an event. Correct it. Nothing of it was written.
     #[error("{field}: {reason}")]
     Invalid {
-        /// The part at fault, as in `event_type`.
+        /// The invalid field, such as `event_type`.
         field: &'static str,
-        /// Why it was refused.
+        /// Why it is invalid.
         reason: String,
     },
-    /// The log is damaged: everything before the fault is sound, and nothing behind it is given out. Where opening
-    /// for appending finds this, it is refused. Restore the log from a mirror or a backup, or keep it as evidence
-    /// and begin a new bus.
-    #[error("{}: {fault} (byte {} of the log); what is before it is sound; restore the log, or keep it as evidence and \
-             begin a new bus", path.display(), fault.byte_offset)]
+    /// The log is damaged. The events before the fault are valid and can be read. The library
+    /// returns no event after it and appends nothing. Restore the log from a backup or a mirror, or
+    /// keep it as evidence and start a new bus.
+    #[error("{}: {fault} (byte {} of the log); the events before it are valid. Restore the log from a backup or a mirror, \
+             or keep it as evidence and start a new bus", path.display(), fault.byte_offset)]
     Damaged {
         /// The log.
         path: PathBuf,
         /// The first fault.
         fault: Fault,
     },
-    /// Behind the sound part stand bytes of which nobody can tell whether a crash left them, and sound events
-    /// behind those: everything before them can be read, nothing is cut, nothing can be appended until somebody
-    /// who knows decides.
-    #[error("{}: {fault} (byte {}), and sound events behind it, none of which is known to have been synced: a crash may \
-             have left this, or somebody; the events before it can be read, appending is refused until it is \
-             repaired", path.display(), fault.byte_offset)]
+    /// The tail of the log is ambiguous: after an invalid line there are valid events, and none of
+    /// these bytes is known to have been synced. A crash or tampering could have left them. The
+    /// events before the fault can be read. The library cuts nothing and appends nothing, until an
+    /// operator decides; see [`OpenOptions::quarantine_from`](crate::OpenOptions::quarantine_from).
+    #[error("{}: {fault} (byte {} of the log), followed by valid events that may never have been synced: a crash or \
+             tampering could have left this. Run `zero-bus repair` to quarantine it, or restore the log from a backup \
+             or a mirror", path.display(), fault.byte_offset)]
     Ambiguous {
         /// The log.
         path: PathBuf,
-        /// Where the sound part ends.
+        /// The fault that ends the valid part.
         fault: Fault,
     },
-    /// The log is shorter than what is remembered of it: its tail is missing. What is there can be read, nothing can be
-    /// appended.
-    #[error("{}: holds {events} events, but {witness} remembers {remembered}: its tail is missing; restore it, or remove \
-             {witness} beside it to go on without", path.display())]
+    /// The log is shorter than a file next to it records: its end is missing. The remaining events
+    /// can be read, but nothing can be appended.
+    #[error("{}: the log holds {events} events, but {recorded_in} records {recorded}: its end is missing. Restore the log, \
+             or delete {recorded_in} to continue without the missing events", path.display())]
     Missing {
         /// The log.
         path: PathBuf,
-        /// The events it holds.
+        /// Events in the log.
         events: u64,
-        /// The events it held.
-        remembered: u64,
-        /// The file beside it that remembers.
-        witness: &'static str,
+        /// Events that the log once held.
+        recorded: u64,
+        /// The file that records them.
+        recorded_in: &'static str,
     },
-    /// The log is not the one it was: shortened, replaced, or written anew by something else.
+    /// The log is no longer the file that was opened, or was changed by another program.
     #[error("{}: {reason}", path.display())]
     Changed {
         /// The log.
         path: PathBuf,
-        /// What is different, and the way out.
+        /// What changed, and what to do.
         reason: &'static str,
     },
-    /// An earlier write or sync on this handle failed, so that what it would build on is unknown. Open the
-    /// bus again: that judges the tail afresh.
-    #[error("{}: an earlier write or sync failed, so nothing more is acknowledged here; open the bus again", path.display())]
+    /// An earlier write or sync on this handle failed, so the state of the log on disk is unknown.
+    /// Open the bus again, which recovers the log.
+    #[error("{}: an earlier write or sync failed, so this handle accepts no more events. Open the bus again", path.display())]
     Poisoned {
         /// The log.
         path: PathBuf,
     },
 }
 
+/// Returns a verb phrase with the path in place of `it`, or after the phrase.
+fn insert_path(action: &str, path: &Path) -> String {
+    let path = path.display();
+    match action.split_once(" it") {
+        Some((verb, rest)) if rest.is_empty() || rest.starts_with(' ') => format!("{verb} {path}{rest}"),
+        _ => format!("{action} {path}"),
+    }
+}
+
+/// Returns what to do about a system error, if that is known.
+fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ". Free some space and start again",
+        io::ErrorKind::FileTooLarge => ". Raise the limit on file sizes and start again",
+        io::ErrorKind::PermissionDenied => ". Run as the owner of the file, or change its permissions",
+        io::ErrorKind::ReadOnlyFilesystem => ". Mount the file system for writing and start again",
+        _ => "",
+    }
+}
+
 impl Error {
-    /// Puts the file and the action to a system error; for `map_err`.
+    /// Returns a function for `map_err` that adds the action and the file to a system error.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }
 
-    /// The same error for another one who ran into it.
-    pub(crate) fn again(&self) -> Self {
+    /// Copies the error for another job of the same batch. Of the system error, only kind and text
+    /// are kept.
+    pub(crate) fn duplicate(&self) -> Self {
         match self {
             Self::Io { action, path, source } => Self::Io {
                 action,
@@ -109,8 +135,8 @@ impl Error {
             Self::Invalid { field, reason } => Self::Invalid { field, reason: reason.clone() },
             Self::Damaged { path, fault } => Self::Damaged { path: path.clone(), fault: fault.clone() },
             Self::Ambiguous { path, fault } => Self::Ambiguous { path: path.clone(), fault: fault.clone() },
-            Self::Missing { path, events, remembered, witness } => {
-                Self::Missing { path: path.clone(), events: *events, remembered: *remembered, witness }
+            Self::Missing { path, events, recorded, recorded_in } => {
+                Self::Missing { path: path.clone(), events: *events, recorded: *recorded, recorded_in }
             }
             Self::Changed { path, reason } => Self::Changed { path: path.clone(), reason },
             Self::Poisoned { path } => Self::Poisoned { path: path.clone() },
@@ -128,5 +154,32 @@ impl From<JsonError> for Error {
     }
 }
 
-/// This library's result.
+/// The result type of this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use super::Error;
+
+    #[test]
+    fn an_io_error_names_the_action_the_file_the_reason_and_the_remedy() {
+        let log = Path::new("bus/events.jsonl");
+        let message = |action, source: io::Error| Error::io(action, log)(source).to_string();
+        assert_eq!(
+            message("append to", io::Error::new(io::ErrorKind::StorageFull, "disk full")),
+            "cannot append to bus/events.jsonl: disk full. Free some space and start again"
+        );
+        assert_eq!(
+            message("open it for reading", io::Error::other("it is a directory")),
+            "cannot open bus/events.jsonl for reading: it is a directory"
+        );
+        assert_eq!(message("read it", io::Error::other("no")), "cannot read bus/events.jsonl: no");
+        assert_eq!(
+            message("visit items of", io::Error::other("no")),
+            "cannot visit items of bus/events.jsonl: no"
+        );
+    }
+}

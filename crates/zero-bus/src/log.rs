@@ -1,4 +1,15 @@
-//! Appending. `Writer::commit` is the commit point: what it returns has been synced.
+//! Appending to a bus: the handle, its writer and the commit point.
+//!
+//! A [`Bus`] links, writes and syncs events in batches. [`Queue`] forms the batches from the jobs
+//! of many threads and chooses the thread that commits. [`Writer::commit`] is the commit point:
+//! when it returns, the batch has been synced.
+//!
+//! Two locks, always taken in this order:
+//!
+//! 1. The mutex around [`Writer`] protects what this handle knows about the log. One thread of the
+//!    process holds it for one batch or one snapshot.
+//! 2. The exclusive `flock` on `bus.lock` protects the files against all other handles and
+//!    processes. Only [`Writer::with_lock`] takes it, so its holder also holds the mutex.
 
 use std::fmt;
 use std::io;
@@ -15,49 +26,60 @@ use crate::error::{Error, Result};
 use crate::event::{Draft, Event, MAX_LINE_BYTES};
 use crate::lines::{LOCK, LOG};
 use crate::queue::{Queue, Slot};
-use crate::recover::{self, End, Opening, QuarantinedTail};
+use crate::recover::{self, End, Purpose, QuarantinedTail};
 use crate::snapshot::{self, Snapshot};
 use crate::storage::{Access, Directory, Lock, Storage, StorageFile};
 use crate::sync::{Arc, Mutex, lock};
 use crate::sync_mark::SyncMark;
 
-/// How much may be [submitted](Bus::submit) for one batch, in bytes, before more of it waits for the next one.
-const SUBMITTED: usize = 1 << 20;
+/// Bytes that may be [submitted](Bus::submit) to one batch before the next submitter waits.
+const MAX_PENDING_BYTES: usize = 1 << 20;
 
-/// How often the lock file may be replaced while it is waited for.
-const LOCK_TRIES: usize = 8;
+/// Times that a writer reopens a lock file that was replaced while it waited for the lock.
+const MAX_LOCK_ATTEMPTS: usize = 8;
 
-/// A bus opened for appending. Any number of threads may share one handle, and any number of handles, in any number of
-/// processes, may append to one bus. What threads append while a batch is being synced makes up the next batch, so that
-/// they share its write and its sync; nobody is held back for a fuller one. Each batch takes the bus's lock for as long
-/// as it writes and syncs.
+/// A bus opened for appending.
 ///
-/// Opening and appending read the tail of the log and nothing more, however long it is.
+/// Any number of threads can share one handle, and any number of handles, in any number of
+/// processes, can append to one bus. Events that threads append while a batch is being synced form
+/// the next batch and share its write and its sync. No event is delayed to fill a batch. A batch
+/// holds the bus's lock while it is written and synced.
+///
+/// Opening and appending read only the tail of the log, so their cost does not grow with it.
 pub struct Bus {
     core: Arc<Core>,
-    /// Commits what was [submitted](Bus::submit) and is not waited for; begun by the first ticket.
+    /// The thread that commits [submitted](Bus::submit) events for which no thread waits. The first
+    /// call of `submit` starts it. The mutex protects the handle only; the thread does not take it.
     committer: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What is appended together. An event that comes alone needs no memory of its own for that.
+/// The drafts of one job, which are appended next to each other. A single draft needs no
+/// allocation.
 type Drafts = SmallVec<[Draft; 1]>;
 type Events = SmallVec<[Event; 1]>;
 
+/// The part of a handle that its tickets and its committer share.
 struct Core {
     storage: Arc<dyn Storage>,
     writer: Mutex<Writer>,
     queue: Queue<Drafts, Result<Events>>,
-    /// The writer is poisoned: for who cannot wait until a batch is committed to look at it.
-    failed: AtomicBool,
+    /// A copy of `Writer::poisoned` that can be read without waiting for the batch that holds the
+    /// mutex. Set after the failed batch has given up the mutex.
+    poisoned: AtomicBool,
 }
 
+/// What one handle knows about the log, protected by the mutex in [`Core`].
 struct Writer {
     log: Arc<dyn StorageFile>,
-    lock: Arc<dyn StorageFile>,
+    lock_file: Arc<dyn StorageFile>,
+    /// The end of the log when this handle last saw it. Other handles may have appended since,
+    /// unless the lock has been held from then on.
     end: End,
+    /// Set while a batch is written and synced. Stays set if that fails or panics: then what the
+    /// file holds is unknown.
     poisoned: bool,
-    set_aside: Vec<QuarantinedTail>,
-    /// The batch being written, then its note; kept for its memory.
+    quarantined: Vec<QuarantinedTail>,
+    /// Buffer for the lines of a batch and then for its sync mark. Kept to reuse its memory.
     lines: String,
 }
 
@@ -67,7 +89,7 @@ impl fmt::Debug for Bus {
     }
 }
 
-/// An event on its way, see [`Bus::submit`].
+/// A submitted event whose commit may be in progress. Returned by [`Bus::submit`].
 pub struct Ticket {
     core: Arc<Core>,
     slot: Arc<Slot<Result<Events>>>,
@@ -79,7 +101,7 @@ impl Ticket {
     /// # Errors
     /// As [`Bus::append_batch`].
     pub fn wait(self) -> Result<Event> {
-        // One draft in, one event out.
+        // A submitted job has one draft, so it has one event.
         self.core.wait(&self.slot).map(|mut events| events.remove(0))
     }
 }
@@ -91,14 +113,17 @@ impl fmt::Debug for Ticket {
 }
 
 impl Bus {
-    /// Opens the bus in a directory for appending, making both (0700, 0600) where there is none.
+    /// Opens the bus in a directory for appending. Creates the directory (mode 0700) and the files
+    /// (0600) if they are missing.
     ///
-    /// A torn tail, the unfinished line that a crash leaves, is set aside in a file next to the log and cut
-    /// off; [`Bus::set_aside`] tells. Reads the last two lines of the log, and what a crash left unsynced.
+    /// A crash can leave an incomplete last line. It is moved to a file next to the log; see
+    /// [`Bus::quarantined`]. Bytes that a crash left unsynced are made durable. Opening reads the
+    /// lines after the last sync, or the last two lines.
     ///
     /// # Errors
-    /// [`Error::Damaged`] where the log does not end in a sound event, [`Error::NotABus`] where the path is
-    /// no directory, [`Error::Io`] for what the system refuses.
+    /// [`Error::Damaged`], [`Error::Ambiguous`] or [`Error::Missing`] if the log needs an operator,
+    /// [`Error::NotABus`] if the path is not a directory, [`Error::Io`] if the system refuses a
+    /// file operation.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -119,81 +144,85 @@ impl Bus {
         Self::open_in(Arc::new(directory))
     }
 
-    /// Opens the bus in any storage, see [`Bus::open`].
+    /// Opens the bus in any [`Storage`]; otherwise as [`Bus::open`].
     ///
     /// # Errors
     /// As [`Bus::open`].
     pub fn open_in(storage: Arc<dyn Storage>) -> Result<Self> {
-        Self::open_decided(storage, None)
+        Self::open_with(storage, None)
     }
 
-    /// Opens a bus of whose end nobody can tell from the bytes whether a crash left it ([`Error::Ambiguous`]), setting
-    /// aside what begins at `byte_offset`, as somebody decided who knows more. Everything else is as with [`Bus::open`].
+    /// Opens a bus with an ambiguous tail ([`Error::Ambiguous`]) and quarantines the tail that
+    /// starts at `byte_offset`, by decision of an operator. Everything else is as with
+    /// [`Bus::open`].
     ///
     /// # Errors
-    /// As [`Bus::open`]; still [`Error::Ambiguous`] where what is undecided begins elsewhere.
+    /// As [`Bus::open`]; [`Error::Ambiguous`] if the ambiguous tail starts elsewhere.
     pub fn open_quarantining(path: impl AsRef<Path>, byte_offset: u64) -> Result<Self> {
         let path = path.as_ref();
         let directory = Directory::open(path).map_err(Error::io("open the directory", path))?;
-        Self::open_decided(Arc::new(directory), Some(byte_offset))
+        Self::open_with(Arc::new(directory), Some(byte_offset))
     }
 
-    fn open_decided(storage: Arc<dyn Storage>, decided: Option<u64>) -> Result<Self> {
+    fn open_with(storage: Arc<dyn Storage>, quarantine_from: Option<u64>) -> Result<Self> {
         let open = |name, access| {
             storage.open(name, access).map_err(Error::io("open it for appending", &storage.path(name)))
         };
-        let lock: Arc<dyn StorageFile> = Arc::from(open(LOCK, Access::ReadWrite)?);
+        let lock_file: Arc<dyn StorageFile> = Arc::from(open(LOCK, Access::ReadWrite)?);
         let log: Arc<dyn StorageFile> = Arc::from(open(LOG, Access::Append)?);
-        // Both files' names, before anything in them is acknowledged.
+        // The names of both files must be durable before any of their content is acknowledged.
         storage.sync().map_err(Error::io("sync the directory of", &storage.path(LOG)))?;
         let (end, lines) = (End::default(), String::new());
-        let mut writer = Writer { log, lock, end, poisoned: false, set_aside: Vec::new(), lines };
-        writer.locked(&*storage, |writer| writer.recover(&*storage, Opening::Anew { decided }))?;
-        let (writer, queue) = (Mutex::new(writer), Queue::new(SUBMITTED));
-        let core = Core { storage, writer, queue, failed: AtomicBool::new(false) };
+        let mut writer = Writer { log, lock_file, end, poisoned: false, quarantined: Vec::new(), lines };
+        writer.with_lock(&*storage, |writer| writer.recover(&*storage, Purpose::Open { quarantine_from }))?;
+        let (writer, queue) = (Mutex::new(writer), Queue::new(MAX_PENDING_BYTES));
+        let core = Core { storage, writer, queue, poisoned: AtomicBool::new(false) };
         Ok(Self { core: Arc::new(core), committer: Mutex::new(None) })
     }
 
-    /// The torn tails that this handle has set aside: when it was opened, or when another one died in the
-    /// middle of an append.
+    /// Returns the torn tails that this handle has quarantined: when it was opened, or when another
+    /// handle had crashed during an append.
     pub fn quarantined(&self) -> Vec<QuarantinedTail> {
-        lock(&self.core.writer).set_aside.clone()
+        lock(&self.core.writer).quarantined.clone()
     }
 
-    /// What the operator should know: what was set aside, and who else may write here.
+    /// Returns what the operator should know, one sentence each: quarantined tails, and permissions
+    /// that let other users write to the bus.
     pub fn warnings(&self) -> Vec<String> {
-        let set_aside = self
-            .quarantined()
-            .into_iter()
-            .map(|set_aside| format!("{}: {set_aside}", self.log_path().display()));
-        set_aside.chain(self.core.storage.warnings()).collect()
+        let quarantined =
+            self.quarantined().into_iter().map(|tail| format!("{}: {tail}", self.log_path().display()));
+        quarantined.chain(self.core.storage.warnings()).collect()
     }
 
-    /// Where the log is.
+    /// Returns the path of the log.
     pub fn log_path(&self) -> PathBuf {
         self.core.storage.path(LOG)
     }
 
-    /// Where the chain stands, as far as this handle has seen: other handles may have gone on since.
+    /// Returns the head of the chain when this handle last saw it. Other handles may have appended
+    /// since. Waits for the batch that this handle is committing.
     pub fn head(&self) -> Head {
         lock(&self.core.writer).end.head
     }
 
-    /// Whether the log ends where this handle has last seen it end, so that there is nothing to read that others appended.
-    /// Costs one look at the file's size.
+    /// Returns whether the log still ends where this handle last saw its end. Costs one system
+    /// call.
+    ///
+    /// A program that both appends and reacts to events of other programs can poll this: as long as
+    /// it returns true, no other handle has appended, and the log need not be read.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn is_at_end(&self) -> Result<bool> {
         let writer = lock(&self.core.writer);
-        let size = writer.log.size().map_err(Error::io("look at it", &self.log_path()))?;
-        Ok(size == writer.end.offset)
+        let size_bytes = writer.log.size().map_err(Error::io("read the size of", &self.log_path()))?;
+        Ok(size_bytes == writer.end.offset)
     }
 
     /// Appends one event. When this returns, the event has been synced.
     ///
-    /// Costs one `write` and one `fdatasync`, whatever the length of the log, shared with what other threads append in
-    /// the meantime.
+    /// Costs one `write` and one `fdatasync`, however long the log is. Threads that append at the
+    /// same time share them.
     ///
     /// # Errors
     /// As [`Bus::append_batch`].
@@ -210,18 +239,19 @@ impl Bus {
     /// # Ok::<(), zero_bus::Error>(())
     /// ```
     pub fn append(&self, draft: Draft) -> Result<Event> {
-        // One draft in, one event out.
+        // The job has one draft, so it has one event.
         self.append_all(Drafts::from_buf([draft])).map(|mut events| events.remove(0))
     }
 
-    /// Appends events in their order, next to each other, with one write and one sync for all of them. When
-    /// this returns, all of them have been synced. A crash before that may leave the first few of them.
+    /// Appends events in order and next to each other, with one write and one sync. When this
+    /// returns, all of them have been synced. A crash before that may leave the first few of them.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where one of them cannot be an event: none is written. [`Error::Io`] where the
-    /// write or the sync fails: none is acknowledged, and this handle takes no more
-    /// ([`Error::Poisoned`]). [`Error::Damaged`] and [`Error::Changed`] where the log is no longer what it
-    /// was.
+    /// [`Error::Invalid`] if a draft cannot become an event: none is written. [`Error::Io`] if the
+    /// write or the sync fails: none is acknowledged, and from then on this handle returns
+    /// [`Error::Poisoned`]. [`Error::Changed`] if the log was moved, replaced or cut.
+    /// [`Error::Damaged`], [`Error::Ambiguous`] or [`Error::Missing`] if another handle left a log
+    /// that needs an operator.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -244,20 +274,24 @@ impl Bus {
     fn append_all(&self, drafts: Drafts) -> Result<Events> {
         drafts.iter().try_for_each(Draft::check)?;
         let committed = self.core.queue.submit_and_wait(drafts, |jobs| self.core.commit(jobs));
-        self.core.told(committed)
+        self.core.resolve(committed)
     }
 
-    /// Puts an event in line and returns at once; the ticket tells when it is durable. A thread's events keep their order,
-    /// whether they were submitted or appended. What was submitted is committed also if nobody waits for it; dropping
-    /// the handle waits until it is. Where a mebibyte is in line already, it waits until that is committed, so that who
-    /// submits faster than the disk syncs fills no memory and holds nobody up.
+    /// Enqueues an event and returns without waiting for its sync. [`Ticket::wait`] returns the
+    /// event once it is durable. The events of one thread keep their order, whether they are
+    /// submitted or appended.
     ///
-    /// Who drops its tickets is told of a disk that fails by the next call that is refused; of the last ones only their own
-    /// tickets tell.
+    /// A submitted event is committed even if its ticket is dropped. Dropping the handle waits for
+    /// that. Blocks while 1 MiB is pending, so that a thread that submits faster than the disk
+    /// syncs cannot exhaust the memory.
+    ///
+    /// If the disk fails, the ticket returns the error, and so does every later call. A program
+    /// that drops its tickets therefore learns of a failure from its next call, but not of a
+    /// failure of its last events.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where it cannot be an event, [`Error::Io`] where the thread that commits cannot be begun,
-    /// [`Error::Poisoned`] where an earlier write or sync failed.
+    /// [`Error::Invalid`] if the draft cannot become an event, [`Error::Io`] if the committing
+    /// thread cannot be started, [`Error::Poisoned`] if an earlier write or sync failed.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -266,45 +300,48 @@ impl Bus {
     ///
     /// let bus = Bus::open(dir.path())?;
     /// let ticket = bus.submit(Draft::new("step.begun", 0.0, &BTreeMap::from([("step", 1)]))?)?;
-    /// // Go on working, and before anything depends on it:
+    /// // Work on, and wait before anything depends on the event:
     /// assert_eq!(ticket.wait()?.index, 1);
     /// # Ok::<(), zero_bus::Error>(())
     /// ```
     pub fn submit(&self, draft: Draft) -> Result<Ticket> {
         draft.check()?;
-        if self.core.failed.load(Ordering::Acquire) {
+        if self.core.poisoned.load(Ordering::Acquire) {
             return Err(Error::Poisoned { path: self.log_path() });
         }
         let mut committer = lock(&self.committer);
-        // One that has panicked left its batch, and attends to nothing any more.
+        // A committer that has panicked commits nothing any more, so it is replaced.
         if committer.as_ref().is_none_or(JoinHandle::is_finished) {
             let core = Arc::clone(&self.core);
             let spawned = std::thread::Builder::new()
                 .name("zero-bus commit".to_owned())
                 .spawn(move || core.queue.run_committer(|jobs| core.commit(jobs)));
-            *committer = Some(spawned.map_err(Error::io("begin a thread for it", &self.log_path()))?);
+            *committer =
+                Some(spawned.map_err(Error::io("start the committing thread for", &self.log_path()))?);
         }
         drop(committer);
-        // About what it holds in memory until it is committed.
-        let trace_id = draft.trace_id.as_ref().map_or(0, String::len);
-        let size = size_of::<Draft>() + draft.payload.as_str().len() + draft.event_type.len() + trace_id;
+        // Roughly the memory that the draft occupies until it is committed.
+        let trace_id_bytes = draft.trace_id.as_ref().map_or(0, String::len);
+        let text_bytes = draft.payload.as_str().len() + draft.event_type.len() + trace_id_bytes;
+        let size_bytes = size_of::<Draft>() + text_bytes;
         let core = &self.core;
-        let slot = core.queue.submit(Drafts::from_buf([draft]), size, |jobs| core.commit(jobs));
-        self.core.queue.wake();
+        let slot = core.queue.submit(Drafts::from_buf([draft]), size_bytes, |jobs| core.commit(jobs));
+        core.queue.wake();
         Ok(Ticket { core: Arc::clone(&self.core), slot })
     }
 
-    /// Puts a snapshot of the producer's state, bound to where the chain stands as far as this handle has
-    /// seen, in the place of the one before. At any moment there is a whole one; after a power cut it may be the one
-    /// before, which knows less and says nothing wrong. `as_of` is in seconds since the Unix
-    /// epoch; `source_event_id` names the event that this is the state after, if it is one in particular.
+    /// Replaces the snapshot with the producer's current state, bound to the head of the chain that
+    /// this handle last saw. `as_of` is in seconds since the Unix epoch. `source_event_id` names
+    /// the event after which the producer had this state, if there is one.
     ///
-    /// Costs a file's sync and a rename.
+    /// The replacement is atomic: there is a complete snapshot at any moment. A power cut may bring
+    /// the previous one back, which is older but correct. Costs one sync of a file and one rename.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a time that is none, or a state that has no canonical form, nests too deep or
-    /// makes more than [`MAX_LINE_BYTES`](crate::MAX_LINE_BYTES); [`Error::Io`] for what the system refuses;
-    /// [`Error::Poisoned`] and [`Error::Changed`] as for an append.
+    /// [`Error::Invalid`] if `as_of` is not a number, or if the state has no canonical form, nests
+    /// too deep or is longer than [`MAX_LINE_BYTES`](crate::MAX_LINE_BYTES). [`Error::Io`] if the
+    /// system refuses a file operation. [`Error::Poisoned`] and [`Error::Changed`] as for an
+    /// append.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -336,11 +373,11 @@ impl Bus {
         })
     }
 
-    /// Makes something of where the chain stands as far as this handle has seen, with the bus's lock held.
+    /// Calls `work` with the head that this handle last saw, under the bus's lock.
     fn with_head<T>(&self, work: impl FnOnce(&dyn Storage, Head) -> Result<T>) -> Result<T> {
         let storage = &*self.core.storage;
-        lock(&self.core.writer).locked(storage, |writer| {
-            writer.can_go_on(storage)?;
+        lock(&self.core.writer).with_lock(storage, |writer| {
+            writer.check_usable(storage)?;
             work(storage, writer.end.head)
         })
     }
@@ -354,7 +391,8 @@ impl Drop for Bus {
     fn drop(&mut self) {
         if let Some(committer) = lock(&self.committer).take() {
             self.core.queue.close();
-            // It ends when nothing is waiting; had it panicked, its tickets would say so.
+            // It returns once every job is committed. If it has panicked, the tickets return the
+            // error.
             let _ = committer.join();
         }
     }
@@ -362,110 +400,119 @@ impl Drop for Bus {
 
 impl Core {
     fn wait(&self, slot: &Slot<Result<Events>>) -> Result<Events> {
-        self.told(self.queue.wait(slot, |jobs| self.commit(jobs)))
+        self.resolve(self.queue.wait(slot, |jobs| self.commit(jobs)))
     }
 
-    /// What became of a job, also if who committed it panicked.
-    fn told(&self, committed: Option<Result<Events>>) -> Result<Events> {
-        committed.unwrap_or_else(|| Err(Error::Poisoned { path: self.storage.path(LOG) }))
+    /// Turns a job without a result, whose leader panicked, into an error.
+    fn resolve(&self, result: Option<Result<Events>>) -> Result<Events> {
+        result.unwrap_or_else(|| Err(Error::Poisoned { path: self.storage.path(LOG) }))
     }
 
-    /// Commits jobs as one batch. A job that cannot be committed by itself fails alone; anything else fails all.
+    /// Commits jobs as one batch and returns one result for each, in order. Only the leader of the
+    /// queue calls this. An invalid job fails alone; any other error fails the whole batch.
     fn commit(&self, jobs: &mut impl Iterator<Item = Drafts>) -> Vec<Result<Events>> {
         let storage = &*self.storage;
         let mut taken = 0;
         let mut writer = lock(&self.writer);
-        let committed = writer.locked(storage, |writer| {
+        let committed = writer.with_lock(storage, |writer| {
             writer.refresh_end(storage)?;
             writer.commit(storage, jobs.inspect(|_| taken += 1))
         });
         let poisoned = writer.poisoned;
         drop(writer);
         committed.unwrap_or_else(|error| {
-            self.failed.fetch_or(poisoned, Ordering::Release);
-            let others = (1..taken + jobs.count()).map(|_| Err(error.again())).collect::<Vec<_>>();
+            self.poisoned.fetch_or(poisoned, Ordering::Release);
+            let others = (1..taken + jobs.count()).map(|_| Err(error.duplicate())).collect::<Vec<_>>();
             std::iter::once(Err(error)).chain(others).collect()
         })
     }
 }
 
-/// A lock that is held, and released however the work ends.
-struct Held(Arc<dyn StorageFile>);
+/// The exclusive lock on the lock file. Released on drop, even in a panic.
+struct LockGuard(Arc<dyn StorageFile>);
 
-impl Held {
+impl LockGuard {
     fn lock(file: &Arc<dyn StorageFile>) -> io::Result<Self> {
         file.lock(Lock::Exclusive)?;
         Ok(Self(Arc::clone(file)))
     }
 }
 
-impl Drop for Held {
+impl Drop for LockGuard {
     fn drop(&mut self) {
-        // What was done stays done if this fails; the next one to wait for the lock will take_changes of it.
+        // A failure here undoes nothing that was written, and the next attempt to lock reports it.
         let _ = self.0.unlock();
     }
 }
 
 impl Writer {
-    /// Does something with the bus's lock held.
-    fn locked<T>(&mut self, storage: &dyn Storage, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        let failed = |action| failed(storage, LOCK, action);
-        let mut held = Held::lock(&self.lock).map_err(failed("lock it"))?;
-        for _ in 0..LOCK_TRIES {
-            // Who removes the lock file must not have two appenders hold two different ones.
-            if storage.is_current(LOCK, &*self.lock).map_err(failed("look at it"))? {
+    /// Calls `work` under the bus's lock: until it returns, no other handle or process appends.
+    fn with_lock<T>(
+        &mut self,
+        storage: &dyn Storage,
+        work: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let failed = |action| io_error(storage, LOCK, action);
+        let mut guard = LockGuard::lock(&self.lock_file).map_err(failed("lock"))?;
+        for _ in 0..MAX_LOCK_ATTEMPTS {
+            // If the lock file was replaced, other handles lock the new one: this lock excludes
+            // nobody.
+            if storage.is_current(LOCK, &*self.lock_file).map_err(failed("check the path of"))? {
                 break;
             }
-            // Or the whole bus was moved away, which the work will find. It may also be back, and the same file.
-            drop(held);
-            self.lock = Arc::from(storage.open(LOCK, Access::ReadWrite).map_err(failed("open it"))?);
-            held = Held::lock(&self.lock).map_err(failed("lock it"))?;
+            // If the whole bus was moved instead, this opens the same file again and `work` finds
+            // out.
+            drop(guard);
+            self.lock_file = Arc::from(storage.open(LOCK, Access::ReadWrite).map_err(failed("open"))?);
+            guard = LockGuard::lock(&self.lock_file).map_err(failed("lock"))?;
         }
         let result = work(self);
-        drop(held);
+        drop(guard);
         result
     }
 
-    /// Brings the log to an end that can be built upon, and goes there.
-    fn recover(&mut self, storage: &dyn Storage, opening: Opening) -> Result<()> {
-        let (end, set_aside) = recover::recover(storage, &self.log, &*self.lock, opening)?;
-        self.set_aside.extend(set_aside);
+    /// Recovers the log and takes over its end. Called under the bus's lock.
+    fn recover(&mut self, storage: &dyn Storage, purpose: Purpose) -> Result<()> {
+        let (end, tail) = recover::recover(storage, &self.log, &*self.lock_file, purpose)?;
+        self.quarantined.extend(tail);
         self.end = end;
         Ok(())
     }
 
-    /// Whether what this handle knows of the log can be built upon.
-    fn can_go_on(&self, storage: &dyn Storage) -> Result<()> {
+    /// Refuses a poisoned handle, and a log that is no longer the file that this handle opened.
+    fn check_usable(&self, storage: &dyn Storage) -> Result<()> {
         if self.poisoned {
             return Err(Error::Poisoned { path: storage.path(LOG) });
         }
-        if !storage.is_current(LOG, &*self.log).map_err(failed(storage, LOG, "look at it"))? {
+        let is_current = storage.is_current(LOG, &*self.log);
+        if !is_current.map_err(io_error(storage, LOG, "check the path of"))? {
             return Err(Error::Changed {
                 path: storage.path(LOG),
-                reason: "was moved away or replaced; open the bus again to judge what is there now",
+                reason: "the log was moved or replaced. Open the bus again to use the log that is there now",
             });
         }
         Ok(())
     }
 
-    /// Goes to the real end of the log, which other handles may have moved.
+    /// Brings `end` up to date with what other handles have appended. Called under the bus's lock,
+    /// so `end` stays true until the lock is released.
     fn refresh_end(&mut self, storage: &dyn Storage) -> Result<()> {
-        self.can_go_on(storage)?;
-        let length = self.log.size().map_err(failed(storage, LOG, "look at it"))?;
+        self.check_usable(storage)?;
+        let length = self.log.size().map_err(io_error(storage, LOG, "read the size of"))?;
         if length < self.end.offset {
             return Err(Error::Changed {
                 path: storage.path(LOG),
-                reason: "is shorter than it was; open the bus again to judge it afresh",
+                reason: "the log is shorter than before. Open the bus again to recover what is left",
             });
         }
         if length > self.end.offset {
-            // Another handle appended, or died while it did.
-            let seen = self.end.head.index;
-            self.recover(storage, Opening::GoingOn)?;
-            if self.end.head.index < seen {
+            // Another handle has appended, or crashed while it did.
+            let known_index = self.end.head.index;
+            self.recover(storage, Purpose::Refresh)?;
+            if self.end.head.index < known_index {
                 return Err(Error::Changed {
                     path: storage.path(LOG),
-                    reason: "holds fewer events than it did; open the bus again to judge it afresh",
+                    reason: "the log holds fewer events than before. Open the bus again to recover what is left",
                 });
             }
         }
@@ -473,16 +520,21 @@ impl Writer {
     }
 
     fn write_and_sync(&self, storage: &dyn Storage, lines: &[u8]) -> Result<()> {
-        let failed = |action| failed(storage, LOG, action);
-        self.log.append(lines).map_err(failed("append to it"))?;
-        if self.log.size().map_err(failed("look at it"))? != self.end.offset + lines.len() as u64 {
-            let reason = "was appended to at the same time by a program that takes no lock; stop that one, then repair";
+        let failed = |action| io_error(storage, LOG, action);
+        self.log.append(lines).map_err(failed("append to"))?;
+        if self.log.size().map_err(failed("read the size of"))? != self.end.offset + lines.len() as u64 {
+            let reason = "another program appended at the same time without taking the lock. Stop that program, \
+                          then run `zero-bus repair`";
             return Err(Error::Changed { path: storage.path(LOG), reason });
         }
-        self.log.sync().map_err(failed("sync it"))
+        self.log.sync().map_err(failed("sync"))
     }
 
-    /// Links, writes, syncs. Nothing before the sync is known to anybody, and nothing after it can fail.
+    /// The commit point: links the jobs' drafts to the chain, writes them with one `write` and
+    /// syncs them. Called under the bus's lock, after [`Writer::refresh_end`].
+    ///
+    /// Before the sync, no thread has a result and no reader is given the events. After the sync,
+    /// nothing can fail.
     fn commit(
         &mut self,
         storage: &dyn Storage,
@@ -496,20 +548,22 @@ impl Writer {
         let mut head = self.end.head;
         let mut results = Vec::new();
         for drafts in jobs {
-            let (begin, before) = (lines.len(), head);
+            let (length_before, head_before) = (lines.len(), head);
             let linked = link(&mut head, drafts, &mut lines);
             if linked.is_err() {
-                lines.truncate(begin);
-                head = before;
+                lines.truncate(length_before);
+                head = head_before;
             }
             results.push(linked);
         }
         if head != self.end.head {
-            // Until both have succeeded, what the file holds is unknown.
+            // Set before the write and cleared after the sync, so that a panic in between poisons
+            // the handle too.
             self.poisoned = true;
             let written = self.write_and_sync(storage, lines.as_bytes());
             if written.is_err() {
-                // Nobody was told of any of it: better gone than read by somebody before the power goes.
+                // The events are not acknowledged. Cutting them keeps readers from seeing what a
+                // power cut may take back.
                 let length = self.end.offset + lines.len() as u64;
                 if self.log.size().is_ok_and(|size| size <= length) {
                     let _ = self.log.truncate(self.end.offset);
@@ -518,28 +572,29 @@ impl Writer {
             written?;
             self.poisoned = false;
             self.end = End { head, offset: self.end.offset + lines.len() as u64, unterminated: false };
-            // An older note knows less and says nothing wrong, so this need not succeed.
-            let _ = SyncMark { head, bytes: self.end.offset }.write(&*self.lock, &mut lines);
+            // May fail: an older mark claims less and is still correct.
+            let _ = SyncMark { head, bytes: self.end.offset }.write(&*self.lock_file, &mut lines);
         }
         self.lines = lines;
         Ok(results)
     }
 }
 
-/// What becomes of what the system says about a file.
-fn failed(storage: &dyn Storage, name: &str, action: &'static str) -> impl FnOnce(io::Error) -> Error {
+/// Returns a function for `map_err` that adds the action and the file to a system error.
+fn io_error(storage: &dyn Storage, name: &str, action: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Io { action, path: storage.path(name), source }
 }
 
-/// Links drafts to a head one behind the other, which moves on.
+/// Links drafts to `head`, one after the other, and appends their lines. Moves `head` to the last
+/// event.
 fn link(head: &mut Head, drafts: Drafts, lines: &mut String) -> Result<Events> {
     let mut events = Events::with_capacity(drafts.len());
     for draft in drafts {
-        let begin = lines.len();
+        let start = lines.len();
         let event = chain::link(*head, draft, lines)?;
-        let length = lines.len() - begin - 1;
-        if length > MAX_LINE_BYTES {
-            let reason = format!("makes a line of {length} bytes, more than {MAX_LINE_BYTES}");
+        let line_bytes = lines.len() - start - 1;
+        if line_bytes > MAX_LINE_BYTES {
+            let reason = format!("makes a line of {line_bytes} bytes; at most {MAX_LINE_BYTES} are allowed");
             return Err(Error::invalid("payload", reason));
         }
         *head = Head { index: event.index, checksum: Some(event.checksum) };

@@ -182,7 +182,9 @@ impl Reader {
     /// [`Error::Damaged`] where the tail tells nothing, [`Error::Io`].
     pub fn head(&self) -> Result<Head> {
         let Some(Log { file, end, note }) = self.log()? else { return Ok(Head::default()) };
-        match recover::head(&file, note, end).map_err(Error::io("read its tail", &self.storage.path(LOG)))? {
+        match recover::head(&file, note, end)
+            .map_err(Error::io("read the end of", &self.storage.path(LOG)))?
+        {
             Some(head) => Ok(head),
             None => Err(locate_damage(&*self.storage, &file, note, end)),
         }
@@ -468,9 +470,12 @@ impl Events {
                 }
                 Finding::Ambiguous(fault) => Err(Error::Ambiguous { path, fault }),
                 Finding::Fault(fault) => Err(Error::Damaged { path, fault }),
-                Finding::Missing(remembered) => {
-                    Err(Error::Missing { path, events: self.head.index, remembered, witness: LOCK })
-                }
+                Finding::Missing(remembered) => Err(Error::Missing {
+                    path,
+                    events: self.head.index,
+                    recorded: remembered,
+                    recorded_in: LOCK,
+                }),
             };
         }
     }

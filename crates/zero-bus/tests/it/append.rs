@@ -1,5 +1,5 @@
-//! Appending: what comes back is durable, what cannot be appended leaves nothing, and nobody gets in the way
-//! of anybody else.
+//! Appending: a returned event is durable, a refused draft leaves nothing, and handles do not
+//! disturb each other.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -9,7 +9,7 @@ use crate::support::{WatchedStorage, add_to_log, bus_of, directory, draft, numbe
 use zero_bus::{Bus, Draft, Error, Finding, Json, MAX_LINE_BYTES, Reader};
 
 #[test]
-fn a_bus_is_private() {
+fn directories_and_files_are_private_to_their_owner() {
     let directory = directory();
     let path = directory.path().join("deep/er/bus");
     let bus = Bus::open(&path).unwrap();
@@ -24,7 +24,7 @@ fn a_bus_is_private() {
 }
 
 #[test]
-fn every_append_is_one_sync() {
+fn an_append_costs_one_sync_and_an_empty_batch_none() {
     let directory = directory();
     let storage = WatchedStorage::new(directory.path());
     let bus = Bus::open_in(storage.clone()).unwrap();
@@ -36,10 +36,9 @@ fn every_append_is_one_sync() {
     assert_eq!(storage.watched.syncs.load(SeqCst) - before, 2);
 }
 
-/// Opening and appending read the tail and no more, however long the log is.
 #[test]
-fn opening_and_appending_read_no_more_of_a_long_log_than_of_a_short_one() {
-    let read = |events: u64| {
+fn opening_and_appending_read_as_little_of_a_long_log_as_of_a_short_one() {
+    let bytes_read = |events: u64| {
         let directory = directory();
         bus_of(directory.path(), events);
         let storage = WatchedStorage::new(directory.path());
@@ -47,20 +46,20 @@ fn opening_and_appending_read_no_more_of_a_long_log_than_of_a_short_one() {
         bus.append(draft(events + 1)).unwrap();
         let other = Bus::open_in(storage.clone()).unwrap();
         other.append(draft(events + 2)).unwrap();
-        // This one has to find the end anew.
+        // The first handle has to find the end again.
         bus.append(draft(events + 3)).unwrap();
         storage.watched.bytes_read.load(SeqCst)
     };
-    let (short, long) = (read(100), read(100_000));
+    let (short, long) = (bytes_read(100), bytes_read(100_000));
     assert!(long <= short + 4096, "{short} bytes of a short log, {long} of a long one");
     assert!(long < 128 << 10, "{long} bytes");
 }
 
 #[test]
-fn what_is_no_event_is_refused_by_its_field_and_leaves_nothing() {
+fn an_invalid_draft_is_refused_by_field_and_leaves_nothing() {
     let directory = directory();
     let bus = Bus::open(directory.path()).unwrap();
-    let bad = |change: fn(&mut Draft)| {
+    let refused_field = |change: fn(&mut Draft)| {
         let mut draft = draft(1);
         change(&mut draft);
         match bus.append_batch(vec![self::draft(0), draft]).unwrap_err() {
@@ -68,13 +67,13 @@ fn what_is_no_event_is_refused_by_its_field_and_leaves_nothing() {
             other => panic!("{other}"),
         }
     };
-    assert_eq!(bad(|draft| draft.event_type.clear()), "event_type");
-    assert_eq!(bad(|draft| draft.event_type = "é".repeat(129)), "event_type");
-    assert_eq!(bad(|draft| draft.event_type = "a\u{85}b".to_owned()), "event_type");
-    assert_eq!(bad(|draft| draft.as_of = f64::NAN), "as_of");
-    assert_eq!(bad(|draft| draft.payload = Json::parse("[1]").unwrap()), "payload");
+    assert_eq!(refused_field(|draft| draft.event_type.clear()), "event_type");
+    assert_eq!(refused_field(|draft| draft.event_type = "é".repeat(129)), "event_type");
+    assert_eq!(refused_field(|draft| draft.event_type = "a\u{85}b".to_owned()), "event_type");
+    assert_eq!(refused_field(|draft| draft.as_of = f64::NAN), "as_of");
+    assert_eq!(refused_field(|draft| draft.payload = Json::parse("[1]").unwrap()), "payload");
     assert_eq!(
-        bad(|draft| draft.payload = Json::of(&[("a", "x".repeat(MAX_LINE_BYTES))]).unwrap()),
+        refused_field(|draft| draft.payload = Json::of(&[("a", "x".repeat(MAX_LINE_BYTES))]).unwrap()),
         "payload"
     );
     let too_long = Json::of(&std::collections::BTreeMap::from([("a", "x".repeat(MAX_LINE_BYTES))])).unwrap();
@@ -86,18 +85,18 @@ fn what_is_no_event_is_refused_by_its_field_and_leaves_nothing() {
 }
 
 #[test]
-fn the_longest_line_there_may_be_is_written_and_read() {
+fn a_line_of_maximum_length_is_written_and_read() {
     let directory = directory();
     let bus = Bus::open(directory.path()).unwrap();
     bus.append(draft(1)).unwrap();
-    let of = |length: usize| Draft {
+    let draft_of_length = |length: usize| Draft {
         payload: Json::of(&std::collections::BTreeMap::from([("a", "x".repeat(length))])).unwrap(),
         ..draft(2)
     };
-    let frame = bus.append(of(0)).unwrap().line().len();
-    let longest = bus.append(of(MAX_LINE_BYTES - frame)).unwrap();
+    let frame_bytes = bus.append(draft_of_length(0)).unwrap().line().len();
+    let longest = bus.append(draft_of_length(MAX_LINE_BYTES - frame_bytes)).unwrap();
     assert_eq!(longest.line().len(), MAX_LINE_BYTES);
-    assert!(bus.append(of(MAX_LINE_BYTES - frame + 1)).is_err());
+    assert!(bus.append(draft_of_length(MAX_LINE_BYTES - frame_bytes + 1)).is_err());
     let reopened = Bus::open(directory.path()).unwrap();
     reopened.append(draft(4)).unwrap();
     assert!(verify(directory.path()).ok());
@@ -105,7 +104,7 @@ fn the_longest_line_there_may_be_is_written_and_read() {
 }
 
 #[test]
-fn an_empty_trace_is_none() {
+fn an_empty_trace_id_counts_as_absent() {
     let directory = directory();
     let event = Bus::open(directory.path()).unwrap().append(draft(1).traced("")).unwrap();
     assert_eq!(event.trace_id, None);
@@ -113,7 +112,7 @@ fn an_empty_trace_is_none() {
 }
 
 #[test]
-fn handles_and_threads_make_one_chain() {
+fn handles_in_several_threads_append_to_one_chain() {
     let directory = directory();
     let path = directory.path();
     std::thread::scope(|scope| {
@@ -132,13 +131,17 @@ fn handles_and_threads_make_one_chain() {
     let all = numbers(path);
     for writer in 0..4u64 {
         let own: Vec<u64> = all.iter().copied().filter(|number| number / 1000 == writer).collect();
-        assert_eq!(own, (0..50).map(|number| writer * 1000 + number).collect::<Vec<_>>(), "in its own order");
+        assert_eq!(
+            own,
+            (0..50).map(|number| writer * 1000 + number).collect::<Vec<_>>(),
+            "a writer's events changed their order"
+        );
     }
 }
 
-/// Any mixture of handles, batches and reopening leaves what a plain list would hold.
+/// Any mixture of handles, batches and reopening leaves the events that were appended, in order.
 #[test]
-fn the_log_holds_what_a_plain_list_would() {
+fn the_log_holds_what_a_vec_would() {
     use proptest::prelude::*;
     let steps = prop::collection::vec((0..3usize, 0..6u64, any::<bool>()), 1..30);
     proptest!(ProptestConfig::with_cases(40), |(steps in steps)| {
@@ -149,7 +152,7 @@ fn the_log_holds_what_a_plain_list_would() {
             if reopen {
                 handles[handle] = Bus::open(directory.path()).unwrap();
             }
-            let numbers: Vec<u64> = (0..count).map(|at| model.len() as u64 + at).collect();
+            let numbers: Vec<u64> = (0..count).map(|n| model.len() as u64 + n).collect();
             let events = handles[handle].append_batch(numbers.iter().copied().map(draft).collect()).unwrap();
             prop_assert_eq!(events.len() as u64, count);
             model.extend(numbers);
@@ -163,39 +166,38 @@ fn the_log_holds_what_a_plain_list_would() {
 }
 
 #[test]
-fn a_torn_tail_is_set_aside_and_appending_goes_on() {
+fn a_torn_tail_is_quarantined_and_appending_continues() {
     for torn in
         [&b"{"[..], b"{\"as_of\":17", b"\xff\xfe", b"\0\0\0\0\0\0\0\0", b"{\"trace_id\":\"\\ud8", b"x\x0c"]
     {
         let directory = directory();
         bus_of(directory.path(), 3);
-        let sound = fs::read(directory.path().join("events.jsonl")).unwrap();
+        let valid = fs::read(directory.path().join("events.jsonl")).unwrap();
         add_to_log(directory.path(), torn);
         let verdict = verify(directory.path());
-        let byte_offset = sound.len() as u64;
+        let byte_offset = valid.len() as u64;
         assert_eq!(verdict.integrity.finding, Finding::Torn { byte_offset, bytes: torn.len() as u64 });
         assert!(!verdict.ok());
 
         let bus = Bus::open(directory.path()).unwrap();
-        let set_aside = bus.quarantined();
-        assert_eq!(set_aside.len(), 1);
-        assert_eq!((set_aside[0].byte_offset, set_aside[0].bytes), (byte_offset, torn.len() as u64));
-        assert_eq!(fs::read(directory.path().join(&set_aside[0].file)).unwrap(), torn);
-        assert_eq!(fs::read(directory.path().join("events.jsonl")).unwrap(), sound);
+        let quarantined = bus.quarantined();
+        assert_eq!(quarantined.len(), 1);
+        assert_eq!((quarantined[0].byte_offset, quarantined[0].bytes), (byte_offset, torn.len() as u64));
+        assert_eq!(fs::read(directory.path().join(&quarantined[0].file)).unwrap(), torn);
+        assert_eq!(fs::read(directory.path().join("events.jsonl")).unwrap(), valid);
         bus.append(draft(4)).unwrap();
         assert!(verify(directory.path()).ok());
 
-        // The same again: the first one's bytes are kept.
+        // An open handle finds another torn tail, and keeps the bytes of the first one.
         add_to_log(directory.path(), torn);
-        let again = bus.append(draft(5)).unwrap();
-        assert_eq!(again.index, 5);
+        assert_eq!(bus.append(draft(5)).unwrap().index, 5);
         assert_eq!(bus.quarantined().len(), 2);
         assert!(verify(directory.path()).ok());
     }
 }
 
 #[test]
-fn a_log_that_is_nothing_but_torn_begins_anew() {
+fn a_log_with_nothing_but_a_torn_tail_starts_at_event_1() {
     let directory = directory();
     add_to_log(directory.path(), b"{\"as_of\":1777");
     let bus = Bus::open(directory.path()).unwrap();
@@ -205,7 +207,7 @@ fn a_log_that_is_nothing_but_torn_begins_anew() {
 }
 
 #[test]
-fn a_complete_last_line_without_its_line_break_counts() {
+fn a_complete_last_line_without_line_break_counts() {
     let directory = directory();
     bus_of(directory.path(), 3);
     let log = directory.path().join("events.jsonl");
@@ -221,7 +223,7 @@ fn a_complete_last_line_without_its_line_break_counts() {
 }
 
 #[test]
-fn white_space_at_the_end_does_not_get_in_the_way() {
+fn white_space_at_the_end_is_ignored() {
     for blank in [&b"\n"[..], b"\n\n  \n", b"   ", b"\r\n", b"\n \t "] {
         let directory = directory();
         bus_of(directory.path(), 2);
@@ -239,48 +241,47 @@ fn white_space_at_the_end_does_not_get_in_the_way() {
 }
 
 #[test]
-fn a_damaged_log_takes_nothing_and_says_where() {
+fn a_damaged_log_refuses_appends_and_names_the_byte() {
     for (name, damage) in [
         ("garbage", &b"garbage\n"[..]),
         ("an object that is no event", b"{\"a\":1}\n"),
-        ("the same without a line break", b"{\"a\":1}"),
+        ("an object that is no event, without line break", b"{\"a\":1}"),
         ("two lines", b"garbage\nmore"),
     ] {
         let directory = directory();
         bus_of(directory.path(), 3);
         let log = directory.path().join("events.jsonl");
-        let sound = fs::metadata(&log).unwrap().len();
+        let valid_bytes = fs::metadata(&log).unwrap().len();
         add_to_log(directory.path(), damage);
         let before = fs::read(&log).unwrap();
-        // Nothing tells that this was never synced.
+        // Without its sync mark, the log does not show that these bytes were never synced.
         fs::remove_file(directory.path().join("bus.lock")).unwrap();
         match Bus::open(directory.path()).err() {
             Some(Error::Damaged { fault, .. }) => {
-                assert_eq!((fault.event, fault.byte_offset), (4, sound), "{name}")
+                assert_eq!((fault.event, fault.byte_offset), (4, valid_bytes), "{name}")
             }
             other => panic!("{name}: {other:?}"),
         }
-        assert_eq!(fs::read(&log).unwrap(), before, "{name}: nothing was cut");
+        assert_eq!(fs::read(&log).unwrap(), before, "{name}: the log was changed");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
         let events: Vec<_> = Reader::open(directory.path()).unwrap().events(1).unwrap().collect();
         assert_eq!(
             events.iter().filter(|event| event.is_ok()).count(),
             3,
-            "{name}: reading works up to there"
+            "{name}: the events before the damage"
         );
     }
 }
 
 #[test]
-fn a_last_line_that_does_not_follow_the_one_before_is_damage() {
+fn a_last_line_that_breaks_the_chain_is_ambiguous_with_a_sync_mark_and_damage_without() {
     let directory = directory();
     bus_of(directory.path(), 3);
-    let other = bus_of(&directory.path().join("other"), 4);
-    let other = Bus::open(directory.path().join("other"))
-        .unwrap()
-        .append(Draft { as_of: 7.0, ..draft(other.len() as u64) });
-    add_to_log(directory.path(), format!("{}\n", other.unwrap().line()).as_bytes());
-    // Behind what is known to have been synced a crash may have put it there, or somebody.
+    let other_path = directory.path().join("other");
+    bus_of(&other_path, 4);
+    let other_event = Bus::open(&other_path).unwrap().append(Draft { as_of: 7.0, ..draft(4) }).unwrap();
+    add_to_log(directory.path(), format!("{}\n", other_event.line()).as_bytes());
+    // After the sync mark, a crash or tampering could have put the line there.
     let before = fs::read(directory.path().join("events.jsonl")).unwrap();
     assert!(matches!(verify(directory.path()).integrity.finding, Finding::Ambiguous(_)));
     assert!(matches!(Bus::open(directory.path()), Err(Error::Ambiguous { .. })));
@@ -290,14 +291,13 @@ fn a_last_line_that_does_not_follow_the_one_before_is_damage() {
     assert_eq!(fs::read(directory.path().join("events.jsonl")).unwrap(), before);
 }
 
-/// Behind what is known to have been synced, an end without anything sound in it is what a crash left.
 #[test]
-fn an_unsynced_end_is_set_aside_whatever_it_is() {
-    for end in [&b"\0\0\n\0\0\n"[..], b"{\"as_of\":1\0\0\0\n", b"garbage\nmore\n", b"\n\n\xff\n"] {
+fn an_unsynced_tail_without_a_valid_event_is_quarantined_whatever_its_bytes() {
+    for tail in [&b"\0\0\n\0\0\n"[..], b"{\"as_of\":1\0\0\0\n", b"garbage\nmore\n", b"\n\n\xff\n"] {
         let directory = directory();
         bus_of(directory.path(), 3);
-        add_to_log(directory.path(), end);
-        assert!(matches!(verify(directory.path()).integrity.finding, Finding::Torn { .. }), "{end:?}");
+        add_to_log(directory.path(), tail);
+        assert!(matches!(verify(directory.path()).integrity.finding, Finding::Torn { .. }), "{tail:?}");
         assert_eq!(Reader::open(directory.path()).unwrap().head().unwrap().index, 3);
         assert_eq!(numbers(directory.path()), [1, 2, 3]);
         let bus = Bus::open(directory.path()).unwrap();
@@ -308,43 +308,43 @@ fn an_unsynced_end_is_set_aside_whatever_it_is() {
     }
 }
 
-/// What is known to have been synced cannot be what a crash left.
+/// A crash cannot change bytes that were synced.
 #[test]
-fn before_the_note_everything_is_damage() {
+fn every_change_before_the_sync_mark_is_refused() {
     let directory = directory();
     bus_of(directory.path(), 3);
     let log = directory.path().join("events.jsonl");
-    let whole = fs::read(&log).unwrap();
-    let spoilt = |change: fn(&mut Vec<u8>)| {
-        let mut text = whole.clone();
+    let original = fs::read(&log).unwrap();
+    let refusal_after = |change: fn(&mut Vec<u8>)| {
+        let mut text = original.clone();
         change(&mut text);
         fs::write(&log, &text).unwrap();
-        let opened = Bus::open(directory.path()).err().unwrap();
-        assert_eq!(fs::read(&log).unwrap(), text, "nothing was cut");
+        let refusal = Bus::open(directory.path()).err().unwrap();
+        assert_eq!(fs::read(&log).unwrap(), text, "the log was changed");
         assert!(!verify(directory.path()).ok());
-        opened
+        refusal
     };
-    let damaged = |error: Error| matches!(error, Error::Damaged { .. });
+    let is_damage = |error: Error| matches!(error, Error::Damaged { .. });
     assert!(
-        damaged(spoilt(|text| text.iter_mut().rev().take(40).for_each(|byte| *byte = 0))),
+        is_damage(refusal_after(|text| text.iter_mut().rev().take(40).for_each(|byte| *byte = 0))),
         "zeros at the end"
     );
-    assert!(damaged(spoilt(|text| text[700] = b'x')));
+    assert!(is_damage(refusal_after(|text| text[700] = b'x')));
     assert!(matches!(
-        spoilt(|text| text.truncate(text.len() - 400)),
-        Error::Missing { events: 1, remembered: 3, .. }
+        refusal_after(|text| text.truncate(text.len() - 400)),
+        Error::Missing { events: 1, recorded: 3, .. }
     ));
-    assert!(matches!(spoilt(Vec::clear), Error::Missing { .. }));
-    let cut = |text: &mut Vec<u8>| {
+    assert!(matches!(refusal_after(Vec::clear), Error::Missing { .. }));
+    let cut_last_event = |text: &mut Vec<u8>| {
         let lines: Vec<_> = text.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::len).collect();
         text.truncate(lines[0] + lines[1]);
     };
-    assert!(matches!(spoilt(cut), Error::Missing { .. }), "cut between two events");
+    assert!(matches!(refusal_after(cut_last_event), Error::Missing { .. }), "cut between two events");
     assert_eq!(
         verify(directory.path()).integrity.reason(),
         "missing tail after event 2: 3 events were synced"
     );
-    // The way out that the message names.
+    // The remedy that the message names.
     fs::remove_file(directory.path().join("bus.lock")).unwrap();
     Bus::open(directory.path()).unwrap().append(draft(9)).unwrap();
     assert!(verify(directory.path()).ok());
@@ -363,7 +363,8 @@ fn a_failed_write_or_sync_poisons_the_handle() {
         fails.store(false, SeqCst);
         assert!(matches!(bus.append(draft(3)), Err(Error::Poisoned { .. })));
         assert!(matches!(bus.write_snapshot(1.0, None, &Json::empty_object()), Err(Error::Poisoned { .. })));
-        // What nobody was told of is gone, so that nobody reads it before the power goes.
+        // The event was not acknowledged, and a power cut could take it back: no reader is given
+        // it.
         assert_eq!(numbers(directory.path()), [1]);
         let reopened = Bus::open_in(storage).unwrap();
         assert_eq!(reopened.head().index, 1);
@@ -372,9 +373,9 @@ fn a_failed_write_or_sync_poisons_the_handle() {
     }
 }
 
-/// Another program's line between our look at the end and our write: the event is not acknowledged.
+/// Another program appends a line after this handle has found the end and before it writes.
 #[test]
-fn a_writer_that_takes_no_lock_is_noticed() {
+fn a_program_that_appends_without_the_lock_is_detected() {
     let directory = directory();
     let storage = WatchedStorage::new(directory.path());
     let bus = Bus::open_in(storage.clone()).unwrap();
@@ -385,7 +386,7 @@ fn a_writer_that_takes_no_lock_is_noticed() {
 }
 
 #[test]
-fn another_sound_log_in_its_place_is_not_ok() {
+fn another_valid_log_in_its_place_fails_verification() {
     let directory = directory();
     bus_of(directory.path(), 3);
     let other = Bus::open(directory.path().join("other")).unwrap();
@@ -396,7 +397,7 @@ fn another_sound_log_in_its_place_is_not_ok() {
     assert!(Bus::open(directory.path()).is_err());
 }
 
-/// A refusal cuts nothing: the snapshot is asked before the torn tail is set aside.
+/// The snapshot is compared with the log before the torn tail is quarantined.
 #[test]
 fn a_refused_open_changes_nothing() {
     let directory = directory();
@@ -408,12 +409,12 @@ fn a_refused_open_changes_nothing() {
     let text = fs::read(&log).unwrap();
     fs::write(&log, &text[..700]).unwrap();
     fs::remove_file(directory.path().join("bus.lock")).unwrap();
-    assert!(matches!(Bus::open(directory.path()), Err(Error::Missing { events: 2, remembered: 3, .. })));
+    assert!(matches!(Bus::open(directory.path()), Err(Error::Missing { events: 2, recorded: 3, .. })));
     assert_eq!(fs::read(&log).unwrap(), text[..700]);
 }
 
 #[test]
-fn a_log_that_was_replaced_or_shortened_is_noticed() {
+fn a_moved_replaced_or_shortened_log_is_detected() {
     let directory = directory();
     let log = directory.path().join("events.jsonl");
     let bus = Bus::open(directory.path()).unwrap();
@@ -430,57 +431,57 @@ fn a_log_that_was_replaced_or_shortened_is_noticed() {
     assert!(matches!(bus.append(draft(3)), Err(Error::Changed { .. })));
 }
 
-/// A handle that has appended often is told what happens to its files instead of looking; it is told of everything.
+/// After some appends, a handle no longer checks the path itself: the kernel notifies it of
+/// changes.
 #[test]
-fn whatever_leads_the_path_elsewhere_is_noticed_by_who_no_longer_looks() {
-    type Happening = fn(&std::path::Path);
-    let happenings: [(&str, Happening); 6] = [
-        ("the log is removed", |place| fs::remove_file(place.join("above/bus/events.jsonl")).unwrap()),
-        ("the log is replaced", |place| {
-            let log = place.join("above/bus/events.jsonl");
-            fs::copy(&log, place.join("copy")).unwrap();
-            fs::rename(place.join("copy"), &log).unwrap();
+fn the_path_guard_detects_every_way_to_redirect_the_path() {
+    type Change = fn(&std::path::Path);
+    let changes: [(&str, Change); 6] = [
+        ("the log is removed", |root| fs::remove_file(root.join("above/bus/events.jsonl")).unwrap()),
+        ("the log is replaced", |root| {
+            let log = root.join("above/bus/events.jsonl");
+            fs::copy(&log, root.join("copy")).unwrap();
+            fs::rename(root.join("copy"), &log).unwrap();
         }),
-        ("the bus is replaced", |place| {
-            fs::rename(place.join("above/bus"), place.join("moved")).unwrap();
-            Bus::open(place.join("above/bus")).unwrap();
+        ("the bus is replaced", |root| {
+            fs::rename(root.join("above/bus"), root.join("moved")).unwrap();
+            Bus::open(root.join("above/bus")).unwrap();
         }),
-        ("the directory above is moved", |place| {
-            fs::rename(place.join("above"), place.join("moved")).unwrap();
+        ("the parent directory is moved", |root| {
+            fs::rename(root.join("above"), root.join("moved")).unwrap();
         }),
-        ("all of it is removed", |place| fs::remove_dir_all(place.join("above")).unwrap()),
-        ("a link leads elsewhere", |place| {
-            fs::remove_file(place.join("link")).unwrap();
-            fs::create_dir(place.join("elsewhere")).unwrap();
-            symlink("elsewhere", place.join("link")).unwrap();
+        ("everything is removed", |root| fs::remove_dir_all(root.join("above")).unwrap()),
+        ("a symbolic link is redirected", |root| {
+            fs::remove_file(root.join("link")).unwrap();
+            fs::create_dir(root.join("elsewhere")).unwrap();
+            symlink("elsewhere", root.join("link")).unwrap();
         }),
     ];
-    for (what, happens) in happenings {
+    for (name, change) in changes {
         let directory = directory();
-        let place = directory.path().canonicalize().unwrap();
-        fs::create_dir(place.join("above")).unwrap();
-        symlink("above", place.join("link")).unwrap();
-        let through = if what.contains("link") { "link/bus" } else { "above/bus" };
-        let bus = Bus::open(place.join(through)).unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        fs::create_dir(root.join("above")).unwrap();
+        symlink("above", root.join("link")).unwrap();
+        let path = if name.contains("link") { "link/bus" } else { "above/bus" };
+        let bus = Bus::open(root.join(path)).unwrap();
         for number in 1..=30 {
             bus.append(draft(number)).unwrap();
-            // What happens to other names there is nothing to it.
+            // Changes of other names in the directory do not matter.
             bus.write_snapshot(1.0, None, &Json::empty_object()).unwrap();
         }
-        happens(&place);
+        change(&root);
         for _ in 0..2 {
-            let refused = bus.append(draft(31)).unwrap_err();
-            // Where nothing is left there is no lock to be had either.
-            let expected = matches!(refused, Error::Changed { .. })
-                || (what == "all of it is removed" && matches!(refused, Error::Io { .. }));
-            assert!(expected, "{what}: {refused}");
+            let refusal = bus.append(draft(31)).unwrap_err();
+            // Without a directory, a new lock file cannot be opened.
+            let expected = matches!(refusal, Error::Changed { .. })
+                || (name == "everything is removed" && matches!(refusal, Error::Io { .. }));
+            assert!(expected, "{name}: {refusal}");
         }
     }
 }
 
-/// What was moved and came back is what it was.
 #[test]
-fn a_bus_that_was_moved_there_and_back_goes_on() {
+fn a_bus_that_is_moved_away_and_back_continues() {
     let directory = directory();
     let (path, other) = (directory.path().join("bus"), directory.path().join("other"));
     let bus = Bus::open(&path).unwrap();
@@ -494,7 +495,7 @@ fn a_bus_that_was_moved_there_and_back_goes_on() {
 }
 
 #[test]
-fn removing_the_lock_file_does_not_make_two_chains() {
+fn deleting_the_lock_file_does_not_fork_the_chain() {
     let directory = directory();
     let one = Bus::open(directory.path()).unwrap();
     one.append(draft(1)).unwrap();
@@ -503,7 +504,7 @@ fn removing_the_lock_file_does_not_make_two_chains() {
     for number in 2..20 {
         if number % 2 == 0 { &one } else { &two }.append(draft(number)).unwrap();
     }
-    // Again, now that both are told instead of looking.
+    // Again, now that both handles rely on their path guards.
     fs::remove_file(directory.path().join("bus.lock")).unwrap();
     let three = Bus::open(directory.path()).unwrap();
     for number in 20..50 {
@@ -514,7 +515,7 @@ fn removing_the_lock_file_does_not_make_two_chains() {
 }
 
 #[test]
-fn what_is_no_bus_is_said_so() {
+fn a_path_that_is_no_bus_gets_a_clear_error() {
     let directory = directory();
     let file = directory.path().join("file");
     fs::write(&file, "x").unwrap();
@@ -523,12 +524,12 @@ fn what_is_no_bus_is_said_so() {
     assert!(matches!(Reader::open(directory.path().join("missing")), Err(Error::NotABus { .. })));
     assert!(matches!(Bus::open(file.join("below")), Err(Error::Io { .. })));
 
-    let odd = directory.path().join("odd");
-    fs::create_dir_all(odd.join("events.jsonl")).unwrap();
-    let said = |path: &std::path::Path| {
+    let directory_as_log = directory.path().join("directory-as-log");
+    fs::create_dir_all(directory_as_log.join("events.jsonl")).unwrap();
+    let messages = |path: &std::path::Path| {
         (Bus::open(path).err().unwrap().to_string(), Reader::open(path).err().unwrap().to_string())
     };
-    let (bus, reader) = said(&odd);
+    let (bus, reader) = messages(&directory_as_log);
     assert!(
         bus.contains("directory") && reader.contains("it is a directory, not a file"),
         "{bus} / {reader}"
@@ -537,13 +538,13 @@ fn what_is_no_bus_is_said_so() {
     let linked = directory.path().join("linked");
     fs::create_dir(&linked).unwrap();
     symlink(&file, linked.join("events.jsonl")).unwrap();
-    let (bus, reader) = said(&linked);
+    let (bus, reader) = messages(&linked);
     assert!(bus.contains("symbolic link") && reader.contains("symbolic link"), "{bus} / {reader}");
     assert_eq!(fs::read(&file).unwrap(), b"x");
 }
 
 #[test]
-fn a_snapshot_is_bound_to_what_its_handle_has_seen() {
+fn a_snapshot_is_bound_to_the_head_that_its_handle_saw() {
     let directory = directory();
     let bus = Bus::open(directory.path()).unwrap();
     let payload = || Json::parse(r#"{"state":1}"#).unwrap();
@@ -575,31 +576,30 @@ fn a_snapshot_is_bound_to_what_its_handle_has_seen() {
     for cut in ["", "{", &text[..text.len() - 2], "null", "[]"] {
         assert!(reason(cut).starts_with("snapshot cannot be read: "), "{cut:?}");
     }
-    // No checksum is not what a line names that has something else in the place of one.
+    // A snapshot without a checksum does not match an event whose checksum is invalid.
     let log = directory.path().join("events.jsonl");
     let spelled = event.checksum.to_string();
     fs::write(&log, fs::read_to_string(&log).unwrap().replace(&spelled, "xyz")).unwrap();
-    let none = text.replace(&format!("\"{spelled}\""), "null");
-    assert_eq!(reason(&none), "snapshot checksum does not match event log");
+    let without_checksum = text.replace(&format!("\"{spelled}\""), "null");
+    assert_eq!(reason(&without_checksum), "snapshot checksum does not match event log");
 }
 
-/// What goes in comes out, at the deepest there may be.
 #[test]
-fn the_deepest_payload_is_written_and_read() {
+fn the_deepest_allowed_payload_is_written_and_read() {
     let directory = directory();
     let bus = Bus::open(directory.path()).unwrap();
     let deepest =
         format!(r#"{{"a":{}{}}}"#, "[".repeat(zero_bus::MAX_DEPTH - 1), "]".repeat(zero_bus::MAX_DEPTH - 1));
     let payload = Json::parse(&deepest).unwrap();
     bus.append(Draft { payload: payload.clone(), ..draft(1) }).unwrap();
-    // Spelled differently, the line goes the way through the parser.
+    // A line that is not canonical takes the slow path, through the parser.
     let line = fs::read_to_string(directory.path().join("events.jsonl")).unwrap();
     fs::write(directory.path().join("events.jsonl"), line.replace(",\"event_id\"", " , \"event_id\""))
         .unwrap();
     assert!(verify(directory.path()).ok());
     assert_eq!(bus.reader().event(1).unwrap().unwrap().payload, payload);
     fs::remove_file(directory.path().join("bus.lock")).unwrap();
-    // One level more goes around a snapshot's payload, and it is read as one document.
+    // A snapshot adds one level around its payload and is parsed as a whole.
     let bus = Bus::open(directory.path()).unwrap();
     assert!(matches!(bus.write_snapshot(1.0, None, &payload), Err(Error::Invalid { field: "payload", .. })));
     assert!(verify(directory.path()).ok());

@@ -1,5 +1,5 @@
-//! The power goes at every call, and each call fails once: what was acknowledged is there afterwards, what was not is
-//! there whole or not at all, and the chain is sound.
+//! A power cut at every call, and a failure of every call. Afterwards, every acknowledged event is
+//! there, every other one is there as a whole or not at all, and the chain is valid.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,18 +13,17 @@ use zero_bus::sim::{Failure, SimDisk};
 use zero_bus::storage::{Access, Lock, Storage, StorageFile, Watch};
 use zero_bus::{Bus, Error, Event, Finding, Reader, Result};
 
-/// What a workload handed in, in order, and what it was told is durable.
+/// The numbers that a workload appended, in order, and those that were acknowledged.
 #[derive(Default)]
-struct Told {
-    handed_in: Vec<u64>,
+struct History {
+    submitted: Vec<u64>,
     acknowledged: Vec<u64>,
 }
 
-/// Appends some events, remembering what was said of them.
-fn append(bus: &Bus, told: &mut Told, numbers: std::ops::Range<u64>) -> Result<()> {
-    told.handed_in.extend(numbers.clone());
+fn append(bus: &Bus, history: &mut History, numbers: std::ops::Range<u64>) -> Result<()> {
+    history.submitted.extend(numbers.clone());
     bus.append_batch(numbers.clone().map(draft).collect())?;
-    told.acknowledged.extend(numbers);
+    history.acknowledged.extend(numbers);
     Ok(())
 }
 
@@ -32,20 +31,21 @@ fn snapshot(bus: &Bus) -> Result<()> {
     bus.write_snapshot(1.0, None, &BTreeMap::from([("events", bus.head().index)])).map(drop)
 }
 
-/// Opening, single events, batches, snapshots, a second handle in between, opening again.
-fn workload(storage: &Arc<dyn Storage>, told: &mut Told) -> Result<()> {
+/// Opens the bus, appends single events and batches, writes snapshots, appends through a second
+/// handle, reopens.
+fn workload(storage: &Arc<dyn Storage>, history: &mut History) -> Result<()> {
     let open = || Bus::open_in(Arc::clone(storage));
     let bus = open()?;
-    append(&bus, told, 1..2)?;
-    append(&bus, told, 2..6)?;
+    append(&bus, history, 1..2)?;
+    append(&bus, history, 2..6)?;
     snapshot(&bus)?;
     let other = open()?;
-    append(&other, told, 6..7)?;
-    append(&bus, told, 7..9)?;
+    append(&other, history, 6..7)?;
+    append(&bus, history, 7..9)?;
     snapshot(&bus)?;
     drop(bus);
     let again = open()?;
-    append(&again, told, 9..12)
+    append(&again, history, 9..12)
 }
 
 fn numbers(disk: &SimDisk) -> Vec<u64> {
@@ -54,32 +54,36 @@ fn numbers(disk: &SimDisk) -> Vec<u64> {
     Reader::open_in(disk.storage()).events(1).unwrap().map(number).collect()
 }
 
-/// Counts of what a test went through.
+/// How much a test covered.
 #[derive(Default, Debug)]
 struct Counts {
+    /// Calls at which the power was cut, or which failed.
     points: u64,
+    /// Disks that were checked.
     states: u64,
-    undecided: u64,
+    /// Disks whose log had an ambiguous tail.
+    ambiguous: u64,
+    /// Power cuts during a recovery.
     recoveries_crashed: u64,
 }
 
-/// A disk as it was found: recovered, or refused for a reason that is true. Gives what is wrong otherwise.
+/// Checks that a disk is recovered, or refused for a true reason. Returns what is wrong otherwise.
 fn check(
-    found: &SimDisk,
-    told: &Told,
+    disk: &SimDisk,
+    history: &History,
     counts: &mut Counts,
     seed: u64,
     recoveries: bool,
 ) -> Result<(), String> {
     counts.states += 1;
-    let before = Reader::open_in(found.storage()).verify(&mut |_| {}).unwrap();
+    let before = Reader::open_in(disk.storage()).verify(&mut |_| {}).unwrap();
     if matches!(before.integrity.finding, Finding::Fault(_)) {
         return Err(format!("a crash is reported as damage: {}", before.integrity.reason()));
     }
     if recoveries {
-        // The power goes again while the log is being mended.
+        // Cut the power again, at each call of the recovery.
         for call in 1.. {
-            let copy = found.survivors(seed, 1).remove(0);
+            let copy = disk.survivors(seed, 1).remove(0);
             copy.crash_at(call);
             let opened = Bus::open_in(copy.storage());
             if !copy.crashed() {
@@ -88,71 +92,71 @@ fn check(
             assert!(opened.is_err());
             counts.recoveries_crashed += 1;
             for again in copy.survivors(seed + call, 4) {
-                check(&again, told, counts, seed, false)?;
+                check(&again, history, counts, seed, false)?;
             }
         }
     }
-    let bus = match Bus::open_in(found.storage()) {
+    let bus = match Bus::open_in(disk.storage()) {
         Ok(bus) => bus,
         Err(Error::Ambiguous { .. }) => {
-            counts.undecided += 1;
+            counts.ambiguous += 1;
             return Ok(());
         }
         Err(error) => return Err(error.to_string()),
     };
-    let there = numbers(found);
-    if there.len() < told.acknowledged.len() {
-        return Err(format!("{there:?} lacks of {:?}", told.acknowledged));
+    let recovered = numbers(disk);
+    if recovered.len() < history.acknowledged.len() {
+        return Err(format!("{recovered:?} lacks some of {:?}", history.acknowledged));
     }
-    if there != told.handed_in[..there.len()] {
-        return Err(format!("{there:?} is not the beginning of {:?}", told.handed_in));
+    if recovered != history.submitted[..recovered.len()] {
+        return Err(format!("{recovered:?} is not the beginning of {:?}", history.submitted));
     }
     bus.append(draft(1000)).map_err(|error| error.to_string())?;
-    let after = Reader::open_in(found.storage()).verify(&mut |_| {}).unwrap();
+    let after = Reader::open_in(disk.storage()).verify(&mut |_| {}).unwrap();
     if !after.ok() {
         return Err(format!("{} / {}", after.integrity.reason(), after.snapshot_integrity.reason));
     }
     Ok(())
 }
 
-/// Checks survivors of a disk, naming the seed that shows what is wrong.
+/// Checks survivors of a disk. An error names the seed that repeats it.
 fn check_all(
     disk: &SimDisk,
-    told: &Told,
+    history: &History,
     counts: &mut Counts,
     seed: u64,
-    at_most: usize,
+    max_survivors: usize,
     recoveries: bool,
 ) -> Result<(), String> {
-    for (n, found) in disk.survivors(seed, at_most).iter().enumerate() {
-        check(found, told, counts, seed * 1000 + n as u64, recoveries && n % 10 == 0)
+    for (n, survivor) in disk.survivors(seed, max_survivors).iter().enumerate() {
+        check(survivor, history, counts, seed * 1000 + n as u64, recoveries && n % 10 == 0)
             .map_err(|problem| format!("call {seed}, survivor {n}: {problem}"))?;
     }
     Ok(())
 }
 
 #[test]
-fn the_power_goes_at_every_call() {
+fn a_power_cut_at_any_call_loses_no_acknowledged_event() {
     let mut counts = Counts::default();
-    let whole = SimDisk::new();
-    workload(&whole.storage(), &mut Told::default()).unwrap();
-    for call in 1..=whole.calls() + 1 {
+    let undisturbed = SimDisk::new();
+    workload(&undisturbed.storage(), &mut History::default()).unwrap();
+    for call in 1..=undisturbed.calls() + 1 {
         let disk = SimDisk::new();
         disk.crash_at(call);
-        let mut told = Told::default();
-        let ended = workload(&disk.storage(), &mut told);
-        // The last call is a note, without which all that was acknowledged is still there.
-        assert_eq!(ended.is_err(), call < whole.calls(), "crash at {call}");
+        let mut history = History::default();
+        let result = workload(&disk.storage(), &mut history);
+        // The last call writes the sync mark, which no acknowledged event depends on.
+        assert_eq!(result.is_err(), call < undisturbed.calls(), "crash at {call}");
         counts.points += 1;
-        check_all(&disk, &told, &mut counts, call, 300, true).unwrap();
+        check_all(&disk, &history, &mut counts, call, 300, true).unwrap();
     }
     println!("{counts:?}");
     assert!(counts.points > 30 && counts.states > 2_000, "{counts:?}");
 }
 
-/// Producers at once: each one's events in its order, all that was acknowledged there.
+/// Three producers append at once. Each one's events keep their order.
 #[test]
-fn the_power_goes_under_several_producers() {
+fn a_power_cut_under_several_producers_loses_no_acknowledged_event() {
     let mut counts = Counts::default();
     for call in (6..60).step_by(3) {
         let disk = SimDisk::new();
@@ -173,23 +177,23 @@ fn the_power_goes_under_several_producers() {
         }
         let acknowledged = acknowledged.into_inner().unwrap();
         counts.points += 1;
-        for (n, found) in disk.survivors(call, 100).iter().enumerate() {
+        for (n, survivor) in disk.survivors(call, 100).iter().enumerate() {
             counts.states += 1;
-            match Bus::open_in(found.storage()) {
+            match Bus::open_in(survivor.storage()) {
                 Ok(bus) => drop(bus.append(draft(9)).unwrap()),
                 Err(Error::Ambiguous { .. }) => {
-                    counts.undecided += 1;
+                    counts.ambiguous += 1;
                     continue;
                 }
                 Err(error) => panic!("call {call}, survivor {n}: {error}"),
             }
-            let there = numbers(found);
+            let recovered = numbers(survivor);
             for (index, number) in &acknowledged {
-                assert_eq!(there[*index as usize - 1], *number, "call {call}, survivor {n}");
+                assert_eq!(recovered[*index as usize - 1], *number, "call {call}, survivor {n}");
             }
             for producer in 1..=3 {
                 let own: Vec<u64> =
-                    there.iter().copied().filter(|number| number / 1000 == producer).collect();
+                    recovered.iter().copied().filter(|number| number / 1000 == producer).collect();
                 assert_eq!(own, (0..own.len() as u64).map(|n| producer * 1000 + n).collect::<Vec<_>>());
             }
         }
@@ -198,81 +202,87 @@ fn the_power_goes_under_several_producers() {
     assert!(counts.states > 500);
 }
 
-/// Every call fails once, in each way there is; the program opens the bus again and goes on; then the power goes.
+/// Each call fails once, in each way. Then the program reopens the bus and continues, and then the
+/// power is cut.
 #[test]
-fn every_call_fails_once() {
+fn a_failure_of_any_call_loses_no_acknowledged_event() {
     let mut counts = Counts::default();
-    let whole = SimDisk::new();
-    workload(&whole.storage(), &mut Told::default()).unwrap();
+    let undisturbed = SimDisk::new();
+    workload(&undisturbed.storage(), &mut History::default()).unwrap();
     let mut unnoticed = 0;
     for failure in [Failure::Failed, Failure::FailedButPersisted, Failure::Half] {
-        for call in 1..=whole.calls() {
+        for call in 1..=undisturbed.calls() {
             let disk = SimDisk::new();
             disk.fail_at(call, failure);
-            let mut told = Told::default();
-            let ended = workload(&disk.storage(), &mut told);
-            // A note that cannot be written is none; everything else is noticed.
-            assert!(ended.is_err() || told.acknowledged.len() == 11, "{failure:?} at {call} went unnoticed");
-            unnoticed += u64::from(ended.is_ok());
+            let mut history = History::default();
+            let result = workload(&disk.storage(), &mut history);
+            // A failure to write the sync mark is ignored; every other one is reported.
+            assert!(
+                result.is_err() || history.acknowledged.len() == 11,
+                "{failure:?} at {call} went unnoticed"
+            );
+            unnoticed += u64::from(result.is_ok());
             counts.points += 1;
-            // The power goes at once.
-            check_all(&disk, &told, &mut counts, call, 60, false).unwrap();
-            // The program opens the bus again. What was handed in and not acknowledged may be there.
+            // The power is cut at once.
+            check_all(&disk, &history, &mut counts, call, 60, false).unwrap();
+            // The program reopens the bus. Events that were not acknowledged may be there.
             let bus = Bus::open_in(disk.storage()).unwrap();
-            let there = numbers(&disk);
-            assert!(there.len() >= told.acknowledged.len());
-            assert_eq!(there, told.handed_in[..there.len()], "{failure:?} at {call}");
-            let mut now = Told { handed_in: there.clone(), acknowledged: there };
-            append(&bus, &mut now, 500..503).unwrap();
-            check_all(&disk, &now, &mut counts, call, 60, false).unwrap();
+            let recovered = numbers(&disk);
+            assert!(recovered.len() >= history.acknowledged.len());
+            assert_eq!(recovered, history.submitted[..recovered.len()], "{failure:?} at {call}");
+            let mut history = History { submitted: recovered.clone(), acknowledged: recovered };
+            append(&bus, &mut history, 500..503).unwrap();
+            check_all(&disk, &history, &mut counts, call, 60, false).unwrap();
         }
     }
     println!("{counts:?}, {unnoticed} unnoticed");
     assert!(counts.states > 1_000);
-    assert_eq!(unnoticed, 3 * 5, "one note for each batch");
+    assert_eq!(unnoticed, 3 * 5, "one sync mark for each batch");
 }
 
-/// Ways in which a storage, or who uses it, can be wrong.
+/// A defect of a storage, or of a program that uses it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Broken {
-    /// Nothing is wrong: the control of the controls.
-    Nothing,
+enum Defect {
+    /// No defect, to show that the tests report nothing without one.
+    None,
     /// Files are not synced.
     NoSync,
-    /// A file is synced at the call after the one that should have: what was acknowledged was not synced yet.
+    /// A file is synced before its next write instead of when asked, after the event was
+    /// acknowledged.
     LateSync,
-    /// A sync that failed is tried again, and the second answer believed.
+    /// A failed sync is tried again, and the second result is trusted.
     RetriedSync,
     /// The directory is not synced.
     NoDirectorySync,
-    /// Nobody is kept out.
+    /// Locks exclude no one.
     NoLock,
 }
 
 struct BrokenStorage {
     disk: Arc<dyn Storage>,
-    broken: Broken,
-    /// Where two writers meet, if they are to.
-    meeting: Option<Arc<Meeting>>,
+    defect: Defect,
+    /// Where two writers wait for each other, if the test wants a race.
+    rendezvous: Option<Arc<Rendezvous>>,
 }
 
 struct BrokenFile {
     file: Box<dyn StorageFile>,
-    broken: Broken,
-    owed: Mutex<bool>,
-    meeting: Option<Arc<Meeting>>,
+    defect: Defect,
+    /// A sync that was acknowledged and is still to be done.
+    sync_due: Mutex<bool>,
+    rendezvous: Option<Arc<Rendezvous>>,
 }
 
-/// Makes two writers get in each other's way, whatever the processor does: one that is about to write waits until the
-/// other is about to write too, is kept out by the lock, or has ended.
+/// Forces a race of two writers, whatever the scheduler does. A writer that is about to write waits
+/// until the other one is about to write too, waits for the lock, or has ended.
 #[derive(Default)]
-struct Meeting {
-    /// How many are about to write, wait for the lock, or have ended.
+struct Rendezvous {
+    /// Writers that are about to write, wait for the lock, or have ended.
     arrived: Mutex<u32>,
     changed: Condvar,
 }
 
-impl Meeting {
+impl Rendezvous {
     fn arrive(&self) -> MutexGuard<'_, u32> {
         let mut arrived = self.arrived.lock().unwrap();
         *arrived += 1;
@@ -290,26 +300,26 @@ impl Meeting {
     }
 }
 
-/// A writer that arrives for good when it ends, however it does.
-struct Ending<'a>(&'a Meeting);
+/// Marks a writer as arrived when it ends, even in a panic.
+struct ArriveOnDrop<'a>(&'a Rendezvous);
 
-impl Drop for Ending<'_> {
+impl Drop for ArriveOnDrop<'_> {
     fn drop(&mut self) {
         drop(self.0.arrive());
     }
 }
 
 impl BrokenFile {
-    fn settle(&self) -> io::Result<()> {
-        if std::mem::take(&mut *self.owed.lock().unwrap()) { self.file.sync() } else { Ok(()) }
+    fn sync_if_due(&self) -> io::Result<()> {
+        if std::mem::take(&mut *self.sync_due.lock().unwrap()) { self.file.sync() } else { Ok(()) }
     }
 }
 
 impl Storage for BrokenStorage {
     fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn StorageFile>> {
         let file = self.disk.open(name, access)?;
-        let (owed, meeting) = (Mutex::new(false), self.meeting.clone());
-        Ok(Box::new(BrokenFile { file, broken: self.broken, owed, meeting }))
+        let (sync_due, rendezvous) = (Mutex::new(false), self.rendezvous.clone());
+        Ok(Box::new(BrokenFile { file, defect: self.defect, sync_due, rendezvous }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -317,7 +327,7 @@ impl Storage for BrokenStorage {
     }
 
     fn sync(&self) -> io::Result<()> {
-        if self.broken == Broken::NoDirectorySync { Ok(()) } else { self.disk.sync() }
+        if self.defect == Defect::NoDirectorySync { Ok(()) } else { self.disk.sync() }
     }
 
     fn is_current(&self, name: &str, file: &dyn StorageFile) -> io::Result<bool> {
@@ -339,27 +349,27 @@ impl StorageFile for BrokenFile {
     }
 
     fn append(&self, bytes: &[u8]) -> io::Result<()> {
-        self.settle()?;
-        if let Some(meeting) = &self.meeting {
-            meeting.before_writing();
+        self.sync_if_due()?;
+        if let Some(rendezvous) = &self.rendezvous {
+            rendezvous.before_writing();
         }
         self.file.append(bytes)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.settle()?;
+        self.sync_if_due()?;
         self.file.write_at(bytes, offset)
     }
 
     fn sync(&self) -> io::Result<()> {
-        match self.broken {
-            Broken::NoSync => Ok(()),
-            Broken::LateSync => {
-                self.settle()?;
-                *self.owed.lock().unwrap() = true;
+        match self.defect {
+            Defect::NoSync => Ok(()),
+            Defect::LateSync => {
+                self.sync_if_due()?;
+                *self.sync_due.lock().unwrap() = true;
                 Ok(())
             }
-            Broken::RetriedSync => self.file.sync().or_else(|_| self.file.sync()),
+            Defect::RetriedSync => self.file.sync().or_else(|_| self.file.sync()),
             _ => self.file.sync(),
         }
     }
@@ -377,13 +387,13 @@ impl StorageFile for BrokenFile {
     }
 
     fn lock(&self, lock: Lock) -> io::Result<()> {
-        if self.broken == Broken::NoLock {
+        if self.defect == Defect::NoLock {
             return Ok(());
         }
-        let Some(meeting) = &self.meeting else { return self.file.lock(lock) };
-        drop(meeting.arrive());
+        let Some(rendezvous) = &self.rendezvous else { return self.file.lock(lock) };
+        drop(rendezvous.arrive());
         let locked = self.file.lock(lock);
-        meeting.leave();
+        rendezvous.leave();
         locked
     }
 
@@ -392,47 +402,48 @@ impl StorageFile for BrokenFile {
     }
 
     fn unlock(&self) -> io::Result<()> {
-        if self.broken == Broken::NoLock { Ok(()) } else { self.file.unlock() }
+        if self.defect == Defect::NoLock { Ok(()) } else { self.file.unlock() }
     }
 }
 
-/// The crash tests over a storage that is broken in some way; the first thing they find.
-fn finds(broken: Broken) -> Option<String> {
+/// Runs the crash tests over a storage with a defect. Returns the first problem that they find.
+fn find_crash_problem(defect: Defect) -> Option<String> {
     let mut counts = Counts::default();
     let over = |disk: &SimDisk| -> Arc<dyn Storage> {
-        Arc::new(BrokenStorage { disk: disk.storage(), broken, meeting: None })
+        Arc::new(BrokenStorage { disk: disk.storage(), defect, rendezvous: None })
     };
-    let whole = SimDisk::new();
-    workload(&over(&whole), &mut Told::default()).unwrap();
-    for call in 1..=whole.calls() + 1 {
+    let undisturbed = SimDisk::new();
+    workload(&over(&undisturbed), &mut History::default()).unwrap();
+    for call in 1..=undisturbed.calls() + 1 {
         let disk = SimDisk::new();
         disk.crash_at(call);
-        let mut told = Told::default();
-        let _ = workload(&over(&disk), &mut told);
-        if let Err(found) = check_all(&disk, &told, &mut counts, call, 60, false) {
-            return Some(found);
+        let mut history = History::default();
+        let _ = workload(&over(&disk), &mut history);
+        if let Err(problem) = check_all(&disk, &history, &mut counts, call, 60, false) {
+            return Some(problem);
         }
         let disk = SimDisk::new();
         disk.fail_at(call, Failure::Failed);
-        let mut told = Told::default();
-        let _ = workload(&over(&disk), &mut told);
-        if let Err(found) = check_all(&disk, &told, &mut counts, call, 60, false) {
-            return Some(found);
+        let mut history = History::default();
+        let _ = workload(&over(&disk), &mut history);
+        if let Err(problem) = check_all(&disk, &history, &mut counts, call, 60, false) {
+            return Some(problem);
         }
     }
     None
 }
 
-/// Two handles over a storage that is broken in some way, that write at once unless something keeps one of them out.
-fn finds_a_race(broken: Broken) -> Option<String> {
+/// Appends through two handles over a storage with a defect. They write at the same time unless the
+/// lock prevents it. Returns what is wrong with the log.
+fn find_race(defect: Defect) -> Option<String> {
     let disk = SimDisk::new();
-    let meeting = Arc::new(Meeting::default());
+    let rendezvous = Arc::new(Rendezvous::default());
     let storage: Arc<dyn Storage> =
-        Arc::new(BrokenStorage { disk: disk.storage(), broken, meeting: Some(Arc::clone(&meeting)) });
+        Arc::new(BrokenStorage { disk: disk.storage(), defect, rendezvous: Some(Arc::clone(&rendezvous)) });
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                let _ending = Ending(&meeting);
+                let _arrive = ArriveOnDrop(&rendezvous);
                 let Ok(bus) = Bus::open_in(Arc::clone(&storage)) else { return };
                 for number in 0..100 {
                     let _ = bus.append(draft(number));
@@ -441,98 +452,100 @@ fn finds_a_race(broken: Broken) -> Option<String> {
         }
     });
     let verdict = Reader::open_in(disk.storage()).verify(&mut |_| {}).unwrap();
-    let lost = verdict.integrity.head.index != 200;
-    (lost || !verdict.ok()).then(|| verdict.integrity.reason())
+    let lost_events = verdict.integrity.head.index != 200;
+    (lost_events || !verdict.ok()).then(|| verdict.integrity.reason())
 }
 
-/// A follower that runs beside a workload, and holds each event it is given against the disks that a power cut would
-/// leave at that moment. Gives the events it saw and the disks, or what could have been taken back.
+/// Follows a bus during a workload. Compares each event with the disks that a power cut could leave
+/// at that moment. Returns the number of events and of disks, or an event that could have been
+/// lost.
 fn follow(
     disk: &SimDisk,
     storage: &Arc<dyn Storage>,
     workload_ended: &AtomicBool,
 ) -> Result<(u64, u64), String> {
-    let (mut seen, mut states) = (0, 0);
+    let (mut last_index, mut states) = (0, 0);
     loop {
-        // Asked before the last look, so that the last events are not missed.
-        let last_look = workload_ended.load(SeqCst);
-        // What the disk refuses, and a log that was taken back, is for the next one to follow.
-        let Ok(mut follower) = Reader::open_in(Arc::clone(storage)).follow(seen + 1) else { continue };
-        while let Ok(Some(event)) = follower.next(Duration::from_millis(if last_look { 0 } else { 5 })) {
-            seen = event.index;
-            for found in disk.survivors(seen, 8) {
+        // Loaded before the last pass, so that the last events are not missed.
+        let is_last_pass = workload_ended.load(SeqCst);
+        // A failed call, or a log that was cut, ends this follower. The next pass starts another
+        // one.
+        let Ok(mut follower) = Reader::open_in(Arc::clone(storage)).follow(last_index + 1) else { continue };
+        while let Ok(Some(event)) = follower.next(Duration::from_millis(if is_last_pass { 0 } else { 5 })) {
+            last_index = event.index;
+            for survivor in disk.survivors(last_index, 8) {
                 states += 1;
-                match Bus::open_in(found.storage()) {
-                    // What is undecided stands behind what is known to have been synced.
+                match Bus::open_in(survivor.storage()) {
+                    // An ambiguous tail comes after the sync mark, and so after this event.
                     Ok(_) | Err(Error::Ambiguous { .. }) => {}
                     Err(error) => return Err(error.to_string()),
                 }
-                let there =
-                    Reader::open_in(found.storage()).event(seen).map_err(|error| error.to_string())?;
-                if there.as_ref() != Some(&event) {
-                    return Err(format!("event {seen} was given out, and can be lost"));
+                let recovered = Reader::open_in(survivor.storage())
+                    .event(last_index)
+                    .map_err(|error| error.to_string())?;
+                if recovered.as_ref() != Some(&event) {
+                    return Err(format!("the follower got event {last_index}, which can still be lost"));
                 }
             }
         }
-        if last_look {
-            return Ok((seen, states));
+        if is_last_pass {
+            return Ok((last_index, states));
         }
     }
 }
 
-/// A workload with a follower beside it, through every call that fails.
-fn followed(broken: Broken) -> Result<(u64, u64, u64), String> {
-    let whole = SimDisk::new();
-    workload(&whole.storage(), &mut Told::default()).unwrap();
+/// Runs the workload with a follower, once for each call that fails. Returns the number of failed
+/// calls, events and disks.
+fn follow_through_failures(defect: Defect) -> Result<(u64, u64, u64), String> {
+    let undisturbed = SimDisk::new();
+    workload(&undisturbed.storage(), &mut History::default()).unwrap();
     let (mut points, mut events, mut states) = (0, 0, 0);
     for failure in [Failure::Failed, Failure::FailedButPersisted, Failure::Half] {
-        for call in 1..=whole.calls() {
+        for call in 1..=undisturbed.calls() {
             let disk = SimDisk::new();
             let storage: Arc<dyn Storage> =
-                Arc::new(BrokenStorage { disk: disk.storage(), broken, meeting: None });
+                Arc::new(BrokenStorage { disk: disk.storage(), defect, rendezvous: None });
             disk.fail_at(call, failure);
-            let ended = AtomicBool::new(false);
-            let (seen, found) = std::thread::scope(|scope| {
-                let following = scope.spawn(|| follow(&disk, &storage, &ended));
-                let _ = workload(&storage, &mut Told::default());
-                // As the program that is started again would.
+            let workload_ended = AtomicBool::new(false);
+            let (seen_events, checked_disks) = std::thread::scope(|scope| {
+                let follower = scope.spawn(|| follow(&disk, &storage, &workload_ended));
+                let _ = workload(&storage, &mut History::default());
+                // The program is started again.
                 let _ = Bus::open_in(Arc::clone(&storage)).and_then(|bus| bus.append(draft(99)));
-                ended.store(true, SeqCst);
-                following.join().unwrap()
+                workload_ended.store(true, SeqCst);
+                follower.join().unwrap()
             })
             .map_err(|problem| format!("{failure:?} at {call}: {problem}"))?;
             points += 1;
-            events += seen;
-            states += found;
+            events += seen_events;
+            states += checked_disks;
         }
     }
     Ok((points, events, states))
 }
 
-/// Durable is what others see.
 #[test]
-fn a_follower_is_given_nothing_that_can_be_lost() {
-    let (points, events, states) = followed(Broken::Nothing).unwrap();
-    println!("{points} points, {events} events given out, {states} disks");
+fn a_follower_gets_no_event_that_a_power_cut_can_take_back() {
+    let (points, events, states) = follow_through_failures(Defect::None).unwrap();
+    println!("{points} points, {events} events followed, {states} disks");
     assert!(events > 3 * points && states > 3 * events);
 }
 
-/// The tests above would find it if something were wrong.
 #[test]
-fn what_is_broken_is_found() {
-    assert_eq!(finds(Broken::Nothing), None);
-    assert_eq!(finds_a_race(Broken::Nothing), None);
-    for broken in [Broken::NoSync, Broken::LateSync, Broken::RetriedSync, Broken::NoDirectorySync] {
-        let found = finds(broken);
-        println!("{broken:?}: {found:?}");
-        assert!(found.is_some(), "{broken:?} goes unnoticed");
+fn these_tests_find_every_kind_of_broken_storage() {
+    assert_eq!(find_crash_problem(Defect::None), None);
+    assert_eq!(find_race(Defect::None), None);
+    for defect in [Defect::NoSync, Defect::LateSync, Defect::RetriedSync, Defect::NoDirectorySync] {
+        let problem = find_crash_problem(defect);
+        println!("{defect:?}: {problem:?}");
+        assert!(problem.is_some(), "{defect:?} was not found");
     }
-    for broken in [Broken::NoSync, Broken::LateSync] {
-        let found = followed(broken).err();
-        println!("{broken:?}, followed: {found:?}");
-        assert!(found.is_some(), "{broken:?} goes unnoticed by the follower");
+    for defect in [Defect::NoSync, Defect::LateSync] {
+        let problem = follow_through_failures(defect).err();
+        println!("{defect:?}, with a follower: {problem:?}");
+        assert!(problem.is_some(), "{defect:?} was not found by the follower");
     }
-    let found = finds_a_race(Broken::NoLock);
-    println!("{:?}: {found:?}", Broken::NoLock);
-    assert!(found.is_some(), "NoLock goes unnoticed");
+    let problem = find_race(Defect::NoLock);
+    println!("{:?}: {problem:?}", Defect::NoLock);
+    assert!(problem.is_some(), "NoLock was not found");
 }

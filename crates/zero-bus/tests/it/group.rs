@@ -1,4 +1,5 @@
-//! Group commit through the public calls: what comes while a batch is synced shares the next write and sync.
+//! Group commit through the public interface: events that arrive during a sync share the next write
+//! and sync.
 
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -7,17 +8,17 @@ use crate::support::{WatchedStorage, directory, draft, numbers, verify};
 use zero_bus::{Bus, Error};
 
 #[test]
-fn what_comes_during_a_sync_shares_the_next_one() {
+fn events_that_arrive_during_a_sync_share_the_next_one() {
     let directory = directory();
     let storage = WatchedStorage::new(directory.path());
     let bus = Bus::open_in(storage.clone()).unwrap();
     let before = storage.watched.syncs.load(SeqCst);
-    storage.watched.gate.set_shut(true);
+    storage.watched.sync_gate.close();
     std::thread::scope(|scope| {
         scope.spawn(|| bus.append(draft(1)).unwrap());
-        storage.watched.gate.until_somebody_waits();
+        storage.watched.sync_gate.wait_for_sync();
         let tickets: Vec<_> = (2..=50).map(|number| bus.submit(draft(number)).unwrap()).collect();
-        storage.watched.gate.set_shut(false);
+        storage.watched.sync_gate.open();
         for (ticket, index) in tickets.into_iter().zip(2..) {
             assert_eq!(ticket.wait().unwrap().index, index);
         }
@@ -27,12 +28,12 @@ fn what_comes_during_a_sync_shares_the_next_one() {
 }
 
 #[test]
-fn what_was_submitted_is_committed_without_being_waited_for() {
+fn submitted_events_are_committed_without_a_waiter() {
     let directory = directory();
     let bus = Bus::open(directory.path()).unwrap();
     let dropped: Vec<_> = (1..=20).map(|number| bus.submit(draft(number)).unwrap()).collect();
     drop(dropped);
-    // In its place behind those before it, though they were only submitted.
+    // Appended after the events that its thread submitted before it.
     assert_eq!(bus.append(draft(21)).unwrap().index, 21);
     (22..=30).for_each(|number| drop(bus.submit(draft(number)).unwrap()));
     drop(bus);
@@ -40,15 +41,14 @@ fn what_was_submitted_is_committed_without_being_waited_for() {
     assert!(verify(directory.path()).ok());
 }
 
-/// Who submits without end fills no memory: it waits for the disk.
 #[test]
-fn who_submits_faster_than_the_disk_syncs_waits_for_it() {
+fn a_producer_that_submits_faster_than_the_disk_syncs_is_blocked() {
     let directory = directory();
     let storage = WatchedStorage::new(directory.path());
     let bus = Bus::open_in(storage.clone()).unwrap();
     let text = "x".repeat(64 << 10);
     let payload = zero_bus::Json::of(&std::collections::BTreeMap::from([("text", &text)])).unwrap();
-    // Whichever part of an event it is that is long.
+    // Every long part of a draft counts.
     let drafts: Vec<_> = (2..=200)
         .map(|number| match number % 2 {
             0 => zero_bus::Draft { payload: payload.clone(), ..draft(number) },
@@ -56,10 +56,10 @@ fn who_submits_faster_than_the_disk_syncs_waits_for_it() {
         })
         .collect();
     let submitted = AtomicUsize::new(0);
-    storage.watched.gate.set_shut(true);
+    storage.watched.sync_gate.close();
     std::thread::scope(|scope| {
         scope.spawn(|| bus.append(draft(1)).unwrap());
-        storage.watched.gate.until_somebody_waits();
+        storage.watched.sync_gate.wait_for_sync();
         scope.spawn(|| {
             for draft in drafts {
                 drop(bus.submit(draft).unwrap());
@@ -69,13 +69,13 @@ fn who_submits_faster_than_the_disk_syncs_waits_for_it() {
         while submitted.load(SeqCst) < 16 {
             std::thread::yield_now();
         }
-        // Sixteen of them are a mebibyte, and nothing is synced yet.
+        // Sixteen drafts are 1 MiB, and the gate holds the sync back.
         assert_eq!(submitted.load(SeqCst), 16);
-        storage.watched.gate.set_shut(false);
+        storage.watched.sync_gate.open();
     });
     drop(bus);
-    let longest = storage.watched.longest_append.load(SeqCst);
-    assert!(longest > 1 << 20 && longest < 2 << 20, "{longest} bytes in one batch");
+    let max_bytes = storage.watched.max_append_bytes.load(SeqCst);
+    assert!(max_bytes > 1 << 20 && max_bytes < 2 << 20, "{max_bytes} bytes in one batch");
     let verdict = verify(directory.path());
     assert!(verdict.ok() && verdict.integrity.head.index == 200);
 }
@@ -90,116 +90,118 @@ fn a_ticket_outlives_its_handle() {
 }
 
 #[test]
-fn a_failed_sync_is_told_to_everybody_who_waits() {
+fn a_failed_sync_reaches_every_waiter() {
     let directory = directory();
     let storage = WatchedStorage::new(directory.path());
     let bus = Bus::open_in(storage.clone()).unwrap();
     bus.append(draft(1)).unwrap();
-    storage.watched.gate.set_shut(true);
+    storage.watched.sync_gate.close();
     storage.watched.fail_sync.store(true, SeqCst);
-    let told = std::thread::scope(|scope| {
+    let results = std::thread::scope(|scope| {
         let appender = scope.spawn(|| bus.append(draft(2)).map(drop));
-        storage.watched.gate.until_somebody_waits();
+        storage.watched.sync_gate.wait_for_sync();
         let tickets: Vec<_> = (3..=9).map(|number| bus.submit(draft(number)).unwrap()).collect();
-        storage.watched.gate.set_shut(false);
-        let mut told = vec![appender.join().unwrap()];
-        told.extend(tickets.into_iter().map(|ticket| ticket.wait().map(drop)));
-        told
+        storage.watched.sync_gate.open();
+        let mut results = vec![appender.join().unwrap()];
+        results.extend(tickets.into_iter().map(|ticket| ticket.wait().map(drop)));
+        results
     });
-    assert!(matches!(told[0], Err(Error::Io { .. })));
-    assert!(told[1..].iter().all(|told| matches!(told, Err(Error::Poisoned { .. }))), "{told:?}");
-    // Who waits for no ticket is told by the next one.
+    assert!(matches!(results[0], Err(Error::Io { .. })));
+    assert!(results[1..].iter().all(|result| matches!(result, Err(Error::Poisoned { .. }))), "{results:?}");
+    // A producer that drops its tickets learns of the failure from the next call.
     assert!(matches!(bus.submit(draft(10)), Err(Error::Poisoned { .. })));
-    // Nothing of what nobody was told of is there afterwards.
+    // Events that were not acknowledged are gone.
     let reopened = Bus::open(directory.path()).unwrap();
     assert_eq!(reopened.head().index, 1);
 }
 
-/// Who commits and panics takes nobody along: the others are told, and nothing of it is there afterwards.
 #[test]
-fn a_panic_in_the_middle_holds_nobody_up() {
+fn a_panicking_leader_releases_its_waiters_and_the_lock() {
     let directory = directory();
     let storage = WatchedStorage::new(directory.path());
     let bus = Bus::open_in(storage.clone()).unwrap();
     bus.append(draft(1)).unwrap();
-    storage.watched.gate.set_shut(true);
+    storage.watched.sync_gate.close();
     storage.watched.panic_sync.store(true, SeqCst);
     std::thread::scope(|scope| {
-        let panics = scope.spawn(|| bus.append(draft(2)));
-        storage.watched.gate.until_somebody_waits();
-        let waits = scope.spawn(|| bus.append(draft(3)));
+        let leader = scope.spawn(|| bus.append(draft(2)));
+        storage.watched.sync_gate.wait_for_sync();
+        let waiter = scope.spawn(|| bus.append(draft(3)));
         let tickets: Vec<_> = (4..=9).map(|number| bus.submit(draft(number)).unwrap()).collect();
-        storage.watched.gate.set_shut(false);
-        assert!(panics.join().is_err());
-        assert!(matches!(waits.join().unwrap(), Err(Error::Poisoned { .. })));
+        storage.watched.sync_gate.open();
+        assert!(leader.join().is_err());
+        assert!(matches!(waiter.join().unwrap(), Err(Error::Poisoned { .. })));
         for ticket in tickets {
             assert!(matches!(ticket.wait(), Err(Error::Poisoned { .. })));
         }
     });
-    // Another handle need not wait for this one to go: it was released.
+    // The lock was released, so another handle can open the bus.
     let reopened = Bus::open(directory.path()).unwrap();
     assert!(matches!(bus.append(draft(10)), Err(Error::Poisoned { .. })));
-    // It was written, and nobody knows whether it was synced: either is right.
+    // The leader's event was written and may have been synced, so both outcomes are correct.
     assert!((1..=2).contains(&reopened.head().index));
     reopened.append(draft(11)).unwrap();
     assert!(verify(directory.path()).ok());
 }
 
-/// Every way to append at once, on two handles: everybody is told of its own events, once, in its order, and all are there.
+/// Eight threads on two handles. Each gets its own events back, once and in order, and all are in
+/// the log.
 #[test]
-fn all_ways_at_once_lose_and_mix_up_nothing() {
+fn append_append_batch_and_submit_at_once_lose_no_event_and_keep_its_order() {
     const THREADS: u64 = 8;
     const ROUNDS: u64 = 150;
     let directory = directory();
     let handles = [(); 2].map(|()| Bus::open(directory.path()).unwrap());
-    let told: Vec<Vec<(u64, u64)>> = std::thread::scope(|scope| {
+    // For each thread, the index and the number of each returned event.
+    let returned: Vec<Vec<(u64, u64)>> = std::thread::scope(|scope| {
         let producers: Vec<_> = (0..THREADS)
             .map(|thread| {
                 let bus = &handles[thread as usize % 2];
                 scope.spawn(move || {
-                    let mut next = thread * 1_000_000;
-                    let mut told = Vec::new();
-                    let mut tell = |number: u64, event: zero_bus::Event| {
+                    let mut next_number = thread * 1_000_000;
+                    let mut returned = Vec::new();
+                    let mut record = |number: u64, event: zero_bus::Event| {
                         assert_eq!(event.payload.as_str(), format!(r#"{{"number":{number}}}"#));
-                        told.push((event.index, number));
+                        returned.push((event.index, number));
                     };
                     for round in 0..ROUNDS {
-                        let numbers: Vec<u64> = (next..next + 1 + (round * 7 + thread) % 4).collect();
-                        next += numbers.len() as u64;
+                        let numbers: Vec<u64> =
+                            (next_number..next_number + 1 + (round * 7 + thread) % 4).collect();
+                        next_number += numbers.len() as u64;
                         let drafts = numbers.iter().map(|number| draft(*number));
                         match (round + thread) % 3 {
                             0 => drafts
                                 .zip(&numbers)
-                                .for_each(|(draft, number)| tell(*number, bus.append(draft).unwrap())),
+                                .for_each(|(draft, number)| record(*number, bus.append(draft).unwrap())),
                             1 => {
                                 let events = bus.append_batch(drafts.collect()).unwrap();
                                 events
                                     .into_iter()
                                     .zip(&numbers)
-                                    .for_each(|(event, number)| tell(*number, event));
+                                    .for_each(|(event, number)| record(*number, event));
                             }
                             _ => {
                                 let tickets: Vec<_> =
                                     drafts.map(|draft| bus.submit(draft).unwrap()).collect();
-                                // In line behind them, and waited for before them.
-                                next += 1;
-                                let last = bus.append(draft(next - 1)).unwrap();
+                                // Enqueued after the submitted events, and waited for before them.
+                                next_number += 1;
+                                let last = bus.append(draft(next_number - 1)).unwrap();
                                 tickets
                                     .into_iter()
                                     .zip(&numbers)
-                                    .for_each(|(ticket, number)| tell(*number, ticket.wait().unwrap()));
-                                tell(next - 1, last);
+                                    .for_each(|(ticket, number)| record(*number, ticket.wait().unwrap()));
+                                record(next_number - 1, last);
                             }
                         }
                     }
-                    told
+                    returned
                 })
             })
             .collect();
         producers.into_iter().map(|producer| producer.join().unwrap()).collect()
     });
-    assert!(told.iter().all(|told| told.is_sorted()), "somebody's events changed their order");
-    let mut all = told.concat();
+    assert!(returned.iter().all(|events| events.is_sorted()), "a thread's events changed their order");
+    let mut all = returned.concat();
     all.sort_unstable();
     assert_eq!(
         all.iter().map(|(index, _)| *index).collect::<Vec<_>>(),
@@ -209,27 +211,26 @@ fn all_ways_at_once_lose_and_mix_up_nothing() {
     assert!(verify(directory.path()).ok());
 }
 
-/// An event that is refused by its size does not take the others of its batch along.
 #[test]
-fn a_job_that_cannot_be_fails_alone() {
+fn an_event_that_is_too_long_fails_alone_in_its_batch() {
     let directory = directory();
     let storage = WatchedStorage::new(directory.path());
     let bus = Bus::open_in(storage.clone()).unwrap();
-    // Just short enough to be let in line, and too long once it has its index.
-    let frame = bus.append(draft(1)).unwrap().line().len() - r#"{"number":1}"#.len();
-    storage.watched.gate.set_shut(true);
+    // Short enough to be enqueued, and too long once the event has its index.
+    let frame_bytes = bus.append(draft(1)).unwrap().line().len() - r#"{"number":1}"#.len();
+    storage.watched.sync_gate.close();
     std::thread::scope(|scope| {
         scope.spawn(|| bus.append(draft(2)).unwrap());
-        storage.watched.gate.until_somebody_waits();
-        let text = "x".repeat(zero_bus::MAX_LINE_BYTES - frame - r#"{"a":""}"#.len() - 60);
+        storage.watched.sync_gate.wait_for_sync();
+        let text = "x".repeat(zero_bus::MAX_LINE_BYTES - frame_bytes - r#"{"a":""}"#.len() - 60);
         let payload = zero_bus::Json::of(&std::collections::BTreeMap::from([("a", text)])).unwrap();
         let short = bus.submit(draft(3)).unwrap();
         let long = bus.submit(zero_bus::Draft { payload, ..draft(4) }).unwrap();
-        let behind = scope.spawn(|| bus.append(draft(5)).unwrap());
-        storage.watched.gate.set_shut(false);
+        let after = scope.spawn(|| bus.append(draft(5)).unwrap());
+        storage.watched.sync_gate.open();
         assert_eq!(short.wait().unwrap().index, 3);
         assert!(matches!(long.wait(), Err(Error::Invalid { field: "payload", .. })));
-        assert_eq!(behind.join().unwrap().index, 4);
+        assert_eq!(after.join().unwrap().index, 4);
     });
     assert_eq!(numbers(directory.path()), [1, 2, 3, 5]);
     assert!(fs::metadata(directory.path().join("events.jsonl")).unwrap().len() < 4096);

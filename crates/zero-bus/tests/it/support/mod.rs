@@ -1,4 +1,5 @@
-//! A storage that counts what is read and fails what it is told to, around a real directory.
+//! Helpers for the tests: a directory that counts and fails file operations, drafts, and small
+//! buses.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,48 +10,59 @@ use std::sync::{Arc, Condvar, Mutex};
 use zero_bus::storage::{Access, Directory, Lock, Storage, StorageFile, Watch};
 use zero_bus::{Bus, Draft, Event, Reader, Verdict};
 
+/// What a [`WatchedStorage`] counts, and the operations that a test makes it fail.
 #[derive(Default)]
 pub(crate) struct Watched {
     pub(crate) bytes_read: AtomicU64,
-    pub(crate) longest_append: AtomicUsize,
+    pub(crate) max_append_bytes: AtomicUsize,
     pub(crate) syncs: AtomicU64,
     pub(crate) fail_write: AtomicBool,
     pub(crate) fail_sync: AtomicBool,
     pub(crate) panic_sync: AtomicBool,
-    /// Somebody else appends a line before ours.
+    /// Before each append, append a line as another program would that takes no lock.
     pub(crate) intrude: AtomicBool,
-    /// While it is shut, a sync waits at it.
-    pub(crate) gate: Gate,
+    pub(crate) sync_gate: SyncGate,
 }
 
+/// Holds syncs back while it is closed, so that a test can act during a sync.
 #[derive(Default)]
-pub(crate) struct Gate {
-    /// Whether it is shut, and how many wait at it.
-    state: Mutex<(bool, usize)>,
+pub(crate) struct SyncGate {
+    state: Mutex<GateState>,
     changed: Condvar,
 }
 
-impl Gate {
-    pub(crate) fn set_shut(&self, shut: bool) {
-        self.state.lock().unwrap().0 = shut;
+#[derive(Default)]
+struct GateState {
+    closed: bool,
+    waiting_syncs: usize,
+}
+
+impl SyncGate {
+    pub(crate) fn close(&self) {
+        self.state.lock().unwrap().closed = true;
+    }
+
+    pub(crate) fn open(&self) {
+        self.state.lock().unwrap().closed = false;
         self.changed.notify_all();
     }
 
-    /// Returns once somebody waits at it.
-    pub(crate) fn until_somebody_waits(&self) {
+    /// Returns once a sync waits at the gate.
+    pub(crate) fn wait_for_sync(&self) {
         let state = self.state.lock().unwrap();
-        drop(self.changed.wait_while(state, |(_, waiting)| *waiting == 0).unwrap());
+        drop(self.changed.wait_while(state, |state| state.waiting_syncs == 0).unwrap());
     }
 
     fn pass(&self) {
         let mut state = self.state.lock().unwrap();
-        state.1 += 1;
+        state.waiting_syncs += 1;
         self.changed.notify_all();
-        state = self.changed.wait_while(state, |(shut, _)| *shut).unwrap();
-        state.1 -= 1;
+        state = self.changed.wait_while(state, |state| state.closed).unwrap();
+        state.waiting_syncs -= 1;
     }
 }
 
+/// A real directory whose operations are counted, and fail if the test says so.
 pub(crate) struct WatchedStorage {
     directory: Directory,
     pub(crate) watched: Arc<Watched>,
@@ -94,8 +106,8 @@ impl Storage for WatchedStorage {
     }
 }
 
-fn failure(fails: &AtomicBool) -> io::Result<()> {
-    if fails.load(SeqCst) { Err(io::Error::other("the test says no")) } else { Ok(()) }
+fn fail_if(fails: &AtomicBool) -> io::Result<()> {
+    if fails.load(SeqCst) { Err(io::Error::other("the test fails this operation")) } else { Ok(()) }
 }
 
 impl StorageFile for WatchedFile {
@@ -106,12 +118,12 @@ impl StorageFile for WatchedFile {
     }
 
     fn append(&self, bytes: &[u8]) -> io::Result<()> {
-        self.watched.longest_append.fetch_max(bytes.len(), SeqCst);
+        self.watched.max_append_bytes.fetch_max(bytes.len(), SeqCst);
         if self.watched.fail_write.load(SeqCst) {
-            // As a full disk does it: some of it arrives.
+            // A full disk takes a part of the bytes.
             self.file.append(&bytes[..bytes.len() / 2])?;
         }
-        failure(&self.watched.fail_write)?;
+        fail_if(&self.watched.fail_write)?;
         if self.watched.intrude.load(SeqCst) {
             self.file.append(b"{}\n")?;
         }
@@ -123,9 +135,9 @@ impl StorageFile for WatchedFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.watched.gate.pass();
-        assert!(!self.watched.panic_sync.load(SeqCst), "the test says so");
-        failure(&self.watched.fail_sync)?;
+        self.watched.sync_gate.pass();
+        assert!(!self.watched.panic_sync.load(SeqCst), "the test makes this sync panic");
+        fail_if(&self.watched.fail_sync)?;
         self.watched.syncs.fetch_add(1, SeqCst);
         self.file.sync()
     }
@@ -155,12 +167,12 @@ impl StorageFile for WatchedFile {
     }
 }
 
-/// A draft that says its number.
+/// Returns a draft whose payload and time hold the number.
 pub(crate) fn draft(number: u64) -> Draft {
     Draft::new("test.event", 1777593600.0 + number as f64, &BTreeMap::from([("number", number)])).unwrap()
 }
 
-/// A bus with this many events.
+/// Creates a bus with the numbers 1 to `events`, closes it and returns its events.
 pub(crate) fn bus_of(path: &Path, events: u64) -> Vec<Event> {
     Bus::open(path).unwrap().append_batch((1..=events).map(draft).collect()).unwrap()
 }
@@ -169,7 +181,7 @@ pub(crate) fn verify(path: &Path) -> Verdict {
     Reader::open(path).unwrap().verify(&mut |_| {}).unwrap()
 }
 
-/// Adds raw bytes to the log, as a crash or a stranger would.
+/// Appends raw bytes to the log, as a crash or another program would.
 pub(crate) fn add_to_log(path: &Path, bytes: &[u8]) {
     let mut log =
         std::fs::OpenOptions::new().append(true).create(true).open(path.join("events.jsonl")).unwrap();
@@ -180,7 +192,7 @@ pub(crate) fn directory() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// The numbers that the drafts of the events on a bus said.
+/// Returns the numbers in the payloads of a bus.
 pub(crate) fn numbers(path: &Path) -> Vec<u64> {
     let events = Reader::open(path).unwrap().events(1).unwrap();
     events.map(|event| event.unwrap().payload.value().get("number").unwrap().as_u64().unwrap()).collect()
