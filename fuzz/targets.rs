@@ -1,12 +1,13 @@
-//! What must hold for any bytes whatever. Run by libFuzzer from `fuzz_targets`, and by `cargo test` over the corpus and
-//! seeded changes of it (`crates/zero-bus/tests/fuzz.rs`).
+//! Properties that hold for any input. libFuzzer runs them from `fuzz_targets`; `cargo test` runs
+//! them over the corpus and seeded mutations of it (`crates/zero-bus/tests/it/fuzz.rs`).
 
 use std::sync::LazyLock;
 
 use zero_bus::sim::SimDisk;
 use zero_bus::{Bus, Draft, Error, Event, Json, LOCK, LOG, Reader, SNAPSHOT, Value, canonical::is_canonical};
 
-/// Canonical JSON: what is read is written in one form, which is read as itself; every reader of text agrees.
+/// Canonical JSON: the parser, the tree and the check agree on every text, and the canonical form
+/// parses to itself.
 pub(crate) fn canonical(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let value = Value::parse(text);
@@ -18,63 +19,65 @@ pub(crate) fn canonical(data: &[u8]) {
             return;
         }
     };
-    assert_eq!(Json::try_from(&value.expect("one parser")).as_ref(), Ok(&json));
+    assert_eq!(Json::try_from(&value.expect("both use one parser")).as_ref(), Ok(&json));
     assert_eq!(is_canonical(text), json.as_str() == text);
     assert!(is_canonical(json.as_str()) && json.as_str().is_ascii());
     assert_eq!(Json::parse(json.as_str()).as_ref(), Ok(&json));
     assert_eq!(Value::parse(json.as_str()).map(|value| Json::try_from(&value)), Ok(Ok(json)));
 }
 
-/// The lines of a log: every reader agrees on what is there, in whatever spelling; and what can be an event is found as
-/// it was appended.
+/// The lines of a log: every way of reading returns the same events, in any spelling, and a draft
+/// that can be appended is read back unchanged.
 pub(crate) fn line(data: &[u8]) {
-    let found = read(data);
-    // Blank space before a line changes its spelling, and so the way it is read, and nothing else.
-    let mut spelled = Vec::with_capacity(data.len() + 8);
+    let content = read(data);
+    // A space before each line changes its spelling, and so forces the slow path, but changes
+    // nothing else.
+    let mut respelled = Vec::with_capacity(data.len() + 8);
     for line in data.split_inclusive(|byte| *byte == b'\n') {
-        spelled.push(b' ');
-        spelled.extend_from_slice(line);
+        respelled.push(b' ');
+        respelled.extend_from_slice(line);
     }
-    let other = read(&spelled);
-    assert_eq!(found.events, other.events);
-    assert_eq!(found.ok, other.ok);
+    let slow_path = read(&respelled);
+    assert_eq!(content.events, slow_path.events);
+    assert_eq!(content.ok, slow_path.ok);
     if let Some(draft) = draft(data) {
         let disk = SimDisk::new();
         let bus = Bus::open_in(disk.storage()).expect("an empty disk");
         if let Ok(event) = bus.append(draft.clone()) {
-            let found = read(&disk.content(LOG).expect("it was written"));
-            assert!(found.ok);
-            assert_eq!((found.events.len(), found.events.first()), (1, Some(&event)));
+            let content = read(&disk.content(LOG).expect("the append wrote it"));
+            assert!(content.ok);
+            assert_eq!((content.events.len(), content.events.first()), (1, Some(&event)));
             assert_eq!((event.payload, event.as_of), (draft.payload, draft.as_of));
         }
     }
 }
 
-/// What every way of reading finds.
-struct Found {
+/// What every way of reading a log returns.
+struct Content {
     ok: bool,
     events: Vec<Event>,
 }
 
-fn read(log: &[u8]) -> Found {
+/// Reads a log in every way and checks that they agree.
+fn read(log: &[u8]) -> Content {
     let disk = SimDisk::new();
     disk.put(LOG, log);
     let reader = Reader::open_in(disk.storage());
-    let verdict = reader.verify(&mut |_| {}).expect("the disk can be read");
+    let verdict = reader.verify().expect("the disk can be read");
     let head = verdict.integrity.head;
-    let events: Vec<Event> = reader.events(1).expect("the same").map_while(Result::ok).collect();
+    let events: Vec<Event> = reader.events(1).expect("the disk can be read").map_while(Result::ok).collect();
     assert_eq!(events.len() as u64, head.index);
     assert_eq!(events.last().map(|event| event.checksum), head.checksum);
     for event in &events {
         assert!(is_canonical(&event.line()));
-        assert_eq!(reader.event(event.index).expect("it is there").as_ref(), Some(event));
+        assert_eq!(reader.event(event.index).expect("the disk can be read").as_ref(), Some(event));
     }
     let mut document = Vec::new();
     let (audited, summary) = reader.audit(&mut document, &mut |_| {}).expect("memory has room");
     assert_eq!(audited, verdict);
     assert!(summary.events >= head.index);
     assert!(is_canonical(std::str::from_utf8(&document).expect("ASCII")));
-    Found { ok: verdict.ok(), events }
+    Content { ok: verdict.ok(), events }
 }
 
 /// The draft that a JSON object describes.
@@ -88,111 +91,134 @@ fn draft(data: &[u8]) -> Option<Draft> {
     })
 }
 
-/// Events of the log that recovery is tried on.
+/// Events of the log that the recovery target damages.
 const EVENTS: usize = 8;
 
-/// A sound log, and what its companion and snapshot held after each event.
-struct Sound {
+/// An intact bus, as it was after each append.
+struct IntactBus {
     log: Vec<u8>,
-    /// Bytes of the log, the note, the snapshot: after 0, 1, 2 ... events.
-    after: Vec<(usize, Vec<u8>, Vec<u8>)>,
     events: Vec<Event>,
+    /// The state after 0, 1, 2 ... events.
+    states: Vec<State>,
 }
 
-static SOUND: LazyLock<Sound> = LazyLock::new(|| {
+struct State {
+    log_bytes: usize,
+    /// Contains the sync mark.
+    lock_file: Vec<u8>,
+    snapshot: Vec<u8>,
+}
+
+type Payload = std::collections::BTreeMap<&'static str, usize>;
+
+static INTACT: LazyLock<IntactBus> = LazyLock::new(|| {
     let disk = SimDisk::new();
     let bus = Bus::open_in(disk.storage()).expect("an empty disk");
     let content = |name| disk.content(name).unwrap_or_default();
-    let mut after = vec![(0, content(LOCK), Vec::new())];
+    let mut states = vec![State { log_bytes: 0, lock_file: content(LOCK), snapshot: Vec::new() }];
     for number in 1..=EVENTS {
-        let draft =
-            Draft::new("test.event", number as f64, &[("number", number)].into_iter().collect::<Map>());
-        let event = bus.append(draft.expect("a number")).expect("there is room");
-        bus.write_snapshot(0.0, Some(&event.id()), &Map::from([("number", number)])).expect("there is room");
-        after.push((content(LOG).len(), content(LOCK), content(SNAPSHOT)));
+        let payload = Payload::from([("number", number)]);
+        let draft = Draft::new("test.event", number as f64, &payload).expect("the payload is valid");
+        let event = bus.append(draft).expect("the disk has room");
+        bus.write_snapshot(0.0, Some(&event.id()), &payload).expect("the disk has room");
+        states.push(State {
+            log_bytes: content(LOG).len(),
+            lock_file: content(LOCK),
+            snapshot: content(SNAPSHOT),
+        });
     }
-    let events = bus.reader().events(1).expect("it is there").map(|event| event.expect("it is sound"));
-    Sound { log: content(LOG), after, events: events.collect() }
+    let events = bus.reader().events(1).expect("the disk can be read");
+    let events = events.map(|event| event.expect("the log is intact")).collect();
+    IntactBus { log: content(LOG), events, states }
 });
 
-type Map = std::collections::BTreeMap<&'static str, usize>;
-
-/// Recovery: a log in which anything was changed is recovered, or refused for a reason that is true. Nothing that was
-/// synced is lost in silence, nothing is made up, and no crash is called damage.
+/// Recovery: a damaged log is recovered, or refused for a true reason. No synced event is lost
+/// silently, no event is made up, and no crash is reported as damage.
 ///
-/// The first byte says how much the note knows of (none beyond [`EVENTS`]), the second the same of the snapshot; then
-/// come the changes.
+/// The first byte is the number of events that the sync mark covers; beyond [`EVENTS`] there is no
+/// sync mark. The second byte is the number of events that the snapshot covers; without events, or
+/// beyond [`EVENTS`], there is no snapshot. The other bytes are the edits of [`damaged`].
 pub(crate) fn recovery(data: &[u8]) {
-    let [note, snapshot, changes @ ..] = data else { return };
-    let (note, snapshot) = (usize::from(*note), usize::from(*snapshot));
-    let log = changed(SOUND.log.clone(), changes);
+    let [mark_events, snapshot_events, edits @ ..] = data else { return };
+    let (mark_events, snapshot_events) = (usize::from(*mark_events), usize::from(*snapshot_events));
+    let log = damaged(INTACT.log.clone(), edits);
     let disk = SimDisk::new();
     disk.put(LOG, &log);
-    let synced = SOUND.after.get(note);
-    if let Some((_, note, _)) = synced {
-        disk.put(LOCK, note);
+    let mark = INTACT.states.get(mark_events);
+    if let Some(state) = mark {
+        disk.put(LOCK, &state.lock_file);
     }
-    let remembered = SOUND.after.get(snapshot).filter(|_| snapshot > 0);
-    if let Some((_, _, snapshot)) = remembered {
-        disk.put(SNAPSHOT, snapshot);
+    let snapshot = INTACT.states.get(snapshot_events).filter(|_| snapshot_events > 0);
+    if let Some(state) = snapshot {
+        disk.put(SNAPSHOT, &state.snapshot);
     }
-    let known = synced.map_or(0, |_| note);
-    let bytes = synced.map_or(0, |(bytes, ..)| *bytes);
-    let synced_is_there = log.get(..bytes) == Some(&SOUND.log[..bytes]);
+    let synced_events = mark.map_or(0, |_| mark_events);
+    let synced_bytes = mark.map_or(0, |state| state.log_bytes);
+    let synced_is_intact = log.get(..synced_bytes) == Some(&INTACT.log[..synced_bytes]);
 
     let reader = Reader::open_in(disk.storage());
-    let verdict = reader.verify(&mut |_| {}).expect("the disk can be read");
-    let there: Vec<Event> = reader.events(1).expect("the same").map_while(Result::ok).collect();
-    assert_eq!(there, SOUND.events[..there.len()], "nothing is made up");
+    let verdict = reader.verify().expect("the disk can be read");
+    let valid: Vec<Event> = reader.events(1).expect("the disk can be read").map_while(Result::ok).collect();
+    assert_eq!(valid, INTACT.events[..valid.len()], "an event was made up");
     assert!(
-        !verdict.ok() || there.len() >= known.max(remembered.map_or(0, |_| snapshot)),
-        "nothing is lost in silence"
+        !verdict.ok() || valid.len() >= synced_events.max(snapshot.map_or(0, |_| snapshot_events)),
+        "events were lost silently"
     );
     match Bus::open_in(disk.storage()) {
         Ok(bus) => {
             let events = bus.head().index as usize;
-            let told = bus.quarantined().iter().any(|set_aside| set_aside.was_synced);
-            assert!(events >= known || (events + 1 == known && told), "{events} of {known}");
-            bus.append(Draft::new("t", 0.0, &Map::new()).expect("it is empty")).expect("there is room");
-            let after = bus.reader().verify(&mut |_| {}).expect("the disk can be read");
-            assert!(after.ok() || !synced_is_there || synced.is_none(), "{after:?}");
+            let reports_loss = bus.quarantined().iter().any(|tail| tail.was_synced);
+            assert!(
+                events >= synced_events || (events + 1 == synced_events && reports_loss),
+                "{events} of {synced_events} synced events"
+            );
+            let draft = Draft::new("t", 0.0, &Payload::new()).expect("the payload is valid");
+            bus.append(draft).expect("the disk has room");
+            let after = bus.reader().verify().expect("the disk can be read");
+            assert!(after.ok() || !synced_is_intact || mark.is_none(), "{after:?}");
         }
         Err(Error::Damaged { .. } | Error::Changed { .. }) => {
-            assert!(synced.is_none() || !synced_is_there, "a crash is called damage");
-            assert!(!SOUND.log.starts_with(&log), "a log that was only cut is called damaged");
+            assert!(mark.is_none() || !synced_is_intact, "a crash was reported as damage");
+            assert!(!INTACT.log.starts_with(&log), "a log that was only cut was reported as damage");
         }
-        Err(Error::Ambiguous { .. }) => assert!(synced.is_some()),
+        Err(Error::Ambiguous { .. }) => assert!(mark.is_some()),
         Err(Error::Missing { .. }) => {
-            assert!(!synced_is_there || remembered.is_some_and(|_| there.len() < snapshot))
+            assert!(!synced_is_intact || snapshot.is_some_and(|_| valid.len() < snapshot_events))
         }
         Err(error) => panic!("{error}"),
     }
 }
 
-/// Changes, each an operation, a place, a length and as many bytes as it takes.
-fn changed(mut log: Vec<u8>, mut changes: &[u8]) -> Vec<u8> {
-    while let [operation, high, low, length, rest @ ..] = changes {
+/// Applies edits. Each is an operation, an offset of two bytes, a length, and the bytes that the
+/// operation takes.
+fn damaged(mut log: Vec<u8>, mut edits: &[u8]) -> Vec<u8> {
+    while let [operation, high, low, length, rest @ ..] = edits {
         let at = (usize::from(*high) << 8 | usize::from(*low)) % (log.len() + 1);
         let length = usize::from(*length);
         let end = (at + length).min(log.len());
-        let (bytes, others) = rest.split_at(length.min(rest.len()));
-        changes = match operation % 5 {
+        let (bytes, after_bytes) = rest.split_at(length.min(rest.len()));
+        edits = match operation % 5 {
+            // Cut.
             0 => {
                 log.truncate(at);
                 rest
             }
+            // Overwrite.
             1 => {
                 log.splice(at..(at + bytes.len()).min(log.len()), bytes.iter().copied());
-                others
+                after_bytes
             }
+            // Insert.
             2 => {
                 log.splice(at..at, bytes.iter().copied());
-                others
+                after_bytes
             }
+            // Remove.
             3 => {
                 log.drain(at..end);
                 rest
             }
+            // Zero.
             _ => {
                 log[at..end].fill(0);
                 rest

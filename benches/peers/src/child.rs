@@ -27,7 +27,7 @@ pub enum Work {
 pub fn run(work: &Work) -> Result<()> {
     match work {
         Work::VerifyMemory { bus } => {
-            ensure!(Reader::open(bus)?.verify(&mut |_| {})?.ok(), "the log is not sound");
+            ensure!(Reader::open(bus)?.verify()?.ok(), "the log is not sound");
             println!("{}", peak_memory_bytes()?);
         }
         Work::AuditMemory { bus, to } => {
@@ -41,7 +41,8 @@ pub fn run(work: &Work) -> Result<()> {
             println!("ready");
             let mut delivered = Vec::new();
             while (delivered.len() as u64) < *count {
-                let event = follower.next(Duration::from_secs(30))?.context("no event came for 30 s")?;
+                let event =
+                    follower.next_timeout(Duration::from_secs(30))?.context("no event came for 30 s")?;
                 delivered.push((event.index, now_ns()));
             }
             let mut out = std::io::stdout().lock();

@@ -1,5 +1,5 @@
-//! The parts of which the cost of an append, a check and a look-up is made, in memory: so that it shows which of them got
-//! slower. `cargo bench -p zero-bus`, twice, compares.
+//! Times the parts of an append, a verification and a look-up, all in memory, to show which part
+//! became slower. Each run of `cargo bench -p zero-bus` is compared with the run before.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -12,7 +12,7 @@ use serde::Serialize;
 use zero_bus::sim::SimDisk;
 use zero_bus::{Bus, Checksum, Draft, Json, LOG};
 
-/// Something like a decision: its line has some 650 bytes.
+/// Resembles a decision record; its line has about 650 bytes.
 #[derive(Serialize)]
 struct Payload {
     allowed: bool,
@@ -47,9 +47,9 @@ fn draft(number: u64) -> Draft {
 }
 
 fn parts(criterion: &mut Criterion) {
-    let one = payload(1);
-    let canonical = Json::of(&one).unwrap().to_string();
-    criterion.bench_function("canonical form", |bench| bench.iter(|| Json::of(black_box(&one)).unwrap()));
+    let payload = payload(1);
+    let canonical = Json::of(&payload).unwrap().to_string();
+    criterion.bench_function("canonical form", |bench| bench.iter(|| Json::of(black_box(&payload)).unwrap()));
     criterion.bench_function("canonical check", |bench| {
         bench.iter(|| zero_bus::canonical::is_canonical(black_box(&canonical)));
     });
@@ -57,7 +57,7 @@ fn parts(criterion: &mut Criterion) {
     criterion
         .bench_function("SHA-256 of a line", |bench| bench.iter(|| Checksum::of(black_box(line.as_bytes()))));
 
-    // The simulated disk copies what it is given, which is little beside the link.
+    // The simulated disk copies the batch, which takes little time compared with linking it.
     criterion.bench_function("link a batch of 100", |bench| {
         let drafts = || (Bus::open_in(SimDisk::new().storage()).unwrap(), (1..=100).map(draft).collect());
         let append = |(bus, drafts): (Bus, Vec<Draft>)| bus.append_batch(drafts).unwrap();
@@ -73,7 +73,7 @@ fn parts(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("log of 20,000");
     group.throughput(Throughput::Bytes(disk.content(LOG).unwrap().len() as u64));
     group.bench_function("check every line, one thread", |bench| {
-        bench.iter(|| reader.verify_with(NonZeroUsize::MIN, &mut |_| {}).unwrap());
+        bench.iter(|| reader.verify_on_threads(NonZeroUsize::MIN, &mut |_| {}).unwrap());
     });
     group.finish();
     criterion.bench_function("bisection to the middle of 20,000", |bench| {

@@ -1,8 +1,8 @@
-//! What an append and an open cost as a log grows: `cargo run --release --example growth -- DIR`.
+//! Measures appending and opening as a log grows: `cargo run --release --example growth -- DIR`.
 //!
-//! Fills a new bus in DIR and stops at 1,000 and at 1,000,000 events to time single synced appends, the same
-//! number of bare writes and syncs to a file beside it (in turn, so that both meet the same disk), and
-//! opening.
+//! Fills a new bus in DIR. At 1,000 and at 1,000,000 events it times single synced appends, plain
+//! writes with a sync to another file in DIR, and opening the bus. It alternates between them, so
+//! that all of them see the same load on the disk.
 
 #![forbid(unsafe_code)]
 
@@ -26,7 +26,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-fn bare(file: &mut File, line: &[u8]) -> std::io::Result<Duration> {
+fn time_plain_write(file: &mut File, line: &[u8]) -> std::io::Result<Duration> {
     let start = Instant::now();
     file.write_all(line)?;
     file.sync_data()?;
@@ -40,8 +40,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if bus.head().index > 0 {
         return Err("the bus must be new".into());
     }
-    let mut floor = OpenOptions::new().append(true).create_new(true).open(directory.join("bare"))?;
-    println!("| events | append, synced | bare write and sync | open |");
+    let mut plain_file = OpenOptions::new().append(true).create_new(true).open(directory.join("plain"))?;
+    println!("| events | append, synced | plain write and sync | open |");
     println!("|---:|---:|---:|---:|");
     for size in [1_000, 1_000_000] {
         while bus.head().index < size {
@@ -49,19 +49,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let batch = (next + 1..=(next + 10_000).min(size)).map(draft).collect::<Result<_, _>>()?;
             bus.append_batch(batch)?;
         }
-        let (mut appends, mut floors, mut opens) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut appends, mut plain_writes, mut opens) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let next = draft(bus.head().index + 1)?;
             let start = Instant::now();
             let event = bus.append(next)?;
             appends.push(start.elapsed());
-            floors.push(bare(&mut floor, (event.line() + "\n").as_bytes())?);
+            plain_writes.push(time_plain_write(&mut plain_file, (event.line() + "\n").as_bytes())?);
             let start = Instant::now();
             let opened = Bus::open(directory)?;
             opens.push(start.elapsed());
             assert_eq!(opened.head(), bus.head());
         }
-        println!("| {size} | {:?} | {:?} | {:?} |", median(appends), median(floors), median(opens));
+        println!("| {size} | {:?} | {:?} | {:?} |", median(appends), median(plain_writes), median(opens));
     }
     Ok(())
 }

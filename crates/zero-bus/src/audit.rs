@@ -1,5 +1,7 @@
-//! The audit document: everything a bus holds as one JSON object, made from disk alone and streamed, so that
-//! its memory does not grow with the log.
+//! The audit document: everything a bus holds as one JSON object, built from disk alone.
+//!
+//! It is streamed, so its memory does not grow with the log. Events are copied from the text that
+//! was just verified, without being serialized again.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -13,70 +15,73 @@ use crate::chunk;
 use crate::error::{Error, Result};
 use crate::integrity::Progress;
 use crate::reader::Reader;
-use crate::snapshot::{Located, Snapshot};
+use crate::snapshot::{LogAtSnapshot, Snapshot};
 use crate::verify::Verdict;
 
 /// The `schema_version` of every audit document.
 pub const AUDIT_SCHEMA: &str = "zero.runtime.audit.v1";
 
-/// How many events there are, also those behind a fault.
+/// Event counts of a log, including the events after a fault.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
-    /// Count by type.
+    /// Number of events by type.
     pub event_types: BTreeMap<String, u64>,
-    /// All of them.
+    /// Number of all events.
     pub events: u64,
 }
 
-/// What a part of the log comes to.
+/// The audit of one chunk, before it is merged into the document.
 #[derive(Default)]
-struct Part {
+struct ChunkAudit {
     pieces: Vec<Piece>,
-    /// Where, in the lines as they stand in the log, one ends behind which the piece goes on.
-    breaks: Vec<usize>,
+    /// Positions in the text of the chunk of line breaks within a piece. They become commas.
+    line_breaks: Vec<usize>,
     event_types: BTreeMap<String, u64>,
-    at_snapshot: Located,
+    at_snapshot: LogAtSnapshot,
 }
 
-/// Events as they stand in the document, but for what is between them.
+/// Consecutive events of the document, without the comma after the last one.
 enum Piece {
-    /// These lines, as they stand in the log.
+    /// Range of canonical lines in the text of the chunk.
     AsFound(Range<usize>),
-    /// One that is spelled differently there.
-    Respelled(Vec<u8>),
+    /// The canonical form of one line that is not canonical in the log.
+    Canonical(Vec<u8>),
 }
 
-impl Part {
-    fn see(&mut self, wanted: u64, nth: u64, line: &Line<'_>, place: Option<usize>) {
-        self.at_snapshot.see(wanted, nth, line);
+impl ChunkAudit {
+    /// Adds an event. `line_start` is the position of its line in the text of the chunk, if it is
+    /// canonical there.
+    fn add(&mut self, snapshot_events: u64, number: u64, line: &Line<'_>, line_start: Option<usize>) {
+        self.at_snapshot.observe(snapshot_events, number, line);
         let event_type = line.event_type();
         match self.event_types.get_mut(&*event_type) {
             Some(count) => *count += 1,
             None => drop(self.event_types.insert(event_type.into_owned(), 1)),
         }
         let canonical = line.canonical();
-        match (place, self.pieces.last_mut()) {
-            (Some(begin), Some(Piece::AsFound(piece))) if piece.end + 1 == begin => {
-                self.breaks.push(piece.end);
-                piece.end = begin + canonical.len();
+        match (line_start, self.pieces.last_mut()) {
+            (Some(start), Some(Piece::AsFound(piece))) if piece.end + 1 == start => {
+                self.line_breaks.push(piece.end);
+                piece.end = start + canonical.len();
             }
-            (Some(begin), _) => self.pieces.push(Piece::AsFound(begin..begin + canonical.len())),
-            (None, _) => self.pieces.push(Piece::Respelled(canonical.to_owned())),
+            (Some(start), _) => self.pieces.push(Piece::AsFound(start..start + canonical.len())),
+            (None, _) => self.pieces.push(Piece::Canonical(canonical.to_owned())),
         }
     }
 
-    /// Writes the events behind others, taking them out.
-    fn write(&mut self, lines: &mut [u8], begun: &mut bool, out: &mut impl Write) -> io::Result<()> {
-        for line_break in self.breaks.drain(..) {
-            lines[line_break] = b',';
+    /// Writes the events and empties the collector. `text` is the text of the chunk. `has_events`
+    /// is whether the document already holds an event.
+    fn write(&mut self, text: &mut [u8], has_events: &mut bool, out: &mut impl Write) -> io::Result<()> {
+        for line_break in self.line_breaks.drain(..) {
+            text[line_break] = b',';
         }
         for piece in self.pieces.drain(..) {
-            if std::mem::replace(begun, true) {
+            if std::mem::replace(has_events, true) {
                 out.write_all(b",")?;
             }
             out.write_all(match &piece {
-                Piece::AsFound(place) => &lines[place.clone()],
-                Piece::Respelled(line) => line,
+                Piece::AsFound(range) => &text[range.clone()],
+                Piece::Canonical(line) => line,
             })?;
         }
         Ok(())
@@ -84,12 +89,14 @@ impl Part {
 }
 
 impl Reader {
-    /// Writes the audit document in canonical form, without a line break: every event in its order, both
-    /// verdicts, the counts, and the snapshot. A damaged log is written too, as far as its lines are events,
-    /// with the verdict that says so.
+    /// Writes the audit document in canonical form, without a line break at its end: every event in
+    /// order, both verdicts, the counts and the snapshot.
     ///
-    /// Costs one pass over the log on as many threads as [`Reader::verify`] takes; memory for a mebibyte and the rest
-    /// of a line each, for lines that are spelled differently, and for the snapshot.
+    /// The document of a damaged log holds every line that is an event, also after the fault, and
+    /// the verdict that names the fault.
+    ///
+    /// Costs one pass over the log, on as many threads as [`Reader::verify`] uses and with as much
+    /// memory for each; and memory for the snapshot.
     ///
     /// # Errors
     /// [`AuditError`], which tells whether reading the bus or writing the document failed.
@@ -108,32 +115,35 @@ impl Reader {
         mut out: impl Write + Send,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<(Verdict, Summary), AuditError> {
+        // Read before the log, so that the log holds every event that the snapshot refers to.
         let snapshot = Snapshot::read(self.storage())?;
-        let wanted = snapshot.event_count();
-        let mut at_snapshot = Located::default();
+        let snapshot_events = snapshot.event_count();
+        let mut at_snapshot = LogAtSnapshot::default();
         let mut summary = Summary::default();
-        let mut begun = false;
-        let mut unwritten = out.write_all(br#"{"events":["#).err();
-        let walked = self.walk(
-            chunk::all_threads(),
-            |part: &mut Part, nth, line, place| part.see(wanted, nth, line, place),
-            |part: &mut Part, lines| {
-                summary.events = part.at_snapshot.events;
-                at_snapshot.add(std::mem::take(&mut part.at_snapshot));
-                for (event_type, count) in std::mem::take(&mut part.event_types) {
+        let mut has_events = false;
+        let mut write_error = out.write_all(br#"{"events":["#).err();
+        let scanned = self.scan(
+            chunk::available_threads(),
+            |chunk: &mut ChunkAudit, number, line, line_start| {
+                chunk.add(snapshot_events, number, line, line_start);
+            },
+            |chunk: &mut ChunkAudit, text| {
+                summary.events = chunk.at_snapshot.events;
+                at_snapshot.merge(std::mem::take(&mut chunk.at_snapshot));
+                for (event_type, count) in std::mem::take(&mut chunk.event_types) {
                     *summary.event_types.entry(event_type).or_default() += count;
                 }
-                part.write(lines, &mut begun, &mut out).map_err(|error| {
-                    unwritten.get_or_insert(error);
+                chunk.write(text, &mut has_events, &mut out).map_err(|error| {
+                    write_error.get_or_insert(error);
                     io::Error::other("the document cannot be written")
                 })
             },
             progress,
         );
-        if let Some(error) = unwritten {
+        if let Some(error) = write_error {
             return Err(AuditError::Write(error));
         }
-        let verdict = Verdict { integrity: walked?, snapshot_integrity: snapshot.integrity(&at_snapshot) };
+        let verdict = Verdict { integrity: scanned?, snapshot_integrity: snapshot.integrity(&at_snapshot) };
         let members = |verdict: &Verdict, summary: &Summary| -> Result<String> {
             Ok(format!(
                 r#"],"integrity":{},"schema_version":"{AUDIT_SCHEMA}","snapshot":{},"snapshot_integrity":{},"source":"durable-runtime-bus","summary":{}}}"#,
@@ -143,13 +153,13 @@ impl Reader {
                 Json::of(summary)?,
             ))
         };
-        let rest = members(&verdict, &summary)?;
-        out.write_all(rest.as_bytes()).and_then(|()| out.flush()).map_err(AuditError::Write)?;
+        let after_events = members(&verdict, &summary)?;
+        out.write_all(after_events.as_bytes()).and_then(|()| out.flush()).map_err(AuditError::Write)?;
         Ok((verdict, summary))
     }
 }
 
-/// Why there is no audit document.
+/// Why an audit document was not written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuditError {

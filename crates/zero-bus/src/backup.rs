@@ -1,7 +1,11 @@
-//! A copy of a bus that is being written to: a prefix of its log, byte for byte, checked after it was written, and its
-//! snapshot. The copy is a bus itself.
+//! Copies a bus, even while it is written to.
+//!
+//! A backup is a bus itself: a prefix of the log, byte for byte, and the snapshot if it matches
+//! that prefix. A backup is brought up to date by copying only what is new. Before that the copy is
+//! compared with the bus, and afterwards the whole copy is verified.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -11,115 +15,116 @@ use crate::chunk;
 use crate::error::{Error, Result};
 use crate::fault::{Fault, FaultKind};
 use crate::integrity::{self, Finding, Progress};
-use crate::lines::{LOCK, LOG, Lines, start_of_rest};
-use crate::reader::{Log, Reader};
-use crate::snapshot::{Found, Located, SNAPSHOT, Snapshot};
+use crate::lines::{LOCK, LOG, Lines, after_last_newline};
+use crate::reader::{DurableLog, Reader};
+use crate::snapshot::{LogAtSnapshot, SNAPSHOT, Snapshot, StoredSnapshot};
 use crate::storage::{self, Access, Storage, StorageFile, read_exact_at};
 use crate::sync_mark::SyncMark;
 
-/// Bytes read at a time.
-const BLOCK: u64 = 1 << 20;
+const BLOCK_BYTES: u64 = 1 << 20;
 
-/// What a backup holds now.
+/// What a backup holds after [`Reader::backup`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Backup {
-    /// Bytes of its log.
+    /// Length of its log in bytes.
     pub bytes: u64,
-    /// Bytes of them that were not there before.
+    /// Bytes that this call added to it.
     pub bytes_new: u64,
-    /// Its events.
+    /// Number of its events.
     pub events: u64,
-    /// Whether the snapshot of the bus fits its log. One that does not was not copied.
+    /// Whether the snapshot of the bus matches its log. If not, the snapshot was not copied.
     pub snapshot_fits: bool,
 }
 
-/// Why there is no backup, or no newer one. What was there before is as it was.
+/// Why a backup was not made or not brought up to date.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackupError {
     /// The bus cannot be read, or is damaged.
     #[error(transparent)]
     Bus(#[from] Error),
-    /// The system refused something at the target.
+    /// The system refused an operation on the target.
     #[error("{}: cannot {action}: {source}", path.display())]
     Target {
-        /// What was being done.
+        /// The operation, as in "open it".
         action: &'static str,
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// The system's answer.
         source: io::Error,
     },
-    /// Somebody is writing to the target.
-    #[error("{}: is in use; a backup goes to a directory that nobody else writes to", path.display())]
+    /// Another program writes to the target.
+    #[error("{}: is in use; name a target that no other program writes to", path.display())]
     InUse {
         /// The target's log.
-        path: std::path::PathBuf,
+        path: PathBuf,
     },
     /// The target holds another bus.
     #[error("{}: is the log of another bus; name another target", path.display())]
     AnotherBus {
         /// The target's log.
-        path: std::path::PathBuf,
+        path: PathBuf,
     },
     /// The target holds another history of this bus.
-    #[error("{}: differs from the bus from event {index} on, though both are sound: one of the two was written anew; \
-             name another target to keep both", path.display())]
+    #[error("{}: differs from the bus from event {index} on, though both are sound: one of them was \
+             rewritten; name another target to keep both", path.display())]
     Fork {
         /// The target's log.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// The first event that differs.
         index: u64,
     },
-    /// The target holds more than the bus.
-    #[error("{}: is longer than the log of the bus, which lost its end or was restored from an older copy; the \
-             missing events are here", path.display())]
+    /// The target holds more events than the bus.
+    #[error("{}: is longer than the log of the bus, which lost its end or was restored from an older copy; \
+             restore the missing events from this target, or name another one", path.display())]
     Ahead {
         /// The target's log.
-        path: std::path::PathBuf,
+        path: PathBuf,
     },
-    /// The target holds something that is no backup.
+    /// The target holds files that are not a backup.
     #[error("{}: {problem}; name another target", path.display())]
     NoBackup {
-        /// What is there.
-        path: std::path::PathBuf,
-        /// Why it is none.
+        /// The file.
+        path: PathBuf,
+        /// Why it cannot be part of a backup.
         problem: &'static str,
     },
-    /// What the target holds is damaged.
-    #[error("{}: {fault} (byte {} of the log), and the bus has it right; name another target", path.display(), fault.byte_offset)]
+    /// The log in the target is damaged.
+    #[error("{}: {fault} (byte {} of the log), but the bus is sound there; name another target", path.display(), fault.byte_offset)]
     Damaged {
         /// The target's log.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// The first fault.
         fault: Fault,
     },
 }
 
 impl Reader {
-    /// Brings a copy of the bus up to what is durable now, also while it is being written to. Where an earlier backup is
-    /// there, only what is new is copied; where one was interrupted, it goes on. All of it is held against the bus, and
-    /// checked after it was written; then the snapshot follows.
+    /// Makes a backup of everything that is durable now, or brings an earlier one up to date. An
+    /// interrupted backup is continued. The bus may be written to meanwhile.
     ///
-    /// Costs a pass over both logs; memory for a few blocks.
+    /// Costs a pass over the log of the bus and one over that of the target; memory as for
+    /// [`Reader::verify`].
     ///
     /// # Errors
-    /// [`BackupError`]. The target is as it was then, except for what an interrupted backup left behind.
+    /// [`BackupError`]. An earlier backup in the target stays as it was, except that bytes which an
+    /// interrupted backup did not sync may be cut off.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
+    /// use std::collections::BTreeMap;
     /// use std::sync::Arc;
     /// use zero_bus::storage::{Directory, Storage};
-    /// use zero_bus::{Bus, Draft, Json, Reader};
+    /// use zero_bus::{Bus, Draft, Reader};
     ///
     /// let bus = Bus::open(dir.path().join("bus"))?;
-    /// let draft = || Draft { event_type: "a".into(), as_of: 0.0, payload: Json::empty_object(), trace_id: None };
-    /// bus.append(draft())?;
+    /// let draft = || Draft::new("step.done", 1777593600.0, &BTreeMap::from([("step", 1)]));
+    /// bus.append(draft()?)?;
     /// let target: Arc<dyn Storage> = Arc::new(Directory::create(&dir.path().join("copy"))?);
     /// assert_eq!(bus.reader().backup(&target, &mut |_| {})?.events, 1);
-    /// bus.append(draft())?;
+    /// bus.append(draft()?)?;
     /// assert_eq!(bus.reader().backup(&target, &mut |_| {})?.events, 2);
-    /// assert!(Reader::open(dir.path().join("copy"))?.verify(&mut |_| {})?.ok());
+    /// assert!(Reader::open(dir.path().join("copy"))?.verify()?.ok());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn backup(
@@ -127,217 +132,224 @@ impl Reader {
         target: &Arc<dyn Storage>,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Backup, BackupError> {
-        // Before the end of the log is looked at, so that it is not ahead of that.
+        // Read before the log, so that the log holds every event that the snapshot refers to.
         let snapshot = Snapshot::read(self.storage())?;
-        let Some(log) = self.log()? else {
+        let Some(log) = self.durable_log()? else {
             return Ok(Backup { bytes: 0, bytes_new: 0, events: 0, snapshot_fits: true });
         };
         let source = Arc::clone(&log.file);
-        let source_path = self.log_path();
-        let reading = || Error::io("read it", &source_path);
-        let end = self.sound_end(log, progress)?;
+        let end = self.verified_end(log, progress)?;
 
-        let mut copy = Copy::open(&**target, &*source)?;
-        let held = copy.held.min(end);
-        let mut here = [vec![0; BLOCK as usize], vec![0; BLOCK as usize]];
-        let mut at = 0;
-        let mut differs = None;
-        while at < held && differs.is_none() {
-            let wanted = (held - at).min(BLOCK) as usize;
-            let [ours, theirs] = &mut here;
-            read_exact_at(&*source, &mut ours[..wanted], at).map_err(reading())?;
-            read_exact_at(&*copy.file, &mut theirs[..wanted], at).map_err(copy.io("read it"))?;
-            let same = ours[..wanted].iter().zip(&theirs[..wanted]).position(|(ours, theirs)| ours != theirs);
-            differs = same.map(|same| at + same as u64);
-            at += wanted as u64;
-            progress(Progress { bytes: at, bytes_total: end });
-        }
-        if let Some(byte_offset) = differs {
-            // Behind the note is what an interrupted backup did not live to sync: nothing that is sound and differs.
-            let unsynced = copy.note.filter(|note| note.bytes <= byte_offset);
-            let sound = match judge(&copy.file, copy.held, 0, &mut |_| {}).map_err(copy.io("read it"))? {
-                Judged::Sound(..) => copy.held,
-                Judged::Fault(fault) => fault.byte_offset,
+        let mut copy = TargetLog::open(&**target, &*source)?;
+        let mut buffers = [vec![0; BLOCK_BYTES as usize], vec![0; BLOCK_BYTES as usize]];
+        if let Some(byte_offset) = self.first_difference(&*source, &copy, end, &mut buffers, progress)? {
+            let Some(sync_mark) = copy.sync_mark_of_interrupted_backup(byte_offset)? else {
+                return Err(self.explain_difference(&source, &copy, byte_offset)?);
             };
-            let Some(note) = unsynced.filter(|_| sound <= byte_offset) else {
-                return Err(self.why_it_differs(&source, &copy, byte_offset)?);
-            };
-            copy.cut(note.bytes)?;
-        } else if copy.held > end {
+            copy.truncate(sync_mark.bytes)?;
+        } else if copy.size > end {
             return Err(BackupError::Ahead { path: copy.path });
         }
 
-        let before = copy.held;
-        copy.note_where_there_is_none()?;
-        let [block, _] = &mut here;
-        while copy.held < end {
-            let wanted = (end - copy.held).min(BLOCK) as usize;
-            read_exact_at(&*source, &mut block[..wanted], copy.held).map_err(reading())?;
-            copy.append(&block[..wanted])?;
-            progress(Progress { bytes: copy.held, bytes_total: end });
+        let size_before = copy.size;
+        copy.write_first_sync_mark()?;
+        let [buffer, _] = &mut buffers;
+        while copy.size < end {
+            let block = &mut buffer[..(end - copy.size).min(BLOCK_BYTES) as usize];
+            read_exact_at(&*source, block, copy.size).map_err(Error::io("read it", &self.log_path()))?;
+            copy.append(block)?;
+            progress(Progress { bytes: copy.size, bytes_total: end });
         }
         copy.file.sync().map_err(copy.io("sync it"))?;
-        target.sync().map_err(copy.io("sync the directory of"))?;
-        let wanted = snapshot.event_count();
-        let (head, at_snapshot) =
-            match judge(&copy.file, end, wanted, progress).map_err(copy.io("read it"))? {
-                Judged::Sound(head, at_snapshot) => (head, at_snapshot),
-                Judged::Fault(fault) => {
-                    copy.cut(before)?;
-                    return Err(BackupError::Damaged { path: copy.path, fault });
-                }
-            };
-        copy.write_note(SyncMark { head, bytes: end })?;
-        // One that the log does not bear out would take the place of one that it does.
+        target.sync().map_err(copy.io("sync its directory"))?;
+        // The sync mark is written only after the whole copy was verified.
+        let verified = verify_copy(&copy.file, end, snapshot.event_count(), progress);
+        let (head, at_snapshot) = match verified.map_err(copy.io("read it"))? {
+            CopyVerdict::Sound(head, at_snapshot) => (head, at_snapshot),
+            CopyVerdict::Fault(fault) => {
+                copy.truncate(size_before)?;
+                return Err(BackupError::Damaged { path: copy.path, fault });
+            }
+        };
+        copy.write_sync_mark(SyncMark { head, bytes: end })?;
+        // A snapshot that does not match must not replace an earlier one that does.
         let fits = snapshot.integrity(&at_snapshot).consistent;
-        if let (Found::Snapshot(_, json), true) = (&snapshot, fits) {
+        if let (StoredSnapshot::Snapshot(_, json), true) = (&snapshot, fits) {
             let path = target.path(SNAPSHOT);
             let replaced = storage::replace(&**target, SNAPSHOT, format!("{json}\n").as_bytes());
             replaced.map_err(|source| BackupError::Target { action: "replace it", path, source })?;
         }
-        Ok(Backup { bytes: end, bytes_new: end - before, events: head.index, snapshot_fits: fits })
+        Ok(Backup { bytes: end, bytes_new: end - size_before, events: head.index, snapshot_fits: fits })
     }
 
-    /// Where the last whole line of the log ends, all of which is sound.
-    fn sound_end(&self, log: Log, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<u64> {
+    /// Verifies the log of the bus. Returns the end of its last terminated line, to which the
+    /// backup extends.
+    fn verified_end(&self, log: DurableLog, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<u64> {
         let path = self.log_path();
-        let Log { file, end, note } = log;
-        let reading = || Error::io("read it", &path);
-        let walked = integrity::walk(
+        let DurableLog { file, end, sync_mark } = log;
+        let scanned = integrity::scan(
             &file,
             end,
-            note,
-            chunk::all_threads(),
+            sync_mark,
+            chunk::available_threads(),
             |(): &mut (), _, _, _| {},
             |_, _| Ok(()),
             progress,
         );
-        let walked = walked.map_err(reading())?;
-        match walked.finding {
-            // A last event without its line break will have one in time.
-            Finding::Sound => start_of_rest(&*file, end).map_err(reading()),
+        let integrity = scanned.map_err(Error::io("read it", &path))?;
+        match integrity.finding {
+            // A complete last event without a line break is left for the next backup: the next
+            // append terminates it.
+            Finding::Sound => after_last_newline(&*file, end).map_err(Error::io("read it", &path)),
             Finding::Torn { byte_offset, .. } | Finding::Truncated { byte_offset, .. } => Ok(byte_offset),
             Finding::Fault(fault) => Err(Error::Damaged { path, fault }),
             Finding::Ambiguous(fault) => Err(Error::Ambiguous { path, fault }),
-            Finding::Missing(remembered) => Err(Error::Missing {
-                path,
-                events: walked.head.index,
-                recorded: remembered,
-                recorded_in: LOCK,
-            }),
+            Finding::Missing(recorded) => {
+                Err(Error::Missing { path, events: integrity.head.index, recorded, recorded_in: LOCK })
+            }
         }
     }
 
-    fn why_it_differs(
+    /// Compares the copy with the log up to `end`. Returns the offset of the first byte that
+    /// differs.
+    fn first_difference(
+        &self,
+        source: &dyn StorageFile,
+        copy: &TargetLog<'_>,
+        end: u64,
+        buffers: &mut [Vec<u8>; 2],
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Option<u64>, BackupError> {
+        let common_end = copy.size.min(end);
+        let mut offset = 0;
+        while offset < common_end {
+            let length = (common_end - offset).min(BLOCK_BYTES) as usize;
+            let [source_block, copy_block] = buffers.each_mut().map(|buffer| &mut buffer[..length]);
+            read_exact_at(source, source_block, offset).map_err(Error::io("read it", &self.log_path()))?;
+            read_exact_at(&*copy.file, copy_block, offset).map_err(copy.io("read it"))?;
+            let mut pairs = source_block.iter().zip(copy_block.iter());
+            if let Some(position) = pairs.position(|(source, copy)| source != copy) {
+                return Ok(Some(offset + position as u64));
+            }
+            offset += length as u64;
+            progress(Progress { bytes: offset, bytes_total: end });
+        }
+        Ok(None)
+    }
+
+    /// Returns the error for a copy that differs from the log at an offset.
+    fn explain_difference(
         &self,
         source: &Arc<dyn StorageFile>,
-        copy: &Copy<'_>,
+        copy: &TargetLog<'_>,
         byte_offset: u64,
     ) -> Result<BackupError> {
         let path = self.log_path();
         let reading = || Error::io("read it", &path);
-        let at = start_of_rest(&**source, byte_offset).map_err(reading())?;
-        let mut lines = Lines::new(Arc::clone(source), at, source.size().map_err(reading())?);
-        let found = lines.next().map_err(reading())?;
-        let line = found.and_then(|found| found.bytes).and_then(|bytes| Line::read(bytes).ok());
+        let line_start = after_last_newline(&**source, byte_offset).map_err(reading())?;
+        let mut lines = Lines::new(Arc::clone(source), line_start, source.size().map_err(reading())?);
+        let raw = lines.next().map_err(reading())?;
+        let line = raw.and_then(|raw| raw.bytes).and_then(|bytes| Line::read(bytes).ok());
         let index = line.and_then(|line| line.index()).unwrap_or_default();
         let path = copy.path.clone();
-        // The first event is what a bus is known by.
+        // The checksum of the first event is the id of a bus.
         if index <= 1 {
             return Ok(BackupError::AnotherBus { path });
         }
-        Ok(match judge(&copy.file, copy.held, 0, &mut |_| {}) {
-            Ok(Judged::Sound(..)) => BackupError::Fork { path, index },
-            Ok(Judged::Fault(fault)) => BackupError::Damaged { path, fault },
+        Ok(match verify_copy(&copy.file, copy.size, 0, &mut |_| {}) {
+            Ok(CopyVerdict::Sound(..)) => BackupError::Fork { path, index },
+            Ok(CopyVerdict::Fault(fault)) => BackupError::Damaged { path, fault },
             Err(source) => BackupError::Target { action: "read it", path, source },
         })
     }
 }
 
-enum Judged {
-    /// With what stands at the event that was wanted.
-    Sound(Head, Located),
+enum CopyVerdict {
+    /// The last event, and what the log holds where the snapshot refers to.
+    Sound(Head, LogAtSnapshot),
     Fault(Fault),
 }
 
-/// Goes through a log up to a place, and looks at one event on the way.
-fn judge(
+/// Verifies a copy up to `end`, and locates the event that the snapshot refers to.
+fn verify_copy(
     file: &Arc<dyn StorageFile>,
     end: u64,
-    wanted: u64,
+    snapshot_events: u64,
     progress: &mut (dyn FnMut(Progress) + Send),
-) -> io::Result<Judged> {
-    let mut located = Located::default();
-    let walked = integrity::walk(
+) -> io::Result<CopyVerdict> {
+    let mut at_snapshot = LogAtSnapshot::default();
+    let integrity = integrity::scan(
         file,
         end,
         None,
-        chunk::all_threads(),
-        |located: &mut Located, nth, line, _| located.see(wanted, nth, line),
-        |part, _| {
-            located.add(std::mem::take(part));
+        chunk::available_threads(),
+        |located: &mut LogAtSnapshot, number, line, _| located.observe(snapshot_events, number, line),
+        |located, _| {
+            at_snapshot.merge(std::mem::take(located));
             Ok(())
         },
         progress,
     )?;
-    Ok(match walked.finding {
-        Finding::Fault(fault) | Finding::Ambiguous(fault) => Judged::Fault(fault),
-        Finding::Sound | Finding::Missing(_) => Judged::Sound(walked.head, located),
-        Finding::Torn { byte_offset, .. } | Finding::Truncated { byte_offset, .. } => Judged::Fault(Fault {
-            event: walked.head.index + 1,
-            kind: FaultKind::NotJson("it is cut short".to_owned(), 0),
-            byte_offset,
-        }),
+    Ok(match integrity.finding {
+        Finding::Fault(fault) | Finding::Ambiguous(fault) => CopyVerdict::Fault(fault),
+        Finding::Sound | Finding::Missing(_) => CopyVerdict::Sound(integrity.head, at_snapshot),
+        Finding::Torn { byte_offset, .. } | Finding::Truncated { byte_offset, .. } => {
+            CopyVerdict::Fault(Fault {
+                event: integrity.head.index + 1,
+                kind: FaultKind::NotJson("it is cut short".to_owned(), 0),
+                byte_offset,
+            })
+        }
     })
 }
 
-/// The target's log, locked.
-struct Copy<'a> {
+/// The log in the target. Holds the exclusive lock of the target's lock file while it exists.
+struct TargetLog<'a> {
     storage: &'a dyn Storage,
     file: Arc<dyn StorageFile>,
     lock_file: Box<dyn StorageFile>,
-    note: Option<SyncMark>,
-    /// Bytes it has.
-    held: u64,
-    path: std::path::PathBuf,
+    sync_mark: Option<SyncMark>,
+    size: u64,
+    path: PathBuf,
 }
 
-impl<'a> Copy<'a> {
+impl<'a> TargetLog<'a> {
+    /// Opens and locks the target's log. Refuses a directory with files that are not part of a
+    /// backup, before it creates or changes anything of a backup.
     fn open(storage: &'a dyn Storage, source: &dyn StorageFile) -> Result<Self, BackupError> {
         let path = storage.path(LOG);
-        let of = |name| {
+        let error_for = |name| {
             let path = storage.path(name);
             move |action| {
                 let path = path.clone();
                 move |source| BackupError::Target { action, path, source }
             }
         };
-        let (lock, log) = (of(LOCK), of(LOG));
+        let (lock_error, log_error) = (error_for(LOCK), error_for(LOG));
         let no_backup = |name, problem| BackupError::NoBackup { path: storage.path(name), problem };
-        let there = storage.open(LOG, Access::Read);
-        let is_new = there.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-        // Beside a log that is yet to be written stands nothing that speaks of one.
+        let existing = storage.open(LOG, Access::Read);
+        let is_new = existing.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         if is_new && storage.open(SNAPSHOT, Access::Read).is_ok() {
-            return Err(no_backup(SNAPSHOT, "belongs to a log that is not there"));
+            return Err(no_backup(SNAPSHOT, "is a snapshot without its log"));
         }
-        let lock_file = storage.open(LOCK, Access::ReadWrite).map_err(lock("open it"))?;
-        if !lock_file.try_lock().map_err(lock("lock it"))? {
+        let lock_file = storage.open(LOCK, Access::ReadWrite).map_err(lock_error("open it"))?;
+        if !lock_file.try_lock().map_err(lock_error("lock it"))? {
             return Err(BackupError::InUse { path });
         }
-        let note = SyncMark::read(&*lock_file).map_err(lock("read it"))?;
-        if there.is_ok_and(|there| there.identity().ok() == source.identity().ok()) {
+        let sync_mark = SyncMark::read(&*lock_file).map_err(lock_error("read it"))?;
+        if existing.is_ok_and(|existing| existing.identity().ok() == source.identity().ok()) {
             return Err(no_backup(LOG, "is the log of the bus itself under another name"));
         }
         if is_new {
-            let size = lock_file.size().map_err(lock("look at it"))?;
-            if note.map_or(size > 0, |note| note.bytes > 0) {
-                return Err(no_backup(LOCK, "remembers a log that is not there, or is no file of a bus"));
+            let size = lock_file.size().map_err(lock_error("read the size of it"))?;
+            if sync_mark.map_or(size > 0, |mark| mark.bytes > 0) {
+                return Err(no_backup(LOCK, "belongs to a log that is missing, or is not a file of a bus"));
             }
         }
         let file: Arc<dyn StorageFile> =
-            Arc::from(storage.open(LOG, Access::Append).map_err(log("open it for appending"))?);
-        let held = file.size().map_err(log("look at it"))?;
-        Ok(Self { storage, file, lock_file, note, held, path })
+            Arc::from(storage.open(LOG, Access::Append).map_err(log_error("open it for appending"))?);
+        let size = file.size().map_err(log_error("read the size of it"))?;
+        Ok(Self { storage, file, lock_file, sync_mark, size, path })
     }
 
     fn io(&self, action: &'static str) -> impl FnOnce(io::Error) -> BackupError + use<> {
@@ -345,35 +357,52 @@ impl<'a> Copy<'a> {
         move |source| BackupError::Target { action, path, source }
     }
 
+    /// Returns the sync mark if an interrupted backup can explain that the copy differs from the
+    /// log at `byte_offset`: the offset is after the mark, and the copy is not valid beyond it. A
+    /// copy that is valid beyond the difference holds events of its own, which must not be cut off.
+    fn sync_mark_of_interrupted_backup(&self, byte_offset: u64) -> Result<Option<SyncMark>, BackupError> {
+        let verified = verify_copy(&self.file, self.size, 0, &mut |_| {}).map_err(self.io("read it"))?;
+        let valid_end = match verified {
+            CopyVerdict::Sound(..) => self.size,
+            CopyVerdict::Fault(fault) => fault.byte_offset,
+        };
+        Ok(self.sync_mark.filter(|mark| mark.bytes <= byte_offset && valid_end <= byte_offset))
+    }
+
     fn append(&mut self, bytes: &[u8]) -> Result<(), BackupError> {
-        if !self.storage.is_current(LOG, &*self.file).map_err(self.io("look at it"))? {
-            let replaced = io::Error::other("it was replaced while it was written");
-            return Err(self.io("go on")(replaced));
+        if !self.storage.is_current(LOG, &*self.file).map_err(self.io("look it up"))? {
+            return Err(self.io("append to it")(io::Error::other("it was replaced during the backup")));
         }
         if let Err(error) = self.file.append(bytes) {
-            // A part of it may be there, which the next attempt would find as well.
-            let _ = self.file.truncate(self.held);
+            // Part of the bytes may be written. Best effort: the next backup detects them too.
+            let _ = self.file.truncate(self.size);
             return Err(self.io("append to it")(error));
         }
-        self.held += bytes.len() as u64;
+        self.size += bytes.len() as u64;
         Ok(())
     }
 
-    fn cut(&mut self, to: u64) -> Result<(), BackupError> {
-        self.file.truncate(to).and_then(|()| self.file.sync()).map_err(self.io("cut it"))?;
-        self.held = to;
+    fn truncate(&mut self, size: u64) -> Result<(), BackupError> {
+        self.file.truncate(size).and_then(|()| self.file.sync()).map_err(self.io("truncate it"))?;
+        self.size = size;
         Ok(())
     }
 
-    /// Lets the next attempt know that nothing was synced yet.
-    fn note_where_there_is_none(&mut self) -> Result<(), BackupError> {
-        if self.note.is_none() && self.held == 0 { self.write_note(SyncMark::default()) } else { Ok(()) }
+    /// Records in a new target that nothing is synced yet. If this backup is interrupted, the next
+    /// one can tell unsynced bytes from a damaged copy.
+    fn write_first_sync_mark(&mut self) -> Result<(), BackupError> {
+        if self.sync_mark.is_none() && self.size == 0 {
+            self.write_sync_mark(SyncMark::default())
+        } else {
+            Ok(())
+        }
     }
 
-    fn write_note(&mut self, note: SyncMark) -> Result<(), BackupError> {
-        let written = note.write(&*self.lock_file, &mut String::new()).and_then(|()| self.lock_file.sync());
-        written.map_err(self.io("write the note beside"))?;
-        self.note = Some(note);
+    fn write_sync_mark(&mut self, sync_mark: SyncMark) -> Result<(), BackupError> {
+        let written =
+            sync_mark.write(&*self.lock_file, &mut String::new()).and_then(|()| self.lock_file.sync());
+        written.map_err(self.io("write its sync mark"))?;
+        self.sync_mark = Some(sync_mark);
         Ok(())
     }
 }

@@ -1,7 +1,14 @@
-//! A log in stretches, each judged by itself on one of several threads, and put together in their order: whether the
-//! lines within one are sound and linked needs nothing from outside of it, and that costs nearly all of the time.
+//! Verifies a log in chunks on several threads and merges the results in log order.
 //!
-//! Only what is right is judged here. The first chunk that is not, in whatever way, is left to [`crate::integrity`].
+//! A chunk is 1 MiB of the log and owns the lines that start in it. Nearly all of the work is to
+//! hash these lines and to check the links between them, which needs nothing from outside the
+//! chunk. Each thread repeats four steps: it claims the next chunk, verifies its lines, waits until
+//! all earlier chunks are merged, and merges its own. A chunk merges only if its first line links
+//! to the last event merged before it.
+//!
+//! Only valid lines are merged. The first chunk with an invalid or unterminated line ends the pass,
+//! and [`crate::integrity`] scans the rest sequentially, because only that scan names faults and
+//! classifies tails.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -17,270 +24,301 @@ use crate::storage::{StorageFile, read_up_to};
 use crate::sync::{Condvar, Mutex, lock, wait};
 use crate::sync_mark::SyncMark;
 
-/// Bytes of a chunk. Large enough that handing it over costs nothing, small enough that some of them are little memory.
+/// Large enough that merging costs nothing, small enough that one chunk per thread is little
+/// memory.
 const CHUNK_BYTES: u64 = 1 << 20;
 
-/// Bytes read at a time of a line that ends behind its chunk: few at first, then twice as many each time.
-const FIRST_BLOCK: usize = 4 << 10;
-const LARGEST_BLOCK: usize = 256 << 10;
+/// Reads of a line that extends past its chunk start small and double up to the maximum.
+const FIRST_READ_BYTES: usize = 4 << 10;
+const MAX_READ_BYTES: usize = 256 << 10;
 
-/// Bytes of a log from which on it is faster to have several threads judge it.
-const WORTH_THREADS: u64 = 4 << 20;
+/// Below this length, starting threads costs more than they save.
+const MIN_PARALLEL_BYTES: u64 = 4 << 20;
 
-/// However many a machine runs at once: what each holds adds up.
+/// Bounds the memory, since each thread holds a chunk.
 const MAX_THREADS: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 
-/// As many threads as the machine runs at once, within reason.
-pub(crate) fn all_threads() -> NonZeroUsize {
+/// Returns the number of threads that the machine runs in parallel, at most 16.
+pub(crate) fn available_threads() -> NonZeroUsize {
     std::thread::available_parallelism().map_or(NonZeroUsize::MIN, |threads| threads.min(MAX_THREADS))
 }
 
-/// What the lines come to that begin in a chunk, all of them sound.
-struct Chunk {
-    /// What the first one says it follows; `None` where no line begins here.
-    before: Option<Head>,
-    head: Head,
-    /// Where the line behind the last one begins.
-    end: u64,
-}
-
-/// How far a log was found sound.
+/// The end of the verified part of a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sound {
+pub(crate) struct VerifiedEnd {
+    /// The last verified event.
     pub(crate) head: Head,
-    /// Where the next line begins.
-    pub(crate) at: u64,
+    /// Byte offset of the next line.
+    pub(crate) offset: u64,
 }
 
-/// Judges a log from a place up to `end`, as far as whole stretches of it are sound. What `each` gathers of the lines of a
-/// chunk, in a `T` of its thread's own, `merge` takes out in the order of the log, told how far it is; what is left is
-/// gathered in again, for the memory it has. `merge` also gets the lines themselves, one behind the other as they stand in
-/// the log, to do with them what it likes; `each` is told where in them its line begins, unless that is spelled differently.
+/// Verifies a log from `start` to `end`, or to the first chunk that is not entirely valid. Returns
+/// how far the log is verified.
 ///
-/// A thread merges in its turn what it has judged, while it still has that in its caches; the caller's is one of them.
-/// Memory for a chunk and its last line a thread, and for what is gathered of it.
-pub(crate) fn judge<T: Default>(
+/// `visit` is called with each event of a chunk and records what it needs in the thread's collector
+/// `T`. It also gets the position of the line in the text of the chunk, unless the line is not in
+/// canonical form. `merge` is called for one chunk at a time, in log order, with the collector, the
+/// end of that chunk and its text, which it may change. It must empty the collector, which the
+/// thread uses again.
+///
+/// The calling thread verifies chunks too. A thread merges the chunk it has just verified, while
+/// the text is still in its caches. Memory per thread: one chunk, the part of its last line that
+/// extends past it, and the collector.
+pub(crate) fn verify_chunks<T: Default>(
     file: &dyn StorageFile,
-    sound: Sound,
+    start: VerifiedEnd,
     end: u64,
-    note: Option<SyncMark>,
+    sync_mark: Option<SyncMark>,
     threads: NonZeroUsize,
-    each: impl Fn(&mut T, Head, &Line<'_>, Option<usize>) + Sync,
-    merge: impl FnMut(&mut T, Sound, &mut [u8]) -> io::Result<()> + Send,
-) -> io::Result<Sound> {
-    let start = sound.at;
-    let length = end.saturating_sub(start);
+    visit: impl Fn(&mut T, Head, &Line<'_>, Option<usize>) + Sync,
+    merge: impl FnMut(&mut T, VerifiedEnd, &mut [u8]) -> io::Result<()> + Send,
+) -> io::Result<VerifiedEnd> {
+    let range = LogRange { file, start: start.offset, end };
+    let length = end.saturating_sub(start.offset);
     let threads =
-        if length < WORTH_THREADS { 1 } else { length.div_ceil(CHUNK_BYTES).min(threads.get() as u64) };
-    let not_begun = AtomicU64::new(start);
-    let merging = Merging {
-        turn: Mutex::new(Turn { of: Some(start), sound: Ok(sound), merge }),
-        passed: Condvar::new(),
+        if length < MIN_PARALLEL_BYTES { 1 } else { length.div_ceil(CHUNK_BYTES).min(threads.get() as u64) };
+    // Hands out chunks in log order. A thread that waits for its turn holds a later chunk than the
+    // one that is merged next, so the threads cannot wait for each other in a circle.
+    let next_unclaimed = AtomicU64::new(start.offset);
+    let merger = Merger {
+        state: Mutex::new(MergeState { next_begin: Some(start.offset), verified: Ok(start), merge }),
+        advanced: Condvar::new(),
     };
-    let source = Source { file, start, end };
     let work = || {
-        let (mut text, mut gathered) = (Text::default(), T::default());
+        let (mut buffer, mut collector) = (ChunkBuffer::default(), T::default());
         loop {
-            let begin = not_begun.fetch_add(CHUNK_BYTES, Ordering::Relaxed);
+            let begin = next_unclaimed.fetch_add(CHUNK_BYTES, Ordering::Relaxed);
             if begin >= end {
                 break;
             }
-            let place = Place { merging: &merging, begin };
-            let read = text.read(&source, begin);
-            let judged = read.map(|whole| whole.then(|| text.judge(note, &mut gathered, &each)).flatten());
-            if !place.merge(judged, &mut gathered, text.lines()) {
+            let claim = ClaimedChunk { merger: &merger, begin };
+            let is_complete = buffer.read(&range, begin);
+            let verified = is_complete.map(|is_complete| {
+                is_complete.then(|| buffer.verify(sync_mark, &mut collector, &visit)).flatten()
+            });
+            if !claim.merge(verified, &mut collector, buffer.lines()) {
                 break;
             }
         }
     };
     std::thread::scope(|scope| {
-        // Where the system has no more threads to give, those that there are do it.
+        // If the system refuses a thread, those already started do all of the work.
         let others: Vec<_> =
             (1..threads).map_while(|_| std::thread::Builder::new().spawn_scoped(scope, work).ok()).collect();
         work();
         for other in others {
-            // Who called is told what the thread had to say, as if it had been its own.
+            // A panic of `visit` or `merge` reaches the caller, whichever thread it happened on.
             other.join().unwrap_or_else(|panic| resume_unwind(panic));
         }
     });
-    let turn = merging.turn.into_inner().unwrap_or_else(PoisonError::into_inner);
-    turn.sound
+    let state = merger.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    state.verified
 }
 
-/// Stretches that are judged in any order, and merged one behind the other.
-struct Merging<M> {
-    turn: Mutex<Turn<M>>,
-    passed: Condvar,
+/// Merges chunks in log order, although threads finish them in any order.
+struct Merger<M> {
+    state: Mutex<MergeState<M>>,
+    /// Notified whenever `next_begin` changes.
+    advanced: Condvar,
 }
 
-struct Turn<M> {
-    /// Where the chunk begins whose turn it is; `None` once no more is wanted.
-    of: Option<u64>,
-    /// How far the log is sound, or why that is not known.
-    sound: io::Result<Sound>,
+/// Protected by the lock of [`Merger`], which is held while `merge` runs.
+struct MergeState<M> {
+    /// Offset of the chunk to merge next. `None` while it is merged, and for good once the pass
+    /// ends.
+    next_begin: Option<u64>,
+    /// The end of the last merged chunk, or the error that ended the pass.
+    verified: io::Result<VerifiedEnd>,
     merge: M,
 }
 
-/// A chunk's place among the others. Those behind it wait until it is given up.
-struct Place<'a, M> {
-    merging: &'a Merging<M>,
+/// The result of verifying a chunk: all of its lines are valid and linked to each other.
+struct VerifiedChunk {
+    /// The predecessor that the first event names; `None` if no event starts in this chunk.
+    predecessor: Option<Head>,
+    /// The last event.
+    head: Head,
+    /// Byte offset of the line after the last one.
+    end: u64,
+}
+
+/// A chunk that one thread works on. Later chunks wait until it is merged or dropped.
+struct ClaimedChunk<'a, M> {
+    merger: &'a Merger<M>,
     begin: u64,
 }
 
-impl<M> Place<'_, M> {
-    /// Merges what the chunk comes to when it is its turn; `false` where no more is wanted.
-    fn merge<T>(self, judged: io::Result<Option<Chunk>>, gathered: &mut T, lines: &mut [u8]) -> bool
+impl<M> ClaimedChunk<'_, M> {
+    /// Waits for the turn of this chunk and merges it. Returns `false` if the pass has ended.
+    fn merge<T>(
+        self,
+        verified: io::Result<Option<VerifiedChunk>>,
+        collector: &mut T,
+        lines: &mut [u8],
+    ) -> bool
     where
-        M: FnMut(&mut T, Sound, &mut [u8]) -> io::Result<()>,
+        M: FnMut(&mut T, VerifiedEnd, &mut [u8]) -> io::Result<()>,
     {
-        let mut turn = lock(&self.merging.turn);
-        while turn.of.is_some_and(|begin| begin != self.begin) {
-            turn = wait(&self.merging.passed, turn);
+        let mut state = lock(&self.merger.state);
+        while state.next_begin.is_some_and(|begin| begin != self.begin) {
+            state = wait(&self.merger.advanced, state);
         }
-        // Until all went well nothing behind it is wanted, also if this panics.
-        if turn.of.take().is_none() {
+        // Taken, and restored only after success, so that an error or a panic of `merge` ends the
+        // pass.
+        if state.next_begin.take().is_none() {
             return false;
         }
-        match judged.and_then(|chunk| turn.go_on(chunk, gathered, lines)) {
-            Ok(true) => turn.of = Some(self.begin + CHUNK_BYTES),
+        match verified.and_then(|chunk| state.append(chunk, collector, lines)) {
+            Ok(true) => state.next_begin = Some(self.begin + CHUNK_BYTES),
             Ok(false) => {}
-            Err(error) => turn.sound = Err(error),
+            Err(error) => state.verified = Err(error),
         }
-        turn.of.is_some()
+        state.next_begin.is_some()
     }
 }
 
-impl<M> Drop for Place<'_, M> {
+impl<M> Drop for ClaimedChunk<'_, M> {
     fn drop(&mut self) {
+        // After a panic this chunk is never merged, so the threads that wait for it must stop.
         if std::thread::panicking() {
-            lock(&self.merging.turn).of = None;
+            lock(&self.merger.state).next_begin = None;
         }
-        self.merging.passed.notify_all();
+        self.merger.advanced.notify_all();
     }
 }
 
-impl<M> Turn<M> {
-    /// Goes on with the chunk whose turn it is, if it is sound and follows what was merged.
-    fn go_on<T>(&mut self, chunk: Option<Chunk>, gathered: &mut T, lines: &mut [u8]) -> io::Result<bool>
+impl<M> MergeState<M> {
+    /// Appends a chunk to the verified part. Returns `false` if the chunk is not valid or does not
+    /// link to the last merged event.
+    fn append<T>(
+        &mut self,
+        chunk: Option<VerifiedChunk>,
+        collector: &mut T,
+        lines: &mut [u8],
+    ) -> io::Result<bool>
     where
-        M: FnMut(&mut T, Sound, &mut [u8]) -> io::Result<()>,
+        M: FnMut(&mut T, VerifiedEnd, &mut [u8]) -> io::Result<()>,
     {
-        let (Some(chunk), Ok(sound)) = (chunk, &mut self.sound) else { return Ok(false) };
-        if let Some(before) = chunk.before {
-            if before != sound.head {
+        let (Some(chunk), Ok(verified)) = (chunk, &mut self.verified) else { return Ok(false) };
+        if let Some(predecessor) = chunk.predecessor {
+            if predecessor != verified.head {
                 return Ok(false);
             }
-            *sound = Sound { head: chunk.head, at: chunk.end };
-            (self.merge)(gathered, *sound, lines)?;
+            *verified = VerifiedEnd { head: chunk.head, offset: chunk.end };
+            (self.merge)(collector, *verified, lines)?;
         }
         Ok(true)
     }
 }
 
-/// Where the lines of a chunk are read from.
-struct Source<'a> {
+/// The part of a log that one pass verifies.
+struct LogRange<'a> {
     file: &'a dyn StorageFile,
     start: u64,
     end: u64,
 }
 
-/// The lines that begin in a chunk, whole. Its memory is used for one chunk after the other.
+/// The lines that start in one chunk, complete. A thread uses one buffer for all of its chunks.
 #[derive(Default)]
-struct Text {
+struct ChunkBuffer {
     bytes: Vec<u8>,
-    /// Where they are among the bytes.
+    /// Range of the lines in `bytes`.
     lines: Range<usize>,
-    /// Where they begin in the log.
+    /// Byte offset of the first line in the log.
     offset: u64,
 }
 
-impl Text {
-    /// Reads the lines that begin in a chunk; `false` where the last one has no end, or is too long.
-    fn read(&mut self, source: &Source<'_>, begin: u64) -> io::Result<bool> {
-        let behind_others = begin > source.start;
-        // What lies between the byte before and its line break is the rest of a line that began earlier.
-        let from = begin - u64::from(behind_others);
-        let mut length = (source.end.min(begin + CHUNK_BYTES) - from) as usize;
-        if !self.fill(source, from, 0..length)? {
+impl ChunkBuffer {
+    /// Reads the lines that start in a chunk. Returns `false` if the last one is unterminated or
+    /// too long, or if the file was truncated meanwhile.
+    fn read(&mut self, range: &LogRange<'_>, begin: u64) -> io::Result<bool> {
+        let is_first = begin == range.start;
+        // Reads one byte before the chunk. If that is a line break, a line starts with the chunk;
+        // otherwise the bytes up to the next line break belong to a line of an earlier chunk.
+        let from = begin - u64::from(!is_first);
+        let mut length = (range.end.min(begin + CHUNK_BYTES) - from) as usize;
+        if !self.fill(range, from, 0..length)? {
             return Ok(false);
         }
-        let line_break = |bytes: &[u8]| memchr::memchr(b'\n', bytes).map(|at| at + 1);
-        let first = if behind_others { line_break(&self.bytes[..length]).unwrap_or(length) } else { 0 };
-        let mut block = FIRST_BLOCK;
+        let after_newline = |bytes: &[u8]| memchr::memchr(b'\n', bytes).map(|newline| newline + 1);
+        let first = if is_first { 0 } else { after_newline(&self.bytes[..length]).unwrap_or(length) };
+        let mut read_bytes = FIRST_READ_BYTES;
+        // The last line extends past the chunk.
         while length > first && self.bytes[length - 1] != b'\n' {
-            // The last one ends behind the chunk.
-            let more = source.end.saturating_sub(from + length as u64).min(block as u64) as usize;
+            let more = range.end.saturating_sub(from + length as u64).min(read_bytes as u64) as usize;
             let too_long = length > first + CHUNK_BYTES as usize + MAX_LINE_BYTES;
-            if more == 0 || too_long || !self.fill(source, from, length..length + more)? {
+            if more == 0 || too_long || !self.fill(range, from, length..length + more)? {
                 return Ok(false);
             }
-            length += line_break(&self.bytes[length..length + more]).unwrap_or(more);
-            block = (block * 2).min(LARGEST_BLOCK);
+            length += after_newline(&self.bytes[length..length + more]).unwrap_or(more);
+            read_bytes = (read_bytes * 2).min(MAX_READ_BYTES);
         }
         self.lines = first..length;
         self.offset = from + first as u64;
         Ok(true)
     }
 
-    /// Reads bytes to where they belong; `false` where the file was cut since its end was looked up.
-    fn fill(&mut self, source: &Source<'_>, from: u64, place: Range<usize>) -> io::Result<bool> {
-        if self.bytes.len() < place.end {
-            self.bytes.resize(place.end, 0);
+    /// Reads the bytes of a buffer range, whose index 0 is file offset `from`. Returns `false` if
+    /// the file was truncated after its end was sampled.
+    fn fill(&mut self, range: &LogRange<'_>, from: u64, target: Range<usize>) -> io::Result<bool> {
+        if self.bytes.len() < target.end {
+            self.bytes.resize(target.end, 0);
         }
-        let read = read_up_to(source.file, &mut self.bytes[place.clone()], from + place.start as u64)?;
-        Ok(read == place.len())
+        let read = read_up_to(range.file, &mut self.bytes[target.clone()], from + target.start as u64)?;
+        Ok(read == target.len())
     }
 
     fn lines(&mut self) -> &mut [u8] {
         &mut self.bytes[self.lines.clone()]
     }
 
-    /// Judges the lines; `None` where anything is wrong with one.
-    fn judge<T>(
+    /// Verifies the lines. Returns `None` if one is invalid or contradicts the sync mark.
+    fn verify<T>(
         &self,
-        note: Option<SyncMark>,
-        gathered: &mut T,
-        each: &impl Fn(&mut T, Head, &Line<'_>, Option<usize>),
-    ) -> Option<Chunk> {
+        sync_mark: Option<SyncMark>,
+        collector: &mut T,
+        visit: &impl Fn(&mut T, Head, &Line<'_>, Option<usize>),
+    ) -> Option<VerifiedChunk> {
         let lines = &self.bytes[self.lines.clone()];
-        let remembered = |head| !note.is_some_and(|note| note.contradicts(head));
-        let mut chunk = Chunk { before: None, head: Head::default(), end: self.offset + lines.len() as u64 };
-        let mut sequel: Option<NextLineMatcher> = None;
+        let matches_sync_mark = |head| !sync_mark.is_some_and(|mark| mark.contradicts(head));
+        let end = self.offset + lines.len() as u64;
+        let mut chunk = VerifiedChunk { predecessor: None, head: Head::default(), end };
+        let mut matcher: Option<NextLineMatcher> = None;
         let mut at = 0;
         while at < lines.len() {
-            // Nearly all lines are just what must come next.
-            if let Some(sequel) = &mut sequel {
-                let mut place = at;
-                at += sequel.judge(&lines[at..], |head, line| {
-                    if !remembered(head) {
+            // Fast path: nearly every line is exactly what must follow the one before it.
+            if let Some(matcher) = &mut matcher {
+                let mut line_start = at;
+                at += matcher.match_lines(&lines[at..], |head, line| {
+                    if !matches_sync_mark(head) {
                         return false;
                     }
                     chunk.head = head;
-                    each(gathered, head, line, Some(place));
-                    place += line.canonical().len() + 1;
+                    visit(collector, head, line, Some(line_start));
+                    line_start += line.canonical().len() + 1;
                     true
                 });
             }
-            // The first one, or one that is spelled differently, or wrong.
+            // Slow path: the first line of the chunk, or a line that the matcher does not expect.
             let Some(length) = memchr::memchr(b'\n', &lines[at..]) else { break };
-            let (place, found) = (at, &lines[at..at + length]);
+            let (line_start, bytes) = (at, &lines[at..at + length]);
             at += length + 1;
             if length > MAX_LINE_BYTES {
                 return None;
             }
-            if is_blank(found) {
+            if is_blank(bytes) {
                 continue;
             }
-            let line = Line::read(found).ok()?;
-            if chunk.before.is_none() {
+            let line = Line::read(bytes).ok()?;
+            if chunk.predecessor.is_none() {
                 chunk.head = Head { index: line.index()? - 1, checksum: line.previous_checksum() };
-                chunk.before = Some(chunk.head);
+                chunk.predecessor = Some(chunk.head);
             }
-            chunk.head = line.follows(chunk.head).ok().filter(|head| remembered(*head))?;
-            each(gathered, chunk.head, &line, line.is_as_found().then_some(place));
-            match &mut sequel {
-                Some(sequel) => sequel.go_to(chunk.head),
-                None => sequel = Some(NextLineMatcher::behind(chunk.head)),
+            chunk.head = line.verify_after(chunk.head).ok().filter(|head| matches_sync_mark(*head))?;
+            visit(collector, chunk.head, &line, line.is_verbatim().then_some(line_start));
+            match &mut matcher {
+                Some(matcher) => matcher.restart_after(chunk.head),
+                None => matcher = Some(NextLineMatcher::after(chunk.head)),
             }
         }
         Some(chunk)

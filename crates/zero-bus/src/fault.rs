@@ -2,44 +2,45 @@
 
 use std::fmt;
 
-/// What is wrong with a line, and where.
+/// What is wrong with a line, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Which event, counted from 1 at the start of the log.
+    /// The number of the event, counted from 1 at the start of the log.
     pub event: u64,
-    /// Where its line begins: bytes from the start of the log.
+    /// Offset of its line in the log.
     pub byte_offset: u64,
     /// What is wrong.
     pub kind: FaultKind,
 }
 
-/// The ways in which a line can be wrong. The first four are judged first, in this order, and have the texts
-/// that other programs read.
+/// The ways in which a line can be wrong. The first four are checked first, in this order, and
+/// other programs read their texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FaultKind {
-    /// Its `schema_version` is another one.
+    /// Its `schema_version` is not [`EVENT_SCHEMA`](crate::EVENT_SCHEMA).
     UnsupportedSchema,
-    /// Its `event_index` is not one more than the one before.
+    /// Its `event_index` is not one more than that of the previous event.
     NonSequentialIndex,
-    /// Its `previous_checksum` is not the checksum of the event before.
+    /// Its `previous_checksum` is not the checksum of the previous event.
     ChainBreak,
-    /// Its `checksum` is not that of its content.
+    /// Its `checksum` is not the checksum of its content.
     ChecksumMismatch,
-    /// Not JSON: the problem, and the byte of the line it was found at.
+    /// Not JSON: the problem, and its byte offset in the line.
     NotJson(String, usize),
-    /// Not UTF-8, from this byte of the line on.
+    /// Not UTF-8 from this byte of the line on.
     NotUtf8(usize),
-    /// JSON, but of this kind instead of an object.
+    /// A JSON value of this kind instead of an object.
     NotAnObject(&'static str),
-    /// A field that every event has is not there.
+    /// A required field is missing.
     MissingField(&'static str),
-    /// A field is not what the format says: what it is, and what it should be.
+    /// A field has the wrong type or an invalid value: the field, and the problem.
     WrongField(&'static str, String),
-    /// A field that the format does not know.
+    /// A field that the format does not define.
     UnknownField(String),
-    /// Sound, but not the event that was synced in its place: the log was written anew, or another put in its place.
-    NotTheSynced,
+    /// A valid event, but not the one that was synced at this index: the log was rewritten or
+    /// replaced.
+    ContradictsSyncMark,
     /// Longer than [`MAX_LINE_BYTES`](crate::MAX_LINE_BYTES).
     LineTooLong,
 }
@@ -64,7 +65,9 @@ impl fmt::Display for Fault {
             FaultKind::UnknownField(field) => {
                 write!(f, "unknown field `{}` at event {event}", field.escape_debug())
             }
-            FaultKind::NotTheSynced => write!(f, "not the event that bus.lock remembers at event {event}"),
+            FaultKind::ContradictsSyncMark => {
+                write!(f, "not the event that bus.lock remembers at event {event}")
+            }
             FaultKind::LineTooLong => write!(f, "line too long at event {event}: more than 16 MiB"),
         }
     }

@@ -1,5 +1,8 @@
-//! One walk over a log from its start, judging each line by the one before: what verification, the audit
-//! document and the naming of damage are made of.
+//! The sequential scan of a log, and the integrity verdict it returns.
+//!
+//! [`scan`] lets [`crate::chunk`] verify the log in parallel as far as every line is valid. It then
+//! reads the rest line by line: it names the first fault, passes every later event to the caller,
+//! and classifies the tail with the help of the sync mark.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -8,71 +11,76 @@ use std::sync::Arc;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::chain::{Head, Line, is_unfinished};
-use crate::chunk::{self, Sound};
+use crate::chunk::{self, VerifiedEnd};
 use crate::fault::{Fault, FaultKind};
-use crate::lines::{Found, Lines};
+use crate::lines::{Lines, RawLine};
 use crate::storage::StorageFile;
 use crate::sync_mark::SyncMark;
 
-/// How far a walk is, handed to a progress callback: by one thread at a time, whichever it is.
+/// How often the sequential part of a scan reports progress.
+const PROGRESS_INTERVAL_BYTES: u64 = 1 << 20;
+
+/// How far a pass over a log has come. A progress callback receives it on any thread, one call at a
+/// time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes read.
+    /// Bytes read so far.
     pub bytes: u64,
-    /// Bytes there are.
+    /// Bytes to read in total.
     pub bytes_total: u64,
 }
 
-/// The integrity verdict over a log: how far it is sound, and what ends the sound part.
+/// The integrity verdict of a log: its last valid event, and what follows it.
 ///
-/// Serializes as `{"events", "last_checksum", "ok", "reason"}`, with `byte_offset` where something is wrong
-/// and `torn_bytes` where the tail is torn.
+/// Serializes as `{"events", "last_checksum", "ok", "reason"}`. A finding with a position adds
+/// `byte_offset`, and a torn tail `torn_bytes`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Integrity {
-    /// Where the sound part ends.
+    /// The last valid event, to which all events before it are linked.
     pub head: Head,
     /// What follows it.
     pub finding: Finding,
 }
 
-/// What ends the sound part of a log.
+/// What follows the last valid event of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// The end of the log.
     Sound,
-    /// An unfinished end, with nothing sound behind it: what a crash leaves. It is set aside when the bus is
-    /// next opened for appending.
+    /// A torn tail: bytes that a crash can leave, without a valid event among them. The next open
+    /// for appending quarantines it.
     Torn {
-        /// Where it begins, in bytes from the start of the log.
+        /// Byte offset of the tail in the log.
         byte_offset: u64,
-        /// How many bytes it has.
+        /// Length of the tail in bytes.
         bytes: u64,
     },
-    /// The last event was synced whole, and only its beginning is there: the disk lost the rest, or somebody cut it.
-    /// No crash of a program leaves this. It is set aside as a torn end is, and told.
+    /// The beginning of the last event, although `bus.lock` records that this event was synced
+    /// completely. A crash cannot leave this: the disk lost the rest, or a person cut it off. The
+    /// next open for appending quarantines it and reports that.
     Truncated {
-        /// Where it begins, in bytes from the start of the log.
+        /// Byte offset of the incomplete event in the log.
         byte_offset: u64,
-        /// How many bytes of it there are.
+        /// Bytes of it that are left.
         bytes: u64,
     },
-    /// A line that is wrong: damage or tampering.
+    /// An invalid line: damage or tampering.
     Fault(Fault),
-    /// A line that is wrong, with sound ones behind it, none of which is known to have been synced: a crash may
-    /// have left this, or somebody.
+    /// An ambiguous tail: an invalid line followed by valid events, none of which is known to have
+    /// been synced. A crash or tampering could have left it.
     Ambiguous(Fault),
-    /// Nothing is wrong with what is there, but more was synced: the lock_file of the log knows of this many
-    /// events.
+    /// The end of the log, but `bus.lock` records that this many events were synced: the tail is
+    /// missing.
     Missing(u64),
 }
 
 impl Integrity {
-    /// Whether the log is sound to its end.
+    /// Returns whether the log is valid to its end.
     pub fn ok(&self) -> bool {
         self.finding == Finding::Sound
     }
 
-    /// `ok`, or what is wrong, in the words that other programs read.
+    /// Returns `ok`, or what is wrong. Other programs read this text.
     pub fn reason(&self) -> String {
         match &self.finding {
             Finding::Sound => "ok".to_owned(),
@@ -80,7 +88,7 @@ impl Integrity {
                 format!(
                     "torn tail after event {}: {} of an unfinished append",
                     self.head.index,
-                    in_bytes(*bytes)
+                    byte_count(*bytes)
                 )
             }
             Finding::Truncated { bytes, .. } => {
@@ -88,7 +96,7 @@ impl Integrity {
                 format!(
                     "torn tail after event {}: {} of event {event}, which was synced whole",
                     self.head.index,
-                    in_bytes(*bytes)
+                    byte_count(*bytes)
                 )
             }
             Finding::Fault(fault) => fault.to_string(),
@@ -100,7 +108,7 @@ impl Integrity {
     }
 }
 
-fn in_bytes(bytes: u64) -> String {
+fn byte_count(bytes: u64) -> String {
     format!("{bytes} byte{}", if bytes == 1 { "" } else { "s" })
 }
 
@@ -125,132 +133,157 @@ impl Serialize for Integrity {
     }
 }
 
-/// Walks a log from its start up to `end`. `each` gets every line that has the shape of an event, counted from 1, also
-/// those behind the first fault, which are no longer judged; what it gathers of them in a `T`, of one line or of many,
-/// `merge` takes out in the order of the log, and with it the lines themselves, as in [`chunk::judge`]. `note` tells what
-/// a crash can't have done.
-pub(crate) fn walk<T: Default>(
+/// Scans a log from its start to `end` and returns its verdict.
+///
+/// `visit` is called with every line that has the form of an event and its number, counted from 1.
+/// That includes the lines after the first fault, which are not verified. `visit` and `merge` work
+/// as in [`chunk::verify_chunks`], except that after the verified part `merge` gets one line at a
+/// time and no text.
+///
+/// Up to the sync mark, the log was durable and no crash can have changed it. The scan needs the
+/// mark to tell a torn tail from damage.
+pub(crate) fn scan<T: Default>(
     file: &Arc<dyn StorageFile>,
     end: u64,
-    note: Option<SyncMark>,
+    sync_mark: Option<SyncMark>,
     threads: NonZeroUsize,
-    each: impl Fn(&mut T, u64, &Line<'_>, Option<usize>) + Sync,
+    visit: impl Fn(&mut T, u64, &Line<'_>, Option<usize>) + Sync,
     mut merge: impl FnMut(&mut T, &mut [u8]) -> io::Result<()> + Send,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> io::Result<Integrity> {
-    let each_of_many =
-        |gathered: &mut T, head: Head, line: &Line<'_>, place| each(gathered, head.index, line, place);
-    let merge_many = |gathered: &mut T, sound: Sound, lines: &mut [u8]| {
-        progress(Progress { bytes: sound.at, bytes_total: end });
-        merge(gathered, lines)
+    let visit_in_chunk = |collector: &mut T, head: Head, line: &Line<'_>, line_start| {
+        visit(collector, head.index, line, line_start);
     };
-    let sound = chunk::judge(&**file, Sound::default(), end, note, threads, each_of_many, merge_many)?;
-    // What is left: the end, or all from the first stretch on in which something is wrong.
-    let mut lines = Lines::new(Arc::clone(file), sound.at, end);
-    let mut walker = Walker::from(sound.head, note);
-    let mut seen = sound.head.index;
-    let mut reported = sound.at;
-    let mut gathered = T::default();
-    while let Some(found) = lines.next()? {
-        let byte_offset = found.offset;
-        walker.see(&found, |line| {
-            seen += 1;
-            each(&mut gathered, seen, line, None);
-            merge(&mut gathered, &mut [])
+    let merge_chunk = |collector: &mut T, verified: VerifiedEnd, lines: &mut [u8]| {
+        progress(Progress { bytes: verified.offset, bytes_total: end });
+        merge(collector, lines)
+    };
+    let start = VerifiedEnd::default();
+    let verified =
+        chunk::verify_chunks(&**file, start, end, sync_mark, threads, visit_in_chunk, merge_chunk)?;
+    let mut lines = Lines::new(Arc::clone(file), verified.offset, end);
+    let mut scanner = Scanner::new(verified.head, sync_mark);
+    let mut number = verified.head.index;
+    let mut reported = verified.offset;
+    let mut collector = T::default();
+    while let Some(raw) = lines.next()? {
+        let byte_offset = raw.offset;
+        scanner.check(&raw, |line| {
+            number += 1;
+            visit(&mut collector, number, line, None);
+            merge(&mut collector, &mut [])
         })?;
-        if byte_offset - reported >= 1 << 20 {
+        if byte_offset - reported >= PROGRESS_INTERVAL_BYTES {
             reported = byte_offset;
             progress(Progress { bytes: byte_offset, bytes_total: end });
         }
     }
     progress(Progress { bytes: end, bytes_total: end });
-    Ok(walker.integrity(end))
+    Ok(scanner.into_integrity(end))
 }
 
-/// Judges what stands behind a head, up to the end of the lines.
-pub(crate) fn judge_rest(mut lines: Lines, head: Head, note: Option<SyncMark>) -> io::Result<Integrity> {
+/// Scans only the lines after `head` and returns the verdict of the log. `lines` must start right
+/// after that event.
+pub(crate) fn scan_tail(mut lines: Lines, head: Head, sync_mark: Option<SyncMark>) -> io::Result<Integrity> {
     let end = lines.end();
-    let mut walker = Walker::from(head, note);
-    while let Some(found) = lines.next()? {
-        walker.see(&found, |_| Ok(()))?;
+    let mut scanner = Scanner::new(head, sync_mark);
+    while let Some(raw) = lines.next()? {
+        scanner.check(&raw, |_| Ok(()))?;
     }
-    Ok(walker.integrity(end))
+    Ok(scanner.into_integrity(end))
 }
 
-/// Judges lines one behind the other.
-struct Walker {
+/// Verifies lines in log order up to the first fault, and then looks for valid events after it.
+struct Scanner {
+    /// The last valid event.
     head: Head,
-    note: Option<SyncMark>,
+    sync_mark: Option<SyncMark>,
     fault: Option<Fault>,
-    /// The faulty line has no line break, and is none that could have had one.
-    unfinished: bool,
-    /// A line that is sound by itself stands at the fault or behind it.
-    sound_behind: bool,
+    /// The faulty line lacks a line break and is not a complete event: an append may have been cut
+    /// off.
+    fault_is_unfinished: bool,
+    /// A line at or after the fault is a valid event by itself.
+    valid_event_after_fault: bool,
 }
 
-impl Walker {
-    fn from(head: Head, note: Option<SyncMark>) -> Self {
-        Self { head, note, fault: None, unfinished: false, sound_behind: false }
+impl Scanner {
+    fn new(head: Head, sync_mark: Option<SyncMark>) -> Self {
+        Self { head, sync_mark, fault: None, fault_is_unfinished: false, valid_event_after_fault: false }
     }
 
-    /// Judges the next line. `each` gets it if it has the shape of an event.
-    fn see(&mut self, found: &Found<'_>, each: impl FnOnce(&Line<'_>) -> io::Result<()>) -> io::Result<()> {
-        let line = found.bytes.ok_or(FaultKind::LineTooLong).and_then(Line::read);
+    /// Checks the next line. Calls `on_event` if it has the form of an event, valid or not.
+    fn check(
+        &mut self,
+        raw: &RawLine<'_>,
+        on_event: impl FnOnce(&Line<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let line = raw.bytes.ok_or(FaultKind::LineTooLong).and_then(Line::read);
         if let Ok(line) = &line {
-            each(line)?;
+            on_event(line)?;
         }
-        // Only asked once something is wrong: it costs a hash.
-        let sound = |line: &Result<Line<'_>, FaultKind>| line.as_ref().is_ok_and(Line::is_sound_somewhere);
+        // Costs a hash, so it is called only after a fault.
+        let is_valid_event =
+            |line: &Result<Line<'_>, FaultKind>| line.as_ref().is_ok_and(Line::is_valid_event);
         if self.fault.is_some() {
-            self.sound_behind = self.sound_behind || sound(&line);
+            self.valid_event_after_fault = self.valid_event_after_fault || is_valid_event(&line);
             return Ok(());
         }
-        match line
-            .as_ref()
-            .map_err(Clone::clone)
-            .and_then(|line| self.is_remembered(line.follows(self.head)?))
-        {
+        let next_head = match &line {
+            Ok(line) => line.verify_after(self.head).and_then(|head| self.check_sync_mark(head)),
+            Err(kind) => Err(kind.clone()),
+        };
+        match next_head {
             Ok(head) => self.head = head,
             Err(kind) => {
-                self.fault =
-                    Some(Fault { event: self.head.index.saturating_add(1), byte_offset: found.offset, kind });
-                self.unfinished = !found.terminated && is_unfinished(found.bytes);
-                self.sound_behind = sound(&line);
+                let event = self.head.index.saturating_add(1);
+                self.fault = Some(Fault { event, byte_offset: raw.offset, kind });
+                self.fault_is_unfinished = !raw.terminated && is_unfinished(raw.bytes);
+                self.valid_event_after_fault = is_valid_event(&line);
             }
         }
         Ok(())
     }
 
-    /// Whether a head is the one that was synced, where the note speaks of it.
-    fn is_remembered(&self, head: Head) -> Result<Head, FaultKind> {
-        match self.note {
-            Some(note) if note.contradicts(head) => Err(FaultKind::NotTheSynced),
+    /// Refuses a head whose index is that of the sync mark but whose checksum is another.
+    fn check_sync_mark(&self, head: Head) -> Result<Head, FaultKind> {
+        match self.sync_mark {
+            Some(mark) if mark.contradicts(head) => Err(FaultKind::ContradictsSyncMark),
             _ => Ok(head),
         }
     }
 
-    /// The verdict over a log of this many bytes.
-    fn integrity(self, bytes: u64) -> Integrity {
-        let Self { head, note, fault, unfinished, sound_behind } = self;
-        // What was synced no crash has changed; what was not, one may have.
-        let synced = |byte_offset: u64| note.is_some_and(|note| byte_offset < note.bytes);
-        let finding = match (fault, note) {
-            (None, Some(note)) if note.head.index > head.index => Finding::Missing(note.head.index),
-            (None, _) => Finding::Sound,
-            (Some(Fault { byte_offset, .. }), Some(note)) if unfinished && bytes < note.bytes => {
-                match note.head.index.checked_sub(head.index) {
-                    Some(1) => Finding::Truncated { byte_offset, bytes: bytes - byte_offset },
-                    _ => Finding::Missing(note.head.index),
+    /// Returns the verdict of a log that ends at this offset.
+    fn into_integrity(self, end: u64) -> Integrity {
+        let Self { head, sync_mark, fault, fault_is_unfinished, valid_event_after_fault } = self;
+        let Some(fault) = fault else {
+            let finding = match sync_mark {
+                Some(mark) if mark.head.index > head.index => Finding::Missing(mark.head.index),
+                _ => Finding::Sound,
+            };
+            return Integrity { head, finding };
+        };
+        let byte_offset = fault.byte_offset;
+        let torn = Finding::Torn { byte_offset, bytes: end - byte_offset };
+        let finding = match sync_mark {
+            // Without a sync mark, only an unfinished last line counts as left by a crash.
+            None if fault_is_unfinished => torn,
+            None => Finding::Fault(fault),
+            // The log ends within its synced part. If only the last synced event is incomplete, the
+            // events before it can be built upon.
+            Some(mark) if fault_is_unfinished && end < mark.bytes => {
+                match mark.head.index.checked_sub(head.index) {
+                    Some(1) => Finding::Truncated { byte_offset, bytes: end - byte_offset },
+                    _ => Finding::Missing(mark.head.index),
                 }
             }
-            (Some(fault), Some(_)) if synced(fault.byte_offset) || fault.kind == FaultKind::NotTheSynced => {
+            // No crash changes what was synced.
+            Some(mark) if byte_offset < mark.bytes || fault.kind == FaultKind::ContradictsSyncMark => {
                 Finding::Fault(fault)
             }
-            (Some(Fault { byte_offset, .. }), note) if unfinished || (note.is_some() && !sound_behind) => {
-                Finding::Torn { byte_offset, bytes: bytes - byte_offset }
-            }
-            (Some(fault), Some(_)) => Finding::Ambiguous(fault),
-            (Some(fault), None) => Finding::Fault(fault),
+            // A crash can leave anything after the sync mark. But a valid event there may have been
+            // acknowledged, if the mark on disk is an old one.
+            Some(_) if fault_is_unfinished || !valid_event_after_fault => torn,
+            Some(_) => Finding::Ambiguous(fault),
         };
         Integrity { head, finding }
     }

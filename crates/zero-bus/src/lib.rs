@@ -23,14 +23,14 @@
 //!
 //! // Verify, here or in another process.
 //! let reader = Reader::open(&path)?;
-//! let verdict = reader.verify(&mut |progress| {
+//! let verdict = reader.verify_with_progress(&mut |progress| {
 //!     eprintln!("{} of {} bytes", progress.bytes, progress.bytes_total);
 //! })?;
 //! assert!(verdict.ok());
 //!
 //! // Follow: first the events in the log, then new ones.
 //! let mut follower = reader.follow(1)?;
-//! while let Some(event) = follower.next(Duration::ZERO)? {
+//! while let Some(event) = follower.next_timeout(Duration::ZERO)? {
 //!     println!("{} {} {}", event.id(), event.event_type, event.payload);
 //! }
 //! # Ok::<(), zero_bus::Error>(())
@@ -69,7 +69,9 @@ pub mod storage;
 
 mod audit;
 mod backup;
+mod bisect;
 mod chunk;
+mod follow;
 mod integrity;
 mod lines;
 mod log;
@@ -87,14 +89,15 @@ pub use audit::{AUDIT_SCHEMA, AuditError, Summary};
 pub use backup::{Backup, BackupError};
 pub use canonical::{Integer, Json, JsonError, MAX_DEPTH, Value};
 pub use chain::Head;
-pub use checksum::Checksum;
+pub use checksum::{Checksum, ChecksumError};
 pub use error::{Error, Result};
 pub use event::{Draft, EVENT_SCHEMA, Event, MAX_LINE_BYTES, MAX_TYPE_CHARACTERS, event_id, index_of_id};
 pub use fault::{Fault, FaultKind};
+pub use follow::{CancelHandle, Follow};
 pub use integrity::{Finding, Integrity, Progress};
 pub use lines::{LOCK, LOG};
 pub use log::{Bus, Ticket};
-pub use reader::{Events, Follow, Reader, Selected};
+pub use reader::{Events, Reader, Selected};
 pub use recover::{JournalTail, QuarantinedTail};
 pub use snapshot::{SNAPSHOT, SNAPSHOT_SCHEMA, Snapshot, SnapshotIntegrity};
 pub use verify::Verdict;

@@ -1,5 +1,7 @@
-//! A log as lines: forwards in blocks, and the last ones from the end. Never holds more than one line and
-//! one block, and no line longer than the format allows.
+//! Reads a log line by line: forwards in blocks, or the last lines backwards from the end.
+//!
+//! Memory is bounded by one line and one block. A line longer than [`MAX_LINE_BYTES`] is reported
+//! without being held in memory.
 
 use std::io;
 use std::sync::Arc;
@@ -7,57 +9,60 @@ use std::sync::Arc;
 use crate::event::MAX_LINE_BYTES;
 use crate::storage::{StorageFile, read_exact_at, read_up_to};
 
-/// The log's file name in a bus directory.
+/// File name of the log in a bus directory.
 pub const LOG: &str = "events.jsonl";
 
-/// The lock_file file that appenders lock for one batch, and readers for one look at the end.
+/// File name of the lock file in a bus directory. Appenders hold its exclusive lock for one batch,
+/// readers its shared lock while they sample the end of the log.
 pub const LOCK: &str = "bus.lock";
 
-/// Bytes read at a time: few at first, as often one line is wanted, then twice as many each time up to a block.
-const FIRST: usize = 4 << 10;
-const BLOCK: usize = 64 << 10;
+/// Reads start small, because a caller often needs a single line, and double up to the maximum.
+const FIRST_READ_BYTES: usize = 4 << 10;
+const MAX_READ_BYTES: usize = 64 << 10;
 
-/// A line that was found. Blank ones are passed over.
+/// A line of the log that is not blank, before it is parsed.
 #[derive(Debug)]
-pub(crate) struct Found<'a> {
-    /// Where it begins, in bytes from the start of the log.
+pub(crate) struct RawLine<'a> {
+    /// Byte offset of its first byte in the log.
     pub(crate) offset: u64,
-    /// The line without its line break; `None` where it is too long to be held.
+    /// The line without its line break; `None` if it is longer than [`MAX_LINE_BYTES`].
     pub(crate) bytes: Option<&'a [u8]>,
-    /// Whether a line break ends it.
+    /// A line break ends it. Only the last line of a log can lack one.
     pub(crate) terminated: bool,
 }
 
-/// Reads forwards from a place that begins a line, up to an end.
+/// Reads lines forwards, up to an end that the caller moves as the log grows.
 pub(crate) struct Lines {
     file: Arc<dyn StorageFile>,
-    /// Read from the file, not handed out yet: `buffer[start..filled]`.
+    /// Bytes read from the file and not yet returned: `buffer[start..filled]`.
     buffer: Vec<u8>,
     start: usize,
     filled: usize,
-    /// How many bytes to read next.
-    block: usize,
-    /// Where `buffer[start]` stands in the file.
-    at: u64,
+    /// Size of the next read.
+    read_bytes: usize,
+    /// File offset of `buffer[start]`. Always the start of a line between two calls.
+    offset: u64,
     end: u64,
 }
 
 impl Lines {
-    pub(crate) fn new(file: Arc<dyn StorageFile>, at: u64, end: u64) -> Self {
-        Self { file, buffer: Vec::new(), start: 0, filled: 0, block: FIRST, at, end }
+    /// Reads from `offset`, which must be the start of a line.
+    pub(crate) fn new(file: Arc<dyn StorageFile>, offset: u64, end: u64) -> Self {
+        Self { file, buffer: Vec::new(), start: 0, filled: 0, read_bytes: FIRST_READ_BYTES, offset, end }
     }
 
-    /// Reads forwards from the first line that begins at or behind a place, which is not the start.
-    pub(crate) fn behind(file: Arc<dyn StorageFile>, place: u64, end: u64) -> io::Result<Self> {
-        // What lies between the byte before and its line break is the rest of a line that began earlier.
-        let mut lines = Self::new(file, place - 1, end);
-        lines.pass_line()?;
+    /// Reads from the first line that starts at or after `offset`, which must not be 0.
+    pub(crate) fn from_next_line(file: Arc<dyn StorageFile>, offset: u64, end: u64) -> io::Result<Self> {
+        // If the byte before `offset` is a line break, a line starts at `offset` and only that byte
+        // is skipped. Otherwise the remainder of the line that contains `offset` is skipped.
+        let mut lines = Self::new(file, offset - 1, end);
+        lines.skip_line()?;
         Ok(lines)
     }
 
-    /// Where the next line begins.
-    pub(crate) fn at(&self) -> u64 {
-        self.at
+    /// Byte offset of the next line.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
     }
 
     pub(crate) fn file(&self) -> &Arc<dyn StorageFile> {
@@ -68,40 +73,40 @@ impl Lines {
         self.end
     }
 
-    /// Reads on to a new end.
-    pub(crate) fn extend(&mut self, end: u64) {
+    pub(crate) fn set_end(&mut self, end: u64) {
         self.end = end;
     }
 
-    /// Goes to another place that begins a line.
-    pub(crate) fn go_to(&mut self, at: u64) {
+    /// Continues at another offset, which must be the start of a line. Discards buffered bytes.
+    pub(crate) fn seek(&mut self, offset: u64) {
         (self.start, self.filled) = (0, 0);
-        self.at = at;
+        self.offset = offset;
     }
 
-    /// The next line that is not blank.
-    pub(crate) fn next(&mut self) -> io::Result<Option<Found<'_>>> {
-        while let Some((length, terminated)) = self.find_end()? {
-            let offset = self.at;
+    /// Returns the next line that is not blank; `None` at the end.
+    pub(crate) fn next(&mut self) -> io::Result<Option<RawLine<'_>>> {
+        while let Some((length, terminated)) = self.buffer_line()? {
+            let offset = self.offset;
             if length > MAX_LINE_BYTES {
-                let terminated = self.pass_line()?;
-                return Ok(Some(Found { offset, bytes: None, terminated }));
+                let terminated = self.skip_line()?;
+                return Ok(Some(RawLine { offset, bytes: None, terminated }));
             }
             let line = self.start..self.start + length;
-            let taken = length + usize::from(terminated);
-            self.start += taken;
-            self.at += taken as u64;
+            let consumed = length + usize::from(terminated);
+            self.start += consumed;
+            self.offset += consumed as u64;
             if is_blank(&self.buffer[line.clone()]) {
                 continue;
             }
-            return Ok(Some(Found { offset, bytes: Some(&self.buffer[line]), terminated }));
+            return Ok(Some(RawLine { offset, bytes: Some(&self.buffer[line]), terminated }));
         }
         Ok(None)
     }
 
-    /// How long the line at `start` is and whether a line break ends it; `None` at the end. A length above
-    /// the limit means that the line is longer than what was read.
-    fn find_end(&mut self) -> io::Result<Option<(usize, bool)>> {
+    /// Buffers the line at `start`. Returns its length and whether a line break ends it; `None` at
+    /// the end. Stops buffering at a length above [`MAX_LINE_BYTES`], so that length may be
+    /// incomplete.
+    fn buffer_line(&mut self) -> io::Result<Option<(usize, bool)>> {
         let mut searched = 0;
         loop {
             let unread = &self.buffer[self.start..self.filled];
@@ -112,86 +117,83 @@ impl Lines {
             if searched > MAX_LINE_BYTES {
                 return Ok(Some((searched, false)));
             }
-            if !self.fill_more()? {
+            if !self.read_block()? {
                 return Ok((searched > 0).then_some((searched, false)));
             }
         }
     }
 
-    fn fill_more(&mut self) -> io::Result<bool> {
-        let bytes = self.block;
-        self.block = (bytes * 2).min(BLOCK);
-        self.fill(bytes)
-    }
-
-    /// Reads a number of bytes more; `false` at the end.
-    fn fill(&mut self, bytes: usize) -> io::Result<bool> {
+    /// Appends the next block to the buffer; `false` at the end.
+    fn read_block(&mut self) -> io::Result<bool> {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.filled, 0);
         }
-        let held = self.filled - self.start;
-        (self.start, self.filled) = (0, held);
-        let left = self.end.saturating_sub(self.at + held as u64);
-        if left == 0 {
+        let buffered = self.filled - self.start;
+        (self.start, self.filled) = (0, buffered);
+        let read_offset = self.offset + buffered as u64;
+        let block_bytes = self.end.saturating_sub(read_offset).min(self.read_bytes as u64) as usize;
+        self.read_bytes = (self.read_bytes * 2).min(MAX_READ_BYTES);
+        if block_bytes == 0 {
             return Ok(false);
         }
-        let wanted = left.min(bytes as u64) as usize;
-        if self.buffer.len() < held + wanted {
-            self.buffer.resize(held + wanted, 0);
+        if self.buffer.len() < buffered + block_bytes {
+            self.buffer.resize(buffered + block_bytes, 0);
         }
-        let read = read_up_to(&*self.file, &mut self.buffer[held..held + wanted], self.at + held as u64)?;
+        let block = &mut self.buffer[buffered..buffered + block_bytes];
+        let read = read_up_to(&*self.file, block, read_offset)?;
         self.filled += read;
-        if read < wanted {
-            // The file was cut since its end was looked up: it ends here now.
-            self.end = self.at + self.filled as u64;
+        if read < block_bytes {
+            // The file was truncated after the caller sampled its end.
+            self.end = self.offset + self.filled as u64;
         }
         Ok(read > 0)
     }
 
-    /// Passes over one line, blank or not, however long. Gives whether a line break ended it.
-    pub(crate) fn pass_line(&mut self) -> io::Result<bool> {
+    /// Skips one line of any length, blank or not. Returns whether a line break ended it.
+    fn skip_line(&mut self) -> io::Result<bool> {
         loop {
             if let Some(newline) = memchr::memchr(b'\n', &self.buffer[self.start..self.filled]) {
                 self.start += newline + 1;
-                self.at += newline as u64 + 1;
+                self.offset += newline as u64 + 1;
                 return Ok(true);
             }
-            self.at += (self.filled - self.start) as u64;
-            self.buffer.truncate(BLOCK);
-            self.buffer.shrink_to(BLOCK);
+            self.offset += (self.filled - self.start) as u64;
+            self.buffer.truncate(MAX_READ_BYTES);
+            self.buffer.shrink_to(MAX_READ_BYTES);
             (self.start, self.filled) = (0, 0);
-            if !self.fill_more()? {
+            if !self.read_block()? {
                 return Ok(false);
             }
         }
     }
 }
 
-/// The last line before `end` that is not blank, read from the end backwards.
+/// A line found by reading backwards.
 #[derive(Debug)]
 pub(crate) struct LastLine {
     pub(crate) offset: u64,
-    /// `None` where it is too long to be held.
+    /// The line without its line break; `None` if it is longer than [`MAX_LINE_BYTES`].
     pub(crate) bytes: Option<Vec<u8>>,
     pub(crate) terminated: bool,
 }
 
-/// Where the line begins that the end of the file is in the middle of; the end where it is in none.
-pub(crate) fn start_of_rest(file: &dyn StorageFile, end: u64) -> io::Result<u64> {
-    Ok(find_back(file, end, |byte| byte == b'\n')?.map_or(0, |newline| newline + 1))
+/// Returns the offset after the last line break before `end`: the start of an unterminated last
+/// line, or `end` if a line break ends the last line.
+pub(crate) fn after_last_newline(file: &dyn StorageFile, end: u64) -> io::Result<u64> {
+    Ok(rfind_byte(file, end, |byte| byte == b'\n')?.map_or(0, |newline| newline + 1))
 }
 
-/// Finds the last line that is not blank and begins before `end`, which ends the file or begins a line.
-/// Reads that line and the white space behind it.
+/// Returns the last line before `end` that is not blank. `end` must be the end of the file or the
+/// start of a line. Reads only that line and the white space after it.
 pub(crate) fn last_line_before(file: &dyn StorageFile, end: u64) -> io::Result<Option<LastLine>> {
     let mut terminated = false;
-    let content_end = find_back(file, end, |byte| {
+    let last_byte = rfind_byte(file, end, |byte| {
         terminated |= byte == b'\n';
         !is_white_space(byte)
     })?;
-    let Some(last) = content_end else { return Ok(None) };
-    let offset = start_of_rest(file, last)?;
-    let length = last + 1 - offset;
+    let Some(last_byte) = last_byte else { return Ok(None) };
+    let offset = after_last_newline(file, last_byte)?;
+    let length = last_byte + 1 - offset;
     let bytes = if length > MAX_LINE_BYTES as u64 {
         None
     } else {
@@ -202,35 +204,36 @@ pub(crate) fn last_line_before(file: &dyn StorageFile, end: u64) -> io::Result<O
     Ok(Some(LastLine { offset, bytes, terminated }))
 }
 
-/// Where the last byte before `end` is that is wanted.
-fn find_back(
+/// Returns the offset of the last byte before `end` that matches. Tests bytes from the end
+/// backwards.
+fn rfind_byte(
     file: &dyn StorageFile,
     end: u64,
-    mut wanted: impl FnMut(u8) -> bool,
+    mut matches: impl FnMut(u8) -> bool,
 ) -> io::Result<Option<u64>> {
-    // Small at first, since a line is usually found at once.
-    let mut block = 4 << 10;
+    let mut block_bytes = FIRST_READ_BYTES as u64;
     let mut buffer = Vec::new();
     let mut end = end;
     while end > 0 {
-        let length = end.min(block);
+        let length = end.min(block_bytes);
         buffer.resize(length as usize, 0);
         read_exact_at(file, &mut buffer, end - length)?;
-        if let Some(position) = buffer.iter().rposition(|byte| wanted(*byte)) {
+        if let Some(position) = buffer.iter().rposition(|byte| matches(*byte)) {
             return Ok(Some(end - length + position as u64));
         }
         end -= length;
-        block = (block * 2).min(BLOCK as u64);
+        block_bytes = (block_bytes * 2).min(MAX_READ_BYTES as u64);
     }
     Ok(None)
 }
 
-/// Whether a line is none.
+/// A blank line is not an event; every reader skips it.
 pub(crate) fn is_blank(line: &[u8]) -> bool {
     line.iter().all(|byte| is_white_space(*byte))
 }
 
-/// White space as JSON has it (RFC 8259, section 2), so that what is blank here is nothing to the parser too.
+/// White space as JSON defines it (RFC 8259, section 2), so that a blank line is also blank to the
+/// parser.
 fn is_white_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }

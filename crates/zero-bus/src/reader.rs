@@ -1,13 +1,13 @@
-//! Reading events that were checked on the way, from any index, once or for as long as they come.
+//! Reads verified events of a log, from any index to the end.
 
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use crate::chain::{Head, Line, is_unfinished};
-use crate::chunk::{self, Sound};
+use crate::bisect::find_event;
+use crate::chain::{Head, Line};
+use crate::chunk::{self, VerifiedEnd};
 use crate::error::{Error, Result};
 use crate::event::{Event, index_of_id};
 use crate::fault::FaultKind;
@@ -15,11 +15,11 @@ use crate::integrity::{self, Finding, Integrity, Progress};
 use crate::lines::{LOCK, LOG, Lines};
 use crate::log::Bus;
 use crate::recover::{self, locate_damage};
-use crate::snapshot::{Found, Snapshot};
-use crate::storage::{Access, Directory, Lock, Storage, StorageFile, Watch};
+use crate::snapshot::{Snapshot, StoredSnapshot};
+use crate::storage::{Access, Directory, Lock, Storage, StorageFile};
 use crate::sync_mark::SyncMark;
 
-/// A bus opened for reading. Changes nothing and needs no more than the right to read.
+/// A bus opened for reading. Needs only the right to read, and changes nothing.
 #[derive(Clone)]
 pub struct Reader {
     storage: Arc<dyn Storage>,
@@ -29,7 +29,8 @@ impl Reader {
     /// Opens the bus in a directory for reading. A directory without a log is an empty bus.
     ///
     /// # Errors
-    /// [`Error::NotABus`] where the path is no directory, [`Error::Io`] for what the system refuses.
+    /// [`Error::NotABus`] if the path is not a directory, [`Error::Io`] for what the system
+    /// refuses.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let not_a_bus = |reason: &str| Error::NotABus { path: path.to_owned(), reason: reason.to_owned() };
@@ -39,8 +40,8 @@ impl Reader {
             _ => Error::io("open the directory", path)(error),
         })?;
         let reader = Self::open_in(Arc::new(directory));
-        // Reports early what every later call would run into.
-        reader.log()?;
+        // Fails here rather than on the first read, if the log or the lock file cannot be opened.
+        reader.durable_log()?;
         Ok(reader)
     }
 
@@ -49,13 +50,14 @@ impl Reader {
         Self { storage }
     }
 
-    /// The events from an index on, in their order, up to the end of the log as it is now. Each is checked:
-    /// its own checksum, and the link to the one before.
+    /// Returns the events from an index on, in order, up to the present end of the log. Each event
+    /// is verified: its checksum and its link to the event before.
     ///
-    /// Finds the place by bisection: some twenty lines are read for a log of a million.
+    /// Finds the first event by bisection, which reads about twenty lines of a log of a million.
     ///
     /// # Errors
-    /// [`Error::Io`]. What is wrong with the log comes as the item in whose place it stands.
+    /// [`Error::Io`]. The iterator returns the first fault of the log as an error in place of the
+    /// faulty event, and ends.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -64,7 +66,8 @@ impl Reader {
     ///
     /// let bus = Bus::open(dir.path())?;
     /// for celsius in [21.5, 22.0, 22.5] {
-    ///     bus.append(Draft::new("sensor.reading", 1777593600.0, &BTreeMap::from([("celsius", celsius)]))?)?;
+    ///     let reading = BTreeMap::from([("celsius", celsius)]);
+    ///     bus.append(Draft::new("sensor.reading", 1777593600.0, &reading)?)?;
     /// }
     /// for event in Reader::open(dir.path())?.events(2)? {
     ///     let event = event?;
@@ -76,12 +79,16 @@ impl Reader {
         Events::open(Arc::clone(&self.storage), from.max(1))
     }
 
-    /// Goes through the events from an index on, as [`Reader::events`] does, on as many threads as the machine runs at
-    /// once: `each` gets, in their order, those that `wanted` says yes to, which gets the type and the trace of every one.
-    /// Called by one thread at a time, whichever it is. Ends at the end of the log as it is now.
+    /// Verifies the events from an index on, like [`Reader::events`], but on several threads. Calls
+    /// `on_event` in order with those for which `matches` returns true. `matches` gets the type and
+    /// the trace of each event.
+    ///
+    /// `on_event` is called by one thread at a time, but not always by the same one. Ends at the
+    /// present end of the log.
     ///
     /// # Errors
-    /// As [`Reader::events`], when all before it have been handed out; and what `each` returns.
+    /// As [`Reader::events`], after all matching events before the fault were passed on; and the
+    /// error that `on_event` returns.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -103,55 +110,59 @@ impl Reader {
     pub fn select<E: From<Error> + Send>(
         &self,
         from: u64,
-        wanted: impl Fn(&str, Option<&str>) -> bool + Sync,
-        mut each: impl FnMut(Event) -> Result<(), E> + Send,
+        matches: impl Fn(&str, Option<&str>) -> bool + Sync,
+        mut on_event: impl FnMut(Event) -> Result<(), E> + Send,
     ) -> Result<Selected, E> {
         let mut events = self.events(from)?;
         let from = events.from;
         if let Some(lines) = &mut events.lines {
-            let start = Sound { head: events.head, at: lines.at() };
-            let mut refused = None;
-            let gather = |gathered: &mut Vec<Event>, head: Head, line: &Line<'_>, _| {
-                if head.index >= from && wanted(&line.event_type(), line.trace_id().as_deref()) {
-                    gathered.extend(line.event(head));
+            let start = VerifiedEnd { head: events.head, offset: lines.offset() };
+            let mut caller_error = None;
+            let visit = |selected: &mut Vec<Event>, head: Head, line: &Line<'_>, _| {
+                if head.index >= from && matches(&line.event_type(), line.trace_id().as_deref()) {
+                    selected.extend(line.event(head));
                 }
             };
-            let merge = |gathered: &mut Vec<Event>, _, _: &mut [u8]| {
-                gathered.drain(..).try_for_each(&mut each).map_err(|error| {
-                    refused = Some(error);
-                    io::Error::other("what is wanted is not taken")
+            let merge = |selected: &mut Vec<Event>, _, _: &mut [u8]| {
+                selected.drain(..).try_for_each(&mut on_event).map_err(|error| {
+                    caller_error = Some(error);
+                    io::Error::other("the caller stopped the selection")
                 })
             };
             let file = Arc::clone(lines.file());
-            let sound = chunk::judge(&*file, start, lines.end(), None, chunk::all_threads(), gather, merge);
-            if let Some(refused) = refused {
-                return Err(refused);
+            let threads = chunk::available_threads();
+            let verified = chunk::verify_chunks(&*file, start, lines.end(), None, threads, visit, merge);
+            if let Some(error) = caller_error {
+                return Err(error);
             }
-            let sound = sound.map_err(Error::io("read it", &self.log_path()))?;
-            lines.go_to(sound.at);
-            events.head = sound.head;
+            let verified = verified.map_err(Error::io("read it", &self.log_path()))?;
+            lines.seek(verified.offset);
+            events.head = verified.head;
         }
+        // The rest: the last lines, or everything from the first chunk on that is not entirely
+        // valid.
         for event in events.by_ref() {
             let event = event?;
-            if wanted(&event.event_type, event.trace_id.as_deref()) {
-                each(event)?;
+            if matches(&event.event_type, event.trace_id.as_deref()) {
+                on_event(event)?;
             }
         }
         Ok(Selected { last: events.head.index, torn_bytes: events.torn_bytes() })
     }
 
-    /// The event at an index; `None` beyond the end.
+    /// Returns the event at an index; `None` beyond the end.
     ///
     /// # Errors
-    /// [`Error::Damaged`] where the log is not sound up to there, [`Error::Io`].
+    /// [`Error::Damaged`] if that event or the one before it is not valid, [`Error::Io`].
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
-    /// use zero_bus::{Bus, Draft, Json};
+    /// use std::collections::BTreeMap;
+    /// use zero_bus::{Bus, Draft};
     ///
     /// let bus = Bus::open(dir.path())?;
-    /// let draft = Draft { event_type: "a".into(), as_of: 0.0, payload: Json::parse("{}")?, trace_id: None };
-    /// let event = bus.append(draft)?;
+    /// let door = BTreeMap::from([("by", "cat")]);
+    /// let event = bus.append(Draft::new("door.opened", 1777593600.0, &door)?)?;
     /// assert_eq!(bus.reader().event(1)?, Some(event.clone()));
     /// assert_eq!(bus.reader().event_by_id("evt-000000000001")?, Some(event));
     /// assert_eq!(bus.reader().event(2)?, None);
@@ -168,7 +179,7 @@ impl Reader {
         }
     }
 
-    /// The event with an id; `None` where there is none.
+    /// Returns the event with an id; `None` if the log does not hold it.
     ///
     /// # Errors
     /// As [`Reader::event`].
@@ -176,92 +187,102 @@ impl Reader {
         index_of_id(id).map_or(Ok(None), |index| self.event(index))
     }
 
-    /// Where the sound part of the log ends, as far as its tail tells.
+    /// Returns whether the log holds the event that a head names: this index with this checksum.
+    /// The empty head is the start of every log.
+    ///
+    /// This is the check for a checksum that was kept elsewhere. If [`Reader::verify`] passes too,
+    /// no event up to `head` was changed or removed since that head was recorded, even if somebody
+    /// rewrote the whole log. By itself, this method verifies only that one event.
     ///
     /// # Errors
-    /// [`Error::Damaged`] where the tail tells nothing, [`Error::Io`].
+    /// As [`Reader::event`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use std::collections::BTreeMap;
+    /// use zero_bus::{Bus, Checksum, Draft, Head};
+    ///
+    /// let bus = Bus::open(dir.path())?;
+    /// let door = BTreeMap::from([("by", "cat")]);
+    /// let recorded = bus.append(Draft::new("door.opened", 1777593600.0, &door)?)?.head();
+    /// bus.append(Draft::new("door.closed", 1777593601.0, &door)?)?;
+    ///
+    /// assert!(bus.reader().contains(recorded)?);
+    /// let other = Head { checksum: Some(Checksum::of(b"another event")), ..recorded };
+    /// assert!(!bus.reader().contains(other)?);
+    /// # Ok::<(), zero_bus::Error>(())
+    /// ```
+    pub fn contains(&self, head: Head) -> Result<bool> {
+        if head.index == 0 {
+            return Ok(head == Head::default());
+        }
+        Ok(self.event(head.index)?.is_some_and(|event| event.head() == head))
+    }
+
+    /// Returns the last valid event of the log. Reads only the tail.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if the tail is not valid, [`Error::Io`].
     pub fn head(&self) -> Result<Head> {
-        let Some(Log { file, end, note }) = self.log()? else { return Ok(Head::default()) };
-        match recover::head(&file, note, end)
-            .map_err(Error::io("read the end of", &self.storage.path(LOG)))?
-        {
+        let Some(DurableLog { file, end, sync_mark }) = self.durable_log()? else {
+            return Ok(Head::default());
+        };
+        match recover::head(&file, sync_mark, end).map_err(Error::io("read its tail", &self.log_path()))? {
             Some(head) => Ok(head),
-            None => Err(locate_damage(&*self.storage, &file, note, end)),
+            None => Err(locate_damage(&*self.storage, &file, sync_mark, end)),
         }
     }
 
-    /// Where the log is, or would be.
+    /// Returns the path of the log, which need not exist.
     pub fn log_path(&self) -> PathBuf {
         self.storage.path(LOG)
     }
 
-    /// The snapshot, where there is one that can be read. Whether the log bears it out is for
-    /// [`Reader::verify`] to say.
+    /// Returns the snapshot; `None` if it is missing or unreadable. [`Reader::verify`] checks
+    /// whether it matches the log.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn snapshot(&self) -> Result<Option<Snapshot>> {
         Ok(match Snapshot::read(&*self.storage)? {
-            Found::Snapshot(snapshot, _) => Some(snapshot),
-            Found::Nothing | Found::Unreadable(_) => None,
+            StoredSnapshot::Snapshot(snapshot, _) => Some(snapshot),
+            StoredSnapshot::Missing | StoredSnapshot::Unreadable(_) => None,
         })
     }
 
-    /// Bytes in the log.
+    /// Returns the length of the log in bytes.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn size_bytes(&self) -> Result<u64> {
-        Ok(self.log()?.map_or(0, |log| log.end))
+        Ok(self.durable_log()?.map_or(0, |log| log.end))
     }
 
-    /// The events from an index on, and then those that are still to come.
-    ///
-    /// # Errors
-    /// As [`Reader::events`].
-    ///
-    /// ```
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// use std::time::Duration;
-    /// use zero_bus::{Bus, Draft};
-    ///
-    /// let bus = Bus::open(dir.path())?;
-    /// let mut follower = bus.reader().follow(1)?;
-    /// assert_eq!(follower.next(Duration::ZERO)?, None);
-    ///
-    /// let event = bus.append(Draft::new("door.opened", 1777593600.0, &std::collections::BTreeMap::from([("by", "cat")]))?)?;
-    /// assert_eq!(follower.next(Duration::from_secs(5))?, Some(event));
-    /// # Ok::<(), zero_bus::Error>(())
-    /// ```
-    pub fn follow(&self, from: u64) -> Result<Follow> {
-        // Watching begins before the first look, so that nothing falls between the two.
-        let watch =
-            self.storage.watch().map_err(Error::io("watch the directory of", &self.storage.path(LOG)))?;
-        Ok(Follow { events: self.events(from)?, watch })
-    }
-
-    /// Walks the log as it is now, see [`integrity::walk`].
-    pub(crate) fn walk<T: Default>(
+    /// Scans the log up to its present end, see [`integrity::scan`].
+    pub(crate) fn scan<T: Default>(
         &self,
         threads: NonZeroUsize,
-        each: impl Fn(&mut T, u64, &Line<'_>, Option<usize>) + Sync,
+        visit: impl Fn(&mut T, u64, &Line<'_>, Option<usize>) + Sync,
         merge: impl FnMut(&mut T, &mut [u8]) -> io::Result<()> + Send,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Integrity> {
-        let Some(Log { file, end, note }) = self.log()? else { return self.without_a_log() };
-        integrity::walk(&file, end, note, threads, each, merge, progress)
-            .map_err(Error::io("read it", &self.storage.path(LOG)))
+        let Some(DurableLog { file, end, sync_mark }) = self.durable_log()? else {
+            return self.integrity_without_log();
+        };
+        integrity::scan(&file, end, sync_mark, threads, visit, merge, progress)
+            .map_err(Error::io("read it", &self.log_path()))
     }
 
-    /// The verdict where there is no log: nothing is wrong with a bus that never had one.
-    fn without_a_log(&self) -> Result<Integrity> {
+    /// Returns the verdict of a bus without a log: valid, unless a sync mark records that it had
+    /// one.
+    fn integrity_without_log(&self) -> Result<Integrity> {
         let path = self.storage.path(LOCK);
-        let note = match self.storage.open(LOCK, Access::Read) {
+        let sync_mark = match self.storage.open(LOCK, Access::Read) {
             Ok(lock_file) => SyncMark::read(&*lock_file).map_err(Error::io("read it", &path))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(Error::io("open it for reading", &path)(error)),
         };
-        let missing = note.map(|note| note.head.index).filter(|events| *events > 0);
+        let missing = sync_mark.map(|mark| mark.head.index).filter(|events| *events > 0);
         Ok(Integrity { head: Head::default(), finding: missing.map_or(Finding::Sound, Finding::Missing) })
     }
 
@@ -269,61 +290,66 @@ impl Reader {
         &*self.storage
     }
 
-    /// The log and where it ends now; `None` where there is none yet.
-    pub(crate) fn log(&self) -> Result<Option<Log>> {
-        log(&*self.storage)
+    /// Returns the log and its present end; `None` if there is no log.
+    pub(crate) fn durable_log(&self) -> Result<Option<DurableLog>> {
+        DurableLog::open(&*self.storage)
     }
 }
 
 impl Bus {
-    /// A reader of the same bus.
+    /// Returns a reader of the same bus.
     pub fn reader(&self) -> Reader {
         Reader::open_in(Arc::clone(self.storage()))
     }
 }
 
-/// The log as it is when nobody is in the middle of appending.
-pub(crate) struct Log {
+/// An open log, up to an end before which everything is durable.
+pub(crate) struct DurableLog {
     pub(crate) file: Arc<dyn StorageFile>,
-    /// Where it ends. All before it is durable.
     pub(crate) end: u64,
-    pub(crate) note: Option<SyncMark>,
+    pub(crate) sync_mark: Option<SyncMark>,
 }
 
-fn log(storage: &dyn Storage) -> Result<Option<Log>> {
-    let path = storage.path(LOG);
-    let file: Arc<dyn StorageFile> = match storage.open(LOG, Access::Read) {
-        Ok(file) => Arc::from(file),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io("open it for reading", &path)(error)),
-    };
-    let (end, note) = durable_end(storage, &*file)?;
-    Ok(Some(Log { file, end, note }))
+impl DurableLog {
+    fn open(storage: &dyn Storage) -> Result<Option<Self>> {
+        let path = storage.path(LOG);
+        let file: Arc<dyn StorageFile> = match storage.open(LOG, Access::Read) {
+            Ok(file) => Arc::from(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("open it for reading", &path)(error)),
+        };
+        let (end, sync_mark) = durable_end(storage, &*file)?;
+        Ok(Some(Self { file, end, sync_mark }))
+    }
 }
 
-/// The end of the log while nobody is in the middle of appending, and how far it is known to have been synced. Where
-/// that is not up to the end, as after a crash, it is synced here: nothing is given out that a power cut could
-/// still take back.
+/// Returns the present end of the log and its sync mark, after making everything before the end
+/// durable.
+///
+/// The end is sampled under the shared lock of the lock file. An appender holds the exclusive lock
+/// until its batch is synced, so no reader sees part of a batch. If an appender died before its
+/// sync, the sync mark does not cover the end; then the log is synced here. A reader thus never
+/// returns an event that a power cut could still take back.
 fn durable_end(storage: &dyn Storage, file: &dyn StorageFile) -> Result<(u64, Option<SyncMark>)> {
     let path = storage.path(LOCK);
     let lock_file = match storage.open(LOCK, Access::Read) {
         Ok(lock_file) => Some(lock_file),
-        // Without the file nobody of ours has ever appended: a bus from elsewhere.
+        // This library never appended here: the log was copied from elsewhere.
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(Error::io("open it for reading", &path)(error)),
     };
     if let Some(lock_file) = &lock_file {
         lock_file.lock(Lock::Shared).map_err(Error::io("lock it", &path))?;
     }
-    let end = file.size().map_err(Error::io("look at it", &storage.path(LOG)))?;
-    let note = lock_file.as_ref().map_or(Ok(None), |lock_file| SyncMark::read(&**lock_file));
+    let end = file.size().map_err(Error::io("read the size of it", &storage.path(LOG)))?;
+    let sync_mark = lock_file.as_ref().map_or(Ok(None), |lock_file| SyncMark::read(&**lock_file));
     if let Some(lock_file) = &lock_file {
         lock_file.unlock().map_err(Error::io("unlock it", &path))?;
     }
-    let note = note.map_err(Error::io("read it", &path))?;
-    if note.is_none_or(|note| note.bytes < end) {
+    let sync_mark = sync_mark.map_err(Error::io("read it", &path))?;
+    if sync_mark.is_none_or(|mark| mark.bytes < end) {
         match file.sync() {
-            // On what cannot be written to there is nothing left to sync.
+            // A file that cannot be written has nothing to sync.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -332,35 +358,38 @@ fn durable_end(storage: &dyn Storage, file: &dyn StorageFile) -> Result<(u64, Op
             synced => synced.map_err(Error::io("sync it", &storage.path(LOG)))?,
         }
     }
-    Ok((end, note))
+    Ok((end, sync_mark))
 }
 
-/// Where [`Reader::select`] ended.
+/// Where a [`Reader::select`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Selected {
-    /// The index of the last event that was looked at.
+    /// The index of the last verified event.
     pub last: u64,
-    /// Bytes of an unfinished line behind it; 0 where there is none.
+    /// Length of the torn tail after it in bytes; 0 if there is none.
     pub torn_bytes: u64,
 }
 
-/// Checked events, see [`Reader::events`]. Ends at the end of the log as it was, at a torn tail, or behind
-/// the first error.
+/// Verified events in order, see [`Reader::events`]. Ends at the end that the log had at the start,
+/// at a torn tail, or after the first error.
 pub struct Events {
     storage: Arc<dyn Storage>,
-    /// `None` while there is no log.
+    /// `None` if there was no log at the start.
     lines: Option<Lines>,
+    /// The last verified event, or the event that reading started after.
     head: Head,
+    /// Index of the first event to return. If bisection failed, reading starts at the first event
+    /// and verifies those before `from` without returning them.
     from: u64,
     torn_bytes: u64,
-    /// Where a line was found wrong that may have been read in the wrong moment.
+    /// Offset of an invalid line that was read again once, see [`Events::read`].
     retry_offset: Option<u64>,
     failed: bool,
 }
 
 impl Events {
     fn open(storage: Arc<dyn Storage>, from: u64) -> Result<Self> {
-        let log = log(&*storage)?;
+        let log = DurableLog::open(&*storage)?;
         let mut events = Self {
             storage,
             lines: None,
@@ -370,55 +399,51 @@ impl Events {
             retry_offset: None,
             failed: false,
         };
-        if let Some(Log { file, end, .. }) = log {
-            events.start(file, end)?;
+        if let Some(log) = log {
+            events.start(log)?;
         }
         Ok(events)
     }
 
-    fn start(&mut self, file: Arc<dyn StorageFile>, end: u64) -> Result<()> {
-        let before = self.from - 1;
-        let place = find(&file, end, before).map_err(Error::io("read it", &self.storage.path(LOG)))?;
-        // Without a sound line to start from, reading starts at the beginning and meets the first fault.
-        let (at, head) = place.unwrap_or_default();
+    fn start(&mut self, log: DurableLog) -> Result<()> {
+        let DurableLog { file, end, .. } = log;
+        let start = find_event(&file, end, self.from - 1).map_err(Error::io("read it", &self.log_path()))?;
+        // If an invalid line stopped the bisection, reading starts at 0 and reports the first
+        // fault.
+        let (offset, head) = start.unwrap_or_default();
         self.head = head;
-        self.lines = Some(Lines::new(file, at, end));
+        self.lines = Some(Lines::new(file, offset, end));
         Ok(())
     }
 
-    /// Bytes of an unfinished line behind the last event, where reading met one; 0 otherwise.
+    /// Returns the length of the torn tail in bytes once reading has met it; 0 otherwise.
     pub fn torn_bytes(&self) -> u64 {
         self.torn_bytes
     }
 
-    /// How far reading is: bytes before the next event, and bytes up to the end.
+    /// Returns the byte offset of the next event and of the end.
     pub fn position(&self) -> Progress {
-        let (bytes, bytes_total) = self.lines.as_ref().map_or((0, 0), |lines| (lines.at(), lines.end()));
+        let (bytes, bytes_total) = self.lines.as_ref().map_or((0, 0), |lines| (lines.offset(), lines.end()));
         Progress { bytes, bytes_total }
     }
 
-    /// Has an unfinished line at the end read anew: it may have been set aside, and another put in its place.
-    fn look_at_the_tail_again(&mut self) -> Result<()> {
-        if let Some(lines) = &mut self.lines
-            && std::mem::take(&mut self.torn_bytes) > 0
-        {
-            lines.extend(durable_end(&*self.storage, &**lines.file())?.0);
-        }
-        Ok(())
+    pub(crate) fn log_path(&self) -> PathBuf {
+        self.storage.path(LOG)
     }
 
-    /// The next event as the iterator gives it, and its line exactly as the log has it, without the line break: the
-    /// canonical one, or another spelling of it. `None` at the end, and behind the first error.
+    /// Returns the next event as the iterator does, with its line exactly as the log holds it:
+    /// without the line break, canonical or not. `None` at the end, and after the first error.
     ///
     /// # Errors
     /// As the items of [`Reader::events`].
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
+    /// use std::collections::BTreeMap;
     /// use zero_bus::{Bus, Draft};
     ///
     /// let bus = Bus::open(dir.path())?;
-    /// bus.append(Draft::new("door.opened", 1777593600.0, &std::collections::BTreeMap::from([("by", "cat")]))?)?;
+    /// bus.append(Draft::new("door.opened", 1777593600.0, &BTreeMap::from([("by", "cat")]))?)?;
     /// let (event, line) = bus.reader().events(1)?.next_with_line()?.unwrap();
     /// assert_eq!(line, event.line());
     /// # Ok::<(), zero_bus::Error>(())
@@ -432,52 +457,91 @@ impl Events {
         next
     }
 
-    /// The next event, as `take` gives it out together with its line.
-    fn read<T>(&mut self, take: fn(Event, &[u8]) -> T) -> Result<Option<T>> {
+    /// Reads the next event and converts it and its line with `convert`. After an error, another
+    /// call returns the same error, never an event after the fault.
+    pub(crate) fn read<T>(&mut self, convert: fn(Event, &[u8]) -> T) -> Result<Option<T>> {
         let Some(lines) = &mut self.lines else { return Ok(None) };
         let path = self.storage.path(LOG);
         loop {
-            let found = lines.next().map_err(Error::io("read it", &path))?;
-            let Some(found) = found else { return Ok(None) };
-            let byte_offset = found.offset;
-            let judged = found.bytes.ok_or(FaultKind::LineTooLong).and_then(Line::read).and_then(|line| {
-                let head = line.follows(self.head)?;
+            let Some(raw) = lines.next().map_err(Error::io("read it", &path))? else { return Ok(None) };
+            let byte_offset = raw.offset;
+            let verified = raw.bytes.ok_or(FaultKind::LineTooLong).and_then(Line::read).and_then(|line| {
+                let head = line.verify_after(self.head)?;
                 Ok((head, if head.index < self.from { None } else { line.event(head) }))
             });
-            if let Ok((head, event)) = judged {
+            if let Ok((head, event)) = verified {
                 self.head = head;
                 if let Some(event) = event {
-                    return Ok(Some(take(event, found.bytes.unwrap_or_default())));
+                    return Ok(Some(convert(event, raw.bytes.unwrap_or_default())));
                 }
                 continue;
             }
-            // Whoever asks again gets the same answer, and not what lies behind.
-            lines.go_to(byte_offset);
-            let (end, note) = durable_end(&*self.storage, &**lines.file())?;
-            lines.extend(end);
+            lines.seek(byte_offset);
+            let (end, sync_mark) = durable_end(&*self.storage, &**lines.file())?;
+            lines.set_end(end);
+            // While this reader reads a torn tail, an appender may quarantine it and write an event
+            // in its place. So an invalid line is read once more before it counts.
             if self.retry_offset.replace(byte_offset) != Some(byte_offset) {
-                // A torn tail may have been set aside, and another event put in its place, while it was read.
                 continue;
             }
-            let rest = Lines::new(Arc::clone(lines.file()), byte_offset, end);
-            let judged = integrity::judge_rest(rest, self.head, note).map_err(Error::io("read it", &path))?;
-            return match judged.finding {
+            let tail = Lines::new(Arc::clone(lines.file()), byte_offset, end);
+            let scanned = integrity::scan_tail(tail, self.head, sync_mark);
+            let integrity = scanned.map_err(Error::io("read it", &path))?;
+            return match integrity.finding {
                 Finding::Sound => continue,
                 Finding::Torn { bytes, .. } | Finding::Truncated { bytes, .. } => {
                     self.torn_bytes = bytes;
-                    lines.extend(byte_offset);
+                    lines.set_end(byte_offset);
                     Ok(None)
                 }
                 Finding::Ambiguous(fault) => Err(Error::Ambiguous { path, fault }),
                 Finding::Fault(fault) => Err(Error::Damaged { path, fault }),
-                Finding::Missing(remembered) => Err(Error::Missing {
-                    path,
-                    events: self.head.index,
-                    recorded: remembered,
-                    recorded_in: LOCK,
-                }),
+                Finding::Missing(recorded) => {
+                    Err(Error::Missing { path, events: self.head.index, recorded, recorded_in: LOCK })
+                }
             };
         }
+    }
+
+    /// Makes the next read visit a torn tail again, because an event may be in its place by now.
+    pub(crate) fn revisit_torn_tail(&mut self) -> Result<()> {
+        if let Some(lines) = &mut self.lines
+            && std::mem::take(&mut self.torn_bytes) > 0
+        {
+            lines.set_end(durable_end(&*self.storage, &**lines.file())?.0);
+        }
+        Ok(())
+    }
+
+    /// Moves the end to the present end of the log. Returns whether there is more to read.
+    pub(crate) fn refresh_end(&mut self) -> Result<bool> {
+        let Some(lines) = &mut self.lines else {
+            let Some(log) = DurableLog::open(&*self.storage)? else { return Ok(false) };
+            self.start(log)?;
+            return Ok(true);
+        };
+        let path = self.storage.path(LOG);
+        let is_current = self.storage.is_current(LOG, &**lines.file());
+        if !is_current.map_err(Error::io("look it up", &path))? {
+            return Err(Error::Changed {
+                path,
+                reason: "was moved away or replaced; open the bus again to read the log that is there now",
+            });
+        }
+        let (end, _) = durable_end(&*self.storage, &**lines.file())?;
+        if end < lines.offset() {
+            return Err(Error::Changed {
+                path,
+                reason: "is shorter than it was; open the bus again to read what is left of it",
+            });
+        }
+        // A torn tail that was read already is not more to read, unless the log has grown past it.
+        let has_grown = end > lines.end().max(lines.offset() + self.torn_bytes);
+        if has_grown {
+            lines.set_end(end);
+            self.torn_bytes = 0;
+        }
+        Ok(has_grown)
     }
 }
 
@@ -488,171 +552,19 @@ impl Iterator for Events {
         if self.failed {
             return None;
         }
-        let event = self.read(alone);
+        let event = self.read(event_only);
         self.failed = event.is_err();
         event.transpose()
     }
 }
 
-fn alone(event: Event, _: &[u8]) -> Event {
+/// A conversion for [`Events::read`] that drops the line.
+pub(crate) fn event_only(event: Event, _: &[u8]) -> Event {
     event
 }
 
-/// An event and its line. What was read as an event is UTF-8.
-fn with_line(event: Event, line: &[u8]) -> (Event, String) {
+/// A conversion for [`Events::read`] that keeps the line. It is UTF-8, since it was parsed as an
+/// event.
+pub(crate) fn with_line(event: Event, line: &[u8]) -> (Event, String) {
     (event, String::from_utf8_lossy(line).into_owned())
-}
-
-/// Bytes among which a line is looked for one by one.
-const FEW: u64 = 4 << 10;
-
-/// Where the line behind the event at an index begins, found by bisection, with the head that this event is.
-/// For an index beyond the last, the same of the last event; for index 0, the start. `None` where the lines
-/// met do not bear it out.
-fn find(file: &Arc<dyn StorageFile>, end: u64, index: u64) -> io::Result<Option<(u64, Head)>> {
-    if index == 0 {
-        return Ok(Some((0, Head::default())));
-    }
-    // The line at `low` begins an event that does not lie behind the wanted one; what begins at `high` or
-    // behind it does.
-    let (mut low, mut high) = (0, end);
-    while high - low > FEW {
-        let middle = low + (high - low) / 2;
-        match first_line_from(file, middle, high, end)? {
-            Probe::Event(offset, found) if found <= index => low = offset,
-            Probe::Event(..) | Probe::End => high = middle,
-            Probe::Bad => return Ok(None),
-        }
-    }
-    let mut lines = Lines::new(Arc::clone(file), low, end);
-    let mut last = (low == 0).then_some((0, Head::default()));
-    while let Some(found) = lines.next()? {
-        if !found.terminated && is_unfinished(found.bytes) {
-            break;
-        }
-        let Some(line) = found.bytes.and_then(|bytes| Line::read(bytes).ok()) else { return Ok(None) };
-        let Some(found) = line.index().filter(|found| *found <= index && line.has_schema()) else {
-            return Ok(None);
-        };
-        let Ok(checksum) = line.is_sound(found) else { return Ok(None) };
-        last = Some((lines.at(), Head { index: found, checksum: Some(checksum) }));
-        if found == index {
-            break;
-        }
-    }
-    Ok(last)
-}
-
-/// What a step of the bisection met.
-enum Probe {
-    /// The line of an event: where it begins, and its index.
-    Event(u64, u64),
-    /// Nothing more.
-    End,
-    /// A line that is none of an event.
-    Bad,
-}
-
-/// Looks for the first line that begins at or behind a place and before `high`.
-fn first_line_from(file: &Arc<dyn StorageFile>, from: u64, high: u64, end: u64) -> io::Result<Probe> {
-    let mut lines = Lines::behind(Arc::clone(file), from, end)?;
-    if lines.at() >= high {
-        return Ok(Probe::End);
-    }
-    Ok(match lines.next()? {
-        Some(found) if found.offset >= high || (!found.terminated && is_unfinished(found.bytes)) => {
-            Probe::End
-        }
-        Some(found) => {
-            let index = found.bytes.and_then(|bytes| Line::read(bytes).ok()).and_then(|line| line.index());
-            index.map_or(Probe::Bad, |index| Probe::Event(found.offset, index))
-        }
-        None => Probe::End,
-    })
-}
-
-/// Events as they become durable, see [`Reader::follow`].
-pub struct Follow {
-    events: Events,
-    watch: Box<dyn Watch>,
-}
-
-impl Follow {
-    /// The next event, waiting for it up to a time; `None` when that is over. Sleeps while nothing happens.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`] at the first fault, [`Error::Changed`] where the log was shortened or replaced,
-    /// [`Error::Io`].
-    pub fn next(&mut self, at_most: Duration) -> Result<Option<Event>> {
-        self.wait_for(at_most, alone)
-    }
-
-    /// The same with its line exactly as the log has it, see [`Events::next_with_line`]. With [`Duration::ZERO`] it tells
-    /// whether there is more right now.
-    ///
-    /// # Errors
-    /// As [`Follow::next`].
-    pub fn next_with_line(&mut self, at_most: Duration) -> Result<Option<(Event, String)>> {
-        self.wait_for(at_most, with_line)
-    }
-
-    fn wait_for<T>(&mut self, at_most: Duration, take: fn(Event, &[u8]) -> T) -> Result<Option<T>> {
-        let deadline = Instant::now().checked_add(at_most);
-        self.events.look_at_the_tail_again()?;
-        loop {
-            if let Some(event) = self.events.read(take)? {
-                return Ok(Some(event));
-            }
-            if self.look_again()? {
-                continue;
-            }
-            let left =
-                deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
-            if left.is_zero() {
-                return Ok(None);
-            }
-            let path = self.events.storage.path(LOG);
-            // A long wait is cut into shorter ones, as the system takes no endless ones.
-            self.watch
-                .wait(left.min(Duration::from_secs(3600)))
-                .map_err(Error::io("wait for changes of", &path))?;
-            self.events.look_at_the_tail_again()?;
-        }
-    }
-
-    /// Bytes of an unfinished line at the end of the log, where reading met one; 0 otherwise.
-    pub fn torn_bytes(&self) -> u64 {
-        self.events.torn_bytes()
-    }
-
-    /// Whether there is more to read than there was.
-    fn look_again(&mut self) -> Result<bool> {
-        let events = &mut self.events;
-        let storage = Arc::clone(&events.storage);
-        let path = storage.path(LOG);
-        let Some(lines) = &mut events.lines else {
-            let Some(Log { file, end, .. }) = log(&*storage)? else { return Ok(false) };
-            events.start(file, end)?;
-            return Ok(true);
-        };
-        if !storage.is_current(LOG, &**lines.file()).map_err(Error::io("look at it", &path))? {
-            return Err(Error::Changed {
-                path,
-                reason: "was moved away or replaced; open the bus again to judge what is there now",
-            });
-        }
-        let (end, _) = durable_end(&*storage, &**lines.file())?;
-        if end < lines.at() {
-            return Err(Error::Changed {
-                path,
-                reason: "is shorter than it was; open the bus again to judge it afresh",
-            });
-        }
-        let grown = end > lines.end().max(lines.at() + events.torn_bytes);
-        if grown {
-            lines.extend(end);
-            events.torn_bytes = 0;
-        }
-        Ok(grown)
-    }
 }

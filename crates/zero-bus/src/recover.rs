@@ -35,7 +35,7 @@ use crate::chunk;
 use crate::error::{Error, Result};
 use crate::event::MAX_LINE_BYTES;
 use crate::integrity::{self, Finding, Integrity};
-use crate::lines::{LOCK, LOG, LastLine, Lines, last_line_before, start_of_rest};
+use crate::lines::{LOCK, LOG, LastLine, Lines, after_last_newline, last_line_before};
 use crate::snapshot::{SNAPSHOT, Snapshot};
 use crate::storage::{Access, Storage, StorageFile, read_exact_at};
 use crate::sync_mark::SyncMark;
@@ -195,7 +195,7 @@ fn find_end_after_mark(
         Finding::Ambiguous(fault) => Err(Error::Ambiguous { path, fault }),
         Finding::Fault(_) => Err(locate_damage(storage, file, Some(mark), length)),
         Finding::Sound | Finding::Missing(_) | Finding::Truncated { .. } => {
-            let last_line = start_of_rest(&**file, length).map_err(reading())?;
+            let last_line = after_last_newline(&**file, length).map_err(reading())?;
             Ok((End { head, offset: length, unterminated: last_line < length }, Excess::None))
         }
     }
@@ -256,7 +256,7 @@ fn scan_after_mark(
         return Ok(None);
     }
     let lines = Lines::new(Arc::clone(file), mark.bytes, length);
-    integrity::judge_rest(lines, mark.head, Some(mark)).map(Some)
+    integrity::scan_tail(lines, mark.head, Some(mark)).map(Some)
 }
 
 /// Returns whether the log holds the mark's event at the mark's position.
@@ -265,7 +265,7 @@ fn matches_log(file: &dyn StorageFile, mark: SyncMark) -> io::Result<bool> {
     let Some(last) = last else { return Ok(mark.head == Head::default()) };
     let line = last.bytes.as_deref().and_then(|bytes| Line::read(bytes).ok());
     Ok(line.is_some_and(|line| {
-        line.index() == Some(mark.head.index) && line.is_sound(mark.head.index).ok() == mark.head.checksum
+        line.index() == Some(mark.head.index) && line.verify_alone(mark.head.index).ok() == mark.head.checksum
     }))
 }
 
@@ -280,7 +280,7 @@ enum Tail {
 }
 
 fn classify_tail(file: &dyn StorageFile, length: u64) -> io::Result<Tail> {
-    let last_line = start_of_rest(file, length)?;
+    let last_line = after_last_newline(file, length)?;
     let whole = End { head: Head::default(), offset: length, unterminated: last_line < length };
     let torn = End { head: Head::default(), offset: last_line, unterminated: false };
     // Longer than any line that is ever written, so it cannot be an event.
@@ -314,10 +314,10 @@ fn verify_line(line: Option<&[u8]>, previous: Option<Option<Vec<u8>>>) -> Option
             let previous = previous?;
             let previous = Line::read(&previous).ok()?;
             let index = previous.index().filter(|_| previous.has_schema())?;
-            Head { index, checksum: Some(previous.is_sound(index).ok()?) }
+            Head { index, checksum: Some(previous.verify_alone(index).ok()?) }
         }
     };
-    line.follows(head).ok()
+    line.verify_after(head).ok()
 }
 
 /// Returns the index of the last valid event among the last two lines, or 0.
@@ -326,7 +326,7 @@ fn last_valid_index(file: &dyn StorageFile, length: u64) -> io::Result<u64> {
     for _ in 0..2 {
         let Some(last) = last_line_before(file, end)? else { return Ok(0) };
         let line = last.bytes.as_deref().and_then(|bytes| Line::read(bytes).ok());
-        if let Some(index) = line.filter(Line::is_sound_somewhere).and_then(|line| line.index()) {
+        if let Some(index) = line.filter(Line::is_valid_event).and_then(|line| line.index()) {
             return Ok(index);
         }
         end = last.offset;
@@ -343,11 +343,11 @@ pub(crate) fn locate_damage(
     length: u64,
 ) -> Error {
     let path = storage.path(LOG);
-    let scanned = integrity::walk(
+    let scanned = integrity::scan(
         file,
         length,
         mark,
-        chunk::all_threads(),
+        chunk::available_threads(),
         |(): &mut (), _, _, _| {},
         |_, _| Ok(()),
         &mut |_| {},
@@ -509,7 +509,7 @@ impl JournalTail {
                 Ok(Self::Torn { byte_offset: end })
             }
             // The last line is a JSON object, white space, or text in a file without any object.
-            _ if start_of_rest(file, size)? < size => Ok(Self::Unterminated),
+            _ if after_last_newline(file, size)? < size => Ok(Self::Unterminated),
             _ => Ok(Self::Clean),
         }
     }

@@ -1,5 +1,5 @@
-//! The newest state of the producer, bound to a place in the chain, so that a start need not read the whole
-//! log. Never evidence about the log: it can be made again from it.
+//! The newest state of the producer, bound to an event of the log, so that a start need not read
+//! the whole log. A snapshot can be rebuilt from the log, so it is never evidence about the log.
 
 use std::io;
 
@@ -12,44 +12,45 @@ use crate::error::{Error, Result};
 use crate::event::MAX_LINE_BYTES;
 use crate::storage::{self, Access, Storage};
 
-/// The snapshot's file name in a bus directory.
+/// The name of the snapshot file in a bus directory.
 pub const SNAPSHOT: &str = "state-snapshot.json";
 
 /// The `schema_version` of every snapshot.
 pub const SNAPSHOT_SCHEMA: &str = "zero.runtime.snapshot.v1";
 
-/// A snapshot as it is kept.
+/// A snapshot of the producer's state.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     /// When it was taken, in seconds since the Unix epoch.
     pub as_of: f64,
     /// Events in the log when it was taken.
     pub event_count: u64,
-    /// The checksum of the last of them; `None` for an empty log.
+    /// The checksum of the last of those events; `None` for an empty log.
     pub last_checksum: Option<Checksum>,
     /// The state.
     pub payload: Json,
-    /// The event that the state is the state after.
+    /// The id of the event that led to this state.
     pub source_event_id: Option<String>,
 }
 
-/// The snapshot verdict: whether the log holds what the snapshot refers to.
+/// The snapshot verdict: whether the log contains the event that the snapshot refers to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SnapshotIntegrity {
-    /// Whether the log bears the snapshot out, or there is none.
+    /// Whether the snapshot matches the log. True if there is no snapshot.
     pub consistent: bool,
-    /// Whether there is one.
+    /// Whether there is a snapshot.
     pub present: bool,
-    /// `ok`, `no snapshot`, or what is wrong, in the words that other programs read.
+    /// `ok`, `no snapshot`, or what is wrong. Other programs read these texts.
     pub reason: String,
 }
 
-/// What was found in the snapshot's place.
+/// The content of the snapshot file.
 #[derive(Debug)]
-pub(crate) enum Found {
-    Nothing,
+pub(crate) enum StoredSnapshot {
+    Missing,
+    /// A valid snapshot, and its whole canonical form.
     Snapshot(Snapshot, Json),
-    /// Something that is no snapshot, and why.
+    /// Not a snapshot, and why.
     Unreadable(String),
 }
 
@@ -57,7 +58,7 @@ impl Snapshot {
     /// The canonical form, as it is written, without its line break.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a time that is none.
+    /// [`Error::Invalid`] if `as_of` is not finite.
     pub fn to_json(&self) -> Result<Json> {
         #[derive(Serialize)]
         struct Form<'a> {
@@ -81,26 +82,27 @@ impl Snapshot {
         })?)
     }
 
-    /// What is in the snapshot's place.
-    pub(crate) fn read(storage: &dyn Storage) -> Result<Found> {
+    /// Reads the snapshot file.
+    pub(crate) fn read(storage: &dyn Storage) -> Result<StoredSnapshot> {
         let path = storage.path(SNAPSHOT);
         let file = match storage.open(SNAPSHOT, Access::Read) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(StoredSnapshot::Missing),
             Err(error) => return Err(Error::io("open it for reading", &path)(error)),
         };
-        let length = file.size().map_err(Error::io("look at it", &path))?;
+        let length = file.size().map_err(Error::io("get its size", &path))?;
         if length > MAX_LINE_BYTES as u64 {
-            return Ok(Found::Unreadable(format!("it is longer than {MAX_LINE_BYTES} bytes")));
+            let problem = format!("it is longer than {MAX_LINE_BYTES} bytes");
+            return Ok(StoredSnapshot::Unreadable(problem));
         }
         let mut bytes = vec![0; length as usize];
         storage::read_exact_at(&*file, &mut bytes, 0).map_err(Error::io("read it", &path))?;
-        Ok(parse(&bytes).unwrap_or_else(Found::Unreadable))
+        Ok(parse(&bytes).unwrap_or_else(StoredSnapshot::Unreadable))
     }
 }
 
-impl Found {
-    /// The snapshot, where it can be read.
+impl StoredSnapshot {
+    /// The snapshot, if the file holds a valid one.
     pub(crate) fn snapshot(&self) -> Option<&Snapshot> {
         match self {
             Self::Snapshot(snapshot, _) => Some(snapshot),
@@ -108,12 +110,12 @@ impl Found {
         }
     }
 
-    /// Events in the log when it was taken; 0 where there is none.
+    /// The snapshot's `event_count`; 0 without a valid snapshot.
     pub(crate) fn event_count(&self) -> u64 {
         self.snapshot().map_or(0, |snapshot| snapshot.event_count)
     }
 
-    /// The snapshot's canonical form, whatever else it holds; `null` where there is none.
+    /// The canonical form with all members of the file; `null` without a valid snapshot.
     pub(crate) fn canonical(&self) -> &str {
         match self {
             Self::Snapshot(_, json) => json.as_str(),
@@ -121,17 +123,18 @@ impl Found {
         }
     }
 
-    /// Judges what was found by what the log has in the place it refers to.
-    pub(crate) fn integrity(&self, log: &Located) -> SnapshotIntegrity {
+    /// Compares the snapshot with the log at the snapshot's `event_count`.
+    pub(crate) fn integrity(&self, log: &LogAtSnapshot) -> SnapshotIntegrity {
         let (present, consistent, reason) = match self {
-            Self::Nothing => (false, true, "no snapshot".to_owned()),
+            Self::Missing => (false, true, "no snapshot".to_owned()),
             Self::Unreadable(problem) => (true, false, format!("snapshot cannot be read: {problem}")),
             Self::Snapshot(snapshot, _) if snapshot.event_count > log.events => {
                 (true, false, "snapshot references missing tail events".to_owned())
             }
-            // None is the checksum of no event, also where a line has something else in the place of one.
+            // Every event has a checksum. So null only matches an empty log, and not a line whose
+            // checksum is invalid.
             Self::Snapshot(snapshot, _)
-                if snapshot.last_checksum != log.found
+                if snapshot.last_checksum != log.checksum
                     || (snapshot.event_count > 0 && snapshot.last_checksum.is_none()) =>
             {
                 (true, false, "snapshot checksum does not match event log".to_owned())
@@ -142,7 +145,7 @@ impl Found {
     }
 }
 
-/// Puts a new snapshot in place of the old one. The caller holds the exclusive lock.
+/// Replaces the snapshot file. The caller holds the exclusive lock on the lock file.
 pub(crate) fn write(storage: &dyn Storage, snapshot: &Snapshot) -> Result<()> {
     let line = format!("{}\n", snapshot.to_json()?);
     if line.len() > MAX_LINE_BYTES {
@@ -155,22 +158,22 @@ pub(crate) fn write(storage: &dyn Storage, snapshot: &Snapshot) -> Result<()> {
         .map_err(Error::io("replace it", &storage.path(SNAPSHOT)))
 }
 
-fn parse(bytes: &[u8]) -> Result<Found, String> {
+fn parse(bytes: &[u8]) -> Result<StoredSnapshot, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
-    let text = canonical::respelled_line(text).map_err(|error| error.to_string())?;
+    let canonical = canonical::canonical_line(text).map_err(|error| error.to_string())?;
     let field = |name: &str| {
-        let found = canonical::members(&text).find(|(key, _)| *key == name);
-        found.map(|(_, value)| value).ok_or_else(|| format!("`{name}` is missing"))
+        let member = canonical::members(&canonical).find(|(key, _)| *key == name);
+        member.map(|(_, value)| value).ok_or_else(|| format!("`{name}` is missing"))
     };
-    let wrong = |name: &str, should: &str| format!("`{name}` should be {should}");
+    let wrong = |name: &str, expected: &str| format!("`{name}` should be {expected}");
     if canonical::as_text(field("schema_version")?).is_none_or(|schema| schema != SNAPSHOT_SCHEMA) {
         return Err(wrong("schema_version", SNAPSHOT_SCHEMA));
     }
     let last_checksum = match field("last_checksum")? {
         "null" => None,
         checksum => {
-            let parsed = canonical::as_text(checksum).and_then(|checksum| Checksum::parse(&checksum));
-            Some(parsed.ok_or_else(|| wrong("last_checksum", "a checksum or null"))?)
+            let checksum = canonical::as_text(checksum).and_then(|checksum| Checksum::parse(&checksum));
+            Some(checksum.ok_or_else(|| wrong("last_checksum", "a checksum or null"))?)
         }
     };
     let source_event_id = match field("source_event_id")? {
@@ -187,27 +190,30 @@ fn parse(bytes: &[u8]) -> Result<Found, String> {
         payload: Json::from_canonical(field("payload")?),
         source_event_id,
     };
-    Ok(Found::Snapshot(snapshot, Json::from_canonical_line(text)))
+    Ok(StoredSnapshot::Snapshot(snapshot, Json::from_canonical_line(canonical)))
 }
 
-/// Remembers the checksum that stands at one place of the log, and how many events there are.
+/// What a scan has seen of the log at a snapshot's `event_count`.
 #[derive(Debug, Default)]
-pub(crate) struct Located {
-    pub(crate) found: Option<Checksum>,
+pub(crate) struct LogAtSnapshot {
+    /// The checksum of the event there, if the scan has passed it.
+    pub(crate) checksum: Option<Checksum>,
+    /// Number of the last event that the scan has passed, counted from 1.
     pub(crate) events: u64,
 }
 
-impl Located {
-    pub(crate) fn see(&mut self, wanted: u64, nth: u64, line: &Line<'_>) {
-        self.events = nth;
-        if nth == wanted {
-            self.found = line.checksum();
+impl LogAtSnapshot {
+    /// Records the event with this number.
+    pub(crate) fn observe(&mut self, event_count: u64, event: u64, line: &Line<'_>) {
+        self.events = event;
+        if event == event_count {
+            self.checksum = line.checksum();
         }
     }
 
-    /// Adds what was seen further on.
-    pub(crate) fn add(&mut self, further: Self) {
-        self.events = further.events;
-        self.found = self.found.or(further.found);
+    /// Adds what a scan of the next chunk has seen.
+    pub(crate) fn merge(&mut self, next: Self) {
+        self.events = next.events;
+        self.checksum = self.checksum.or(next.checksum);
     }
 }

@@ -64,7 +64,7 @@ impl SyncMark {
         write_decimal(self.head.index, 1, out);
         let seal = Checksum::of_parts([out.as_bytes(), b"}"]);
         out.push_str(r#","seal":""#);
-        out.push_str(seal.spelled().as_str());
+        out.push_str(seal.to_text().as_str());
         out.push_str("\"}");
     }
 

@@ -1,4 +1,4 @@
-//! Both verdicts over a bus: the log's and the snapshot's.
+//! Verifies a bus: the chain of its log, and whether the snapshot matches it.
 
 use std::num::NonZeroUsize;
 
@@ -8,80 +8,123 @@ use crate::chunk;
 use crate::error::Result;
 use crate::integrity::{Integrity, Progress};
 use crate::reader::Reader;
-use crate::snapshot::{Located, Snapshot, SnapshotIntegrity};
+use crate::snapshot::{LogAtSnapshot, Snapshot, SnapshotIntegrity};
 
-/// Both verdicts over a bus.
+/// The verdicts of a verification: one for the log, one for the snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verdict {
-    /// The log's.
+    /// The verdict of the log.
     pub integrity: Integrity,
-    /// The snapshot's.
+    /// The verdict of the snapshot.
     pub snapshot_integrity: SnapshotIntegrity,
 }
 
 impl Verdict {
-    /// Whether the log is sound and the snapshot agrees with it.
+    /// What [`Verdict::ok`] covers and what it does not, in one line for a person to read.
+    ///
+    /// `--expect` is the option of `zero-bus verify`; [`Reader::contains`] is the same check in
+    /// code.
+    pub const SCOPE: &str = "ok means: every event is unmodified, in order and linked, from the first to the \
+        last. An unanchored chain cannot show that its end was cut off at an event boundary or that the whole \
+        log was rewritten. To detect that, keep a checksum elsewhere and pass it with --expect INDEX:CHECKSUM.";
+
+    /// Returns whether the log is valid to its end and the snapshot matches it. See
+    /// [`Verdict::SCOPE`].
     pub fn ok(&self) -> bool {
         self.integrity.ok() && self.snapshot_integrity.consistent
     }
 }
 
 impl Reader {
-    /// Walks the whole log and judges it and the snapshot. What is wrong is in the verdict, not an error.
+    /// Verifies the whole log and the snapshot. What is wrong is in the verdict, not in the error.
     ///
-    /// Costs one pass over the log, shared by as many threads as the machine runs at once, but no more than 16; memory for
-    /// a mebibyte, the rest of a line, the canonical form of one that is spelled differently, and the shapes of some
-    /// payloads each.
+    /// Costs one pass over the log, on as many threads as the machine runs in parallel, at most 16.
+    /// Each thread needs memory for 1 MiB and one line, and for the canonical form of a line that
+    /// is not canonical.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) where the files cannot be read.
+    /// [`Error::Io`](crate::Error::Io) if the files cannot be read.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
+    /// use std::collections::BTreeMap;
     /// use zero_bus::{Bus, Draft, Reader};
     ///
     /// let bus = Bus::open(dir.path())?;
-    /// bus.append(Draft::new("door.opened", 1777593600.0, &())?)
-    ///     .expect_err("a payload must be an object");
+    /// bus.append(Draft::new("door.opened", 1777593600.0, &BTreeMap::from([("by", "cat")]))?)?;
     ///
-    /// let verdict = Reader::open(dir.path())?.verify(&mut |_| {})?;
+    /// let verdict = Reader::open(dir.path())?.verify()?;
     /// assert!(verdict.ok());
+    /// assert_eq!(verdict.integrity.head, bus.head());
     /// assert_eq!(verdict.integrity.reason(), "ok");
     /// # Ok::<(), zero_bus::Error>(())
     /// ```
-    pub fn verify(&self, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Verdict> {
-        self.verify_with(chunk::all_threads(), progress)
+    pub fn verify(&self) -> Result<Verdict> {
+        self.verify_with_progress(&mut |_| {})
     }
 
-    /// The same on a number of threads: [`Reader::verify`] chooses one itself.
+    /// Like [`Reader::verify`], and reports progress about once per mebibyte.
     ///
     /// # Errors
     /// As [`Reader::verify`].
-    pub fn verify_with(
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let bus = zero_bus::Bus::open(dir.path())?;
+    /// let verdict = bus.reader().verify_with_progress(&mut |progress| {
+    ///     eprintln!("{} of {} bytes", progress.bytes, progress.bytes_total);
+    /// })?;
+    /// assert!(verdict.ok());
+    /// # Ok::<(), zero_bus::Error>(())
+    /// ```
+    pub fn verify_with_progress(&self, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Verdict> {
+        self.verify_on_threads(chunk::available_threads(), progress)
+    }
+
+    /// Like [`Reader::verify_with_progress`], on at most this many threads. Use it to leave
+    /// processors to other programs, such as the producer of a live bus.
+    ///
+    /// # Errors
+    /// As [`Reader::verify`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use std::num::NonZeroUsize;
+    ///
+    /// let bus = zero_bus::Bus::open(dir.path())?;
+    /// assert!(bus.reader().verify_on_threads(NonZeroUsize::MIN, &mut |_| {})?.ok());
+    /// # Ok::<(), zero_bus::Error>(())
+    /// ```
+    pub fn verify_on_threads(
         &self,
         threads: NonZeroUsize,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Verdict> {
         loop {
             let size_before = self.size_bytes()?;
-            let verdict = self.judge(threads, progress)?;
-            // While it was read a torn tail may have been set aside, and another event put in its place.
+            let verdict = self.verify_once(threads, progress)?;
+            // During the scan, an appender may have quarantined a torn tail and written an event in
+            // its place. Then the size has changed, and the verdict may mix both states.
             if verdict.ok() || self.size_bytes()? == size_before {
                 return Ok(verdict);
             }
         }
     }
 
-    fn judge(&self, threads: NonZeroUsize, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Verdict> {
-        // The snapshot first: it is taken of a log that was there before it.
+    fn verify_once(
+        &self,
+        threads: NonZeroUsize,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Verdict> {
+        // Read before the log, so that the log holds every event that the snapshot refers to.
         let snapshot = Snapshot::read(self.storage())?;
-        let mut at_snapshot = Located::default();
-        let wanted = snapshot.event_count();
-        let integrity = self.walk(
+        let event_count = snapshot.event_count();
+        let mut at_snapshot = LogAtSnapshot::default();
+        let integrity = self.scan(
             threads,
-            |seen: &mut Located, nth, line, _| seen.see(wanted, nth, line),
-            |seen, _| {
-                at_snapshot.add(std::mem::take(seen));
+            |located: &mut LogAtSnapshot, number, line, _| located.observe(event_count, number, line),
+            |located, _| {
+                at_snapshot.merge(std::mem::take(located));
                 Ok(())
             },
             progress,

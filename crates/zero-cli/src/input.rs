@@ -1,30 +1,35 @@
-//! A file, or standard input where it is called `-`, as lines of bounded length.
+//! A file, or standard input if its path is `-`, read as lines of bounded length.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use zero_bus::MAX_LINE_BYTES;
 
-/// Bytes asked for at a time. A read gives what is waiting, and no more.
-const BLOCK: usize = 1 << 20;
+/// Bytes requested per read. A read returns what is available and does not wait for more.
+const READ_BYTES: usize = 1 << 20;
 
-/// Lines of a file, in the groups in which they come.
+/// The lines of a file, in groups: each group holds the complete lines that are available.
 pub(crate) struct Input {
     source: Box<dyn Read>,
-    /// What it is called in messages.
+    /// The file's name in messages.
     pub(crate) name: String,
+    /// Bytes after the last line returned.
     buffer: Vec<u8>,
-    /// Lines handed out so far.
-    lines: u64,
-    ended: bool,
+    /// The number of lines returned.
+    line_count: u64,
+    /// The rest of a line that was returned as too long: it is skipped up to the next newline.
+    skips_line: bool,
+    at_end: bool,
 }
 
-/// A line, and its number, counted from 1.
+/// A line of an [`Input`].
 pub(crate) struct Line {
+    /// Counted from 1.
     pub(crate) number: u64,
-    pub(crate) text: String,
+    /// The text without its newline, or why it is not a line of text.
+    pub(crate) text: Result<String, String>,
 }
 
 impl Input {
@@ -36,82 +41,87 @@ impl Input {
             let file = File::open(path).with_context(|| format!("{name}: cannot open it"))?;
             (Box::new(file), name)
         };
-        Ok(Self { source, name, buffer: Vec::new(), lines: 0, ended: false })
+        Ok(Self { source, name, buffer: Vec::new(), line_count: 0, skips_line: false, at_end: false })
     }
 
-    /// The lines that are waiting, at least one; none at the end. Waits for the first.
+    /// Returns the lines that are available. Waits for the first one; returns none at the end.
     pub(crate) fn next_group(&mut self) -> Result<Vec<Line>> {
         let mut searched = 0;
         loop {
-            let unsearched = &self.buffer[searched..];
-            if let Some(newline) = unsearched.iter().rposition(|byte| *byte == b'\n') {
-                let rest = self.buffer.split_off(searched + newline + 1);
-                let whole = std::mem::replace(&mut self.buffer, rest);
-                return self.split(&whole);
+            if let Some(newline) = self.buffer[searched..].iter().rposition(|byte| *byte == b'\n') {
+                let remainder = self.buffer.split_off(searched + newline + 1);
+                let complete = std::mem::replace(&mut self.buffer, remainder);
+                let group = self.split(&complete);
+                if !group.is_empty() {
+                    return Ok(group);
+                }
+                searched = 0;
+                continue;
+            }
+            if self.skips_line {
+                self.buffer.clear();
+            } else if self.buffer.len() > MAX_LINE_BYTES {
+                self.buffer.clear();
+                self.skips_line = true;
+                return Ok(vec![self.line(Err(format!("longer than {MAX_LINE_BYTES} bytes")))]);
+            }
+            if self.at_end {
+                let last = std::mem::take(&mut self.buffer);
+                return Ok(if last.is_empty() { Vec::new() } else { self.split(&last) });
             }
             searched = self.buffer.len();
-            if searched > MAX_LINE_BYTES {
-                bail!("{}: line {}: is longer than {MAX_LINE_BYTES} bytes", self.name, self.lines + 1);
-            }
-            if self.ended {
-                let last = std::mem::take(&mut self.buffer);
-                return if last.is_empty() { Ok(Vec::new()) } else { self.split(&last) };
-            }
             self.read_more()?;
         }
     }
 
-    /// Everything there is, as one text.
+    /// Reads the rest of the file as one text.
     pub(crate) fn read_all(mut self) -> Result<String> {
-        while !self.ended {
+        while !self.at_end {
             if self.buffer.len() > MAX_LINE_BYTES {
-                bail!("{}: is longer than {MAX_LINE_BYTES} bytes", self.name);
+                bail!("{}: longer than {MAX_LINE_BYTES} bytes", self.name);
             }
             self.read_more()?;
         }
-        String::from_utf8(self.buffer).with_context(|| format!("{}: is not UTF-8", self.name))
+        String::from_utf8(self.buffer).with_context(|| format!("{}: not UTF-8", self.name))
+    }
+
+    /// The error for a problem in a line.
+    pub(crate) fn error_in_line(&self, number: u64, problem: &str) -> Error {
+        anyhow!("{}: line {number}: {problem}", self.name)
     }
 
     fn read_more(&mut self) -> Result<()> {
-        let held = self.buffer.len();
-        self.buffer.resize(held + BLOCK, 0);
+        let length = self.buffer.len();
+        self.buffer.resize(length + READ_BYTES, 0);
         let read = loop {
-            match self.source.read(&mut self.buffer[held..]) {
+            match self.source.read(&mut self.buffer[length..]) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => break read,
             }
         };
-        self.buffer.truncate(held + *read.as_ref().unwrap_or(&0));
-        self.ended = read.with_context(|| format!("{}: cannot read it", self.name))? == 0;
+        self.buffer.truncate(length + *read.as_ref().unwrap_or(&0));
+        self.at_end = read.with_context(|| format!("{}: cannot read it", self.name))? == 0;
         Ok(())
     }
 
-    fn split(&mut self, whole: &[u8]) -> Result<Vec<Line>> {
-        let whole = whole.strip_suffix(b"\n").unwrap_or(whole);
+    fn split(&mut self, complete: &[u8]) -> Vec<Line> {
+        let complete = complete.strip_suffix(b"\n").unwrap_or(complete);
         let mut group = Vec::new();
-        for line in whole.split(|byte| *byte == b'\n') {
-            self.lines += 1;
-            let text = match std::str::from_utf8(line) {
-                Ok(text) => text.to_owned(),
-                // The lines before it are still good.
-                Err(_) if !group.is_empty() => {
-                    self.lines -= 1;
-                    let mut rest = line.to_vec();
-                    rest.push(b'\n');
-                    self.buffer.splice(..0, rest);
-                    return Ok(group);
-                }
-                Err(error) => {
-                    let byte = error.valid_up_to();
-                    bail!(
-                        "{}: line {}: is not UTF-8 (byte {byte} of the line); nothing from it on was taken",
-                        self.name,
-                        self.lines
-                    )
-                }
-            };
-            group.push(Line { number: self.lines, text });
+        for line in complete.split(|byte| *byte == b'\n') {
+            if std::mem::take(&mut self.skips_line) {
+                continue;
+            }
+            let text = std::str::from_utf8(line)
+                .map(str::to_owned)
+                .map_err(|error| format!("not UTF-8 (byte {} of the line)", error.valid_up_to()));
+            group.push(self.line(text));
         }
-        Ok(group)
+        group
+    }
+
+    /// The next line: counts it.
+    fn line(&mut self, text: Result<String, String>) -> Line {
+        self.line_count += 1;
+        Line { number: self.line_count, text }
     }
 }

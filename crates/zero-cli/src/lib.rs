@@ -1,10 +1,13 @@
-//! The program `zero-bus`: one subcommand, one file in `commands`.
+//! The program `zero-bus`: each subcommand is one file in `commands`.
 
 #![forbid(unsafe_code)]
 
 mod commands;
+mod event_ref;
 mod input;
 mod progress;
+mod table;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -15,22 +18,19 @@ use zero_program::exit::{exit, is_damage};
 use zero_program::message::report_file_size_limits;
 use zero_program::outcome::Outcome;
 
-/// Look at a runtime bus, and write to it.
+/// Read a runtime bus, and write to it.
 ///
-/// A bus is a directory with an append-only log of events, each bound to all before it by a checksum.
+/// A bus is a directory with an append-only log of events. Each event is linked to all earlier ones
+/// by a checksum.
 #[derive(Debug, Parser)]
-#[command(
-    name = "zero-bus",
-    version,
-    after_help = "Exit codes: 0 fine, 1 judged and found wanting, 2 could not be done."
-)]
+#[command(name = "zero-bus", version, after_help = "Exit codes: 0 passed, 1 failed, 2 could not run.")]
 struct Arguments {
     #[command(subcommand)]
-    job: Job,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Job {
+enum Command {
     Append(commands::append::Arguments),
     Verify(commands::verify::Arguments),
     Doctor(commands::doctor::Arguments),
@@ -56,39 +56,40 @@ enum Job {
 
 const PROGRAM: &str = "zero-bus";
 
-/// Runs the program: reads the arguments, carries out the command, and gives the exit code.
+/// Runs the program: reads the arguments, runs the command and returns the exit code.
 pub fn main() -> ExitCode {
     report_file_size_limits(PROGRAM);
-    exit(PROGRAM, run(parse_arguments::<Arguments>(PROGRAM).job), is_failed_check)
+    exit(PROGRAM, run(parse_arguments::<Arguments>(PROGRAM).command), is_failed_check)
 }
 
-fn run(job: Job) -> Result<Outcome> {
-    match job {
-        Job::Append(arguments) => commands::append::run(arguments),
-        Job::Verify(arguments) => commands::verify::run(&arguments),
-        Job::Doctor(arguments) => commands::doctor::run(&arguments),
-        Job::Tail(arguments) => commands::tail::run(&arguments),
-        Job::Show(arguments) => commands::show::run(&arguments),
-        Job::Stats(arguments) => commands::stats::run(&arguments),
-        Job::Audit(arguments) => commands::audit::run(&arguments),
-        Job::Backup(arguments) => commands::backup::run(&arguments),
-        Job::Repair(arguments) => commands::repair::run(&arguments),
-        Job::Canonical(arguments) => commands::canonical::run(&arguments),
-        Job::Explain(arguments) => commands::explain::run(&arguments),
-        Job::Replay(arguments) => commands::replay::run(&arguments),
-        Job::State(arguments) => commands::state::run(&arguments),
-        Job::Diff(arguments) => commands::diff::run(&arguments),
-        Job::Command(arguments) => commands::command::run(&arguments),
-        Job::Mirror(arguments) => commands::mirror::run(&arguments),
-        Job::MirrorVerify(arguments) => commands::mirror_verify::run(&arguments),
-        Job::Restore(arguments) => commands::restore::run(&arguments),
-        Job::Ingest(arguments) => commands::ingest::run(arguments),
-        Job::Completions(arguments) => commands::completions::run(&arguments),
-        Job::Man(arguments) => commands::man::run(&arguments),
+fn run(command: Command) -> Result<Outcome> {
+    match command {
+        Command::Append(arguments) => commands::append::run(arguments),
+        Command::Verify(arguments) => commands::verify::run(&arguments),
+        Command::Doctor(arguments) => commands::doctor::run(&arguments),
+        Command::Tail(arguments) => commands::tail::run(&arguments),
+        Command::Show(arguments) => commands::show::run(&arguments),
+        Command::Stats(arguments) => commands::stats::run(&arguments),
+        Command::Audit(arguments) => commands::audit::run(&arguments),
+        Command::Backup(arguments) => commands::backup::run(&arguments),
+        Command::Repair(arguments) => commands::repair::run(&arguments),
+        Command::Canonical(arguments) => commands::canonical::run(&arguments),
+        Command::Explain(arguments) => commands::explain::run(&arguments),
+        Command::Replay(arguments) => commands::replay::run(&arguments),
+        Command::State(arguments) => commands::state::run(&arguments),
+        Command::Diff(arguments) => commands::diff::run(&arguments),
+        Command::Command(arguments) => commands::command::run(&arguments),
+        Command::Mirror(arguments) => commands::mirror::run(&arguments),
+        Command::MirrorVerify(arguments) => commands::mirror_verify::run(&arguments),
+        Command::Restore(arguments) => commands::restore::run(&arguments),
+        Command::Ingest(arguments) => commands::ingest::run(arguments),
+        Command::Completions(arguments) => commands::completions::run(&arguments),
+        Command::Man(arguments) => commands::man::run(&arguments),
     }
 }
 
-/// Whether an error is what a command looked for and found (exit code 1): damage to a log, or a mirror that contradicts it.
+/// Whether an error is the finding of a check (exit code 1): damage to a log, or a mirror that
+/// contradicts it.
 pub(crate) fn is_failed_check(error: &anyhow::Error) -> bool {
     use zero_mirror::Error::{Corrupt, Fork, LogShorter};
     is_damage(error)

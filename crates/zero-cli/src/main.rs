@@ -1,4 +1,4 @@
-//! `zero-bus`: look at a runtime bus, and write to it.
+//! `zero-bus`: read a runtime bus, and write to it.
 
 fn main() -> std::process::ExitCode {
     zero_cli::main()

@@ -1,47 +1,58 @@
-//! A progress bar for work that takes its time: on a terminal, and nowhere else.
+//! Progress bars on standard error, shown on a terminal only.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use zero_bus::Progress;
 
-/// A bar on standard error, which shows nothing where that is no terminal.
+/// A progress bar. Dropping it removes it from the terminal.
 pub(crate) struct Bar(ProgressBar);
 
 impl Bar {
-    /// A bar that says what is being done.
-    pub(crate) fn new(doing: &'static str) -> Self {
-        Self::with(doing, "{msg} [{wide_bar}] {percent}% of {total_bytes} {bytes_per_sec}, {eta} left")
+    /// A bar for work that is counted in bytes. `activity` names the work, as in "verifying".
+    pub(crate) fn new(activity: &'static str) -> Self {
+        Self::with_template(
+            activity,
+            "{msg} [{wide_bar}] {percent}% of {total_bytes} {bytes_per_sec}, {eta} left",
+        )
     }
 
-    /// The same for work that is counted in events.
-    pub(crate) fn of_events(doing: &'static str) -> Self {
-        Self::with(doing, "{msg} [{wide_bar}] {percent}% of {human_len} events {per_sec}, {eta} left")
+    /// A bar for work that is counted in events.
+    pub(crate) fn of_events(activity: &'static str) -> Self {
+        Self::with_template(
+            activity,
+            "{msg} [{wide_bar}] {percent}% of {human_len} events {per_sec}, {eta} left",
+        )
     }
 
-    /// One that shows nothing anywhere.
+    /// A bar that is never drawn.
     pub(crate) fn hidden() -> Self {
         Self(ProgressBar::hidden())
     }
 
-    fn with(doing: &'static str, template: &str) -> Self {
+    fn with_template(activity: &'static str, template: &str) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
-        // Not set, which would show it before there is anything to show.
-        Self(bar.with_message(doing))
+        // `set_message` would draw the bar before it has any progress to show.
+        Self(bar.with_message(activity))
     }
 
-    /// Shows how far the work is.
+    /// Shows progress in bytes.
     pub(crate) fn show(&self, progress: Progress) {
-        self.show_events(progress.bytes, progress.bytes_total);
+        self.set(progress.bytes, progress.bytes_total);
     }
 
-    /// Shows how many events of how many are done.
+    /// Shows progress in events.
     pub(crate) fn show_events(&self, events: u64, events_total: u64) {
-        // Together, so that nothing is shown of the one without the other.
+        self.set(events, events_total);
+    }
+
+    /// Sets position and length in one update, so that the bar is never drawn with only one of
+    /// them.
+    fn set(&self, position: u64, length: u64) {
         self.0.update(|state| {
-            state.set_len(events_total);
-            state.set_pos(events);
+            state.set_len(length);
+            state.set_pos(position);
         });
     }
 }

@@ -19,7 +19,7 @@ use async_nats::jetstream::{self, stream::Config};
 use nats::{Nats, stream_of};
 use tokio::runtime::Builder;
 use zero_bus::{Bus, Checksum, Draft, Head, LOG};
-use zero_mirror::{JetStream, Mirror, Plan, Record, Stop, catch_up, restore};
+use zero_mirror::{CancelHandle, CatchUpOptions, JetStream, Mirror, Record, catch_up, restore};
 
 const TURNS: usize = 5;
 
@@ -42,7 +42,8 @@ fn main() {
     );
 
     let begin = Instant::now();
-    catch_up(log.path(), &mut Nowhere, &Plan::default(), &Stop::default(), &mut |_| {}).unwrap();
+    catch_up(log.path(), &mut Nowhere, &CatchUpOptions::default(), &CancelHandle::default(), &mut |_| {})
+        .unwrap();
     println!(
         "read, checked and handed to nobody: {:.0} events/s",
         events as f64 / begin.elapsed().as_secs_f64()
@@ -56,8 +57,14 @@ fn main() {
         let mut nats = Nats::start(servers);
         let mut mirror = JetStream::new(&nats.address("BENCH")).unwrap();
         let begin = Instant::now();
-        let report =
-            catch_up(log.path(), &mut mirror, &Plan::default(), &Stop::default(), &mut |_| {}).unwrap();
+        let report = catch_up(
+            log.path(),
+            &mut mirror,
+            &CatchUpOptions::default(),
+            &CancelHandle::default(),
+            &mut |_| {},
+        )
+        .unwrap();
         let mirrored = begin.elapsed();
         assert_eq!(report.mirrored, events);
         nats.wait_until_whole(&stream_of("BENCH", id));
@@ -114,7 +121,7 @@ impl Mirror for Nowhere {
         Ok(Head::default())
     }
 
-    fn take(&mut self, _: Checksum, _: Head, _: &[Record]) -> zero_mirror::Result<()> {
+    fn append(&mut self, _: Checksum, _: Head, _: &[Record]) -> zero_mirror::Result<()> {
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use futures_util::SinkExt;
 use rusqlite::{Connection, params};
 use tokio_postgres::NoTls;
 use zero_bus::{Bus, Draft, Event, Reader};
-use zero_mirror::{Plan, Stop, catch_up, restore};
+use zero_mirror::{CancelHandle, CatchUpOptions, catch_up, restore};
 
 const EVENTS: u64 = 200_000;
 const TURNS: usize = 5;
@@ -95,7 +95,9 @@ fn report(name: &str, turns: impl Iterator<Item = (f64, f64)>) {
 fn mirror(log: &Path, url: &str) -> f64 {
     let begin = Instant::now();
     let mut mirror = zero_mirror::open(url).unwrap();
-    let report = catch_up(log, &mut *mirror, &Plan::default(), &Stop::default(), &mut |_| {}).unwrap();
+    let report =
+        catch_up(log, &mut *mirror, &CatchUpOptions::default(), &CancelHandle::default(), &mut |_| {})
+            .unwrap();
     assert_eq!(report.mirrored, EVENTS);
     rate(begin)
 }
@@ -108,7 +110,7 @@ fn bare_sqlite(file: &Path, rows: &[(Event, String)]) -> f64 {
     connection.pragma_update(None, "synchronous", "FULL").unwrap();
     connection.execute_batch(include_str!("../src/sqlite/schema.sql")).unwrap();
     connection.execute("INSERT INTO buses VALUES (1, 'x', 1, 'x')", []).unwrap();
-    for batch in rows.chunks(Plan::default().batch_events) {
+    for batch in rows.chunks(CatchUpOptions::default().batch_events) {
         let transaction = connection.transaction().unwrap();
         let mut insert =
             transaction.prepare_cached("INSERT INTO events VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)").unwrap();
@@ -137,12 +139,12 @@ fn followed(place: &Path) {
     let log = place.join("followed");
     let bus = Bus::open(&log).unwrap();
     let (reports, reported) = std::sync::mpsc::channel();
-    let stop = Stop::default();
+    let stop = CancelHandle::default();
     let mut waits: Vec<f64> = std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut mirror =
                 zero_mirror::open(&format!("sqlite:{}", place.join("followed.db").display())).unwrap();
-            let plan = Plan { follow: true, ..Plan::default() };
+            let plan = CatchUpOptions { follow: true, ..CatchUpOptions::default() };
             catch_up(&log, &mut *mirror, &plan, &stop, &mut |report| {
                 reports.send((report.mirrored, Instant::now())).unwrap();
             })
@@ -155,7 +157,7 @@ fn followed(place: &Path) {
             there.saturating_duration_since(appended).as_secs_f64() * 1000.0
         });
         let waits = waits.collect();
-        stop.stop();
+        stop.cancel();
         waits
     });
     waits.sort_by(f64::total_cmp);

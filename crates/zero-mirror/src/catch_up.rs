@@ -1,8 +1,9 @@
-//! The one loop that brings a destination up to a log, and keeps it there.
+//! The loop that brings a destination up to a log and keeps it there.
 //!
-//! It asks where the destination stands, holds that against the log, and hands over what is behind it, batch by batch, as
-//! the [`Reader`] gives it: checked events, and only durable ones. It keeps no state of its own: the destination's cursor
-//! is all there is, so it may be killed anywhere and goes on from there.
+//! The loop reads the destination's cursor, compares it with the log, and appends the missing
+//! events batch by batch. The [`Reader`] yields verified and durable events only. The loop keeps no
+//! state: the destination's cursor is the only record of progress, so the process may be killed at
+//! any moment and a later run continues from the cursor.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -15,29 +16,31 @@ use std::time::Duration;
 use zero_bus::{Checksum, Event, Events, Follow, Head, Reader};
 
 use crate::error::{Error, Result};
-use crate::{Mirror, Record};
+use crate::mirror::{Mirror, Record};
 
-/// How to go about it.
+/// Options of [`catch_up`].
 #[derive(Clone, Debug)]
-pub struct Plan {
-    /// Go on with events as they become durable, and never give up on a destination that is away.
+pub struct CatchUpOptions {
+    /// Continue with events as they become durable, and retry an unavailable destination without
+    /// limit.
     pub follow: bool,
-    /// Most events in a batch.
+    /// Maximum number of events in a batch.
     pub batch_events: usize,
-    /// A batch ends with the line that reaches this many bytes. Memory for a batch is some three times that, and no more
-    /// than one longest line on top; a second one is read while the first is on its way.
+    /// A batch ends with the line that reaches this many bytes. The memory for a batch is about
+    /// three times that, plus one longest line. While a batch is written, the next one is read.
     pub batch_bytes: usize,
-    /// Without `follow`: how often in a row a destination may be away before it is given up.
+    /// Without `follow`: the number of consecutive failures after which an unavailable destination
+    /// is given up.
     pub tries: u32,
-    /// The longest wait after the first of them; each further one may wait twice as long.
+    /// Upper bound of the wait after the first failure. It doubles with every further one.
     pub wait_min: Duration,
-    /// The longest wait of all.
+    /// Upper bound of every wait.
     pub wait_max: Duration,
 }
 
-impl Default for Plan {
-    /// Batches of 4,096 events or 8 MiB. Eight tries, with waits of up to 0.1, 0.2, 0.4 and so on seconds between them: 13
-    /// seconds at most in all. With `follow` the waits go up to 30 seconds.
+impl Default for CatchUpOptions {
+    /// Batches of 4,096 events or 8 MiB. Eight tries, with waits of up to 0.1, 0.2, 0.4 seconds and
+    /// so on: 13 seconds at most in all. With `follow` the waits grow to 30 seconds.
     fn default() -> Self {
         Self {
             follow: false,
@@ -50,95 +53,101 @@ impl Default for Plan {
     }
 }
 
-impl Plan {
+impl CatchUpOptions {
     fn is_full(&self, batch: &[Record]) -> bool {
         let bytes = || batch.iter().map(|record| record.line.len()).sum::<usize>();
         batch.len() >= self.batch_events || bytes() >= self.batch_bytes
     }
 }
 
-/// Where a destination stands, beside the log.
+/// The progress of a destination relative to the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct CatchUpReport {
     /// The destination, without its secrets.
     pub destination: String,
     /// The bus; `None` while the log is empty.
     pub bus: Option<Checksum>,
-    /// Events that are durable at the destination, as far as it was asked.
+    /// Events that are durable at the destination, as of the last answer.
     pub mirrored: u64,
     /// Events in the log.
     pub events: u64,
-    /// Why nothing goes on for now, while the destination is away.
+    /// The last error, while the destination is unavailable.
     pub away: Option<String>,
 }
 
-impl Report {
+impl CatchUpReport {
     /// Events that the destination lacks.
     pub fn lag(&self) -> u64 {
         self.events.saturating_sub(self.mirrored)
     }
 }
 
-/// Asks a loop to end, from any thread. It ends at once where it waits for a destination, within a quarter of a second
-/// where it waits for events, and behind the batch that is on its way.
+/// Cancels loops from any thread. A loop that waits for a destination returns at once, a loop that
+/// waits for events within a quarter of a second, and any other loop after its current batch.
+/// Clones cancel the same loops.
 #[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<(Mutex<bool>, Condvar)>);
+pub struct CancelHandle(Arc<(Mutex<bool>, Condvar)>);
 
-impl Stop {
-    /// Asks all loops that share this to end.
-    pub fn stop(&self) {
+impl CancelHandle {
+    /// Cancels every loop that uses this handle or a clone of it.
+    pub fn cancel(&self) {
         *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.0.1.notify_all();
     }
 
-    fn is_asked(&self) -> bool {
+    fn is_cancelled(&self) -> bool {
         *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until somebody asks, or the time is over.
-    fn wait(&self, at_most: Duration) {
-        let asked = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = self.0.1.wait_timeout_while(asked, at_most, |asked| !*asked);
+    /// Sleeps for a time, or until cancelled.
+    fn sleep(&self, duration: Duration) {
+        let cancelled = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = self.0.1.wait_timeout_while(cancelled, duration, |cancelled| !*cancelled);
     }
 }
 
-/// How long one that waits for events sleeps before it looks whether it should end.
+/// How long the loop waits for an event before it checks whether it was cancelled.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Brings a destination up to the log in a directory, as it is now, or with [`Plan::follow`] for as long as nobody stops it.
-/// `report` is called after every batch, and when the destination is away. Memory is constant in the length of the log.
+/// Brings a destination up to the log in `directory`: to its present end, or with
+/// [`CatchUpOptions::follow`] until cancelled. Calls `report` after every batch, and whenever the
+/// destination is unavailable. Memory is independent of the length of the log.
 ///
-/// An empty log has no bus yet, so nothing is done for it; with `follow` it is waited for.
+/// An empty log has no bus id yet. Without `follow` nothing is done for it; with `follow` the loop
+/// waits for its first event.
 ///
 /// # Errors
-/// [`Error::Fork`] and [`Error::LogShorter`] before anything is written; [`Error::Bus`] where the log is damaged, when what is
-/// before the damage has been mirrored; [`Error::Unavailable`] when the tries are used up; whatever else the destination reports.
+/// [`Error::Fork`] and [`Error::LogShorter`], before anything is written. [`Error::Bus`] if the log
+/// is damaged, after all events before the damage were mirrored. [`Error::Unavailable`] after the
+/// last try. Any other error of the destination.
 pub fn catch_up(
     directory: &Path,
     mirror: &mut dyn Mirror,
-    plan: &Plan,
-    stop: &Stop,
-    report: &mut dyn FnMut(&Report),
-) -> Result<Report> {
-    let now = Report { destination: mirror.name(), bus: None, mirrored: 0, events: 0, away: None };
-    let mut run = Run { directory, mirror, plan, stop, report, now, tries: 0, moved_at: None };
+    options: &CatchUpOptions,
+    cancel: &CancelHandle,
+    report: &mut dyn FnMut(&CatchUpReport),
+) -> Result<CatchUpReport> {
+    let status = CatchUpReport { destination: mirror.name(), bus: None, mirrored: 0, events: 0, away: None };
+    let mut run = Run { directory, mirror, options, cancel, report, status, failures: 0, moved_at: None };
     loop {
-        let error = match run.go() {
-            Ok(()) => return Ok(run.now),
+        let error = match run.attempt() {
+            Ok(()) => return Ok(run.status),
             Err(error) => error,
         };
         match &error {
-            // Somebody else put something there: that is progress, so nothing has to be waited for. But a destination that
-            // says so and does not move is as good as away.
-            Error::CursorMoved { .. } if run.moved_at.replace(run.now.mirrored) != Some(run.now.mirrored) => {
-            }
-            Error::CursorMoved { .. } | Error::Unavailable { .. } => run.wait(error)?,
-            // The log was replaced or shortened: what is there now is judged afresh.
-            Error::Bus(zero_bus::Error::Changed { .. }) if plan.follow => {}
+            // Another mirror has appended events: that is progress, so there is no wait. But a
+            // destination that reports a moved cursor twice without a move is treated as
+            // unavailable, or the loop would never end.
+            Error::CursorMoved { .. }
+                if run.moved_at.replace(run.status.mirrored) != Some(run.status.mirrored) => {}
+            Error::CursorMoved { .. } | Error::Unavailable { .. } => run.back_off(error)?,
+            // The log was replaced or truncated. The next attempt compares the new log with the
+            // destination.
+            Error::Bus(zero_bus::Error::Changed { .. }) if options.follow => {}
             _ => return Err(error),
         }
-        if stop.is_asked() {
-            return Ok(run.now);
+        if cancel.is_cancelled() {
+            return Ok(run.status);
         }
     }
 }
@@ -146,171 +155,192 @@ pub fn catch_up(
 struct Run<'a> {
     directory: &'a Path,
     mirror: &'a mut dyn Mirror,
-    plan: &'a Plan,
-    stop: &'a Stop,
-    report: &'a mut dyn FnMut(&Report),
-    now: Report,
-    /// How often in a row it was away.
-    tries: u32,
-    /// Where it stood when it last said that it had moved.
+    options: &'a CatchUpOptions,
+    cancel: &'a CancelHandle,
+    report: &'a mut dyn FnMut(&CatchUpReport),
+    status: CatchUpReport,
+    /// Consecutive failures.
+    failures: u32,
+    /// The destination's number of events when it last reported a moved cursor.
     moved_at: Option<u64>,
 }
 
 impl Run<'_> {
-    /// From asking where the destination stands to the end of the log, or to the first thing that is in the way.
-    fn go(&mut self) -> Result<()> {
+    /// Reads the cursor and appends everything after it, until the end of the log, a cancellation,
+    /// or an error.
+    fn attempt(&mut self) -> Result<()> {
         let reader = Reader::open(self.directory)?;
-        let Some(bus) = self.bus(&reader)? else { return Ok(()) };
-        self.now.bus = Some(bus);
-        // In this order: a log only grows, so one that is shorter than a mirror was before is too short.
+        let Some(bus) = self.bus_id(&reader)? else { return Ok(()) };
+        self.status.bus = Some(bus);
+        // The cursor is read before the end of the log. A log only grows, so a log that is shorter
+        // than this cursor has lost events.
         let head = self.mirror.head(bus)?;
-        agree(&reader, self.mirror, bus, head)?;
-        self.now.mirrored = head.index;
-        let mut feed = Feed::open(&reader, head.index.saturating_add(1), self.plan.follow)?;
-        self.hand_over(&reader, bus, head, &mut feed)
+        check_log_continues(&reader, self.mirror, bus, head)?;
+        self.status.mirrored = head.index;
+        let mut source = EventSource::open(&reader, head.index.saturating_add(1), self.options.follow)?;
+        self.append_all(&reader, bus, head, &mut source)
     }
 
-    /// The bus that the log is, once it has a first event.
-    fn bus(&self, reader: &Reader) -> Result<Option<Checksum>> {
-        let mut feed = Feed::open(reader, 1, self.plan.follow)?;
-        while !self.stop.is_asked() {
-            match feed.next(POLL_INTERVAL)? {
+    /// The id of the bus: the checksum of the log's first event.
+    fn bus_id(&self, reader: &Reader) -> Result<Option<Checksum>> {
+        let mut source = EventSource::open(reader, 1, self.options.follow)?;
+        while !self.cancel.is_cancelled() {
+            match source.next(POLL_INTERVAL)? {
                 Some(first) => return Ok(Some(first.event.checksum)),
-                None if self.plan.follow => {}
+                None if self.options.follow => {}
                 None => break,
             }
         }
         Ok(None)
     }
 
-    fn hand_over(&mut self, reader: &Reader, bus: Checksum, mut head: Head, feed: &mut Feed) -> Result<()> {
-        let (mut batch, mut next) = (Vec::new(), Vec::new());
-        let mut idle = false;
-        // What became of the next batch, where it was read while one was on its way.
-        let mut ahead = None;
+    fn append_all(
+        &mut self,
+        reader: &Reader,
+        bus: Checksum,
+        mut head: Head,
+        source: &mut EventSource,
+    ) -> Result<()> {
+        let (mut batch, mut next_batch) = (Vec::new(), Vec::new());
+        let mut reported = false;
+        // Result of reading `batch`, if it was read while the batch before it was written.
+        let mut read_ahead = None;
         loop {
-            let read = ahead.take().unwrap_or_else(|| gather(feed, self.plan, POLL_INTERVAL, &mut batch));
-            // What was read before a fault is sound, and goes over first.
+            let read = read_ahead
+                .take()
+                .unwrap_or_else(|| fill_batch(source, self.options, POLL_INTERVAL, &mut batch));
+            // If reading failed, the events before the failure are verified and are written first.
             if let (Some(first), Some(last)) = (batch.first(), batch.last()) {
                 if first.event.previous_checksum != head.checksum {
-                    // Another log than the one that was held against the destination: hold this one against it.
-                    return Err(changed(reader));
+                    // The log was replaced since it was compared with the destination.
+                    return Err(log_replaced(reader));
                 }
-                let behind = std::mem::replace(&mut head, last.event.head());
-                let more = read.is_ok() && self.plan.is_full(&batch);
-                let (plan, mirror) = (self.plan, &mut *self.mirror);
+                let after = std::mem::replace(&mut head, last.event.head());
+                let may_have_more = read.is_ok() && self.options.is_full(&batch);
+                let (options, mirror) = (self.options, &mut *self.mirror);
                 thread::scope(|scope| {
-                    let reading = more.then(|| scope.spawn(|| gather(feed, plan, Duration::ZERO, &mut next)));
-                    let taken = mirror.take(bus, behind, &batch);
-                    ahead =
+                    let reading = may_have_more.then(|| {
+                        scope.spawn(|| fill_batch(source, options, Duration::ZERO, &mut next_batch))
+                    });
+                    let appended = mirror.append(bus, after, &batch);
+                    read_ahead =
                         reading.map(|reading| reading.join().unwrap_or_else(|panic| resume_unwind(panic)));
-                    taken
+                    appended
                 })?;
-                (self.tries, self.moved_at, self.now.away) = (0, None, None);
-                self.now.mirrored = head.index;
-                idle = false;
+                (self.failures, self.moved_at, self.status.away) = (0, None, None);
+                self.status.mirrored = head.index;
+                reported = false;
             }
             read?;
-            if !idle {
-                self.now.events = reader.head().map_or(head.index, |end| end.index.max(head.index));
-                (self.report)(&self.now);
-                idle = true;
+            if !reported {
+                self.status.events = reader.head().map_or(head.index, |end| end.index.max(head.index));
+                (self.report)(&self.status);
+                reported = true;
             }
-            let at_the_end = batch.is_empty();
+            let at_end = batch.is_empty();
             batch.clear();
-            std::mem::swap(&mut batch, &mut next);
-            if self.stop.is_asked() || (at_the_end && !self.plan.follow) {
+            std::mem::swap(&mut batch, &mut next_batch);
+            if self.cancel.is_cancelled() || (at_end && !self.options.follow) {
                 return Ok(());
             }
         }
     }
 
-    /// Waits before the next try: a random part of a time that doubles (full jitter), so that many who lost the same
-    /// destination do not come back all at once.
-    fn wait(&mut self, error: Error) -> Result<()> {
-        self.tries = self.tries.saturating_add(1);
-        if !self.plan.follow && self.tries >= self.plan.tries {
+    /// Waits before the next try, or returns the error if there are no tries left. The wait is a
+    /// random part of a time that doubles with every failure (full jitter), so that many mirrors
+    /// that lost the same destination do not return to it at the same moment.
+    fn back_off(&mut self, error: Error) -> Result<()> {
+        self.failures = self.failures.saturating_add(1);
+        if !self.options.follow && self.failures >= self.options.tries {
             return Err(error);
         }
-        self.now.away = Some(error.to_string());
-        (self.report)(&self.now);
-        let doubled = self.plan.wait_min.saturating_mul(1 << (self.tries - 1).min(20));
-        let longest = doubled.min(self.plan.wait_max);
-        // The standard library's only source of chance: the keys of its hash maps.
-        let chance = RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
-        self.stop.wait(longest.mul_f64(chance));
+        self.status.away = Some(error.to_string());
+        (self.report)(&self.status);
+        let doubled = self.options.wait_min.saturating_mul(1 << (self.failures - 1).min(20));
+        let max_wait = doubled.min(self.options.wait_max);
+        // The keys of a hash map are the only source of randomness in the standard library.
+        let fraction = RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
+        self.cancel.sleep(max_wait.mul_f64(fraction));
         Ok(())
     }
 }
 
-fn changed(reader: &Reader) -> Error {
+fn log_replaced(reader: &Reader) -> Error {
     let reason = "was replaced while it was read; mirror it again";
     Error::Bus(zero_bus::Error::Changed { path: reader.log_path(), reason })
 }
 
-/// Where the events come from.
-enum Feed {
-    /// Those that are there.
-    Once(Events),
-    /// And those that come.
+/// Reads events from the log.
+enum EventSource {
+    /// The events up to the present end.
+    Present(Events),
+    /// These, and events that become durable later.
     Following(Follow),
 }
 
-impl Feed {
+impl EventSource {
     fn open(reader: &Reader, from: u64, follow: bool) -> Result<Self> {
-        Ok(if follow { Self::Following(reader.follow(from)?) } else { Self::Once(reader.events(from)?) })
+        Ok(if follow { Self::Following(reader.follow(from)?) } else { Self::Present(reader.events(from)?) })
     }
 
-    fn next(&mut self, at_most: Duration) -> Result<Option<Record>> {
+    /// The next event. At the end of the log a follower waits for `max_wait`, then returns `None`.
+    fn next(&mut self, max_wait: Duration) -> Result<Option<Record>> {
         let next = match self {
-            Self::Once(events) => events.next_with_line()?,
-            Self::Following(follow) => follow.next_with_line(at_most)?,
+            Self::Present(events) => events.next_with_line()?,
+            Self::Following(follow) => follow.next_line_timeout(max_wait)?,
         };
         Ok(next.map(|(event, line)| Record { event, line }))
     }
 }
 
-/// Fills a batch with what is there now, waiting only for its first event. None comes at the end of the log, or when
-/// nothing came for a while.
-fn gather(feed: &mut Feed, plan: &Plan, mut at_most: Duration, batch: &mut Vec<Record>) -> Result<()> {
+/// Adds events to a batch until it is full or no further event is durable. Waits only for the first
+/// event, for `max_wait` at most.
+fn fill_batch(
+    source: &mut EventSource,
+    options: &CatchUpOptions,
+    mut max_wait: Duration,
+    batch: &mut Vec<Record>,
+) -> Result<()> {
     let mut bytes = 0;
-    while batch.len() < plan.batch_events.max(1) && bytes < plan.batch_bytes.max(1) {
-        let Some(record) = feed.next(at_most)? else { break };
-        at_most = Duration::ZERO;
+    while batch.len() < options.batch_events.max(1) && bytes < options.batch_bytes.max(1) {
+        let Some(record) = source.next(max_wait)? else { break };
+        max_wait = Duration::ZERO;
         bytes += record.line.len();
         batch.push(record);
     }
     Ok(())
 }
 
-/// Whether the log goes on where the destination ends.
-fn agree(reader: &Reader, mirror: &mut dyn Mirror, bus: Checksum, head: Head) -> Result<()> {
+/// Checks that the log continues the destination's chain: the event at the cursor is the same in
+/// both. If not, finds out why.
+fn check_log_continues(reader: &Reader, mirror: &mut dyn Mirror, bus: Checksum, head: Head) -> Result<()> {
     if head.index == 0 {
         return Ok(());
     }
-    if reader.event(head.index)?.is_some_and(|ours| Some(ours.checksum) == head.checksum) {
+    if reader.event(head.index)?.is_some_and(|event| Some(event.checksum) == head.checksum) {
         return Ok(());
     }
-    // As far as both go. From the event on in which two chains part, all their checksums differ.
     let events = reader.head()?.index;
-    let both = head.index.min(events);
-    let mut same_at = |index: u64| -> Result<bool> {
-        let ours = reader.event(index)?.ok_or_else(|| changed(reader))?;
-        Ok(event_at(mirror, bus, index)?.checksum == ours.checksum)
+    let common_length = head.index.min(events);
+    let mut is_same_at = |index: u64| -> Result<bool> {
+        let log_event = reader.event(index)?.ok_or_else(|| log_replaced(reader))?;
+        Ok(read_event(mirror, bus, index)?.checksum == log_event.checksum)
     };
-    if both == 0 || same_at(both)? {
+    if common_length == 0 || is_same_at(common_length)? {
         let destination = mirror.name();
         if events < head.index {
             return Err(Error::LogShorter { destination, bus, mirrored: head.index, events });
         }
         let problem =
-            format!("its cursor does not fit event {}, which it holds as the log has it", head.index);
+            format!("its cursor does not match event {}, which it holds exactly as the log does", head.index);
         return Err(Error::Corrupt { destination, bus, index: head.index, problem });
     }
-    let (mut same, mut differs) = (0, both);
+    // Bisection: each checksum covers all earlier events, so two chains differ in every event from
+    // the fork on.
+    let (mut same, mut differs) = (0, common_length);
     while differs - same > 1 {
         let middle = same + (differs - same) / 2;
-        if same_at(middle)? {
+        if is_same_at(middle)? {
             same = middle;
         } else {
             differs = middle;
@@ -319,15 +349,18 @@ fn agree(reader: &Reader, mirror: &mut dyn Mirror, bus: Checksum, head: Head) ->
     Err(Error::Fork { destination: mirror.name(), bus, index: differs })
 }
 
-/// The event that a destination holds at an index, sound by itself.
-fn event_at(mirror: &mut dyn Mirror, bus: Checksum, index: u64) -> Result<Event> {
+/// Reads one event from a destination and verifies its own checksum, not its link to the event
+/// before.
+fn read_event(mirror: &mut dyn Mirror, bus: Checksum, index: u64) -> Result<Event> {
     let lines = mirror.lines(bus, index)?;
     let problem = match lines.first() {
-        Some((found, line)) if *found == index => match Event::read_alone(line.as_bytes(), index) {
-            Ok(event) => return Ok(event),
-            Err(fault) => fault.to_string(),
-        },
-        _ => format!("event {index} is not there"),
+        Some((stored_index, line)) if *stored_index == index => {
+            match Event::read_alone(line.as_bytes(), index) {
+                Ok(event) => return Ok(event),
+                Err(fault) => fault.to_string(),
+            }
+        }
+        _ => format!("event {index} is missing"),
     };
     Err(Error::Corrupt { destination: mirror.name(), bus, index, problem })
 }

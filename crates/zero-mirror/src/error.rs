@@ -1,38 +1,41 @@
-//! What can go wrong, sorted by what the caller does next.
+//! The error of this library. Its variants differ by what the caller does next.
 
 use zero_bus::Checksum;
 
-/// What a destination's own library reports.
+/// The error of a destination's own library.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
 
-/// Everything this library reports. Messages name the destination without its secrets, the place, and the way out.
+/// Everything that can go wrong. A message names the destination without its secrets, the problem,
+/// and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The bus can't be read: see what it says.
+    /// The log cannot be read: see the error of the bus.
     #[error(transparent)]
     Bus(#[from] zero_bus::Error),
-    /// The destination is away, or said no for now: try again later. What was on its way may have arrived.
+    /// The destination cannot be reached, or refuses for now: try again later. The outcome of the
+    /// call is unknown; a batch may have been stored.
     #[error("{destination}: cannot {action}: {source}")]
     Unavailable {
         /// The destination, without its secrets.
         destination: String,
-        /// What was being done, as in "connect".
+        /// What failed, as in "connect".
         action: &'static str,
-        /// What its library says.
+        /// The error of the destination's library.
         source: Source,
     },
-    /// The destination does not stand where the batch was to be put: somebody else mirrors the same bus. Ask again where
-    /// it stands.
-    #[error("{destination}: stands elsewhere than was thought: somebody else mirrors this bus too")]
+    /// The destination's cursor is not where the batch starts, because another mirror of the same
+    /// bus has moved it: read the cursor again.
+    #[error("{destination}: its cursor has moved: another mirror of this bus is writing to it")]
     CursorMoved {
         /// The destination.
         destination: String,
     },
-    /// The destination holds another chain for this bus: nothing is written, a person has to look.
+    /// The destination holds another chain for this bus. Nothing was written; a person must decide
+    /// which chain is right.
     #[error(
         "{destination}: holds another chain for bus {bus}: event {index} is the first that differs; one of the two \
-             was written anew, so compare them, and name another destination to keep both"
+         was rewritten, so compare them, and name another destination to keep both"
     )]
     Fork {
         /// The destination.
@@ -42,10 +45,11 @@ pub enum Error {
         /// The first event that differs.
         index: u64,
     },
-    /// The log is shorter than the mirror: its tail is missing, or it was restored from an older copy.
+    /// The log is shorter than the mirror: it has lost its tail, or it was restored from an older
+    /// copy.
     #[error(
-        "{destination}: holds {mirrored} events of bus {bus}, but the log has only {events}: its tail is missing; \
-             restore it from the mirror into an empty directory"
+        "{destination}: holds {mirrored} events of bus {bus}, but the log has only {events}: the log's tail is \
+         missing; restore it from the mirror into an empty directory"
     )]
     LogShorter {
         /// The destination.
@@ -57,27 +61,51 @@ pub enum Error {
         /// Events in the log.
         events: u64,
     },
-    /// What the destination holds is no sound chain.
+    /// The destination's copy of the bus is damaged.
     #[error("{destination}: bus {bus}: {problem}")]
     Corrupt {
         /// The destination.
         destination: String,
         /// The bus.
         bus: Checksum,
-        /// The first event that is wrong.
+        /// The first damaged event.
         index: u64,
-        /// What is wrong with it; it is named in there.
+        /// The damage. It names the event.
         problem: String,
     },
-    /// It can't be done so: mend the address, the rights or the settings that are named.
+    /// The call cannot succeed until the address, the permissions or the settings are corrected.
     #[error("{destination}: {problem}")]
     Refused {
         /// The destination.
         destination: String,
-        /// What is wrong, and the way out.
+        /// What is wrong, and what to do.
         problem: String,
     },
 }
 
-/// This library's result.
+impl Error {
+    /// [`Error::Refused`] by a destination.
+    pub fn refused(destination: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Refused { destination: destination.into(), problem: problem.into() }
+    }
+
+    /// [`Error::Unavailable`] for a destination.
+    pub fn unavailable(
+        destination: impl Into<String>,
+        action: &'static str,
+        source: impl Into<Source>,
+    ) -> Self {
+        Self::Unavailable { destination: destination.into(), action, source: source.into() }
+    }
+}
+
+/// The library of the HTTP servers reports only what must be corrected.
+#[cfg(any(feature = "http", feature = "ingest"))]
+impl From<zero_http::Error> for Error {
+    fn from(error: zero_http::Error) -> Self {
+        Self::refused(error.subject, error.problem)
+    }
+}
+
+/// The result of this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,63 +1,87 @@
-//! A receiver across the network, see [`crate::ingest`] for its other end and `docs/openapi.json` for what they say.
+//! The client of a receiver: sends events to it and reads them back. `docs/openapi.json` describes
+//! the protocol.
 //!
-//! One request at a time over a connection that is kept. Nothing is sent twice by itself: what became of a request that
-//! failed on the way is for the caller to ask. Redirects are not followed, so that the token goes nowhere else.
+//! One request at a time, over a connection that is kept open. No request is ever repeated here:
+//! when one fails, only the receiver's cursor tells what was stored, so the caller reads the cursor
+//! again. Redirects are not followed, so that the token reaches no other server.
 
 mod address;
 
 use std::fs;
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use address::Address;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use ureq::http::{HeaderValue, Response, StatusCode};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy};
 use zero_bus::{Checksum, Head, MAX_LINE_BYTES, Value};
+use zero_http::Token;
 
 use crate::error::{Error, Result, Source};
-use crate::token::{Token, refused};
-use crate::wire::{self, Encoding, FIRST_INDEX, FORK, LINES, POSITION, Position, Spoilt, UNSOUND};
-use crate::{Mirror, Record};
+use crate::mirror::{Mirror, Record};
+use crate::wire::{
+    self, DecompressError, Encoding, FIRST_INDEX_HEADER, FORK, LINES_MEDIA_TYPE, POSITION, UNSOUND,
+};
+use address::Address;
 
-/// Most bytes of lines in one request, before packing; one longer line goes alone.
-const REQUEST_BYTES: usize = 4 << 20;
-/// Most lines in one request.
-const REQUEST_LINES: usize = 10_000;
-/// Most bytes of an answer of lines, packed or unpacked: two of the longest lines.
-const PAGE_BYTES: usize = 2 * (MAX_LINE_BYTES + 1);
-/// Most bytes of any other answer.
-const ANSWER_BYTES: usize = 8 << 20;
+/// The variable with the token.
+const TOKEN_VARIABLE: &str = "ZERO_MIRROR_TOKEN";
+/// The variable with the path of a file that contains the token.
+const TOKEN_FILE_VARIABLE: &str = "ZERO_MIRROR_TOKEN_FILE";
 
-/// A receiver of events, as its client sees it.
+/// Maximum size of the lines in one request before compression. A longer line is sent alone.
+const MAX_REQUEST_BYTES: usize = 4 << 20;
+/// Maximum number of lines in one request.
+const MAX_REQUEST_LINES: usize = 10_000;
+/// Maximum size of a page of lines, compressed and decompressed: two of the longest lines.
+const MAX_PAGE_BYTES: usize = 2 * (MAX_LINE_BYTES + 1);
+/// Maximum size of any other response.
+const MAX_RESPONSE_BYTES: usize = 8 << 20;
+/// Maximum length of another server's text in a message.
+const MAX_EXCERPT_BYTES: usize = 200;
+
+/// Maximum time to resolve, to connect and to send a request, if the address does not set a shorter
+/// timeout.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Shorter than the receiver keeps an idle connection open, so that it does not close one as a
+/// request is sent.
+const MAX_IDLE_AGE: Duration = Duration::from_secs(5);
+
+/// A receiver as a destination.
 pub struct Http {
     address: Address,
-    /// The header with the token.
+    /// The header `Authorization`.
     authorization: Option<HeaderValue>,
     agent: Agent,
 }
 
 impl Http {
-    /// A receiver at `http(s)://HOST[:PORT][/PREFIX][?OPTIONS]`, with the token that the environment holds, see
-    /// [`Token::from_environment`]. Nothing is connected before the first call.
+    /// A receiver at `http(s)://HOST[:PORT][/PREFIX][?OPTIONS]`. Nothing is connected before the
+    /// first call.
     ///
-    /// Options: `insecure=true` allows plain http to another machine, `ca=PATH` trusts the authorities in a PEM file instead
-    /// of the system's (as the variable `SSL_CERT_FILE` does), `timeout=SECONDS` is for one request as a whole, 60 without it.
+    /// The token is read from the variable `ZERO_MIRROR_TOKEN`, or from the file that
+    /// `ZERO_MIRROR_TOKEN_FILE` names, which only its owner may read.
     ///
-    /// Over https the variables `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are followed; the proxy passes on a
-    /// tunnel that it can't look into. Over http they are not, since a proxy would see the token.
+    /// Options: `insecure=true` allows plain HTTP to another machine. `ca=PATH` trusts the
+    /// certificate authorities in a PEM file instead of the system's; the variable `SSL_CERT_FILE`
+    /// does the same. `timeout=SECONDS` limits one request as a whole; the default is 60.
+    ///
+    /// Over HTTPS the client uses the proxy that `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY` and
+    /// `NO_PROXY` name. The proxy only sees the encrypted tunnel. Over HTTP no proxy is used, since
+    /// it would see the token.
     ///
     /// # Errors
-    /// [`Error::Refused`] naming what is wrong with the address or the token, and the way out.
+    /// [`Error::Refused`] if the address or the token is invalid.
     pub fn open(address: &str) -> Result<Self> {
         let address = Address::parse(address)?;
-        Self::new(address, Token::from_environment()?)
+        Self::new(address, Token::from_environment(TOKEN_VARIABLE, TOKEN_FILE_VARIABLE)?)
     }
 
-    /// The same with a token from elsewhere.
+    /// Does the same with a token from the caller.
     ///
     /// # Errors
     /// As [`Http::open`].
@@ -70,29 +94,28 @@ impl Http {
             None => None,
             Some(token) => {
                 let mut value = HeaderValue::try_from(format!("Bearer {}", token.reveal()))
-                    .map_err(|_| refused(&address.base, "the token does not fit a header"))?;
+                    .map_err(|_| Error::refused(&address.base, "the token does not fit into a header"))?;
                 value.set_sensitive(true);
                 Some(value)
             }
         };
-        let (short, whole) = (Duration::from_secs(10).min(address.timeout), address.timeout);
+        let connect_timeout = CONNECT_TIMEOUT.min(address.timeout);
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .proxy(if address.secure { Proxy::try_from_env() } else { None })
+            .proxy(if address.is_https { Proxy::try_from_env() } else { None })
             .no_delay(true)
             .user_agent(concat!("zero-mirror/", env!("CARGO_PKG_VERSION")))
             .accept_encoding("zstd, identity")
             .max_idle_connections(1)
-            // LogShorter than a receiver keeps a silent connection, so that it is not closed under a request.
-            .max_idle_age(Duration::from_secs(5))
-            .timeout_resolve(Some(short))
-            .timeout_connect(Some(short))
-            .timeout_send_request(Some(short))
-            .timeout_global(Some(whole));
-        if address.secure {
-            config = config.tls_config(trust(&address)?);
+            .max_idle_age(MAX_IDLE_AGE)
+            .timeout_resolve(Some(connect_timeout))
+            .timeout_connect(Some(connect_timeout))
+            .timeout_send_request(Some(connect_timeout))
+            .timeout_global(Some(address.timeout));
+        if address.is_https {
+            config = config.tls_config(tls_config(&address)?);
         }
         Ok(Self { agent: config.build().new_agent(), address, authorization })
     }
@@ -101,180 +124,209 @@ impl Http {
         format!("{}/v1/buses{path}", self.address.base)
     }
 
-    fn get(&self, path: &str, asking: Asking) -> Result<Answer> {
+    fn get(&self, path: &str, call: Call) -> Result<Answer> {
         let mut request = self.agent.get(self.url(path));
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
         }
-        self.answer(request.call(), asking)
+        self.read_answer(request.call(), call)
     }
 
-    fn post(&self, path: &str, body: &[u8], asking: Asking) -> Result<Answer> {
-        let packed = wire::pack(body).map_err(|error| self.away(asking.action, error))?;
+    fn post(&self, path: &str, body: &[u8], call: Call) -> Result<Answer> {
+        let compressed = wire::compress(body).map_err(|error| self.unavailable(call.action, error))?;
         let mut request = self.agent.post(self.url(path));
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
         }
-        let request = request.header("content-type", LINES).header("content-encoding", "zstd");
-        self.answer(request.send(&packed[..]), asking)
+        let request = request.header("content-type", LINES_MEDIA_TYPE).header("content-encoding", "zstd");
+        self.read_answer(request.send(&compressed[..]), call)
     }
 
-    /// What came back, read as a whole; an error for every status but 200.
-    fn answer(&self, response: Result<Response<Body>, ureq::Error>, asking: Asking) -> Result<Answer> {
-        let Asking { action, at_most, .. } = asking;
-        let response = response.map_err(|error| self.not_answered(action, error))?;
+    /// Reads a whole response. Any status but 200 is an error.
+    fn read_answer(&self, response: Result<Response<Body>, ureq::Error>, call: Call) -> Result<Answer> {
+        let Call { action, max_bytes, .. } = call;
+        let response = response.map_err(|error| self.transport_error(action, error))?;
         let (head, body) = response.into_parts();
         let header = |name| head.headers.get(name).map(|value| value.to_str().unwrap_or_default());
-        let encoding = Encoding::named(header("content-encoding"));
-        let encoding = encoding.ok_or_else(|| self.nonsense(action, "an encoding that was not asked for"))?;
-        let mut packed = Vec::new();
-        let mut reader = body.into_reader().take(at_most as u64 + 1);
-        reader.read_to_end(&mut packed).map_err(|error| self.away(action, error))?;
-        let body = wire::unpack(encoding, packed, at_most).map_err(|spoilt| match spoilt {
-            Spoilt::TooLong => self.nonsense(action, "more than was asked for"),
-            Spoilt::Broken(error) => self.away(action, error),
+        let encoding = Encoding::from_header(header("content-encoding"));
+        let encoding =
+            encoding.ok_or_else(|| self.unexpected(action, "an encoding that was not requested"))?;
+        let mut compressed = Vec::new();
+        let mut reader = body.into_reader().take(max_bytes as u64 + 1);
+        reader.read_to_end(&mut compressed).map_err(|error| self.unavailable(action, error))?;
+        let body = wire::decompress(encoding, compressed, max_bytes).map_err(|error| match error {
+            DecompressError::TooLong => self.unexpected(action, "more data than was requested"),
+            DecompressError::Corrupt(error) => self.unavailable(action, error),
         })?;
-        let first_index = header(FIRST_INDEX).and_then(|index| index.parse().ok());
+        let first_index = header(FIRST_INDEX_HEADER).and_then(|index| index.parse().ok());
         if head.status == StatusCode::OK {
             return Ok(Answer { first_index, body });
         }
-        let wait = match header("retry-after") {
+        let retry_after = match header("retry-after") {
             None => String::new(),
-            Some(seconds) => format!(" (Retry-After {})", wire::excerpt(seconds.as_bytes())),
+            Some(seconds) => format!(" (Retry-After {})", excerpt(seconds.as_bytes())),
         };
-        Err(self.not_done(head.status, &Said::read(&body), &wait, asking))
+        Err(self.status_error(head.status, &ProblemDetails::read(&body), &retry_after, call))
     }
 
-    /// What is to be done about an answer that is not what was asked for.
-    fn not_done(&self, status: StatusCode, said: &Said, wait: &str, asking: Asking) -> Error {
-        let Asking { action, bus, .. } = asking;
+    /// The error of a response with another status than 200.
+    fn status_error(
+        &self,
+        status: StatusCode,
+        problem: &ProblemDetails,
+        retry_after: &str,
+        call: Call,
+    ) -> Error {
+        let Call { action, bus, .. } = call;
         let destination = self.name();
-        match (status, &*said.kind, said.index, bus) {
-            (StatusCode::CONFLICT, FORK, Some(index), Some(bus)) if said.exact => {
+        match (status, &*problem.kind, problem.index, bus) {
+            (StatusCode::CONFLICT, FORK, Some(index), Some(bus)) if problem.is_exact => {
                 Error::Fork { destination, bus, index }
             }
-            // Of the others the caller finds out more by asking where the receiver stands.
+            // The receiver does not know the first event that differs; the loop finds it by
+            // bisection.
             (StatusCode::CONFLICT, FORK | POSITION, ..) => Error::CursorMoved { destination },
-            (StatusCode::CONFLICT, ..) => self.nonsense(action, "a conflict without its type"),
+            (StatusCode::CONFLICT, ..) => self.unexpected(action, "a conflict of an unknown type"),
             (StatusCode::INTERNAL_SERVER_ERROR, UNSOUND, Some(index), Some(bus)) => {
-                Error::Corrupt { destination, bus, index, problem: said.detail.clone() }
+                Error::Corrupt { destination, bus, index, problem: problem.detail.clone() }
             }
             (StatusCode::UNAUTHORIZED, ..) => self.refused(
-                "does not know the token; put it into ZERO_MIRROR_TOKEN, or into a file that \
-                 ZERO_MIRROR_TOKEN_FILE names",
+                "does not know the token; set ZERO_MIRROR_TOKEN, or set ZERO_MIRROR_TOKEN_FILE to the path of a \
+                 file with the token",
             ),
             _ if matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
                 || status.is_server_error() =>
             {
-                self.away(action, format!("{status}: {}{wait}", said.detail))
+                self.unavailable(action, format!("{status}: {}{retry_after}", problem.detail))
             }
             _ if status.is_redirection() => self.refused(
-                "answers with a redirect, which is not followed since it would take the token along; name the \
-                 address that it leads to",
+                "answers with a redirect, which would send the token to another address; name that address instead",
             ),
-            _ => self.refused(&format!("cannot {action}: {status}: {}", said.detail)),
+            _ => self.refused(&format!("cannot {action}: {status}: {}", problem.detail)),
         }
     }
 
-    /// What is to be done about a request without an answer.
-    fn not_answered(&self, action: &'static str, error: ureq::Error) -> Error {
-        let tls = match &error {
+    /// The error of a request that got no response.
+    fn transport_error(&self, action: &'static str, error: ureq::Error) -> Error {
+        let tls_error = match &error {
             ureq::Error::Rustls(error) => Some(error),
             ureq::Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref()),
             _ => None,
         };
-        match tls {
+        match tls_error {
             Some(rustls::Error::InvalidCertificate(problem)) => self.refused(&format!(
                 "its certificate is not trusted ({problem}); name the authority's certificate with ?ca=PATH"
             )),
-            _ => self.away(action, error),
+            _ => self.unavailable(action, error),
         }
     }
 
-    fn away(&self, action: &'static str, source: impl Into<Source>) -> Error {
-        Error::Unavailable { destination: self.name(), action, source: source.into() }
+    fn unavailable(&self, action: &'static str, source: impl Into<Source>) -> Error {
+        Error::unavailable(self.name(), action, source)
     }
 
-    fn nonsense(&self, action: &'static str, what: &str) -> Error {
-        self.away(action, format!("it answers with {what}; is it a receiver of zero-bus?"))
+    /// The error of a response that no receiver would send. A proxy may have sent it, so the client
+    /// may try again.
+    fn unexpected(&self, action: &'static str, what: &str) -> Error {
+        self.unavailable(action, format!("the answer is {what}; is this a receiver of zero-bus?"))
     }
 
     fn refused(&self, problem: &str) -> Error {
-        refused(&self.address.base, problem)
+        Error::refused(&self.address.base, problem)
     }
 }
 
-/// What is asked of a receiver.
+/// One call of the protocol.
 #[derive(Clone, Copy)]
-struct Asking {
-    /// What for, as in "connect".
+struct Call {
+    /// The action for messages, as in "connect".
     action: &'static str,
-    /// The bus that it is about, where it is about one.
+    /// The bus, if the call concerns one.
     bus: Option<Checksum>,
-    /// Most bytes of the answer, packed or unpacked.
-    at_most: usize,
+    /// Maximum size of the response, compressed and decompressed.
+    max_bytes: usize,
 }
 
-/// An answer that was read.
+/// A response with status 200.
 struct Answer {
     first_index: Option<u64>,
     body: Vec<u8>,
 }
 
 impl Answer {
-    fn value(&self) -> Option<Value> {
-        read_json(&self.body)
+    fn json(&self) -> Option<Value> {
+        parse_json(&self.body)
+    }
+
+    /// The position in the response, if it is a valid one of this bus.
+    fn position(&self, bus: Checksum) -> Option<Head> {
+        let value = self.json()?;
+        let checksum_of = |name| value.get(name).and_then(Value::as_str).and_then(Checksum::parse);
+        let index = value.get("index").and_then(Value::as_u64)?;
+        let checksum = match value.get("checksum")? {
+            Value::Null => None,
+            _ => Some(checksum_of("checksum")?),
+        };
+        let is_valid = checksum_of("bus") == Some(bus) && checksum.is_some() == (index > 0);
+        is_valid.then_some(Head { index, checksum })
     }
 }
 
-/// What a problem says; empty and absent where an answer is none.
-struct Said {
+/// The members of a problem that the client uses. They are empty if the response is not a problem.
+struct ProblemDetails {
     kind: String,
     index: Option<u64>,
-    exact: bool,
+    is_exact: bool,
     detail: String,
 }
 
-impl Said {
+impl ProblemDetails {
     fn read(body: &[u8]) -> Self {
-        let value = read_json(body).unwrap_or(Value::Null);
+        let value = parse_json(body).unwrap_or(Value::Null);
         let text = |name| value.get(name).and_then(Value::as_str);
         Self {
             kind: text("type").unwrap_or_default().to_owned(),
             index: value.get("index").and_then(Value::as_u64),
-            exact: value.get("exact").and_then(Value::as_bool).unwrap_or_default(),
-            detail: wire::excerpt(text("detail").map_or(body, str::as_bytes)),
+            is_exact: value.get("exact").and_then(Value::as_bool).unwrap_or_default(),
+            detail: excerpt(text("detail").map_or(body, str::as_bytes)),
         }
     }
 }
 
-fn read_json(body: &[u8]) -> Option<Value> {
+fn parse_json(body: &[u8]) -> Option<Value> {
     Value::parse(std::str::from_utf8(body).ok()?).ok()
 }
 
-/// Whose certificates are believed.
-fn trust(address: &Address) -> Result<TlsConfig> {
-    let no = |problem: String| refused(&address.base, &problem);
-    let found: Vec<CertificateDer<'static>> = match &address.ca {
-        Some(path) => {
-            let cannot = |error: &dyn std::fmt::Display| {
-                no(format!("{}: cannot read certificates from it: {error}", path.display()))
-            };
-            let pem = fs::read(path).map_err(|error| cannot(&error))?;
-            CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|error| cannot(&error))?
-        }
+/// The start of another server's text, escaped for a message.
+fn excerpt(bytes: &[u8]) -> String {
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    String::from_utf8_lossy(&line[..line.len().min(MAX_EXCERPT_BYTES)]).escape_debug().to_string()
+}
+
+/// TLS that trusts the certificate authorities of the address, or else the system's.
+fn tls_config(address: &Address) -> Result<TlsConfig> {
+    let authorities = match &address.ca {
+        Some(path) => read_certificates(path).map_err(|problem| {
+            let problem = format!("{}: cannot read certificates from the file: {problem}", path.display());
+            Error::refused(&address.base, problem)
+        })?,
         None => rustls_native_certs::load_native_certs().certs,
     };
-    if found.is_empty() {
-        return Err(no(
-            "there is no certificate of an authority to check it by; install ca-certificates, or name one with ?ca=PATH".to_owned(),
-        ));
+    if authorities.is_empty() {
+        let problem = "no certificate authority is known to check its certificate; install ca-certificates, or name \
+                       one with ?ca=PATH";
+        return Err(Error::refused(&address.base, problem));
     }
-    let roots: Vec<_> = found.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
+    let roots: Vec<_> = authorities.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
     Ok(TlsConfig::builder()
         .root_certs(RootCerts::Specific(Arc::new(roots)))
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .build())
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let pem = fs::read(path).map_err(|error| error.to_string())?;
+    CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|error| error.to_string())
 }
 
 impl Mirror for Http {
@@ -283,75 +335,73 @@ impl Mirror for Http {
     }
 
     fn buses(&mut self) -> Result<Vec<Checksum>> {
-        let action = "ask which buses it holds";
-        let answer = self.get("", Asking { action, bus: None, at_most: ANSWER_BYTES })?;
-        let buses = answer.value().and_then(|value| match value.get("buses")? {
+        let action = "list its buses";
+        let answer = self.get("", Call { action, bus: None, max_bytes: MAX_RESPONSE_BYTES })?;
+        let buses = answer.json().and_then(|value| match value.get("buses")? {
             Value::Array(buses) => {
                 buses.iter().map(|bus| bus.as_str().and_then(Checksum::parse)).collect::<Option<Vec<_>>>()
             }
             _ => None,
         });
-        buses.ok_or_else(|| self.nonsense(action, "no list of buses"))
+        buses.ok_or_else(|| self.unexpected(action, "not a list of buses"))
     }
 
     fn head(&mut self, bus: Checksum) -> Result<Head> {
-        let action = "ask where it stands";
-        let answer =
-            self.get(&format!("/{bus}"), Asking { action, bus: Some(bus), at_most: ANSWER_BYTES })?;
-        let head = answer.value().and_then(|value| Position::read(&value, bus));
-        head.ok_or_else(|| self.nonsense(action, "no position"))
+        let action = "read its position";
+        let call = Call { action, bus: Some(bus), max_bytes: MAX_RESPONSE_BYTES };
+        let position = self.get(&format!("/{bus}"), call)?.position(bus);
+        position.ok_or_else(|| self.unexpected(action, "not a position"))
     }
 
-    fn take(&mut self, bus: Checksum, behind: Head, batch: &[Record]) -> Result<()> {
-        let action = "hand over events";
-        let (mut behind, mut rest) = (behind, batch);
+    fn append(&mut self, bus: Checksum, after: Head, batch: &[Record]) -> Result<()> {
+        let action = "send events";
+        let call = Call { action, bus: Some(bus), max_bytes: MAX_RESPONSE_BYTES };
+        let (mut after, mut unsent) = (after, batch);
         loop {
-            let (part, others) = rest.split_at(fitting(rest));
-            let checksum =
-                behind.checksum.map(|checksum| format!("&checksum={checksum}")).unwrap_or_default();
-            let path = format!("/{bus}/events?index={}{checksum}", behind.index);
+            let (part, others) = unsent.split_at(request_len(unsent));
+            let checksum = after.checksum.map(|checksum| format!("&checksum={checksum}")).unwrap_or_default();
+            let path = format!("/{bus}/events?index={}{checksum}", after.index);
             let mut body = Vec::new();
             for record in part {
                 body.extend_from_slice(record.line.as_bytes());
                 body.push(b'\n');
             }
-            let answer = self.post(&path, &body, Asking { action, bus: Some(bus), at_most: ANSWER_BYTES })?;
-            let after = part.last().map_or(behind, |last| last.event.head());
-            let said = answer.value().and_then(|value| Position::read(&value, bus));
-            if said != Some(after) {
-                return Err(self.nonsense(action, "another position than that of the last event"));
+            let position = self.post(&path, &body, call)?.position(bus);
+            let expected = part.last().map_or(after, |last| last.event.head());
+            if position != Some(expected) {
+                return Err(self.unexpected(action, "not the position of the last event"));
             }
             if others.is_empty() {
                 return Ok(());
             }
-            (behind, rest) = (after, others);
+            (after, unsent) = (expected, others);
         }
     }
 
     fn lines(&mut self, bus: Checksum, from: u64) -> Result<Vec<(u64, String)>> {
         let action = "read events";
         let from = from.max(1);
-        let asking = Asking { action, bus: Some(bus), at_most: PAGE_BYTES };
-        let answer = self.get(&format!("/{bus}/events?from={from}"), asking)?;
+        let call = Call { action, bus: Some(bus), max_bytes: MAX_PAGE_BYTES };
+        let answer = self.get(&format!("/{bus}/events?from={from}"), call)?;
         let mut lines = Vec::new();
         for (index, line) in (answer.first_index.unwrap_or(from)..).zip(wire::lines(&answer.body)) {
             let line =
-                std::str::from_utf8(line).map_err(|_| self.nonsense(action, "lines that are no text"))?;
+                std::str::from_utf8(line).map_err(|_| self.unexpected(action, "lines that are not UTF-8"))?;
             lines.push((index, line.to_owned()));
         }
         if !lines.is_empty() && answer.first_index.is_none_or(|first| first < from) {
-            return Err(self.nonsense(action, "lines of other events than were asked for"));
+            return Err(self.unexpected(action, "lines of other events than were requested"));
         }
         Ok(lines)
     }
 }
 
-/// How many of the first records go into one request: at least one, where there is one.
-fn fitting(records: &[Record]) -> usize {
+/// How many of the first records fit into one request: at least one, unless there are none.
+fn request_len(records: &[Record]) -> usize {
     let mut bytes = 0;
-    let more = |record: &&Record| {
+    let fits = |record: &&Record| {
         bytes += record.line.len() + 1;
-        bytes <= REQUEST_BYTES
+        bytes <= MAX_REQUEST_BYTES
     };
-    records.iter().take(REQUEST_LINES).take_while(more).count().max(records.len().min(1))
+    records.iter().take(MAX_REQUEST_LINES).take_while(fits).count().max(records.len().min(1))
 }

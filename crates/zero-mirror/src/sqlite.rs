@@ -1,8 +1,8 @@
-//! A mirror in an SQLite file: nothing to install, and made for questions.
+//! A mirror in an SQLite file, for queries without a server.
 //!
-//! The file is in WAL mode with `synchronous=FULL`, so what was committed survives a power cut
-//! (<https://www.sqlite.org/pragma.html#pragma_synchronous>). A batch is one immediate transaction: the cursor is compared,
-//! the rows are put in, the cursor is moved, or nothing of it.
+//! The file is in WAL mode with `synchronous=FULL`, so a committed batch survives a power failure
+//! (<https://www.sqlite.org/pragma.html#pragma_synchronous>). A batch is one immediate transaction:
+//! it compares the cursor, inserts the rows and moves the cursor, or changes nothing.
 
 use std::fs;
 use std::io;
@@ -17,48 +17,55 @@ use rusqlite::{
 use zero_bus::{Checksum, Event, Head, MAX_LINE_BYTES};
 
 use crate::error::{Error, Result};
-use crate::{Mirror, PAGE_BYTES, Record};
+use crate::mirror::{Mirror, PAGE_BYTES, Record};
 
-/// `PRAGMA application_id`: "ZBUS", so that no other program's file is taken for a mirror.
-const APPLICATION: i64 = 0x5A42_5553;
+/// `PRAGMA application_id` of a mirror: "ZBUS". It distinguishes a mirror from other programs'
+/// files.
+const APPLICATION_ID: i64 = 0x5A42_5553;
 
-/// What brings a file from each version of the tables to the next, an empty one to version 1 first. `PRAGMA user_version`
-/// says which version a file has.
+/// Each script migrates the schema from one version to the next, the first from an empty file to
+/// version 1. `PRAGMA user_version` is the version of a file.
 const MIGRATIONS: [&str; 1] = [include_str!("sqlite/schema.sql")];
 
-/// How long another connection is waited for that writes to the file.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait for another connection that is writing to the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Most bytes of one value that SQLite reads into memory. A canonical payload can be six times its line.
+/// Maximum size of a value that SQLite reads into memory. A canonical payload can be six times as
+/// long as its line.
 const MAX_VALUE_BYTES: i32 = 8 * MAX_LINE_BYTES as i32;
+
+const INSERT_EVENT: &str = "INSERT INTO events (bus, event_index, event_type, trace_id, as_of, checksum, payload, line) \
+                            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
 /// A mirror in an SQLite file.
 pub struct Sqlite {
     path: PathBuf,
-    to_read: bool,
+    read_only: bool,
     open: Option<Open>,
 }
 
 struct Open {
     connection: Connection,
-    /// Device and inode of the file that was opened.
+    /// Device and inode of the open file.
     identity: (u64, u64),
 }
 
 impl Sqlite {
-    /// A mirror in the file at a path, which is made (0600) with the first call that needs it.
+    /// A mirror in the file at a path. The first call creates the file (mode 0600) if it does not
+    /// exist.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), to_read: false, open: None }
+        Self { path: path.into(), read_only: false, open: None }
     }
 
-    /// The same without the right to write, for a file that must be there.
-    pub fn to_read(path: impl Into<PathBuf>) -> Self {
-        Self { to_read: true, ..Self::new(path) }
+    /// A mirror that is only read. The file must exist.
+    pub fn read_only(path: impl Into<PathBuf>) -> Self {
+        Self { read_only: true, ..Self::new(path) }
     }
 
     fn connection(&mut self) -> Result<&mut Connection> {
         let open = match self.open.take() {
-            // What is written to a file that nobody finds any more is lost.
+            // The path no longer refers to the open file, so whatever is written to it would be
+            // lost.
             Some(open) if identity(&self.path).ok() != Some(open.identity) => {
                 let problem = "was moved away or replaced while it was in use; mirror to it again";
                 return Err(self.refused(problem));
@@ -72,60 +79,59 @@ impl Sqlite {
     fn connect(&self) -> Result<Open> {
         let metadata = fs::metadata(&self.path);
         if metadata.as_ref().is_ok_and(|metadata| !metadata.is_file()) {
-            return Err(self.refused("is no file; name a file for the mirror"));
+            return Err(self.refused("is not a file; name a file for the mirror"));
         }
-        let absent = metadata.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-        if absent && self.to_read {
+        let is_missing = metadata.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        if is_missing && self.read_only {
             return Err(self.refused("there is no such file"));
         }
-        if absent {
-            // Made here for its mode, which the files beside it get from it.
-            let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path);
-            match made {
+        if is_missing {
+            // Created here to set the mode, which SQLite copies to the -wal and -shm files.
+            let created = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path);
+            match created {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(self.refused(format!("cannot make it: {error}")));
+                    return Err(self.refused(format!("cannot create it: {error}")));
                 }
                 _ => {}
             }
         }
         let access =
-            if self.to_read { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
+            if self.read_only { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
         let connection = Connection::open_with_flags(&self.path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-            .map_err(|error| self.failed("open it", error))?;
-        self.prepare(&connection).map_err(|error| self.failed("open it", error))??;
+            .map_err(|error| self.classify("open it", error))?;
+        self.prepare(&connection).map_err(|error| self.classify("open it", error))??;
         let identity =
-            identity(&self.path).map_err(|error| self.refused(format!("cannot look at it: {error}")))?;
+            identity(&self.path).map_err(|error| self.refused(format!("cannot inspect it: {error}")))?;
         Ok(Open { connection, identity })
     }
 
-    /// Sets the connection up, and brings the tables to this program's version.
+    /// Configures the connection and migrates the schema to this program's version.
     fn prepare(&self, connection: &Connection) -> rusqlite::Result<Result<()>> {
         connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)?;
-        connection.busy_timeout(PATIENCE)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "trusted_schema", false)?;
-        let reading = Transaction::new_unchecked(connection, TransactionBehavior::Deferred)?;
-        let found = self.version(&reading)?;
-        drop(reading);
-        if self.to_read {
-            return Ok(found.and_then(|version| match version {
+        let read_transaction = Transaction::new_unchecked(connection, TransactionBehavior::Deferred)?;
+        let version = self.schema_version(&read_transaction)?;
+        drop(read_transaction);
+        if self.read_only {
+            return Ok(version.and_then(|version| match version {
                 0 => Err(self.refused("is empty: nothing was mirrored to it")),
-                version if version < MIGRATIONS.len() => {
-                    Err(self
-                        .refused(format!("has tables of version {version}: mirror to it once to renew them")))
-                }
+                version if version < MIGRATIONS.len() => Err(self
+                    .refused(format!("has tables of version {version}: mirror to it once to migrate them"))),
                 _ => Ok(()),
             }));
         }
-        // Judged before the first byte is written: another program's file is left as it is.
-        if let Err(refused) = found {
+        // The check comes before the first write, so that another program's file stays untouched.
+        if let Err(refused) = version {
             return Ok(Err(refused));
         }
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        // Who gets the lock first makes the tables, and the others find them.
+        // Racing mirrors serialize here: the first creates the tables, the others find the current
+        // version.
         let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-        let version = match self.version(&transaction)? {
+        let version = match self.schema_version(&transaction)? {
             Ok(version) => version,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -133,92 +139,99 @@ impl Sqlite {
             transaction.execute_batch(migration)?;
         }
         if version < MIGRATIONS.len() {
-            transaction.pragma_update(None, "application_id", APPLICATION)?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
         }
         transaction.commit().map(Ok)
     }
 
-    /// The version of the tables; 0 for an empty file. In a transaction, so that who makes them at the same time is not met
-    /// in the middle of it.
-    fn version(&self, connection: &Transaction<'_>) -> rusqlite::Result<Result<usize>> {
-        let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
-        let (application, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
-        if application == 0 && version == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0 {
+    /// The version of the schema; 0 for an empty file. Requires a transaction, so that the three
+    /// reads see one state even while another mirror creates the tables.
+    fn schema_version(&self, transaction: &Transaction<'_>) -> rusqlite::Result<Result<usize>> {
+        let number = |query: &str| transaction.query_row(query, [], |row| row.get::<_, i64>(0));
+        let (application_id, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
+        if application_id == 0 && version == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0 {
             return Ok(Ok(0));
         }
-        let known = MIGRATIONS.len();
+        let newest = MIGRATIONS.len();
         Ok(match usize::try_from(version) {
-            _ if application != APPLICATION => {
+            _ if application_id != APPLICATION_ID => {
                 Err(self.refused("is another program's database; name another file for the mirror"))
             }
-            Ok(version) if (1..=known).contains(&version) => Ok(version),
+            Ok(version) if (1..=newest).contains(&version) => Ok(version),
             _ => Err(self.refused(format!(
-                "has tables of version {version}, and this program knows them up to {known}: use a newer one"
+                "has tables of version {version}, but this program supports versions up to {newest}: use a newer one"
             ))),
         })
     }
 
     fn refused(&self, problem: impl Into<String>) -> Error {
-        Error::Refused { destination: self.name(), problem: problem.into() }
+        Error::refused(self.name(), problem)
     }
 
-    /// What the caller does next about what SQLite reports.
-    fn failed(&self, action: &'static str, error: rusqlite::Error) -> Error {
-        let code = error.sqlite_error_code();
-        match code {
+    /// Classifies an SQLite error by what the caller does next.
+    fn classify(&self, action: &'static str, error: rusqlite::Error) -> Error {
+        match error.sqlite_error_code() {
             Some(
                 ErrorCode::DatabaseBusy
                 | ErrorCode::DatabaseLocked
                 | ErrorCode::DiskFull
                 | ErrorCode::SystemIoFailure
                 | ErrorCode::OutOfMemory,
-            ) => Error::Unavailable { destination: self.name(), action, source: Box::new(error) },
+            ) => Error::unavailable(self.name(), action, error),
             Some(ErrorCode::NotADatabase) => {
-                self.refused("is no SQLite database; name another file for the mirror")
+                self.refused("is not an SQLite database; name another file for the mirror")
             }
             Some(ErrorCode::DatabaseCorrupt) => {
-                self.refused(format!("is damaged ({error}); move it away, and mirror the bus anew"))
+                self.refused(format!("is damaged ({error}); move it away, and mirror the bus again"))
             }
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-                self.refused(format!("may not be written to ({error}); mend its rights"))
+                self.refused(format!("is not writable ({error}); correct its permissions"))
             }
             _ => self.refused(format!("cannot {action}: {error}")),
         }
     }
 
-    /// A bus's number in the file, and its cursor.
+    /// The number that stands for a bus in this file, and its cursor.
     fn cursor(&self, connection: &Connection, bus: Checksum) -> Result<Option<(i64, Head)>> {
-        let mut find = connection
+        let mut select = connection
             .prepare_cached("SELECT bus, head_index, head_checksum FROM buses WHERE id = ?1")
-            .map_err(|error| self.failed("read it", error))?;
-        let found = find
+            .map_err(|error| self.classify("read it", error))?;
+        let row = select
             .query_row([bus.to_string()], |row| {
                 Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?))
             })
             .optional()
-            .map_err(|error| self.failed("read it", error))?;
-        let Some((number, index, checksum)) = found else { return Ok(None) };
+            .map_err(|error| self.classify("read it", error))?;
+        let Some((number, index, checksum)) = row else { return Ok(None) };
         match (u64::try_from(index), Checksum::parse(&checksum)) {
             (Ok(index), Some(checksum)) => Ok(Some((number, Head { index, checksum: Some(checksum) }))),
             _ => {
-                let problem = "its cursor is none".to_owned();
+                let problem = "its cursor is invalid".to_owned();
                 Err(Error::Corrupt { destination: self.name(), bus, index: 0, problem })
             }
         }
     }
 
-    /// One batch in one transaction.
-    fn put(&self, connection: &Connection, bus: Checksum, behind: Head, batch: &[Record]) -> Result<()> {
-        let failed = |error| self.failed("write to it", error);
+    /// Appends a batch in one transaction.
+    fn append_batch(
+        &self,
+        connection: &Connection,
+        bus: Checksum,
+        after: Head,
+        batch: &[Record],
+    ) -> Result<()> {
+        let classify = |error| self.classify("write to it", error);
+        // Immediate: the write lock is taken before the cursor is read, so no other mirror can move
+        // it in between.
         let transaction =
-            Transaction::new_unchecked(connection, TransactionBehavior::Immediate).map_err(failed)?;
+            Transaction::new_unchecked(connection, TransactionBehavior::Immediate).map_err(classify)?;
         let cursor = self.cursor(&transaction, bus)?;
-        if cursor.map(|(_, head)| head).unwrap_or_default() != behind {
+        if cursor.map(|(_, head)| head).unwrap_or_default() != after {
             return Err(Error::CursorMoved { destination: self.name() });
         }
         let Some(last) = batch.last() else { return Ok(()) };
-        let written = || -> rusqlite::Result<()> {
+        let write = || -> rusqlite::Result<()> {
             let (index, checksum) = (last.event.index as i64, last.event.checksum.to_string());
             let number = match cursor {
                 Some((number, _)) => number,
@@ -228,7 +241,7 @@ impl Sqlite {
                     transaction.last_insert_rowid()
                 }
             };
-            let mut insert = transaction.prepare_cached(INSERT)?;
+            let mut insert = transaction.prepare_cached(INSERT_EVENT)?;
             for Record { event, line } in batch {
                 insert.execute(params![
                     number,
@@ -245,13 +258,10 @@ impl Sqlite {
             transaction.prepare_cached(update)?.execute(params![number, index, checksum])?;
             Ok(())
         };
-        written().map_err(failed)?;
-        transaction.commit().map_err(failed)
+        write().map_err(classify)?;
+        transaction.commit().map_err(classify)
     }
 }
-
-const INSERT: &str = "INSERT INTO events (bus, event_index, event_type, trace_id, as_of, checksum, payload, line) \
-                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
 impl Mirror for Sqlite {
     fn name(&self) -> String {
@@ -261,12 +271,12 @@ impl Mirror for Sqlite {
     fn buses(&mut self) -> Result<Vec<Checksum>> {
         self.connection()?;
         let Some(Open { connection, .. }) = &self.open else { return Ok(Vec::new()) };
-        let all = || -> rusqlite::Result<Vec<String>> {
+        let select = || -> rusqlite::Result<Vec<String>> {
             connection.prepare("SELECT id FROM buses ORDER BY id")?.query_map([], |row| row.get(0))?.collect()
         };
-        let ids = all().map_err(|error| self.failed("read it", error))?;
-        let no_bus = |id: &str| self.refused(format!("names a bus `{}`, which is none", id.escape_debug()));
-        ids.iter().map(|id| Checksum::parse(id).ok_or_else(|| no_bus(id))).collect()
+        let ids = select().map_err(|error| self.classify("read it", error))?;
+        let invalid = |id: &str| self.refused(format!("holds an invalid bus id: `{}`", id.escape_debug()));
+        ids.iter().map(|id| Checksum::parse(id).ok_or_else(|| invalid(id))).collect()
     }
 
     fn head(&mut self, bus: Checksum) -> Result<Head> {
@@ -275,10 +285,10 @@ impl Mirror for Sqlite {
         Ok(self.cursor(connection, bus)?.map(|(_, head)| head).unwrap_or_default())
     }
 
-    fn take(&mut self, bus: Checksum, behind: Head, batch: &[Record]) -> Result<()> {
+    fn append(&mut self, bus: Checksum, after: Head, batch: &[Record]) -> Result<()> {
         self.connection()?;
         let Some(Open { connection, .. }) = &self.open else { return Ok(()) };
-        self.put(connection, bus, behind, batch)
+        self.append_batch(connection, bus, after, batch)
     }
 
     fn lines(&mut self, bus: Checksum, from: u64) -> Result<Vec<(u64, String)>> {
@@ -286,48 +296,50 @@ impl Mirror for Sqlite {
         let Some(Open { connection, .. }) = &self.open else { return Ok(Vec::new()) };
         let Some((number, _)) = self.cursor(connection, bus)? else { return Ok(Vec::new()) };
         let Ok(from) = i64::try_from(from) else { return Ok(Vec::new()) };
-        let failed = |error| self.failed("read it", error);
+        let classify = |error| self.classify("read it", error);
         let select =
             "SELECT event_index, line FROM events WHERE bus = ?1 AND event_index >= ?2 ORDER BY event_index";
-        let mut select = connection.prepare_cached(select).map_err(failed)?;
-        let mut rows = select.query(params![number, from]).map_err(failed)?;
-        let (mut page, mut bytes) = (Vec::new(), 0);
-        while let Some(row) = if bytes < PAGE_BYTES { rows.next().map_err(failed)? } else { None } {
-            let index: i64 = row.get(0).map_err(failed)?;
-            let line = row.get_ref(1).map_err(failed)?.as_bytes().map_err(|error| failed(error.into()))?;
-            // What is no text is no line, which whoever reads it will find.
+        let mut select = connection.prepare_cached(select).map_err(classify)?;
+        let mut rows = select.query(params![number, from]).map_err(classify)?;
+        let (mut page, mut page_bytes) = (Vec::new(), 0);
+        while let Some(row) = if page_bytes < PAGE_BYTES { rows.next().map_err(classify)? } else { None } {
+            let index: i64 = row.get(0).map_err(classify)?;
+            let line =
+                row.get_ref(1).map_err(classify)?.as_bytes().map_err(|error| classify(error.into()))?;
+            // Invalid UTF-8 is replaced here; the caller's verification then refuses the line.
             let line = String::from_utf8_lossy(line).into_owned();
-            bytes += line.len();
+            page_bytes += line.len();
             page.push((index as u64, line));
         }
         Ok(page)
     }
 
-    fn differs(&mut self, bus: Checksum, events: &[Event]) -> Result<Option<(u64, &'static str)>> {
+    fn first_mismatch(&mut self, bus: Checksum, events: &[Event]) -> Result<Option<(u64, &'static str)>> {
         self.connection()?;
         let Some(Open { connection, .. }) = &self.open else { return Ok(None) };
         let Some((number, _)) = self.cursor(connection, bus)? else { return Ok(None) };
-        let compared = || -> rusqlite::Result<_> {
+        let compare = || -> rusqlite::Result<_> {
             let select = "SELECT event_type, trace_id, as_of, checksum, payload FROM events \
                           WHERE bus = ?1 AND event_index = ?2";
             let mut select = connection.prepare_cached(select)?;
             for event in events {
                 let mut rows = select.query(params![number, event.index as i64])?;
-                let column = rows.next()?.map_or(Ok(Some("event_index")), |row| differs(row, event))?;
+                let column =
+                    rows.next()?.map_or(Ok(Some("event_index")), |row| mismatched_column(row, event))?;
                 if let Some(column) = column {
                     return Ok(Some((event.index, column)));
                 }
             }
             Ok(None)
         };
-        compared().map_err(|error| self.failed("read it", error))
+        compare().map_err(|error| self.classify("read it", error))
     }
 }
 
-/// The column in which a row says something else than its event.
-fn differs(row: &rusqlite::Row<'_>, event: &Event) -> rusqlite::Result<Option<&'static str>> {
+/// The first column of a row that does not match the event.
+fn mismatched_column(row: &rusqlite::Row<'_>, event: &Event) -> rusqlite::Result<Option<&'static str>> {
     let text = |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_bytes_or_null()?);
-    let is = |column, wanted: &str| Ok::<_, rusqlite::Error>(text(column)? == Some(wanted.as_bytes()));
+    let is = |column, expected: &str| Ok::<_, rusqlite::Error>(text(column)? == Some(expected.as_bytes()));
     Ok(if !is(0, &event.event_type)? {
         Some("event_type")
     } else if text(1)? != event.trace_id.as_deref().map(str::as_bytes) {
@@ -343,7 +355,7 @@ fn differs(row: &rusqlite::Row<'_>, event: &Event) -> rusqlite::Result<Option<&'
     })
 }
 
-/// Which file a path leads to: device and inode.
+/// Identifies a file: device and inode.
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }

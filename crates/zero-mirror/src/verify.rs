@@ -1,36 +1,40 @@
-//! Going through what a destination holds, judging every line: what verification and restoring are made of.
+//! Verifies a destination's copy of a bus, event by event.
 
 use zero_bus::{Checksum, Event, Head};
 
-use crate::Mirror;
 use crate::error::{Error, Result};
+use crate::mirror::Mirror;
 
-/// How far a walk is.
+/// The progress of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScanProgress {
-    /// Events that were found sound.
+    /// Events that were verified.
     pub events: u64,
-    /// Events there are, as the destination says.
+    /// Events that the destination holds, by its cursor.
     pub events_total: u64,
 }
 
-/// Walks the chain of a bus as a destination holds it, from its first event to its cursor, and judges every line as a
-/// reader of the log does. `each` gets them in their order. Memory is that of some pages.
+/// Reads a bus from a destination, from the first event to the cursor, and verifies every line as a
+/// reader of the log does. Calls `each` with every verified event, in order. Memory is that of a
+/// few pages.
 ///
-/// Nothing that the destination says is believed: an index out of order, a line that is none, a chain that breaks, a
-/// first event that is not the bus's, one that is missing before the cursor, one too many behind it.
+/// The scan trusts nothing that the destination reports. It detects an index out of order, an
+/// invalid line, a broken chain, a first event of another bus, an event missing before the cursor,
+/// and an event after the cursor.
 ///
 /// # Errors
-/// [`Error::Corrupt`] at the first fault, when all before it were handed out; what the destination and `each` report.
+/// [`Error::Corrupt`] at the first failed check, after `each` was called for all events before it;
+/// any error of the destination or of `each`.
 pub fn scan<E: From<Error>>(
     mirror: &mut dyn Mirror,
     bus: Checksum,
     each: impl FnMut(&Event, &str, ScanProgress) -> Result<(), E>,
 ) -> Result<Head, E> {
-    go(mirror, bus, false, each)
+    scan_with(mirror, bus, Checks::Lines, each)
 }
 
-/// The same, and what the destination keeps beside the lines is held against them: a question must not be answered wrong.
+/// Does the same, and compares the destination's queryable columns with the lines, since queries
+/// read the columns.
 ///
 /// # Errors
 /// As [`scan`].
@@ -39,19 +43,25 @@ pub fn verify<E: From<Error>>(
     bus: Checksum,
     each: impl FnMut(&Event, &str, ScanProgress) -> Result<(), E>,
 ) -> Result<Head, E> {
-    go(mirror, bus, true, each)
+    scan_with(mirror, bus, Checks::LinesAndColumns, each)
 }
 
-fn go<E: From<Error>>(
+#[derive(PartialEq, Eq)]
+enum Checks {
+    Lines,
+    LinesAndColumns,
+}
+
+fn scan_with<E: From<Error>>(
     mirror: &mut dyn Mirror,
     bus: Checksum,
-    columns: bool,
+    checks: Checks,
     mut each: impl FnMut(&Event, &str, ScanProgress) -> Result<(), E>,
 ) -> Result<Head, E> {
     let mut cursor = mirror.head(bus)?;
     let mut head = Head::default();
     if cursor.index == 0 {
-        return Err(Wrong { index: 0, problem: "is not there".to_owned() }.at(mirror, bus).into());
+        return Err(Failed { index: 0, problem: "not found".to_owned() }.into_error(mirror, bus).into());
     }
     loop {
         let page = mirror.lines(bus, head.index.saturating_add(1))?;
@@ -59,105 +69,111 @@ fn go<E: From<Error>>(
             break;
         }
         if page.last().is_some_and(|(index, _)| *index > cursor.index) {
-            // Others may have mirrored on meanwhile.
+            // Another mirror may have appended events since the cursor was read.
             cursor = mirror.head(bus)?;
         }
         let (mut events, mut lines) = (Vec::with_capacity(page.len()), Vec::with_capacity(page.len()));
-        let mut wrong = None;
-        let mut last = head;
+        let mut failed = None;
+        let mut verified_head = head;
         for (index, line) in page {
-            match judge(index, &line, last, cursor, bus) {
+            match verify_line(index, &line, verified_head, cursor, bus) {
                 Ok(event) => {
-                    last = event.head();
+                    verified_head = event.head();
                     events.push(event);
                     lines.push(line);
                 }
-                Err(found) => {
-                    wrong = Some(found);
+                Err(error) => {
+                    failed = Some(error);
                     break;
                 }
             }
         }
-        if columns && let Some((index, column)) = mirror.differs(bus, &events)? {
-            let problem = format!("event {index} has another `{column}` than its line");
+        if checks == Checks::LinesAndColumns
+            && let Some((index, column)) = mirror.first_mismatch(bus, &events)?
+        {
+            let problem = format!("event {index}: its `{column}` does not match its line");
             events.retain(|event| event.index < index);
-            wrong = Some(Wrong { index, problem });
+            failed = Some(Failed { index, problem });
         }
         for (event, line) in events.iter().zip(&lines) {
             head = event.head();
             each(event, line, ScanProgress { events: event.index, events_total: cursor.index })?;
         }
-        if let Some(wrong) = wrong {
-            return Err(wrong.at(mirror, bus).into());
+        if let Some(failed) = failed {
+            return Err(failed.into_error(mirror, bus).into());
         }
     }
     if head.index < cursor.index {
         let index = head.index.saturating_add(1);
-        let problem = format!("event {index} is missing, and all behind it up to {}", cursor.index);
-        return Err(Wrong { index, problem }.at(mirror, bus).into());
+        let problem = format!("event {index} and all after it up to {} are missing", cursor.index);
+        return Err(Failed { index, problem }.into_error(mirror, bus).into());
     }
     Ok(head)
 }
 
-/// What was found wrong, and with which event.
-struct Wrong {
+/// A failed check.
+struct Failed {
     index: u64,
     problem: String,
 }
 
-impl Wrong {
-    fn at(self, mirror: &dyn Mirror, bus: Checksum) -> Error {
+impl Failed {
+    fn into_error(self, mirror: &dyn Mirror, bus: Checksum) -> Error {
         let Self { index, problem } = self;
         Error::Corrupt { destination: mirror.name(), bus, index, problem }
     }
 }
 
-/// Judges a line that is kept at an index as the one behind `head`.
-fn judge(index: u64, line: &str, head: Head, cursor: Head, bus: Checksum) -> Result<Event, Wrong> {
-    let wanted = head.index.saturating_add(1);
-    let wrong = |problem| Wrong { index: wanted, problem };
-    if index != wanted {
-        return Err(wrong(format!("event {wanted} is missing; {index} is in its place")));
+/// Verifies a line that the destination stores at `index` as the event directly after `head`.
+fn verify_line(index: u64, line: &str, head: Head, cursor: Head, bus: Checksum) -> Result<Event, Failed> {
+    let expected = head.index.saturating_add(1);
+    let failed = |problem| Failed { index: expected, problem };
+    if index != expected {
+        return Err(failed(format!("event {expected} is missing; event {index} is in its place")));
     }
-    let event = Event::read(line.as_bytes(), head).map_err(|fault| wrong(fault.to_string()))?;
+    let event = Event::read(line.as_bytes(), head).map_err(|fault| failed(fault.to_string()))?;
     if index == 1 && event.checksum != bus {
-        return Err(wrong("event 1 is another bus's".to_owned()));
+        return Err(failed("event 1 belongs to another bus".to_owned()));
     }
     if index > cursor.index {
-        return Err(wrong(format!("event {index} stands behind the cursor")));
+        return Err(failed(format!("event {index} is after the cursor")));
     }
     if index == cursor.index && event.head() != cursor {
-        return Err(wrong(format!("event {index} is not the one that the cursor names")));
+        return Err(failed(format!("event {index} does not match the cursor")));
     }
     Ok(event)
 }
 
-/// The bus that is meant: the only one, or the one whose id begins so, with or without `sha256:`.
+/// Maximum number of buses that a message lists.
+const MAX_LISTED_BUSES: usize = 20;
+
+/// Selects a bus of a destination: the only one, or the one whose id starts with `id`, with or
+/// without `sha256:`.
 ///
 /// # Errors
-/// [`Error::Refused`] where none or several fit, which are named.
+/// [`Error::Refused`] if no bus or several buses match; the message lists them.
 pub fn select_bus(mirror: &mut dyn Mirror, id: Option<&str>) -> Result<Checksum> {
-    let wanted = id.map(|id| id.strip_prefix("sha256:").unwrap_or(id));
-    let fits = |bus: &Checksum| {
-        wanted.is_none_or(|wanted| bus.to_string().trim_start_matches("sha256:").starts_with(wanted))
+    let prefix = id.map(|id| id.strip_prefix("sha256:").unwrap_or(id));
+    let is_match = |bus: &Checksum| {
+        prefix.is_none_or(|prefix| bus.to_string().trim_start_matches("sha256:").starts_with(prefix))
     };
-    let there = mirror.buses()?;
-    let fitting: Vec<Checksum> = there.iter().copied().filter(fits).collect();
-    let problem = match (fitting[..].first(), fitting.len()) {
+    let buses = mirror.buses()?;
+    let matching: Vec<Checksum> = buses.iter().copied().filter(is_match).collect();
+    let problem = match (matching[..].first(), matching.len()) {
         (Some(bus), 1) => return Ok(*bus),
-        (None, _) if there.is_empty() => "holds no bus".to_owned(),
-        (None, _) => format!("holds no bus whose id begins so; it holds {}", some(&there)),
-        _ if wanted.is_some() => format!("holds several buses whose ids begin so: {}", some(&fitting)),
-        _ => format!("holds several buses; name one with --bus: {}", some(&fitting)),
+        (None, _) if buses.is_empty() => "holds no bus".to_owned(),
+        (None, _) => format!("holds no bus whose id starts like this; it holds {}", list(&buses)),
+        _ if prefix.is_some() => {
+            format!("holds several buses whose ids start like this: {}", list(&matching))
+        }
+        _ => format!("holds several buses; name one with --bus: {}", list(&matching)),
     };
-    Err(Error::Refused { destination: mirror.name(), problem })
+    Err(Error::refused(mirror.name(), problem))
 }
 
-/// As many as one looks through.
-fn some(buses: &[Checksum]) -> String {
-    const MANY: usize = 20;
-    let named: Vec<String> = buses.iter().take(MANY).map(ToString::to_string).collect();
-    let rest = buses.len().saturating_sub(MANY);
-    let rest = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-    format!("{}{rest}", named.join(", "))
+fn list(buses: &[Checksum]) -> String {
+    let ids: Vec<String> = buses.iter().take(MAX_LISTED_BUSES).map(ToString::to_string).collect();
+    let omitted = buses.len().saturating_sub(MAX_LISTED_BUSES);
+    let omitted = if omitted > 0 { format!(" and {omitted} more") } else { String::new() };
+    format!("{}{omitted}", ids.join(", "))
 }

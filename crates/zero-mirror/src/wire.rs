@@ -1,27 +1,28 @@
-//! What both ends of the HTTP mirror have in common: the names on the wire, and packed bodies.
+//! What both ends of the HTTP protocol share: names, encodings, and the framing of lines.
 //!
-//! Version 1 of the protocol is `docs/openapi.json`; a problem is an RFC 9457 problem detail.
+//! `docs/openapi.json` describes version 1 of the protocol.
 
 use std::io::{self, Read};
 
-use zero_bus::{Checksum, Head, Value};
-
 /// The media type of lines.
-pub(crate) const LINES: &str = "application/x-ndjson";
-/// The header that says which event the first line of a page is.
-pub(crate) const FIRST_INDEX: &str = "zero-first-index";
-/// The problem type of a chain that differs from the one that is held.
-pub(crate) const FORK: &str = "urn:zero-bus:problem:fork";
-/// The problem type of a batch that does not begin where the receiver stands.
-pub(crate) const POSITION: &str = "urn:zero-bus:problem:position";
+pub(crate) const LINES_MEDIA_TYPE: &str = "application/x-ndjson";
+/// The header with the index of a page's first event.
+pub(crate) const FIRST_INDEX_HEADER: &str = "zero-first-index";
 
-/// The problem type of a held chain that is damaged.
+/// Problem type: the batch belongs to another chain than the receiver's.
+pub(crate) const FORK: &str = "urn:zero-bus:problem:fork";
+/// Problem type: the batch does not start after the receiver's last event.
+pub(crate) const POSITION: &str = "urn:zero-bus:problem:position";
+/// Problem type: the receiver's copy of the chain is damaged.
 pub(crate) const UNSOUND: &str = "urn:zero-bus:problem:unsound";
 
-/// The largest window that unpacking keeps, as a power of two: 8 MiB, which RFC 8878 asks every decoder to support.
-const WINDOW_LOG_MAX: u32 = 23;
+/// Largest zstd window that a decoder allocates, as a power of two: 8 MiB, which RFC 8878
+/// recommends every decoder to support.
+const MAX_WINDOW_LOG: u32 = 23;
+/// A log compresses to a tenth at level 1 already, and both ends keep up with a disk.
+const ZSTD_LEVEL: i32 = 1;
 
-/// How a body is packed.
+/// The content coding of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Identity,
@@ -30,10 +31,11 @@ pub(crate) enum Encoding {
 }
 
 impl Encoding {
-    /// By the name that HTTP has for it, where there is one; `None` for any that is not taken.
-    pub(crate) fn named(name: Option<&str>) -> Option<Self> {
-        let Some(name) = name else { return Some(Self::Identity) };
-        match name.trim().to_ascii_lowercase().as_str() {
+    /// Reads the value of the header `Content-Encoding`, if there is one. Returns `None` for an
+    /// unsupported coding.
+    pub(crate) fn from_header(value: Option<&str>) -> Option<Self> {
+        let Some(value) = value else { return Some(Self::Identity) };
+        match value.trim().to_ascii_lowercase().as_str() {
             "identity" => Some(Self::Identity),
             "gzip" => Some(Self::Gzip),
             "zstd" => Some(Self::Zstd),
@@ -42,78 +44,53 @@ impl Encoding {
     }
 }
 
-/// Why a body can't be unpacked.
-#[derive(Debug)]
-pub(crate) enum Spoilt {
-    /// It becomes longer than the limit. No more than that was kept of it.
+/// Why a body cannot be decompressed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DecompressError {
+    #[error("it is too long")]
     TooLong,
-    /// It is not what its encoding says.
-    Broken(io::Error),
+    #[error("it is corrupt: {0}")]
+    Corrupt(#[source] io::Error),
 }
 
-/// Unpacks a body as a stream, and stops at a limit of bytes: what a small body could blow up to is never held.
-pub(crate) fn unpack(encoding: Encoding, packed: Vec<u8>, limit: usize) -> Result<Vec<u8>, Spoilt> {
-    let unpacked = match encoding {
-        Encoding::Identity => return if packed.len() > limit { Err(Spoilt::TooLong) } else { Ok(packed) },
-        Encoding::Gzip => read_up_to(flate2::bufread::MultiGzDecoder::new(packed.as_slice()), limit),
+/// Decompresses a body. Stops as soon as the result exceeds `max_bytes`, so a decompression bomb is
+/// never held in memory.
+pub(crate) fn decompress(
+    encoding: Encoding,
+    body: Vec<u8>,
+    max_bytes: usize,
+) -> Result<Vec<u8>, DecompressError> {
+    use DecompressError::{Corrupt, TooLong};
+    let decompressed = match encoding {
+        Encoding::Identity => Ok(body),
+        Encoding::Gzip => read_up_to(flate2::bufread::MultiGzDecoder::new(body.as_slice()), max_bytes),
         Encoding::Zstd => {
-            let mut decoder =
-                zstd::stream::read::Decoder::with_buffer(packed.as_slice()).map_err(Spoilt::Broken)?;
-            decoder.window_log_max(WINDOW_LOG_MAX).map_err(Spoilt::Broken)?;
-            read_up_to(decoder, limit)
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(body.as_slice()).map_err(Corrupt)?;
+            decoder.window_log_max(MAX_WINDOW_LOG).map_err(Corrupt)?;
+            read_up_to(decoder, max_bytes)
         }
     };
-    let unpacked = unpacked.map_err(Spoilt::Broken)?;
-    if unpacked.len() > limit { Err(Spoilt::TooLong) } else { Ok(unpacked) }
+    let decompressed = decompressed.map_err(Corrupt)?;
+    if decompressed.len() > max_bytes { Err(TooLong) } else { Ok(decompressed) }
 }
 
-/// Packs a body. Level 1: the lines of a log shrink to a tenth already, and both ends keep up with a disk.
-pub(crate) fn pack(bytes: &[u8]) -> io::Result<Vec<u8>> {
-    zstd::stream::encode_all(bytes, 1)
+/// Compresses a body with zstd.
+pub(crate) fn compress(body: &[u8]) -> io::Result<Vec<u8>> {
+    zstd::stream::encode_all(body, ZSTD_LEVEL)
 }
 
-/// At most one byte more than the limit, which tells that there is more.
-fn read_up_to(reader: impl Read, limit: usize) -> io::Result<Vec<u8>> {
+/// Reads at most one byte more than `max_bytes`. That byte tells the caller that there is more.
+fn read_up_to(reader: impl Read, max_bytes: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    reader.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    reader.take(max_bytes as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// The lines of a body, without their line breaks; the last may lack its own.
+/// The lines of a body without their line breaks. The last line may lack its own.
 pub(crate) fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     let lines = body.strip_suffix(b"\n").unwrap_or(body).split(|byte| *byte == b'\n');
+    // Splitting an empty body would yield one empty line.
     lines.take(if body.is_empty() { 0 } else { usize::MAX })
-}
-
-/// Where a receiver stands for a bus, as it says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub(crate) struct Position {
-    pub(crate) bus: Checksum,
-    pub(crate) index: u64,
-    pub(crate) checksum: Option<Checksum>,
-}
-
-impl Position {
-    pub(crate) fn of(bus: Checksum, head: Head) -> Self {
-        Self { bus, index: head.index, checksum: head.checksum }
-    }
-
-    /// The head in a position for this bus; `None` where it is none.
-    pub(crate) fn read(value: &Value, bus: Checksum) -> Option<Head> {
-        let text = |name| value.get(name).and_then(Value::as_str).and_then(Checksum::parse);
-        let index = value.get("index").and_then(Value::as_u64)?;
-        let checksum = match value.get("checksum")? {
-            Value::Null => None,
-            _ => Some(text("checksum")?),
-        };
-        (text("bus") == Some(bus) && checksum.is_some() == (index > 0)).then_some(Head { index, checksum })
-    }
-}
-
-/// The beginning of what somebody sent, fit for a message.
-pub(crate) fn excerpt(bytes: &[u8]) -> String {
-    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    String::from_utf8_lossy(&line[..line.len().min(200)]).escape_debug().to_string()
 }
 
 #[cfg(test)]
@@ -123,54 +100,56 @@ mod tests {
     use super::*;
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut packed = Vec::new();
-        flate2::read::GzEncoder::new(bytes, flate2::Compression::best()).read_to_end(&mut packed).unwrap();
-        packed
+        let mut compressed = Vec::new();
+        let mut encoder = flate2::read::GzEncoder::new(bytes, flate2::Compression::best());
+        encoder.read_to_end(&mut compressed).unwrap();
+        compressed
     }
 
     #[test]
-    fn what_was_packed_comes_back() {
+    fn decompress_restores_what_was_compressed() {
         let text = b"{}\n".repeat(1000);
-        assert_eq!(unpack(Encoding::Zstd, pack(&text).unwrap(), 3000).unwrap(), text);
-        assert_eq!(unpack(Encoding::Gzip, gzip(&text), 3000).unwrap(), text);
-        assert_eq!(unpack(Encoding::Identity, text.clone(), 3000).unwrap(), text);
+        assert_eq!(decompress(Encoding::Zstd, compress(&text).unwrap(), 3000).unwrap(), text);
+        assert_eq!(decompress(Encoding::Gzip, gzip(&text), 3000).unwrap(), text);
+        assert_eq!(decompress(Encoding::Identity, text.clone(), 3000).unwrap(), text);
     }
 
     #[test]
-    fn a_bomb_stops_at_the_limit() {
+    fn decompress_stops_a_bomb_at_the_limit() {
         let zeros = vec![0; 64 << 20];
-        for (encoding, bomb) in [(Encoding::Zstd, pack(&zeros).unwrap()), (Encoding::Gzip, gzip(&zeros))] {
+        for (encoding, bomb) in [(Encoding::Zstd, compress(&zeros).unwrap()), (Encoding::Gzip, gzip(&zeros))]
+        {
             assert!(bomb.len() < 100_000, "{}", bomb.len());
-            assert!(matches!(unpack(encoding, bomb.clone(), 1 << 20), Err(Spoilt::TooLong)));
-            assert_eq!(unpack(encoding, bomb, 64 << 20).unwrap().len(), 64 << 20);
+            let refused = decompress(encoding, bomb.clone(), 1 << 20);
+            assert!(matches!(refused, Err(DecompressError::TooLong)));
+            assert_eq!(decompress(encoding, bomb, 64 << 20).unwrap().len(), 64 << 20);
         }
+        assert!(matches!(decompress(Encoding::Identity, zeros, 1 << 20), Err(DecompressError::TooLong)));
     }
 
     #[test]
-    fn a_window_beyond_what_decoders_must_support_is_refused() {
+    fn decompress_refuses_a_window_that_decoders_need_not_support() {
         let mut encoder = zstd::stream::read::Encoder::new(io::repeat(b'x').take(32 << 20), 1).unwrap();
         encoder.window_log(27).unwrap();
-        let mut packed = Vec::new();
-        encoder.read_to_end(&mut packed).unwrap();
-        assert!(matches!(unpack(Encoding::Zstd, packed, 64 << 20), Err(Spoilt::Broken(_))));
+        let mut compressed = Vec::new();
+        encoder.read_to_end(&mut compressed).unwrap();
+        let refused = decompress(Encoding::Zstd, compressed, 64 << 20);
+        assert!(matches!(refused, Err(DecompressError::Corrupt(_))));
     }
 
     #[test]
-    fn half_a_body_is_no_body() {
-        for (encoding, whole) in
-            [(Encoding::Zstd, pack(b"{}\n{}\n").unwrap()), (Encoding::Gzip, gzip(b"{}\n{}\n"))]
-        {
+    fn decompress_refuses_a_truncated_body() {
+        let text = b"{}\n{}\n";
+        for (encoding, whole) in [(Encoding::Zstd, compress(text).unwrap()), (Encoding::Gzip, gzip(text))] {
             for end in 1..whole.len() {
-                assert!(
-                    matches!(unpack(encoding, whole[..end].to_vec(), 100), Err(Spoilt::Broken(_))),
-                    "{encoding:?} {end}"
-                );
+                let refused = decompress(encoding, whole[..end].to_vec(), 100);
+                assert!(matches!(refused, Err(DecompressError::Corrupt(_))), "{encoding:?} {end}");
             }
         }
     }
 
     #[test]
-    fn lines_end_at_line_breaks_alone() {
+    fn only_a_line_feed_ends_a_line() {
         let split = |text: &'static str| lines(text.as_bytes()).collect::<Vec<_>>();
         assert!(split("").is_empty());
         assert_eq!(split("\n"), [b""]);

@@ -1,41 +1,51 @@
-//! Where the time comes from, so that a run can be repeated to the byte.
+//! Time: the clock that a runtime is given, and times as people read and write them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A source of time.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Clock {
-    /// The system's.
-    System,
-    /// Always the same: seconds since the Unix epoch.
-    Fixed(f64),
+///
+/// A runtime reads its clock once per cycle and once per applied operator command. With a fixed
+/// clock a run is repeatable byte for byte.
+pub trait Clock: Send + Sync {
+    /// Returns the current time in seconds since the Unix epoch.
+    fn now(&self) -> f64;
 }
 
-impl Clock {
-    /// Seconds since the Unix epoch.
-    pub fn now(&self) -> f64 {
-        match self {
-            Self::Fixed(seconds) => *seconds,
-            Self::System => match SystemTime::now().duration_since(UNIX_EPOCH) {
-                Ok(since) => since.as_secs_f64(),
-                Err(before) => -before.duration().as_secs_f64(),
-            },
+/// The system's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> f64 {
+        match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(elapsed) => elapsed.as_secs_f64(),
+            Err(error) => -error.duration().as_secs_f64(),
         }
     }
 }
 
-/// A time as RFC 3339 has it, in UTC and whole seconds: `2026-05-01T00:00:00Z`. `None` for a time outside
-/// the years -9999 to 9999.
+/// A clock that always returns this time, in seconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FixedClock(pub f64);
+
+impl Clock for FixedClock {
+    fn now(&self) -> f64 {
+        self.0
+    }
+}
+
+/// Formats a time as RFC 3339 in UTC with whole seconds: `2026-05-01T00:00:00Z`. Returns `None`
+/// outside the years -9999 to 9999.
 pub fn rfc3339(seconds: f64) -> Option<String> {
-    // A cast saturates, and what is saturated is outside of what the library takes.
+    // The cast saturates, and jiff refuses a saturated value.
     jiff::Timestamp::from_second(seconds.floor() as i64).ok().map(|time| time.to_string())
 }
 
-/// The time that a person means, in seconds since the Unix epoch: RFC 3339, or how long before `now`, as in `90s`, `10m`,
-/// `2h`, `1d`.
+/// Parses a time that a person typed, and returns it in seconds since the Unix epoch. Accepts RFC
+/// 3339, or an age relative to `now`: `90s`, `10m`, `2h`, `1d`.
 ///
 /// # Errors
-/// What is wrong with it, and what is wanted.
+/// A message that quotes the text and lists the accepted forms.
 ///
 /// ```
 /// use zero_paper::moment;
@@ -47,7 +57,7 @@ pub fn moment(text: &str, now: f64) -> Result<f64, String> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Ok(time.as_duration().as_secs_f64());
     }
-    let ago = || {
+    let age = || {
         let (unit_at, unit) = text.char_indices().last()?;
         let seconds = match unit {
             's' => 1.0,
@@ -59,7 +69,9 @@ pub fn moment(text: &str, now: f64) -> Result<f64, String> {
         let number = text[..unit_at].parse::<u32>().ok()?;
         Some(now - f64::from(number) * seconds)
     };
-    ago().ok_or_else(|| {
-        format!("`{text}` is no time: name one as in 2026-05-01T09:00:00Z, or how long ago, as in 90s, 10m, 2h, 1d")
+    age().ok_or_else(|| {
+        format!(
+            "`{text}` is not a time; write it as 2026-05-01T09:00:00Z, or as an age such as 90s, 10m, 2h or 1d"
+        )
     })
 }

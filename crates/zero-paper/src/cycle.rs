@@ -1,39 +1,44 @@
-//! One OODA cycle: observe, orient, decide, act, learn. What it saw, decided and did is its record.
+//! One OODA cycle (observe, orient, decide, act, learn) and its record, `zero.runtime.cycle.v1`.
+//!
+//! A cycle takes exactly one order through the risk checks. [`run`] decides about a new order;
+//! [`rerun_recorded`] rebuilds the record of a decision that is already in the journal.
+
+use std::path::Path;
 
 use serde::{Serialize, Serializer};
 use zero_bus::Json;
 
 use crate::decision::{Decision, Submission};
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Mismatch, Result};
 use crate::position::{PositionRecord, to_cents};
 use crate::risk::{RiskDecision, TradingMode};
-use crate::scenario::{Limits, Order, Scenario, Side};
+use crate::scenario::{Limits, Order, Side};
 
 /// The `schema_version` of every cycle record.
 pub const CYCLE_SCHEMA: &str = "zero.runtime.cycle.v1";
 
-/// The five phases, in their order.
+/// The five phases of a cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// What is there?
+    /// Read positions and counts.
     Observe,
-    /// What does it mean?
+    /// Compare the exposure with the limits.
     Orient,
-    /// What should be done?
+    /// Choose the order.
     Decide,
-    /// Do it.
+    /// Check the order against the rules; fill or reject it.
     Act,
-    /// What came of it?
+    /// Count the results.
     Learn,
 }
 
 impl Phase {
-    /// All of them, in the order in which a cycle goes through them.
+    /// All phases in the order of a cycle.
     pub const ORDER: [Self; 5] = [Self::Observe, Self::Orient, Self::Decide, Self::Act, Self::Learn];
 
-    /// Its name in the records.
+    /// Returns the phase's name in the records.
     pub fn name(self) -> &'static str {
         match self {
             Self::Observe => "observe",
@@ -45,36 +50,36 @@ impl Phase {
     }
 }
 
-/// A cycle record.
+/// A cycle record: what the cycle saw, decided and did.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CycleRecord {
-    /// What was done.
+    /// The act phase.
     pub act: Act,
-    /// When, in seconds since the Unix epoch.
+    /// Time of the cycle, in seconds since the Unix epoch.
     pub as_of: f64,
-    /// Decisions before it, and one.
+    /// Number of the cycle: decisions before it plus one.
     pub cycle_id: u64,
-    /// What should be done.
+    /// The decide phase.
     pub decide: Decide,
-    /// What came of it.
+    /// The learn phase.
     pub learn: Learn,
     /// Always `paper`.
     pub mode: &'static str,
-    /// What was there.
+    /// The observe phase.
     pub observe: Observe,
-    /// What it meant.
+    /// The orient phase.
     pub orient: Orient,
     /// [`CYCLE_SCHEMA`].
     pub schema_version: &'static str,
 }
 
-/// What was there when the cycle began.
+/// The observe phase: the state before the cycle.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Observe {
     cycle_id: u64,
     decisions_seen: u64,
     fills_seen: u64,
-    market_source: &'static str,
+    market_source: String,
     open_positions: Vec<PositionRecord>,
     phase: Phase,
     recovery: Json,
@@ -82,7 +87,7 @@ pub struct Observe {
     scenario: String,
 }
 
-/// What it meant.
+/// The orient phase: the exposure against the limits.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Orient {
     limits: LimitsRecord,
@@ -92,20 +97,20 @@ pub struct Orient {
     total_position_notional_usd: Total,
 }
 
-/// What should be done.
+/// The decide phase: the order to submit.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Decide {
     #[serde(skip)]
     cycle_id: u64,
-    /// The key under which the order is handed in.
+    /// The order's idempotency key.
     pub idempotency_key: String,
-    intent: Intent,
+    intent: IntentRecord,
     phase: Phase,
     risk_posture: RiskPosture,
     source: String,
 }
 
-/// What was done.
+/// The act phase: the decision about the order.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Act {
     accepted: bool,
@@ -115,7 +120,7 @@ pub struct Act {
     reason: String,
 }
 
-/// What came of it: counts over the whole journal.
+/// The learn phase: counts over the whole journal, this cycle included.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Learn {
     decisions: u64,
@@ -133,7 +138,7 @@ struct LimitsRecord {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-struct Intent {
+struct IntentRecord {
     confidence: f64,
     notional_usd: f64,
     price: f64,
@@ -143,19 +148,20 @@ struct Intent {
     symbol: String,
 }
 
-/// How much room there is left.
+/// How much exposure the limits still allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RiskPosture {
-    /// Nothing is held.
+    /// No position is open.
     Flat,
-    /// Something is held.
+    /// Positions are open, and the sum of their notionals is below the limit of one position.
     Exposed,
-    /// What is held together is worth as much as one position may be, or more.
+    /// The sum of the notionals is at or above the limit of one position.
     CapacityReached,
 }
 
-/// A sum of notionals, which is written as the integer 0 where there was nothing to sum up.
+/// A sum of notionals. Without positions it is written as the integer 0, as the recorded sessions
+/// have it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Total(Option<f64>);
 
@@ -168,7 +174,7 @@ impl Serialize for Total {
     }
 }
 
-/// How the process came by its state.
+/// Where the process got its initial state from.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Recovery {
     decisions_recovered: u64,
@@ -183,7 +189,7 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// A process that began with nothing.
+    /// Describes a process that started without any decisions.
     pub fn ephemeral() -> Self {
         Self {
             decisions_recovered: 0,
@@ -198,12 +204,13 @@ impl Recovery {
         }
     }
 
-    /// A process that began with what its bus told, for want of a journal.
+    /// Describes a process that rebuilt its state from the bus, because it has no journal.
     pub fn from_bus(engine: &Engine) -> Self {
         Self { journal_path: None, source: "bus", ..Self::recovered(engine, String::new()) }
     }
 
-    /// A process that began with what a journal told, named as the operator did.
+    /// Describes a process that rebuilt its state from a journal. `journal_path` is the path as the
+    /// operator typed it.
     pub fn recovered(engine: &Engine, journal_path: String) -> Self {
         let counts = engine.counts();
         Self {
@@ -221,53 +228,79 @@ impl Recovery {
 }
 
 impl CycleRecord {
-    /// How its process came by its state.
+    /// Returns where the process that ran this cycle got its initial state from.
     pub(crate) fn recovery(&self) -> &Json {
         &self.observe.recovery
     }
 }
 
-/// Takes the engine through one cycle.
-///
-/// # Errors
-/// As [`Engine::submit`], and [`Error::Refused`] where the cycle's key was used already, which says that
-/// the journal lost a decision.
-pub fn run(engine: &mut Engine, scenario: &Scenario, recovery: &Json, as_of: f64) -> Result<CycleRecord> {
-    go_through(engine, scenario, recovery, as_of, |engine, order, decide| act(engine, order, decide, as_of))
+/// What the records call a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunLabels<'a> {
+    /// The name of the run, part of every idempotency key.
+    pub name: &'a str,
+    /// Where the prices come from.
+    pub market_source: &'a str,
 }
 
-/// Takes an engine through a cycle whose decision is on record already.
+impl RunLabels<'_> {
+    /// Returns the idempotency key of a cycle's order.
+    fn idempotency_key(&self, cycle_id: u64) -> String {
+        format!("runtime-{}-{cycle_id}", self.name)
+    }
+}
+
+/// Runs one cycle with this order.
 ///
 /// # Errors
-/// [`Error::Refused`] where the decision does not fit the engine's state.
+/// As [`Engine::submit`]; [`Mismatch::KeyAlreadyUsed`] if the engine already has a decision with
+/// the cycle's key, which means that the journal lost decisions.
+pub fn run(
+    engine: &mut Engine,
+    labels: RunLabels<'_>,
+    order: &Order,
+    recovery: &Json,
+    as_of: f64,
+) -> Result<CycleRecord> {
+    run_phases(engine, labels, order, recovery, as_of, |engine, decide| act(engine, order, decide, as_of))
+}
+
+/// Rebuilds the record of a cycle whose decision is already in the journal at `journal`.
+///
+/// # Errors
+/// [`Error::Reconcile`] if the decision belongs to another run, or cannot be applied to the
+/// engine's state.
 pub(crate) fn rerun_recorded(
     engine: &mut Engine,
-    scenario: &Scenario,
+    labels: RunLabels<'_>,
     recovery: &Json,
     decision: Decision,
+    journal: &Path,
 ) -> Result<CycleRecord> {
-    let order = decision.order();
-    let scenario = scenario.with(order);
-    go_through(engine, &scenario, recovery, decision.as_of, |engine, _, decide| {
-        let refused = |problem| Error::Refused { path: engine.journal().path(), problem };
+    let (order, as_of) = (decision.order(), decision.as_of);
+    run_phases(engine, labels, &order, recovery, as_of, |engine, decide| {
+        let mismatch = |mismatch| Error::reconcile(journal.to_owned(), mismatch);
+        let cycle_id = decide.cycle_id;
         if decision.idempotency_key.as_ref() != Some(&decide.idempotency_key) {
-            return Err(refused(format!(
-                "the decision after those on the bus is not that of cycle {}: was the scenario renamed? start once with the old name",
-                decide.cycle_id
-            )));
+            let expected_key = decide.idempotency_key.clone();
+            return Err(mismatch(Mismatch::OtherRun { cycle_id, expected_key }));
         }
         engine
-            .adopt(0, &decision)
-            .map_err(|problem| Error::Refused { path: engine.journal().path(), problem })?;
-        Ok(decision.clone())
+            .apply_recorded(0, &decision)
+            .map_err(|problem| mismatch(Mismatch::NotApplicable { cycle_id, problem }))?;
+        Ok(decision)
     })
 }
 
-/// Whether the limits of today come to a decision that was made before, where limits decided it.
+/// Checks that the current limits give a recorded decision the same reason. Decisions that the
+/// limits did not make, such as an operator pause, always pass.
+///
+/// Only a record that is made now needs this check: it states the current limits, and they must
+/// explain the decision.
 ///
 /// # Errors
-/// [`Error::Refused`] where they do not: a record of it made now would name limits that were not those.
-pub(crate) fn check_current_limits(engine: &Engine, decision: &Decision) -> Result<()> {
+/// [`Mismatch::LimitsChanged`], with `journal` as the path.
+pub(crate) fn check_current_limits(engine: &Engine, decision: &Decision, journal: &Path) -> Result<()> {
     let by_limits = [
         RiskDecision::Allowed,
         RiskDecision::LowConfidence,
@@ -277,33 +310,33 @@ pub(crate) fn check_current_limits(engine: &Engine, decision: &Decision) -> Resu
     if !by_limits.iter().any(|risk_decision| risk_decision.reason() == decision.reason) {
         return Ok(());
     }
-    let today = engine.risk_decision(TradingMode::Open, &decision.order())?;
-    if today.reason() == decision.reason {
+    let current = engine.risk_decision(TradingMode::Open, &decision.order())?;
+    if current.reason() == decision.reason {
         return Ok(());
     }
-    let problem = format!(
-        "decision {} is `{}`, and the limits of this scenario come to `{}`: were they changed since? start once with the old ones",
-        engine.counts().decisions + 1,
-        decision.reason,
-        today.reason()
-    );
-    Err(Error::Refused { path: engine.journal().path(), problem })
+    let mismatch = Mismatch::LimitsChanged {
+        cycle_id: engine.counts().decisions + 1,
+        recorded_reason: decision.reason.clone(),
+        current_reason: current.reason(),
+    };
+    Err(Error::reconcile(journal.to_owned(), mismatch))
 }
 
-/// The phases in their order; `acting` gives the decision.
-fn go_through(
+/// Runs the phases in their order. `act` returns the decision and must have applied it to the
+/// engine.
+fn run_phases(
     engine: &mut Engine,
-    scenario: &Scenario,
+    labels: RunLabels<'_>,
+    order: &Order,
     recovery: &Json,
     as_of: f64,
-    acting: impl FnOnce(&mut Engine, &Order, &Decide) -> Result<Decision>,
+    act: impl FnOnce(&mut Engine, &Decide) -> Result<Decision>,
 ) -> Result<CycleRecord> {
-    let observe = observe(engine, scenario, recovery);
+    let observe = observe(engine, labels, recovery);
     let orient = orient(&observe, engine.limits());
     let cycle_id = observe.cycle_id;
-    let order = scenario.order(cycle_id);
-    let decide = decide(order, &scenario.name, cycle_id, orient.risk_posture);
-    let decision = acting(engine, order, &decide)?;
+    let decide = decide(order, labels, cycle_id, orient.risk_posture);
+    let decision = act(engine, &decide)?;
     let act =
         Act { accepted: decision.allowed, reason: decision.reason.clone(), decision, phase: Phase::Act };
     let learn = learn(engine);
@@ -320,29 +353,40 @@ fn go_through(
     })
 }
 
-/// The trace of a cycle's decision and events.
+/// Returns the trace id that a cycle's decision and events carry.
 pub fn trace_id(cycle_id: u64) -> String {
-    format!("runtime-cycle-{cycle_id}")
+    format!("{TRACE_PREFIX}{cycle_id}")
 }
 
-fn observe(engine: &Engine, scenario: &Scenario, recovery: &Json) -> Observe {
+/// Returns the cycle of a trace id; `None` if it is not exactly what [`trace_id`] returns for a
+/// cycle.
+pub(crate) fn cycle_of_trace(trace: Option<&str>) -> Option<u64> {
+    let trace = trace?;
+    let cycle_id = trace.strip_prefix(TRACE_PREFIX)?.parse().ok()?;
+    (trace_id(cycle_id) == trace).then_some(cycle_id)
+}
+
+const TRACE_PREFIX: &str = "runtime-cycle-";
+
+fn observe(engine: &Engine, labels: RunLabels<'_>, recovery: &Json) -> Observe {
     let counts = engine.counts();
     Observe {
         cycle_id: counts.decisions + 1,
         decisions_seen: counts.decisions,
         fills_seen: counts.fills,
-        market_source: "scenario:orders",
+        market_source: labels.market_source.to_owned(),
         open_positions: engine.book().records(),
         phase: Phase::Observe,
         recovery: recovery.clone(),
         rejections_seen: counts.rejections,
-        scenario: scenario.name.clone(),
+        scenario: labels.name.to_owned(),
     }
 }
 
 fn orient(observe: &Observe, limits: &Limits) -> Orient {
     let positions = &observe.open_positions;
-    // The cents that the records show are what is summed up, and the sum is brought to cents again.
+    // Sums the rounded notionals that the record shows, so that a reader of the record gets the
+    // same sum.
     let sum = to_cents(positions.iter().map(|position| position.notional_usd).sum());
     let risk_posture = if positions.is_empty() {
         RiskPosture::Flat
@@ -364,11 +408,11 @@ fn orient(observe: &Observe, limits: &Limits) -> Orient {
     }
 }
 
-fn decide(order: &Order, name: &str, cycle_id: u64, risk_posture: RiskPosture) -> Decide {
+fn decide(order: &Order, labels: RunLabels<'_>, cycle_id: u64, risk_posture: RiskPosture) -> Decide {
     Decide {
         cycle_id,
-        idempotency_key: format!("runtime-{name}-{cycle_id}"),
-        intent: Intent {
+        idempotency_key: labels.idempotency_key(cycle_id),
+        intent: IntentRecord {
             confidence: order.confidence,
             notional_usd: to_cents(order.notional_usd()),
             price: order.price,
@@ -379,7 +423,7 @@ fn decide(order: &Order, name: &str, cycle_id: u64, risk_posture: RiskPosture) -
         },
         phase: Phase::Decide,
         risk_posture,
-        source: format!("runtime:{name}"),
+        source: format!("runtime:{}", labels.name),
     }
 }
 
@@ -395,13 +439,12 @@ fn act(engine: &mut Engine, order: &Order, decide: &Decide, as_of: f64) -> Resul
     if !outcome.repeated {
         return Ok(outcome.decision);
     }
-    let problem = format!(
-        "holds the key `{}` of cycle {cycle_id} already, but only {} decisions: it lost some, or belongs to another run; \
-         restore it or name another journal",
-        decide.idempotency_key,
-        engine.counts().decisions
-    );
-    Err(Error::Refused { path: engine.journal().path(), problem })
+    let mismatch = Mismatch::KeyAlreadyUsed {
+        cycle_id,
+        key: decide.idempotency_key.clone(),
+        decisions: engine.counts().decisions,
+    };
+    Err(Error::reconcile(engine.journal().path(), mismatch))
 }
 
 fn learn(engine: &Engine) -> Learn {

@@ -1,4 +1,4 @@
-//! What was decided about one order: the record that the journal, the bus and the cycle share.
+//! The decision record: one order and its outcome, as journal, bus and cycle record hold it.
 
 use serde::Serialize;
 use zero_bus::Value;
@@ -10,46 +10,46 @@ use crate::scenario::{Order, Side, read_order};
 /// A decision record.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Decision {
-    /// Whether the order was let through, and so filled.
+    /// Whether the order was accepted, and therefore filled.
     pub allowed: bool,
-    /// When, in seconds since the Unix epoch.
+    /// Time of the decision, in seconds since the Unix epoch.
     pub as_of: f64,
     /// The order's confidence.
     pub confidence: f64,
-    /// The key under which the order was handed in, if it had one.
+    /// The order's idempotency key, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
-    /// What the order is worth in USD, to the cent.
+    /// Quantity times price in USD, rounded to cents.
     pub notional_usd: f64,
     /// The order's price in USD.
     pub price: f64,
     /// The order's quantity.
     pub quantity: f64,
-    /// Why, in the words of [`RiskDecision::reason`](crate::risk::RiskDecision::reason).
+    /// The reason, a text of [`RiskDecision::reason`](crate::risk::RiskDecision::reason).
     pub reason: String,
-    /// Whether the order was to reduce only.
+    /// Whether the order is marked reduce-only.
     pub reduce_only: bool,
-    /// Which way.
+    /// Buy or sell.
     pub side: Side,
-    /// Who handed it in.
+    /// Who submitted the order.
     pub source: String,
-    /// Of what.
+    /// The order's symbol.
     pub symbol: String,
-    /// What it belongs to, where somebody said.
+    /// The trace that the decision belongs to, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
 }
 
-/// Who hands an order in, when, and under which names.
+/// What a decision records about an order's submission.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Submission<'a> {
-    /// Who.
+    /// Who submits the order.
     pub source: &'a str,
-    /// Under which key: a key that was used before makes no second fill.
+    /// The idempotency key. A key that is in use makes no second fill.
     pub idempotency_key: Option<&'a str>,
-    /// What it belongs to.
+    /// The trace that the decision belongs to.
     pub trace_id: Option<&'a str>,
-    /// When, in seconds since the Unix epoch.
+    /// Time of the submission, in seconds since the Unix epoch.
     pub as_of: f64,
 }
 
@@ -72,7 +72,7 @@ impl Decision {
         }
     }
 
-    /// The order that was decided about.
+    /// Returns the order of this decision.
     pub fn order(&self) -> Order {
         Order {
             symbol: self.symbol.clone(),
@@ -84,10 +84,10 @@ impl Decision {
         }
     }
 
-    /// Reads a record from JSON text.
+    /// Parses a record from JSON text.
     ///
     /// # Errors
-    /// The field at fault, and why.
+    /// The invalid field and the reason.
     pub fn parse(text: &str) -> Result<Self, String> {
         let document = Value::parse(text).map_err(|error| error.to_string())?;
         Self::read(&Field::root(&document))
@@ -98,7 +98,7 @@ impl Decision {
     }
 
     fn read(field: &Field<'_>) -> Result<Self, Problem> {
-        // Says that this is no object, rather than that every field is missing.
+        // Reports a value that is not an object as such, not as an object without fields.
         let _members = field.object()?;
         let order = read_order(field)?;
         let text = |key: &str| Ok::<_, Problem>(field.required(key)?.text()?.to_owned());
@@ -123,7 +123,7 @@ impl Decision {
     }
 }
 
-/// What a fill leaves on record.
+/// The payload of a `fill.record` event.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Fill<'a> {
     as_of: f64,

@@ -1,5 +1,5 @@
-//! Ten dry-run drills: each takes an enabled executor in front of the recording adapter through one danger,
-//! and says whether it behaved.
+//! Ten dry-run drills. Each puts an enabled executor of a recording adapter through one emergency
+//! and checks its behaviour.
 
 use serde::Serialize;
 
@@ -7,25 +7,24 @@ use crate::live::{
     DAILY_LOSS_LIMIT_USD, DEAD_MAN_SECONDS, ExchangeAdapter, LiveExecutor, LiveRecord, LiveStatus,
     OperatorContext, RATE_LIMIT_ORDERS, RATE_WINDOW_SECONDS, RecordingAdapter, Refusal,
 };
-
 use crate::position::{Book, Position};
 use crate::scenario::{Order, Side};
 
 /// The `schema_version` of the certification.
 pub const CERTIFICATION_SCHEMA: &str = "zero.live_certification.v1";
 
-/// One drill and how it went.
+/// The result of a drill.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drill {
-    /// What is shown.
+    /// The behaviour that the drill checks.
     pub name: &'static str,
-    /// What was not as it should be, where something was not.
+    /// The first deviation from the expected behaviour, if any.
     pub failure: Option<String>,
-    /// Orders that a live exchange was asked to place. Must be 0.
+    /// Number of orders sent to a live exchange. Must be 0.
     pub orders_placed_live: u64,
 }
 
-/// What the drills together say.
+/// The combined result of all drills.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Certification {
     live_start_certified: bool,
@@ -47,7 +46,7 @@ struct CertificationSummary {
 }
 
 impl Certification {
-    /// The certification that some drills amount to. None at all certify nothing.
+    /// Combines drill results. An empty list does not pass.
     pub fn of(drills: &[Drill]) -> Self {
         let total = drills.len();
         let failed = drills.iter().filter(|drill| drill.failure.is_some()).count();
@@ -70,7 +69,7 @@ impl Certification {
     }
 }
 
-type Steps = fn(&mut Dry) -> Result<(), String>;
+type Steps = fn(&mut DryRun) -> Result<(), String>;
 
 /// The drills by name.
 const DRILLS: [(&str, Steps); 10] = [
@@ -90,7 +89,7 @@ const DRILLS: [(&str, Steps); 10] = [
 pub fn run() -> Vec<Drill> {
     DRILLS
         .map(|(name, steps)| {
-            let mut dry = Dry::new();
+            let mut dry = DryRun::new();
             let failure = steps(&mut dry).err();
             let adapter = dry.executor.adapter();
             let orders_placed_live = if adapter.is_live() { adapter.placed.len() as u64 } else { 0 };
@@ -99,14 +98,15 @@ pub fn run() -> Vec<Drill> {
         .into()
 }
 
-/// An executor to drill, and a clock that stands until it is moved.
-struct Dry {
+/// The executor under test, and a clock that a drill advances.
+struct DryRun {
     executor: LiveExecutor<RecordingAdapter>,
     now: f64,
+    /// Orders submitted so far, for distinct idempotency keys.
     orders: u64,
 }
 
-impl Dry {
+impl DryRun {
     fn new() -> Self {
         let context = OperatorContext::production_parity();
         let executor = LiveExecutor::dry_run(RecordingAdapter::default(), context, 1_000.0);
@@ -140,24 +140,28 @@ impl Dry {
     }
 }
 
-fn expect(condition: bool, what: &str) -> Result<(), String> {
-    if condition { Ok(()) } else { Err(what.to_owned()) }
+fn expect(condition: bool, failure: &str) -> Result<(), String> {
+    if condition { Ok(()) } else { Err(failure.to_owned()) }
 }
 
 fn expect_refused(record: &LiveRecord, refusal: Refusal) -> Result<(), String> {
-    let right = record.status == LiveStatus::Refused && !record.accepted && record.reason == refusal.reason();
-    expect(right, &format!("expected `{}`, found {:?} `{}`", refusal.reason(), record.status, record.reason))
+    let refused =
+        record.status == LiveStatus::Refused && !record.accepted && record.reason == refusal.reason();
+    expect(
+        refused,
+        &format!("expected `{}`, found {:?} `{}`", refusal.reason(), record.status, record.reason),
+    )
 }
 
 fn expect_placed(record: &LiveRecord) -> Result<(), String> {
-    let right = record.status == LiveStatus::Placed && record.accepted;
-    expect(right, &format!("expected a placed order, found {:?} `{}`", record.status, record.reason))
+    let placed = record.status == LiveStatus::Placed && record.accepted;
+    expect(placed, &format!("expected a placed order, found {:?} `{}`", record.status, record.reason))
 }
 
-fn heartbeat_arms(dry: &mut Dry) -> Result<(), String> {
+fn heartbeat_arms(dry: &mut DryRun) -> Result<(), String> {
     dry.heartbeat()?;
     let deadline = dry.executor.adapter().deadline;
-    expect(deadline == Some(dry.now + DEAD_MAN_SECONDS), "the exchange was not asked to arm its switch")?;
+    expect(deadline == Some(dry.now + DEAD_MAN_SECONDS), "the exchange did not arm its dead-man switch")?;
     expect_placed(&dry.order(false))?;
     dry.now += DEAD_MAN_SECONDS;
     expect_placed(&dry.order(false))?;
@@ -165,33 +169,33 @@ fn heartbeat_arms(dry: &mut Dry) -> Result<(), String> {
     expect_refused(&dry.order(false), Refusal::DeadMan)
 }
 
-fn no_risk_without_heartbeat(dry: &mut Dry) -> Result<(), String> {
+fn no_risk_without_heartbeat(dry: &mut DryRun) -> Result<(), String> {
     expect_refused(&dry.order(false), Refusal::DeadMan)?;
-    expect(dry.calls() == 0, "the exchange was asked")
+    expect(dry.calls() == 0, "the exchange was called")
 }
 
-fn one_call_per_key(dry: &mut Dry) -> Result<(), String> {
+fn one_call_per_key(dry: &mut DryRun) -> Result<(), String> {
     dry.heartbeat()?;
     let first = dry.submit("same", false);
     expect_placed(&first)?;
     dry.now += 1.0;
     let again = dry.submit("same", false);
-    expect(again == first, "the second record is not the first")?;
-    expect(dry.calls() == 1, "the exchange was asked twice")
+    expect(again == first, "the second record differs from the first")?;
+    expect(dry.calls() == 1, "the exchange was called twice")
 }
 
-fn outage_fails_closed(dry: &mut Dry) -> Result<(), String> {
+fn outage_fails_closed(dry: &mut DryRun) -> Result<(), String> {
     dry.heartbeat()?;
     dry.executor.set_outage(Some("connection reset"));
     let failed = dry.submit("same", false);
-    expect(failed.status == LiveStatus::ExchangeError && !failed.accepted, "the failure is not on record")?;
+    expect(failed.status == LiveStatus::ExchangeError && !failed.accepted, "the failure was not recorded")?;
     dry.executor.set_outage(None);
     let again = dry.submit("same", false);
-    expect(again == failed, "the failed order was tried again")?;
-    expect(dry.calls() == 1, "the exchange was asked twice")
+    expect(again == failed, "the failed order was retried")?;
+    expect(dry.calls() == 1, "the exchange was called twice")
 }
 
-fn pause_blocks_entries(dry: &mut Dry) -> Result<(), String> {
+fn pause_blocks_entries(dry: &mut DryRun) -> Result<(), String> {
     dry.heartbeat()?;
     dry.executor.pause();
     expect_refused(&dry.order(false), Refusal::Paused)?;
@@ -200,14 +204,14 @@ fn pause_blocks_entries(dry: &mut Dry) -> Result<(), String> {
     expect_placed(&dry.order(false))
 }
 
-fn flatten_while_paused(dry: &mut Dry) -> Result<(), String> {
+fn flatten_while_paused(dry: &mut DryRun) -> Result<(), String> {
     dry.heartbeat()?;
     dry.executor.pause();
     let mut book = Book::default();
     book.set("LONG", Position { quantity: 2.0, avg_price: 10.0 });
     book.set("SHORT", Position { quantity: -3.0, avg_price: 10.0 });
     let records = dry.executor.flatten(&book, "flatten", dry.now);
-    expect(records.len() == 2, "a position was passed over")?;
+    expect(records.len() == 2, "a position was left open")?;
     records.iter().try_for_each(expect_placed)?;
     let placed = &dry.executor.adapter().placed;
     expect(placed.iter().all(|order| order.reduce_only), "an order was not reduce-only")?;
@@ -220,7 +224,7 @@ fn flatten_while_paused(dry: &mut Dry) -> Result<(), String> {
     )
 }
 
-fn kill_cancels_and_blocks(dry: &mut Dry) -> Result<(), String> {
+fn kill_cancels_and_blocks(dry: &mut DryRun) -> Result<(), String> {
     dry.heartbeat()?;
     dry.executor.kill().map_err(|error| error.to_string())?;
     expect(dry.executor.adapter().cancelled == 1, "the open orders were not cancelled")?;
@@ -230,15 +234,15 @@ fn kill_cancels_and_blocks(dry: &mut Dry) -> Result<(), String> {
     expect_refused(&dry.order(true), Refusal::Killed)
 }
 
-fn refused_dead_man_blocks(dry: &mut Dry) -> Result<(), String> {
+fn refused_dead_man_blocks(dry: &mut DryRun) -> Result<(), String> {
     dry.executor.set_outage(Some("not available"));
     expect(dry.executor.heartbeat(dry.now).is_err(), "the heartbeat was accepted")?;
     dry.executor.set_outage(None);
     expect_refused(&dry.order(false), Refusal::DeadMan)?;
-    expect(dry.calls() == 0, "the exchange was asked")
+    expect(dry.calls() == 0, "the exchange was called")
 }
 
-fn rate_limit(dry: &mut Dry) -> Result<(), String> {
+fn rate_limit(dry: &mut DryRun) -> Result<(), String> {
     dry.heartbeat()?;
     for _ in 0..RATE_LIMIT_ORDERS {
         expect_placed(&dry.order(false))?;
@@ -250,11 +254,11 @@ fn rate_limit(dry: &mut Dry) -> Result<(), String> {
     expect_placed(&dry.order(false))
 }
 
-fn daily_loss(dry: &mut Dry) -> Result<(), String> {
+fn daily_loss(dry: &mut DryRun) -> Result<(), String> {
     dry.heartbeat()?;
-    dry.executor.lose(DAILY_LOSS_LIMIT_USD - 0.01);
+    dry.executor.add_loss(DAILY_LOSS_LIMIT_USD - 0.01);
     expect_placed(&dry.order(false))?;
-    dry.executor.lose(0.01);
+    dry.executor.add_loss(0.01);
     expect_refused(&dry.order(false), Refusal::DailyLoss)?;
     expect_placed(&dry.order(true))
 }

@@ -1,4 +1,8 @@
-//! The paper engine: orders in, decisions out, fills at the order's own price.
+//! The paper engine: takes orders, decides about them, and fills accepted ones at the order's
+//! price.
+//!
+//! The journal is a write-ahead log of decisions. [`Engine::submit`] makes a decision durable
+//! before it changes the state, so replaying the journal yields the state.
 
 use std::collections::HashMap;
 
@@ -9,7 +13,7 @@ use crate::position::{Book, Position};
 use crate::risk::{self, RiskDecision, TradingMode};
 use crate::scenario::{Limits, Order};
 
-/// The paper engine. Its state is what its journal says.
+/// The paper engine. Its state is a function of its journal, apart from limits and trading mode.
 pub struct Engine {
     limits: Limits,
     trading_mode: TradingMode,
@@ -17,58 +21,56 @@ pub struct Engine {
     book: Book,
     counts: Counts,
     last_decision_as_of: Option<f64>,
-    /// Which keys were used, and where in the journal their decisions are.
+    /// Idempotency keys in use, with the journal location of each decision (see
+    /// [`JournalEntry::location`]).
     keys: HashMap<String, u64>,
-    /// The price of the last order about each symbol.
-    prices: HashMap<String, f64>,
+    /// The price of the last order of each symbol, also of a rejected one.
+    last_prices: HashMap<String, f64>,
 }
 
-/// How many decisions there were, and what came of them.
+/// Number of decisions, by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// All.
+    /// All decisions.
     pub decisions: u64,
-    /// Let through, and so filled.
+    /// Accepted orders; each was filled.
     pub fills: u64,
-    /// Not let through.
+    /// Rejected orders.
     pub rejections: u64,
 }
 
-/// What came of an order that was handed in.
+/// The result of a submitted order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// The decision on record.
+    /// The recorded decision.
     pub decision: Decision,
-    /// The key was known: this is the earlier decision, and nothing was filled now.
+    /// The idempotency key was in use: `decision` is the earlier decision, and the order had no
+    /// effect.
     pub repeated: bool,
 }
 
 impl Engine {
-    /// An engine in the state that the journal tells of.
+    /// Rebuilds the engine's state from a journal.
     ///
     /// # Errors
-    /// [`Error::Journal`] naming the first line that is no decision or uses a key for the second time.
+    /// [`Error::Journal`] with the first line that is not a decision, or that reuses an idempotency
+    /// key.
     pub fn recover(limits: Limits, journal: Journal) -> Result<Self> {
-        Self::recover_seeing(limits, journal, |_, _| {})
+        Self::recover_with(limits, journal, |_, _| {})
     }
 
-    /// The same, with each decision shown on the way, and its position counted from 1.
-    pub(crate) fn recover_seeing(
+    /// Like [`Engine::recover`]. Passes each entry to `inspect` before it is applied, with its
+    /// position counted from 1.
+    pub(crate) fn recover_with(
         limits: Limits,
         journal: Journal,
-        mut see: impl FnMut(u64, &JournalEntry),
+        mut inspect: impl FnMut(u64, &JournalEntry),
     ) -> Result<Self> {
         let mut engine = Self::in_memory(limits);
-        for recorded in journal.decisions() {
-            let recorded = recorded?;
-            see(engine.counts.decisions + 1, &recorded);
-            let JournalEntry { at, line, decision } = recorded;
-            engine.adopt(at, &decision).map_err(|problem| Error::Journal {
-                path: journal.path(),
-                line,
-                byte_offset: at,
-                problem,
-            })?;
+        for entry in journal.entries() {
+            let entry = entry?;
+            inspect(engine.counts.decisions + 1, &entry);
+            engine.apply_entry(&entry, &journal)?;
         }
         Ok(Self { journal, ..engine })
     }
@@ -76,96 +78,110 @@ impl Engine {
     fn new(limits: Limits, journal: Journal) -> Self {
         let (book, counts) = (Book::default(), Counts::default());
         let (trading_mode, last_decision_as_of) = (TradingMode::Open, None);
-        let (keys, prices) = (HashMap::new(), HashMap::new());
-        Self { limits, trading_mode, journal, book, counts, last_decision_as_of, keys, prices }
+        let (keys, last_prices) = (HashMap::new(), HashMap::new());
+        Self { limits, trading_mode, journal, book, counts, last_decision_as_of, keys, last_prices }
     }
 
-    /// An engine without any state, whose journal lives as long as it does.
+    /// Returns an engine without decisions whose journal is in memory.
     pub(crate) fn in_memory(limits: Limits) -> Self {
         Self::new(limits, Journal::Memory(Vec::new()))
     }
 
-    /// The state before the decision at a position (counted from 1) of its journal: an engine in memory, to go through
-    /// the rest of it again.
+    /// Returns an in-memory engine with the state before the decision at `position` (counted from
+    /// 1), and the decisions from that position on, in order.
     ///
     /// # Errors
     /// As [`Engine::recover`].
-    pub(crate) fn before(&self, position: u64) -> Result<(Self, Vec<Decision>)> {
+    pub(crate) fn rewind(&self, position: u64) -> Result<(Self, Vec<Decision>)> {
         let mut engine = Self::in_memory(self.limits);
-        let mut rest = Vec::new();
-        for (n, recorded) in (1..).zip(self.journal.decisions()) {
-            let JournalEntry { at, decision, .. } = recorded?;
+        let mut later = Vec::new();
+        for (n, entry) in (1..).zip(self.journal.entries()) {
+            let entry = entry?;
             if n < position {
-                let adopted = engine.adopt(at, &decision);
-                adopted.map_err(|problem| Error::Refused { path: self.journal.path(), problem })?;
+                engine.apply_entry(&entry, &self.journal)?;
             } else {
-                rest.push(decision);
+                later.push(entry.decision);
             }
         }
-        Ok((engine, rest))
+        Ok((engine, later))
     }
 
-    /// Takes over a decision that is on record: what it says happened.
-    pub(crate) fn adopt(&mut self, at: u64, decision: &Decision) -> Result<(), String> {
-        let position = after(&self.book, &decision.order())?;
+    fn apply_entry(&mut self, entry: &JournalEntry, journal: &Journal) -> Result<()> {
+        let JournalEntry { location, line, decision } = entry;
+        self.apply_recorded(*location, decision).map_err(|problem| Error::Journal {
+            path: journal.path(),
+            line: *line,
+            byte_offset: *location,
+            problem,
+        })
+    }
+
+    /// Applies a recorded decision to the state without checking it against the rules. `location`
+    /// is where the journal has the decision; an engine that is never asked for it by key can pass
+    /// 0.
+    pub(crate) fn apply_recorded(&mut self, location: u64, decision: &Decision) -> Result<(), String> {
+        let position = projected_position(&self.book, &decision.order())?;
         if let Some(key) = &decision.idempotency_key {
             if self.keys.contains_key(key) {
                 return Err(format!("idempotency_key: `{key}` was used before"));
             }
-            self.keys.insert(key.clone(), at);
+            self.keys.insert(key.clone(), location);
         }
-        self.enter(decision, position);
+        self.apply(decision, position);
         Ok(())
     }
 
-    /// Decides about an order, puts the decision on record, and fills the order where it is let through. A
-    /// key that was used before gives the decision on record and fills nothing.
+    /// Decides about an order, records the decision durably, and fills the order if it is accepted.
+    /// If the idempotency key is in use, returns the recorded decision and changes nothing.
     ///
     /// # Errors
-    /// [`Error::Io`] where the decision cannot be recorded: it has not taken effect. [`Error::Order`] where
-    /// the order is none, or the position it would leave is beyond a double.
+    /// [`Error::Io`] if the decision cannot be recorded: it has not taken effect. [`Error::Order`]
+    /// if the order is invalid, or if the position that it leaves exceeds the range of a double.
     pub fn submit(&mut self, order: &Order, submission: &Submission<'_>) -> Result<Outcome> {
-        if let Some(place) = submission.idempotency_key.and_then(|key| self.keys.get(key)) {
-            return Ok(Outcome { decision: self.journal.decision(*place)?, repeated: true });
+        if let Some(location) = submission.idempotency_key.and_then(|key| self.keys.get(key)) {
+            return Ok(Outcome { decision: self.journal.decision(*location)?, repeated: true });
         }
-        // What would not be read back must not be recorded.
+        // An order that a reader of the journal would refuse must not be recorded.
         order.check().map_err(|(field, problem)| Error::Order {
             symbol: order.symbol.clone(),
             problem: format!("{field}: {problem}"),
         })?;
         let projected = self.projected(order)?;
-        // Of what follows, the next cycle must be able to tell the sum.
+        // The next cycle records the sum of all notionals, so the sum must stay finite.
         let others = self.book.iter().filter(|(symbol, _)| *symbol != order.symbol);
         let sum: f64 = others.map(|(_, position)| position.notional_usd()).sum();
         if !(sum + projected.notional_usd()).is_finite() {
-            let problem = "what would be held together is beyond a double".to_owned();
+            let problem = "the sum of all positions would exceed the range of a double".to_owned();
             return Err(Error::Order { symbol: order.symbol.clone(), problem });
         }
         let risk_decision = self.risk_decision(self.trading_mode, order)?;
         let decision = Decision::new(order, submission, risk_decision.allowed(), risk_decision.reason());
-        let place = self.journal.record(&decision)?;
-        // From here on it happened.
-        self.enter(&decision, projected);
+        // The commit point: after this the decision has happened, and the state must follow it.
+        let location = self.journal.record(&decision)?;
+        self.apply(&decision, projected);
         if let Some(key) = submission.idempotency_key {
-            self.keys.insert(key.to_owned(), place);
+            self.keys.insert(key.to_owned(), location);
         }
         Ok(Outcome { decision, repeated: false })
     }
 
-    /// What the rules say to an order while the operator has bound the engine so.
+    /// Returns what the risk checks decide about an order in a trading mode. Changes nothing.
     ///
     /// # Errors
-    /// [`Error::Order`] where the position it would leave is beyond a double.
+    /// [`Error::Order`] if the position that the order leaves exceeds the range of a double.
     pub(crate) fn risk_decision(&self, trading_mode: TradingMode, order: &Order) -> Result<RiskDecision> {
-        let held = self.book.position(&order.symbol);
-        Ok(risk::check(trading_mode, &self.limits, &held, &self.projected(order)?, order))
+        let current = self.book.position(&order.symbol);
+        Ok(risk::check(trading_mode, &self.limits, &current, &self.projected(order)?, order))
     }
 
     fn projected(&self, order: &Order) -> Result<Position> {
-        after(&self.book, order).map_err(|problem| Error::Order { symbol: order.symbol.clone(), problem })
+        projected_position(&self.book, order)
+            .map_err(|problem| Error::Order { symbol: order.symbol.clone(), problem })
     }
 
-    fn enter(&mut self, decision: &Decision, position: Position) {
+    /// Updates the state. `position` is the position that the decision's order leaves if it is
+    /// filled.
+    fn apply(&mut self, decision: &Decision, position: Position) {
         self.counts.decisions += 1;
         if decision.allowed {
             self.counts.fills += 1;
@@ -174,72 +190,72 @@ impl Engine {
             self.counts.rejections += 1;
         }
         self.last_decision_as_of = Some(decision.as_of);
-        match self.prices.get_mut(&decision.symbol) {
+        match self.last_prices.get_mut(&decision.symbol) {
             Some(price) => *price = decision.price,
-            None => drop(self.prices.insert(decision.symbol.clone(), decision.price)),
+            None => drop(self.last_prices.insert(decision.symbol.clone(), decision.price)),
         }
     }
 
-    /// What is held.
+    /// Returns the open positions.
     pub fn book(&self) -> &Book {
         &self.book
     }
 
-    /// How many decisions, fills and rejections there were, those before a restart included.
+    /// Returns the counts over the whole journal, including decisions of earlier processes.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// When the last decision was made, in seconds since the Unix epoch.
+    /// Returns the time of the last decision, in seconds since the Unix epoch.
     pub fn last_decision_as_of(&self) -> Option<f64> {
         self.last_decision_as_of
     }
 
-    /// What orders are held against.
+    /// Returns the limits of the risk checks.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// Holds orders against other limits from now on.
+    /// Replaces the limits for the decisions that follow.
     pub(crate) fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
     }
 
-    /// Binds the engine to what the operator said.
+    /// Sets the trading mode for the decisions that follow.
     pub fn set_trading_mode(&mut self, trading_mode: TradingMode) {
         self.trading_mode = trading_mode;
     }
 
-    /// The price of the last order about a symbol, in USD.
+    /// Returns the price of the last order of a symbol, in USD.
     pub fn last_price(&self, symbol: &str) -> Option<f64> {
-        self.prices.get(symbol).copied()
+        self.last_prices.get(symbol).copied()
     }
 
-    /// Where the decisions are kept.
+    /// Returns the decision journal.
     pub fn journal(&self) -> &Journal {
         &self.journal
     }
 
-    /// Leaves the journal at the end of a whole line, see [`Journal::mend`].
+    /// Repairs the end of the journal file, see [`Journal::repair_tail`].
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn mend(&mut self) -> Result<()> {
-        self.journal.mend()
+    pub fn repair_journal_tail(&mut self) -> Result<()> {
+        self.journal.repair_tail()
     }
 
-    /// Whether a key was used.
-    pub fn knows(&self, idempotency_key: &str) -> bool {
+    /// Whether a decision with this idempotency key exists.
+    pub fn has_key(&self, idempotency_key: &str) -> bool {
         self.keys.contains_key(idempotency_key)
     }
 }
 
-/// The position an order would leave.
-fn after(book: &Book, order: &Order) -> Result<Position, String> {
+/// Returns the position that an order leaves if it is filled, unless a number in it is not finite.
+fn projected_position(book: &Book, order: &Order) -> Result<Position, String> {
     let position = book.position(&order.symbol).after(order);
     if position.quantity.is_finite() && position.notional_usd().is_finite() && position.avg_price.is_finite()
     {
         return Ok(position);
     }
-    Err("the position it would leave is beyond a double".to_owned())
+    Err("the resulting position would exceed the range of a double".to_owned())
 }

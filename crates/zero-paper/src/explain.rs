@@ -1,4 +1,5 @@
-//! One cycle as a person would tell it: what was seen, which limit spoke with which numbers, and what changed.
+//! Explains one cycle to a person: what was observed, which limit decided with which numbers, and
+//! the effect on the position.
 
 use std::fmt::{self, Write as _};
 
@@ -7,21 +8,22 @@ use zero_bus::{Event, Json, Value};
 
 use crate::clock::rfc3339;
 use crate::decision::Decision;
+use crate::event_types;
 use crate::field::Problem;
 use crate::position::Position;
 use crate::risk::RiskDecision;
-use crate::summary::counted;
+use crate::text::{counted, escape, format_money, format_number};
 
-/// What there is to tell about a cycle.
+/// The explanation of a cycle. `Display` renders it for people, with one line per phase.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Explanation {
     /// The cycle record.
     pub cycle: Json,
-    /// The events that hold it: id and type.
+    /// Id and type of each event of the cycle.
     pub events: Vec<(String, String)>,
-    /// The limit that spoke, where one did.
+    /// The limit that the order violated, if it was rejected by one.
     pub limit: Option<Limit>,
-    /// What became of the position.
+    /// The position in the order's symbol.
     pub position: Change,
     #[serde(skip)]
     decision: Decision,
@@ -29,58 +31,61 @@ pub struct Explanation {
     as_of: f64,
 }
 
-/// A limit that kept an order from being let through.
+/// A limit that an order violated.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Limit {
-    /// What it allows at most; for the confidence, at least.
+    /// The largest allowed value; for the confidence, the smallest.
     pub limit: f64,
-    /// What it is about.
+    /// The quantity that is limited.
     pub name: &'static str,
-    /// What the order came to.
+    /// The order's value.
     pub value: f64,
 }
 
-/// A position before and after a cycle.
+/// A position before and after a cycle, as signed quantity and average price in USD.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Change {
-    /// Signed quantity and average price in USD afterwards.
+    /// The position after the cycle.
     pub after: (f64, f64),
-    /// The same before.
+    /// The position before the cycle.
     pub before: (f64, f64),
-    /// Of what.
+    /// Symbol of the position.
     pub symbol: String,
 }
 
 impl Explanation {
-    /// What the events of a cycle tell, the cycle record first.
+    /// Explains the cycle of these events. The first one must be the cycle record.
     ///
     /// # Errors
-    /// The field of the cycle record that is not as it should be.
+    /// The missing or invalid field of the cycle record.
     pub fn of(events: &[Event]) -> Result<Self, Problem> {
-        let first = events.first().filter(|event| event.event_type == "runtime.cycle");
+        let first = events.first().filter(|event| event.event_type == event_types::CYCLE);
         let first = first.ok_or("there is no cycle record")?;
         let cycle = first.payload.value();
-        let decision = Decision::read_value(at(&cycle, &["act", "decision"]))?;
+        let decision = Decision::read_value(member(&cycle, &["act", "decision"]))?;
         let order = decision.order();
-        let held = position(at(&cycle, &["observe", "open_positions"]), &order.symbol);
-        let projected = held.after(&order);
-        let number = |path: &[&str]| at(&cycle, path).as_f64().unwrap_or(f64::NAN);
-        let limit =
-            |name, value, limit| Some(Limit { limit: number(&["orient", "limits", limit]), name, value });
-        let is = |risk_decision: RiskDecision| decision.reason == risk_decision.reason();
-        let limit = if is(RiskDecision::LowConfidence) {
-            limit("confidence", order.confidence, "min_confidence")
-        } else if is(RiskDecision::OrderNotional) {
-            limit("order notional", order.notional_usd(), "max_notional_usd")
-        } else if is(RiskDecision::ProjectedPosition) {
-            limit("projected position", projected.notional_usd(), "max_position_notional_usd")
+        let before = recorded_position(member(&cycle, &["observe", "open_positions"]), &order.symbol);
+        let projected = before.after(&order);
+        let after = if decision.allowed { projected } else { before };
+
+        let violated = |name, value, key| {
+            let limit = member(&cycle, &["orient", "limits", key]).as_f64().unwrap_or(f64::NAN);
+            Some(Limit { limit, name, value })
+        };
+        let is_reason = |risk_decision: RiskDecision| decision.reason == risk_decision.reason();
+        let limit = if is_reason(RiskDecision::LowConfidence) {
+            violated("confidence", order.confidence, "min_confidence")
+        } else if is_reason(RiskDecision::OrderNotional) {
+            violated("order notional", order.notional_usd(), "max_notional_usd")
+        } else if is_reason(RiskDecision::ProjectedPosition) {
+            violated("projected position", projected.notional_usd(), "max_position_notional_usd")
         } else {
             None
         };
-        let after = if decision.allowed { projected } else { held };
+
         let position = Change {
             after: (after.quantity, after.avg_price),
-            before: (held.quantity, held.avg_price),
+            before: (before.quantity, before.avg_price),
             symbol: order.symbol,
         };
         let events = events.iter().map(|event| (event.id(), event.event_type.clone())).collect();
@@ -88,31 +93,33 @@ impl Explanation {
     }
 }
 
-/// What is at the end of a way of names; `null` where that leads nowhere.
-fn at<'a>(value: &'a Value, path: &[&str]) -> &'a Value {
+/// Returns the member at a path of names; `null` if it is missing.
+fn member<'a>(value: &'a Value, path: &[&str]) -> &'a Value {
     path.iter().try_fold(value, |value, name| value.get(name)).unwrap_or(&Value::Null)
 }
 
-fn position(records: &Value, symbol: &str) -> Position {
+/// Reads the position in a symbol from the open positions of a cycle record.
+fn recorded_position(records: &Value, symbol: &str) -> Position {
     let Value::Array(records) = records else { return Position::default() };
-    let own = records.iter().find(|record| record.get("symbol").and_then(Value::as_str) == Some(symbol));
-    let number = |key| own.and_then(|record| record.get(key)).and_then(Value::as_f64).unwrap_or(0.0);
+    let has_symbol = |record: &&Value| record.get("symbol").and_then(Value::as_str) == Some(symbol);
+    let record = records.iter().find(has_symbol);
+    let number = |key| record.and_then(|record| record.get(key)).and_then(Value::as_f64).unwrap_or(0.0);
     Position { quantity: number("quantity"), avg_price: number("avg_price") }
 }
 
-/// An amount of money, or a limit of it: `12,345.67`.
-fn grouped(amount: f64) -> String {
-    let text = format!("{:.2}", amount.abs());
-    let (whole, cents) = text.split_once('.').unwrap_or((&text, "00"));
-    let mut grouped = String::new();
-    for (position, digit) in whole.chars().enumerate() {
-        if position > 0 && (whole.len() - position).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
+/// Formats the open positions of a cycle record.
+fn format_positions(records: &Value) -> String {
+    let Value::Array(records) = records else { return "no open positions".to_owned() };
+    let mut text = String::new();
+    for record in records {
+        let number = |key| record.get(key).and_then(Value::as_f64).unwrap_or(0.0);
+        let symbol = record.get("symbol").and_then(Value::as_str).unwrap_or("-");
+        let separator = if text.is_empty() { "" } else { ", " };
+        let (quantity, price) = (format_number(number("quantity")), format_money(number("avg_price")));
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{separator}{} {quantity} @ {price}", escape(symbol));
     }
-    let sign = if amount < 0.0 { "-" } else { "" };
-    format!("{sign}{grouped}.{cents}")
+    if text.is_empty() { "no open positions".to_owned() } else { text }
 }
 
 impl fmt::Display for Limit {
@@ -121,84 +128,81 @@ impl fmt::Display for Limit {
         if *name == "confidence" {
             return write!(f, "{name} {value} < minimum {limit}");
         }
-        write!(f, "{name} {} > limit {}", grouped(*value), grouped(*limit))
+        write!(f, "{name} {} > limit {}", format_money(*value), format_money(*limit))
     }
 }
 
-/// A line a phase, and which events hold it.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let position = |(quantity, price): (f64, f64)| {
+            if quantity == 0.0 {
+                return "no position".to_owned();
+            }
+            format!("{} @ {}", format_number(quantity), format_money(price))
+        };
+        let symbol = escape(&self.symbol);
+        if self.after == self.before {
+            write!(f, "{symbol} unchanged: {}", position(self.before))
+        } else {
+            write!(f, "{symbol} changes from {} to {}", position(self.before), position(self.after))
+        }
+    }
+}
+
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cycle = self.cycle.value();
-        // Names come from whoever wrote the log, and go to a terminal.
-        let plain = |text: &str| text.escape_debug().to_string();
-        let text = |path: &[&str]| plain(at(&cycle, path).as_str().unwrap_or("-"));
-        let count =
-            |path: &[&str]| at(&cycle, path).as_u64().map_or("-".to_owned(), |count| count.to_string());
-        let number_of = |path: &[&str], what: &str| {
-            at(&cycle, path).as_u64().map_or(format!("- {what}s"), |number| counted(number, what))
+        let text = |path: &[&str]| escape(member(&cycle, path).as_str().unwrap_or("-"));
+        let count = |path: &[&str], noun: &str| match member(&cycle, path).as_u64() {
+            Some(count) => counted(count, noun),
+            None => format!("- {noun}s"),
         };
-        let money = |path: &[&str]| at(&cycle, path).as_f64().map_or("-".to_owned(), grouped);
-        let time = rfc3339(self.as_of).unwrap_or_else(|| self.as_of.to_string());
-        writeln!(f, "cycle {} of {}, {time}", count(&["cycle_id"]), text(&["observe", "scenario"]))?;
+        let money = |path: &[&str]| member(&cycle, path).as_f64().map_or("-".to_owned(), format_money);
 
-        let mut held = String::new();
-        if let Value::Array(records) = at(&cycle, &["observe", "open_positions"]) {
-            for record in records {
-                let number = |key| record.get(key).and_then(Value::as_f64).unwrap_or(0.0);
-                let symbol = record.get("symbol").and_then(Value::as_str).unwrap_or("-");
-                let (quantity, price) = (number("quantity"), grouped(number("avg_price")));
-                write!(held, ", {} {quantity} @ {price}", plain(symbol))?;
-            }
-        }
-        let held = if held.is_empty() { "nothing held" } else { held.trim_start_matches(", ") };
+        let cycle_id = member(&cycle, &["cycle_id"]).as_u64().map_or("-".to_owned(), |id| id.to_string());
+        let time = rfc3339(self.as_of).unwrap_or_else(|| self.as_of.to_string());
+        writeln!(f, "cycle {cycle_id} of {}, {time}", text(&["observe", "scenario"]))?;
         writeln!(
             f,
-            "observe  {held}; {} before, {}, {}; state from {}",
-            number_of(&["observe", "decisions_seen"], "decision"),
-            number_of(&["observe", "fills_seen"], "fill"),
-            number_of(&["observe", "rejections_seen"], "rejection"),
+            "observe  {}; {} before, {}, {}; state from {}",
+            format_positions(member(&cycle, &["observe", "open_positions"])),
+            count(&["observe", "decisions_seen"], "decision"),
+            count(&["observe", "fills_seen"], "fill"),
+            count(&["observe", "rejections_seen"], "rejection"),
             text(&["observe", "recovery", "source"]),
         )?;
         writeln!(
             f,
-            "orient   {}: {} USD held in all, {} allowed in one position",
+            "orient   {}: {} USD held in total, limit {} per position",
             text(&["orient", "risk_posture"]).replace('_', " "),
             money(&["orient", "total_position_notional_usd"]),
             money(&["orient", "limits", "max_position_notional_usd"]),
         )?;
         let order = self.decision.order();
-        let side = text(&["decide", "intent", "side"]);
-        let reduces = if order.reduce_only { ", to reduce only" } else { "" };
         writeln!(
             f,
-            "decide   {side} {} {} @ {} = {} USD, confidence {}{reduces}",
-            order.quantity,
-            plain(&order.symbol),
-            grouped(order.price),
-            grouped(order.notional_usd()),
+            "decide   {} {} {} @ {} = {} USD, confidence {}{}",
+            text(&["decide", "intent", "side"]),
+            format_number(order.quantity),
+            escape(&order.symbol),
+            format_money(order.price),
+            format_money(order.notional_usd()),
             order.confidence,
+            if order.reduce_only { ", reduce-only" } else { "" },
         )?;
-        let risk_decision = if self.decision.allowed { "filled" } else { "rejected" };
+        let outcome = if self.decision.allowed { "filled" } else { "rejected" };
         let numbers = self.limit.as_ref().map_or(String::new(), |limit| format!(" ({limit})"));
-        writeln!(f, "act      {risk_decision}: {}{numbers}", plain(&self.decision.reason))?;
-        let Change { after, before, symbol } = &self.position;
-        let position = |(quantity, price): (f64, f64)| {
-            if quantity == 0.0 { "nothing".to_owned() } else { format!("{quantity} @ {}", grouped(price)) }
-        };
-        let change = if after == before {
-            format!("{} stays as it was: {}", plain(symbol), position(*before))
-        } else {
-            format!("{} goes from {} to {}", plain(symbol), position(*before), position(*after))
-        };
+        writeln!(f, "act      {outcome}: {}{numbers}", escape(&self.decision.reason))?;
         writeln!(
             f,
-            "learn    {change}; {}, {}, {}",
-            number_of(&["learn", "decisions"], "decision"),
-            number_of(&["learn", "fills"], "fill"),
-            number_of(&["learn", "rejections"], "rejection"),
+            "learn    {}; {}, {}, {}",
+            self.position,
+            count(&["learn", "decisions"], "decision"),
+            count(&["learn", "fills"], "fill"),
+            count(&["learn", "rejections"], "rejection"),
         )?;
         let events: Vec<String> =
-            self.events.iter().map(|(id, event_type)| format!("{id} {event_type}")).collect();
+            self.events.iter().map(|(id, event_type)| format!("{id} {}", escape(event_type))).collect();
         write!(f, "events   {}", events.join("\n         "))
     }
 }

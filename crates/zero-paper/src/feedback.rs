@@ -1,4 +1,4 @@
-//! What a run teaches: how often orders were turned away, why, and what could be done about it.
+//! Feedback on a run: how often orders were rejected, why, and a suggested action per reason.
 
 use std::collections::BTreeMap;
 
@@ -14,26 +14,27 @@ pub const FEEDBACK_SCHEMA: &str = "zero.runtime.feedback.v1";
 /// The feedback document.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Feedback {
-    /// Rejections by their reason.
+    /// Number of rejections by reason.
     pub by_rejection_reason: BTreeMap<String, u64>,
-    /// Rejections by symbol.
+    /// Number of rejections by symbol.
     pub by_rejection_symbol: BTreeMap<String, u64>,
     cycles: u64,
     execution_quality: ExecutionQuality,
     fills: u64,
-    /// When it was made, where that is said; not part of what is hashed.
+    /// Time of the report, RFC 3339. Not part of the parity hash, so that equal runs have equal
+    /// hashes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generated_at: Option<String>,
-    /// One for each reason, most frequent first.
+    /// One item per rejection reason, most frequent first.
     pub items: Vec<Item>,
-    /// Rejections by decisions, to four places; 0 without decisions.
+    /// Rejections divided by decisions, rounded to four decimals; 0 without decisions.
     pub rejection_rate: f64,
     rejections: u64,
     sample_size: u64,
     schema_version: &'static str,
 }
 
-/// A reason for rejections, and what could be done about it.
+/// A rejection reason and the suggested action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Item {
     count: u64,
@@ -42,7 +43,7 @@ pub struct Item {
     suggested_action: &'static str,
 }
 
-/// What a paper run says about execution, and what it doesn't.
+/// The claims about execution quality that a paper run does and does not support.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct ExecutionQuality {
     exchange_fill_quality_claimed: bool,
@@ -52,7 +53,8 @@ struct ExecutionQuality {
 }
 
 impl Feedback {
-    /// The feedback on some decisions. Reasons that are as frequent come in alphabetical order.
+    /// Computes the feedback on a run's decisions. Equally frequent reasons are in alphabetical
+    /// order.
     pub fn of<'a>(decisions: impl IntoIterator<Item = &'a Decision>) -> Self {
         let mut by_rejection_reason: BTreeMap<String, u64> = BTreeMap::new();
         let mut by_rejection_symbol: BTreeMap<String, u64> = BTreeMap::new();
@@ -67,6 +69,7 @@ impl Feedback {
         }
         let mut items: Vec<Item> =
             by_rejection_reason.iter().map(|(reason, count)| Item::of(reason, *count)).collect();
+        // The sort is stable, so the alphabetical order of the map remains among equal counts.
         items.sort_by_key(|item| std::cmp::Reverse(item.count));
         let rate = if cycles == 0 { 0.0 } else { rejections as f64 / cycles as f64 };
         Self {

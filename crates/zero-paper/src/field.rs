@@ -1,16 +1,16 @@
-//! Looking into a JSON document while knowing where: every complaint names the way to the field.
+//! Typed access to a JSON document, with error messages that name the path of the field.
 
 use zero_bus::Value;
 
-/// A value in a document, and the way to it.
+/// A value in a document and its path, as in `orders[2].quantity`.
 pub(crate) struct Field<'a> {
     path: String,
-    /// Its name in the object it is a member of.
+    /// The name of this member in its object; empty for the root and for array items.
     key: &'a str,
     value: &'a Value,
 }
 
-/// What is wrong, with the field in front.
+/// An error message that begins with the path of the field.
 pub(crate) type Problem = String;
 
 impl<'a> Field<'a> {
@@ -18,7 +18,7 @@ impl<'a> Field<'a> {
         Self { path: String::new(), key: "", value }
     }
 
-    /// What is wrong with this field.
+    /// Puts this field's path in front of a problem.
     pub(crate) fn problem(&self, problem: &str) -> Problem {
         if self.path.is_empty() { problem.to_owned() } else { format!("{}: {problem}", self.path) }
     }
@@ -27,14 +27,14 @@ impl<'a> Field<'a> {
         self.problem(&format!("expected {expected}, found {}", self.value.kind()))
     }
 
-    /// The members of an object.
+    /// Returns the members of an object.
     pub(crate) fn object(&self) -> Result<impl Iterator<Item = Field<'a>>, Problem> {
         let Value::Object(members) = self.value else { return Err(self.expected("an object")) };
         let path = self.path.clone();
         Ok(members.iter().map(move |(key, value)| Field { path: join(&path, key), key, value }))
     }
 
-    /// Whether this is a member of one of these names.
+    /// Returns whether this member has one of these names.
     pub(crate) fn is_one_of(&self, keys: &[&str]) -> bool {
         keys.contains(&self.key)
     }
@@ -43,13 +43,13 @@ impl<'a> Field<'a> {
         &self.path
     }
 
-    /// A member that may be missing.
+    /// Returns the member with this name, or `None` if it is missing.
     pub(crate) fn optional(&self, key: &'a str) -> Option<Self> {
         let value = self.value.get(key)?;
         Some(Self { path: join(&self.path, key), key, value })
     }
 
-    /// A member that must be there.
+    /// Returns the member with this name, or an error if it is missing.
     pub(crate) fn required(&self, key: &'a str) -> Result<Self, Problem> {
         self.optional(key).ok_or_else(|| format!("{}: is missing", join(&self.path, key)))
     }
@@ -57,8 +57,8 @@ impl<'a> Field<'a> {
     pub(crate) fn items(&self) -> Result<impl Iterator<Item = Field<'a>>, Problem> {
         let Value::Array(items) = self.value else { return Err(self.expected("an array")) };
         let path = self.path.clone();
-        Ok(items.iter().enumerate().map(move |(at, value)| Field {
-            path: format!("{path}[{at}]"),
+        Ok(items.iter().enumerate().map(move |(index, value)| Field {
+            path: format!("{path}[{index}]"),
             key: "",
             value,
         }))
@@ -72,10 +72,10 @@ impl<'a> Field<'a> {
         self.value.as_bool().ok_or_else(|| self.expected("true or false"))
     }
 
-    /// A number as a double. What comes from a parsed document is finite.
+    /// Returns a number as a double. Numbers of a parsed document are finite.
     pub(crate) fn number(&self) -> Result<f64, Problem> {
         match self.value {
-            Value::Integer(_) => self.value.as_f64().ok_or_else(|| self.problem("is beyond a double")),
+            Value::Integer(_) => self.value.as_f64().ok_or_else(|| self.problem("is too large for a double")),
             Value::Float(number) => Ok(*number),
             _ => Err(self.expected("a number")),
         }

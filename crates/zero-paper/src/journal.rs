@@ -1,4 +1,4 @@
-//! The decision journal, written ahead of the engine's state: what is in it happened.
+//! The decision journal: a write-ahead log of decisions, one canonical JSON line each.
 
 use std::path::{Path, PathBuf};
 
@@ -6,27 +6,27 @@ use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::line_file::LineFile;
 
-/// Where decisions are kept: in a journal file, or for as long as the process lives.
+/// A decision journal, in memory or in a file.
 pub enum Journal {
-    /// In memory only.
+    /// Kept for the lifetime of the process.
     Memory(Vec<Decision>),
-    /// In a file, each synced before it takes effect.
+    /// Kept in a file. Each decision is synced before [`Journal::record`] returns.
     File(LineFile),
 }
 
-/// A decision in a journal, and where.
+/// A decision in a journal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JournalEntry {
-    /// The place to find it again, see [`Journal::decision`]: for a file, bytes from its start.
-    pub at: u64,
-    /// Which line, counted from 1.
+    /// Where [`Journal::decision`] finds it: a byte offset in a file, an index in memory.
+    pub location: u64,
+    /// Number of the line, counted from 1.
     pub line: u64,
     /// The decision.
     pub decision: Decision,
 }
 
 impl Journal {
-    /// Opens a journal file.
+    /// Opens a journal file. Creates it if it is missing.
     ///
     /// # Errors
     /// As [`LineFile::open`].
@@ -34,27 +34,25 @@ impl Journal {
         Ok(Self::File(LineFile::open(path)?))
     }
 
-    /// Every decision in the journal, oldest first. An item that is an error names the first line that is no decision;
-    /// nothing comes behind it.
-    pub fn decisions(&self) -> Box<dyn Iterator<Item = Result<JournalEntry>> + '_> {
+    /// Returns all entries, oldest first. The iterator ends after its first error.
+    pub fn entries(&self) -> Box<dyn Iterator<Item = Result<JournalEntry>> + '_> {
         match self {
-            Self::Memory(decisions) => Box::new(
-                (0..)
-                    .zip(decisions)
-                    .map(|(at, decision)| Ok(JournalEntry { at, line: at + 1, decision: decision.clone() })),
-            ),
+            Self::Memory(decisions) => Box::new((0..).zip(decisions).map(|(location, decision)| {
+                Ok(JournalEntry { location, line: location + 1, decision: decision.clone() })
+            })),
             Self::File(file) => {
                 let mut lines = file.lines();
                 let mut ended = false;
                 Box::new(std::iter::from_fn(move || {
                     while !ended {
-                        let next = lines.next().transpose()?.and_then(|(place, text)| {
+                        let next = lines.next().transpose()?.and_then(|(position, text)| {
                             if text.trim_ascii().is_empty() {
                                 return Ok(None);
                             }
                             let decision =
-                                Decision::parse(&text).map_err(|problem| lines.problem(place, problem))?;
-                            Ok(Some(JournalEntry { at: place.byte_offset, line: place.line, decision }))
+                                Decision::parse(&text).map_err(|problem| lines.problem(position, problem))?;
+                            let (location, line) = (position.byte_offset, position.line);
+                            Ok(Some(JournalEntry { location, line, decision }))
                         });
                         ended = next.is_err();
                         if let Some(next) = next.transpose() {
@@ -67,15 +65,16 @@ impl Journal {
         }
     }
 
-    /// Where it is, for messages.
+    /// Returns the path for messages; `memory` if there is no file.
     pub(crate) fn path(&self) -> PathBuf {
         self.file().map_or_else(|| PathBuf::from("memory"), |file| file.path().to_owned())
     }
 
-    /// Puts a decision on record, durably. Gives the place to find it again.
+    /// Appends a decision and syncs it. Returns its location. This is the commit point of a
+    /// decision: the caller changes the engine's state only after it.
     ///
     /// # Errors
-    /// [`Error::Io`]: then the decision must not take effect, and the journal be opened anew.
+    /// [`Error::Io`]: the decision must not take effect, and the journal must be reopened.
     pub fn record(&mut self, decision: &Decision) -> Result<u64> {
         match self {
             Self::Memory(decisions) => {
@@ -83,41 +82,42 @@ impl Journal {
                 Ok(decisions.len() as u64 - 1)
             }
             Self::File(file) => {
-                let place = file.append(decision)?;
+                let byte_offset = file.append(decision)?;
                 file.sync()?;
-                Ok(place)
+                Ok(byte_offset)
             }
         }
     }
 
-    /// The decision at a place that [`Journal::replay`] or [`Journal::record`] gave.
+    /// Reads the decision at a location that [`Journal::entries`] or [`Journal::record`] returned.
     ///
     /// # Errors
-    /// [`Error::Refused`] where there is none, or none any more.
-    pub fn decision(&self, place: u64) -> Result<Decision> {
-        let gone = |path: PathBuf, problem: String| Error::Refused { path, problem };
+    /// [`Error::Refused`] if the location has no decision, for example because the file was
+    /// changed.
+    pub fn decision(&self, location: u64) -> Result<Decision> {
+        let missing = |path: PathBuf, problem: String| Error::Refused { path, problem };
         match self {
             Self::Memory(decisions) => decisions
-                .get(place as usize)
+                .get(location as usize)
                 .cloned()
-                .ok_or_else(|| gone(PathBuf::from("memory"), format!("has no decision {place}"))),
-            Self::File(file) => Decision::parse(&file.line_at(place)?)
-                .map_err(|problem| gone(file.path().to_owned(), format!("byte {place}: {problem}"))),
+                .ok_or_else(|| missing(PathBuf::from("memory"), format!("has no decision {location}"))),
+            Self::File(file) => Decision::parse(&file.read_line_at(location)?)
+                .map_err(|problem| missing(file.path().to_owned(), format!("byte {location}: {problem}"))),
         }
     }
 
-    /// Leaves a file at the end of a whole line, see [`LineFile::mend`].
+    /// Repairs the end of the file, see [`LineFile::repair_tail`].
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn mend(&mut self) -> Result<()> {
+    pub fn repair_tail(&mut self) -> Result<()> {
         match self {
             Self::Memory(_) => Ok(()),
-            Self::File(file) => file.mend(),
+            Self::File(file) => file.repair_tail(),
         }
     }
 
-    /// The file, where it is in one.
+    /// Returns the file; `None` for a journal in memory.
     pub fn file(&self) -> Option<&LineFile> {
         match self {
             Self::Memory(_) => None,

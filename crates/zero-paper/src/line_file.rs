@@ -1,4 +1,4 @@
-//! A file of canonical lines that is appended to by one process at a time: what the journals are kept in.
+//! An append-only file of canonical JSON lines with a single writer. Both journals are such files.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
@@ -11,104 +11,120 @@ use zero_bus::{JournalTail, Json, MAX_LINE_BYTES, QuarantinedTail, Value};
 
 use crate::error::{Error, Result};
 
-/// An append-only file of canonical lines, locked for as long as it is open.
+/// An append-only file of canonical JSON lines. Its writer holds an exclusive lock on it while it
+/// is open.
 ///
-/// One that was made by opening it, and never appended to, is taken away again when it is dropped, and so are the
-/// directories that were made for it: a start that fails leaves nothing behind.
+/// A file that [`LineFile::open`] created and that was never appended to is removed on drop,
+/// together with the directories created for it. A start that fails therefore leaves nothing on the
+/// disk.
 pub struct LineFile {
     path: PathBuf,
     name: String,
     storage: Arc<dyn Storage>,
-    /// Where it is a directory of the file system, which may have been made for it.
+    /// The storage as a directory of the file system, which may have been created for this file.
     directory: Option<Arc<Directory>>,
     file: Box<dyn StorageFile>,
-    was_there: bool,
-    /// Somebody began to append to it.
-    used: bool,
-    /// Bytes of whole lines.
-    length: u64,
-    /// What stands behind them, until it is mended.
-    rest: JournalTail,
-    set_aside: Option<QuarantinedTail>,
-    /// A write or a sync failed: what the file holds is unknown.
+    /// The file existed before it was opened.
+    existed: bool,
+    /// An append was attempted, so the file must not be removed on drop.
+    append_attempted: bool,
+    /// Length of the complete lines, which is where the next line starts.
+    complete_bytes: u64,
+    /// What follows the complete lines, until [`LineFile::repair_tail`].
+    tail: JournalTail,
+    quarantined: Option<QuarantinedTail>,
+    /// A write or a sync failed, so the content of the file is unknown. Nothing may be appended.
     poisoned: bool,
 }
 
 impl LineFile {
-    /// Opens a file, making it (0600) and its directory (0700) where there is none. Changes nothing in a file
-    /// that was there, see [`LineFile::mend`].
+    /// Opens and locks a file. Creates it (0600) and its directory (0700) if they are missing. Does
+    /// not change an existing file, see [`LineFile::repair_tail`].
     ///
     /// # Errors
-    /// [`Error::Refused`] where another process has it open, [`Error::Io`] for what the system refuses.
+    /// [`Error::Refused`] if another process has the file open, [`Error::Io`] if a system call
+    /// fails.
     pub fn open(path: &Path) -> Result<Self> {
         let refused = |problem: &str| Error::Refused { path: path.to_owned(), problem: problem.to_owned() };
         let name = path.file_name().and_then(|name| name.to_str());
-        let name = name.ok_or_else(|| refused("is no path of a file"))?.to_owned();
+        let name = name.ok_or_else(|| refused("is not the path of a file"))?.to_owned();
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let directory = Arc::new(Directory::create(parent).map_err(Error::io("open the directory", parent))?);
         let opened =
             Self::open_locked(&*directory, &name, path).inspect_err(|_| directory.remove_created())?;
-        let file = Self::look_at(directory.clone(), Some(directory), name, path.to_owned(), opened)?;
-        file.sync_its_name()?;
+        let file = Self::inspect(directory.clone(), Some(directory), name, path.to_owned(), opened)?;
+        file.sync_directory()?;
         Ok(file)
     }
 
-    /// Opens a file in any storage, see [`LineFile::open`].
+    /// Opens and locks a file in any storage, see [`LineFile::open`].
     ///
     /// # Errors
     /// As [`LineFile::open`].
     pub fn open_in(storage: Arc<dyn Storage>, name: &str) -> Result<Self> {
         let path = storage.path(name);
         let opened = Self::open_locked(&*storage, name, &path)?;
-        let file = Self::look_at(storage, None, name.to_owned(), path, opened)?;
-        file.sync_its_name()?;
+        let file = Self::inspect(storage, None, name.to_owned(), path, opened)?;
+        file.sync_directory()?;
         Ok(file)
     }
 
-    fn sync_its_name(&self) -> Result<()> {
+    /// Makes the file's name durable.
+    fn sync_directory(&self) -> Result<()> {
         self.storage.sync().map_err(Error::io("sync the directory of", &self.path))
     }
 
-    /// Opens a file that is there for reading, without its lock: its owner may be writing to it.
+    /// Opens an existing file for reading. Takes no lock: the writer may be appending to it.
     ///
     /// # Errors
-    /// [`Error::Io`] for what the system refuses.
+    /// [`Error::Io`] if a system call fails.
     pub fn read_only(path: &Path) -> Result<Self> {
         let reading = || Error::io("open it for reading", path);
         let name = path.file_name().and_then(|name| name.to_str());
-        let name = name.ok_or_else(|| reading()(io::Error::other("it is no path of a file")))?.to_owned();
+        let name =
+            name.ok_or_else(|| reading()(io::Error::other("it is not the path of a file")))?.to_owned();
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let storage: Arc<dyn Storage> = Arc::new(Directory::open(parent).map_err(reading())?);
         let file = storage.open(&name, Access::Read).map_err(reading())?;
-        Self::look_at(storage, None, name, path.to_owned(), (file, true))
+        Self::inspect(storage, None, name, path.to_owned(), (file, true))
     }
 
-    fn look_at(
+    /// Finds the end of the complete lines. Reads only the tail of the file.
+    fn inspect(
         storage: Arc<dyn Storage>,
         directory: Option<Arc<Directory>>,
         name: String,
         path: PathBuf,
-        (file, was_there): (Box<dyn StorageFile>, bool),
+        (file, existed): (Box<dyn StorageFile>, bool),
     ) -> Result<Self> {
-        let (rest, set_aside) = (JournalTail::Clean, None);
-        let (length, used, poisoned) = (0, false, false);
-        let mut opened =
-            Self { path, name, storage, directory, file, was_there, used, length, rest, set_aside, poisoned };
+        let mut opened = Self {
+            path,
+            name,
+            storage,
+            directory,
+            file,
+            existed,
+            append_attempted: false,
+            complete_bytes: 0,
+            tail: JournalTail::Clean,
+            quarantined: None,
+            poisoned: false,
+        };
         let path = &opened.path;
-        let size = opened.file.size().map_err(Error::io("look at it", path))?;
-        opened.rest =
+        let size = opened.file.size().map_err(Error::io("read its size", path))?;
+        opened.tail =
             JournalTail::inspect(&*opened.file, size).map_err(Error::io("read its last line", path))?;
-        opened.length = match opened.rest {
+        opened.complete_bytes = match opened.tail {
             JournalTail::Torn { byte_offset } => byte_offset,
             JournalTail::Clean | JournalTail::Unterminated => size,
         };
         Ok(opened)
     }
 
-    /// The locked file, and whether it was there before.
+    /// Returns the locked file, and whether it existed before.
     fn open_locked(storage: &dyn Storage, name: &str, path: &Path) -> Result<(Box<dyn StorageFile>, bool)> {
         loop {
-            let (opened, was_there) = match storage.open(name, Access::New) {
+            let (opened, existed) = match storage.open(name, Access::New) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     (storage.open(name, Access::Append), true)
                 }
@@ -119,42 +135,45 @@ impl LineFile {
                 let problem = "is in use by another runtime; stop that one, or name another file".to_owned();
                 return Err(Error::Refused { path: path.to_owned(), problem });
             }
-            // Who held it until now may have taken it away.
-            if storage.is_current(name, &*file).map_err(Error::io("look at it", path))? {
-                return Ok((file, was_there));
+            // The previous owner may have removed the file between our open and our lock. Then
+            // retry.
+            if storage.is_current(name, &*file).map_err(Error::io("check its name", path))? {
+                return Ok((file, existed));
             }
         }
     }
 
-    /// Leaves the file at the end of a whole line: a complete one without its line break gets it, an unfinished one,
-    /// which a crash leaves, is set aside in a file next to it and cut off. All of it is durable then: whoever wrote the
-    /// last line may have died before its sync, or been told that it failed.
+    /// Leaves the file at the end of a complete line, and durable.
+    ///
+    /// If only the line break of the last line is missing, it is added. A torn line, which a crash
+    /// leaves, is moved to a quarantine file next to this one. The last complete line is rewritten
+    /// and synced, because its writer may have died before the sync, or the sync may have failed.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn mend(&mut self) -> Result<()> {
-        let mended = self.rest.mend(&*self.storage, &self.name, &*self.file);
-        self.set_aside = mended.map_err(Error::io("mend its last line", &self.path))?;
-        if self.rest == JournalTail::Unterminated {
-            self.length += 1;
+    pub fn repair_tail(&mut self) -> Result<()> {
+        let repaired = self.tail.mend(&*self.storage, &self.name, &*self.file);
+        self.quarantined = repaired.map_err(Error::io("repair its last line", &self.path))?;
+        if self.tail == JournalTail::Unterminated {
+            self.complete_bytes += 1;
         }
-        self.rest = JournalTail::Clean;
+        self.tail = JournalTail::Clean;
         Ok(())
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it was there before it was opened.
-    pub fn was_there(&self) -> bool {
-        self.was_there
+    /// Whether the file existed before it was opened.
+    pub fn existed(&self) -> bool {
+        self.existed
     }
 
-    /// Bytes behind the whole lines: of an unfinished one, until it is mended.
+    /// Returns the length of the torn line at the end; 0 after [`LineFile::repair_tail`].
     pub(crate) fn unfinished_bytes(&self) -> u64 {
-        match self.rest {
+        match self.tail {
             JournalTail::Torn { byte_offset } => {
                 self.file.size().map_or(0, |size| size.saturating_sub(byte_offset))
             }
@@ -162,84 +181,94 @@ impl LineFile {
         }
     }
 
-    /// The unfinished line that was set aside, if there was one.
+    /// Returns the tail that [`LineFile::repair_tail`] moved to a quarantine file.
     pub fn quarantined(&self) -> Option<&QuarantinedTail> {
-        self.set_aside.as_ref()
+        self.quarantined.as_ref()
     }
 
-    /// Appends a record as one canonical line. Gives where it begins. Durable after [`LineFile::sync`].
+    /// Appends a record as one canonical line, and returns the byte offset of the line. The line is
+    /// durable after [`LineFile::sync`].
     ///
     /// # Errors
-    /// [`Error::Io`] for what the system refuses; nothing more is taken then. [`Error::Refused`] where the file was
-    /// replaced, or the record makes a line that would be too long to read back. [`Error::Bus`] where it has no
-    /// canonical form.
+    /// [`Error::Io`] if a system call fails; no append works after that. [`Error::Refused`] if
+    /// another process replaced or changed the file, or if the line exceeds the length that can be
+    /// read back. [`Error::Bus`] if the record has no canonical form.
     pub fn append<T: Serialize + ?Sized>(&mut self, record: &T) -> Result<u64> {
         let mut line = Json::of(record)?.to_string();
         if line.len() > MAX_LINE_BYTES {
-            return Err(self.refused("would get a line that is longer than 16 MiB"));
+            return Err(self.refused("cannot append to it: the line is longer than 16 MiB"));
         }
         line.push('\n');
         if self.poisoned {
-            return Err(
-                self.refused("an earlier write or sync failed; start anew, which looks at what is there")
-            );
+            return Err(self.refused(
+                "cannot append to it: an earlier write or sync failed; restart the runtime, which checks the file",
+            ));
         }
-        if !self.storage.is_current(&self.name, &*self.file).map_err(Error::io("look at it", &self.path))? {
-            return Err(self.refused("is no longer the file that was opened; put that back, or start anew"));
+        if !self
+            .storage
+            .is_current(&self.name, &*self.file)
+            .map_err(Error::io("check its name", &self.path))?
+        {
+            return Err(self.refused(
+                "is no longer the file that was opened; put that file back, or restart the runtime",
+            ));
         }
-        let size = self.file.size().map_err(Error::io("look at it", &self.path))?;
-        if size != self.length {
+        let size = self.file.size().map_err(Error::io("read its size", &self.path))?;
+        if size != self.complete_bytes {
             return Err(self.refused(&format!(
-                "has {size} bytes where {} were written: somebody else changed it; restore it, or start anew, which looks at what is there",
-                self.length
+                "has {size} bytes, but {} were written: another program changed it; restore it, or restart the \
+                 runtime, which checks the file",
+                self.complete_bytes
             )));
         }
-        self.used = true;
+        self.append_attempted = true;
         self.poisoned = true;
         self.file.append(line.as_bytes()).map_err(Error::io("append to it", &self.path))?;
         self.poisoned = false;
-        let begin = self.length;
-        self.length += line.len() as u64;
-        Ok(begin)
+        let byte_offset = self.complete_bytes;
+        self.complete_bytes += line.len() as u64;
+        Ok(byte_offset)
     }
 
-    /// Makes what was appended durable.
+    /// Makes all appended lines durable.
     ///
     /// # Errors
-    /// [`Error::Io`]; nothing more is taken then.
+    /// [`Error::Io`]; no append works after that.
     pub fn sync(&mut self) -> Result<()> {
         let synced = self.file.sync().map_err(Error::io("sync it", &self.path));
         self.poisoned |= synced.is_err();
         synced
     }
 
-    /// The whole lines, from the start.
+    /// Returns the complete lines.
     pub(crate) fn lines(&self) -> Lines<'_> {
         self.lines_from(0)
     }
 
-    /// The line that begins at a place.
-    pub(crate) fn line_at(&self, byte_offset: u64) -> Result<String> {
+    /// Reads the line that starts at a byte offset; empty at the end of the file.
+    pub(crate) fn read_line_at(&self, byte_offset: u64) -> Result<String> {
         Ok(self.lines_from(byte_offset).next()?.map(|(_, text)| text).unwrap_or_default())
     }
 
-    /// Goes through a file of records that are synced now and then only: what a power cut leaves behind the sound
-    /// ones, [`LineFile::mend`] will set aside. Where each was synced before the next (`each_synced`), only the last can be
-    /// spoilt so. Gives each sound one with its place.
+    /// Passes each valid record of the file to `each`, with its position. Stops at the first
+    /// invalid line: a power cut can leave one, and everything from it on becomes the torn tail.
+    ///
+    /// With `each_synced`, every record was synced before the next one was written, so that a crash
+    /// can damage the last line only.
     ///
     /// # Errors
-    /// [`Error::Refused`] where the file holds something else than records of this schema, or a
-    /// line that no crash has spoilt.
+    /// [`Error::Refused`] if the file contains anything but records of this schema, or a damaged
+    /// line that a crash cannot explain.
     pub(crate) fn read_records(
         &mut self,
         schema: &str,
         each_synced: bool,
         mut each: impl FnMut(LinePosition, Value),
     ) -> Result<()> {
-        let mut sound = 0_u64;
+        let mut valid_records = 0_u64;
         let mut lines = self.lines();
-        let spoilt = loop {
-            let (place, text) = match lines.next() {
+        let damaged = loop {
+            let (position, text) = match lines.next() {
                 Ok(None) => break None,
                 Ok(Some((_, text))) if text.trim_ascii().is_empty() => continue,
                 Ok(Some(line)) => line,
@@ -248,40 +277,38 @@ impl LineFile {
             };
             match Value::parse(&text) {
                 Ok(value) if value.get("schema_version").and_then(Value::as_str) == Some(schema) => {
-                    sound += 1;
-                    each(place, value);
+                    valid_records += 1;
+                    each(position, value);
                 }
-                Ok(_) => return Err(self.holds_else(schema)),
-                Err(_) => break Some(place.byte_offset),
+                Ok(_) => return Err(self.not_of_schema(schema)),
+                Err(_) => break Some(position.byte_offset),
             }
         };
-        if let Some(byte_offset) = spoilt {
-            let by_a_crash = self.rest == JournalTail::Torn { byte_offset };
-            // Nothing sound before it: somebody's own file.
-            if sound == 0 && !by_a_crash {
-                return Err(self.holds_else(schema));
+        if let Some(byte_offset) = damaged {
+            let torn = self.tail == JournalTail::Torn { byte_offset };
+            // Without any valid record this is probably a file of another program.
+            if valid_records == 0 && !torn {
+                return Err(self.not_of_schema(schema));
             }
-            if each_synced && !by_a_crash {
-                let problem = "is no record, and no crash has spoilt it: each was synced before the next; restore the file, or \
-                               name another one";
-                return Err(Error::Refused {
-                    path: self.path.clone(),
-                    problem: format!("what begins at byte {byte_offset} {problem}"),
-                });
+            if each_synced && !torn {
+                return Err(self.refused(&format!(
+                    "the line at byte {byte_offset} is not a record, and no crash explains it, because each record \
+                     was synced before the next; restore the file, or name another one"
+                )));
             }
-            self.length = byte_offset;
-            self.rest = JournalTail::Torn { byte_offset };
+            self.complete_bytes = byte_offset;
+            self.tail = JournalTail::Torn { byte_offset };
         }
         Ok(())
     }
 
-    fn holds_else(&self, schema: &str) -> Error {
-        self.refused(&format!("holds something else than {schema}; name another file"))
+    fn not_of_schema(&self, schema: &str) -> Error {
+        self.refused(&format!("contains lines that are not {schema} records; name another file"))
     }
 
     fn lines_from(&self, byte_offset: u64) -> Lines<'_> {
-        let content = Content { file: &*self.file, at: byte_offset, end: self.length };
-        let reader = BufReader::with_capacity(64 << 10, content);
+        let range = FileRange { file: &*self.file, byte_offset, end: self.complete_bytes };
+        let reader = BufReader::with_capacity(64 << 10, range);
         Lines { path: &self.path, reader, line: 0, byte_offset }
     }
 
@@ -293,8 +320,9 @@ impl LineFile {
 impl Drop for LineFile {
     fn drop(&mut self) {
         let Some(directory) = &self.directory else { return };
-        let empty = !self.was_there && !self.used && self.file.size().is_ok_and(|size| size == 0);
-        // Under its lock, so that nobody else can be in it; and where this fails, an empty file stays.
+        let empty = !self.existed && !self.append_attempted && self.file.size().is_ok_and(|size| size == 0);
+        // The lock is still held, so no other process can use the file. A failure leaves an empty
+        // file.
         if empty && directory.is_current(&self.name, &*self.file).unwrap_or(false) {
             let _ = fs::remove_file(&self.path);
             directory.remove_created();
@@ -302,23 +330,24 @@ impl Drop for LineFile {
     }
 }
 
-/// Whole lines with where each stands.
+/// The complete lines of a file, with their positions.
 pub(crate) struct Lines<'a> {
     path: &'a Path,
-    reader: BufReader<Content<'a>>,
+    reader: BufReader<FileRange<'a>>,
     line: u64,
     byte_offset: u64,
 }
 
-/// Where a line stands.
+/// The position of a line.
 #[derive(Clone, Copy)]
 pub(crate) struct LinePosition {
+    /// Number of the line, counted from 1.
     pub(crate) line: u64,
     pub(crate) byte_offset: u64,
 }
 
 impl Lines<'_> {
-    /// The next line, its line break included where it has one.
+    /// Reads the next line, with its line break if it has one.
     pub(crate) fn next(&mut self) -> Result<Option<(LinePosition, String)>> {
         let mut bytes = Vec::new();
         let limit = MAX_LINE_BYTES as u64 + 1;
@@ -328,38 +357,39 @@ impl Lines<'_> {
             return Ok(None);
         }
         self.line += 1;
-        let place = LinePosition { line: self.line, byte_offset: self.byte_offset };
+        let position = LinePosition { line: self.line, byte_offset: self.byte_offset };
         self.byte_offset += bytes.len() as u64;
         if bytes.len() as u64 == limit && bytes.last() != Some(&b'\n') {
-            return Err(self.problem(place, format!("is longer than {MAX_LINE_BYTES} bytes")));
+            return Err(self.problem(position, format!("is longer than {MAX_LINE_BYTES} bytes")));
         }
         match String::from_utf8(bytes) {
-            Ok(text) => Ok(Some((place, text))),
+            Ok(text) => Ok(Some((position, text))),
             Err(error) => {
-                let at = error.utf8_error().valid_up_to();
-                Err(self.problem(place, format!("is not UTF-8 (byte {at} of the line)")))
+                let valid_bytes = error.utf8_error().valid_up_to();
+                let problem = format!("is not UTF-8 (byte {valid_bytes} of the line)");
+                Err(self.problem(position, problem))
             }
         }
     }
 
-    pub(crate) fn problem(&self, place: LinePosition, problem: String) -> Error {
-        let LinePosition { line, byte_offset } = place;
+    pub(crate) fn problem(&self, position: LinePosition, problem: String) -> Error {
+        let LinePosition { line, byte_offset } = position;
         Error::Journal { path: self.path.to_owned(), line, byte_offset, problem }
     }
 }
 
-/// The content of a file from a place up to an end.
-struct Content<'a> {
+/// A byte range of a file, as a reader.
+struct FileRange<'a> {
     file: &'a dyn StorageFile,
-    at: u64,
+    byte_offset: u64,
     end: u64,
 }
 
-impl Read for Content<'_> {
+impl Read for FileRange<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = (self.end - self.at).min(buffer.len() as u64) as usize;
-        let read = self.file.read_at(&mut buffer[..wanted], self.at)?;
-        self.at += read as u64;
+        let length = (self.end - self.byte_offset).min(buffer.len() as u64) as usize;
+        let read = self.file.read_at(&mut buffer[..length], self.byte_offset)?;
+        self.byte_offset += read as u64;
         Ok(read)
     }
 }

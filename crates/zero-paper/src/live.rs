@@ -1,5 +1,6 @@
-//! The live path, closed. [`LiveExecutor`] stands in front of an exchange adapter and refuses everything it
-//! has a reason to refuse; over any adapter but the recording one it can only be had disabled.
+//! The live path, disabled. A [`LiveExecutor`] checks every order before it reaches an exchange
+//! adapter. Only an executor of a [`RecordingAdapter`] can be enabled; for any other adapter, the
+//! type system allows a disabled executor only.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,80 +10,82 @@ use zero_bus::{Checksum, Json};
 use crate::position::{Book, to_cents};
 use crate::scenario::{Order, Side};
 
-/// A heartbeat keeps the dead-man switch open for this long.
+/// A heartbeat allows orders for this long.
 pub const DEAD_MAN_SECONDS: f64 = 30.0;
-/// From this loss in a day on, in USD, nothing risk-increasing goes out.
+/// A daily loss of this much or more, in USD, blocks risk-increasing orders.
 pub const DAILY_LOSS_LIMIT_USD: f64 = 250.0;
-/// At most this many orders in [`RATE_WINDOW_SECONDS`].
+/// Largest number of orders within [`RATE_WINDOW_SECONDS`]; further risk-increasing orders are
+/// refused.
 pub const RATE_LIMIT_ORDERS: usize = 6;
-/// The window of the rate limit.
+/// Window of the rate limit.
 pub const RATE_WINDOW_SECONDS: f64 = 60.0;
 
-/// What an exchange is asked to do.
+/// The connection to an exchange.
 pub trait ExchangeAdapter {
-    /// What it is called in records.
+    /// Returns the adapter's name in records.
     fn name(&self) -> &'static str;
 
-    /// Whether an order placed here moves money.
+    /// Returns whether its orders move money.
     fn is_live(&self) -> bool;
 
-    /// Places an order. Gives the exchange's answer.
+    /// Places an order and returns the exchange's response.
     ///
     /// # Errors
-    /// What the exchange, or the way to it, reports. Whether the order was placed is unknown then.
+    /// The exchange or the connection failed. It is then unknown whether the order was placed.
     fn place(&mut self, order: &ExchangeOrder) -> Result<Json, ExchangeError>;
 
     /// Cancels all open orders.
     ///
     /// # Errors
-    /// What the exchange, or the way to it, reports.
+    /// The exchange or the connection failed.
     fn cancel_all(&mut self) -> Result<(), ExchangeError>;
 
-    /// Asks the exchange to cancel all open orders by itself at a time, unless it hears of us before.
+    /// Arms the exchange's dead-man switch: at `deadline`, the exchange cancels all open orders
+    /// unless this call is repeated before.
     ///
     /// # Errors
-    /// What the exchange, or the way to it, reports.
+    /// The exchange or the connection failed.
     fn arm_dead_man(&mut self, deadline: f64) -> Result<(), ExchangeError>;
 }
 
-/// An exchange that did not do what it was asked.
+/// A failure of the exchange or of the connection to it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ExchangeError(pub String);
 
-/// An order as the exchange gets it.
+/// An order in the form that is sent to the exchange.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExchangeOrder {
     /// `0x` and the first 32 hex digits of SHA-256 of the idempotency key.
     pub client_order_id: String,
-    /// Of what.
+    /// Symbol of the instrument.
     pub symbol: String,
-    /// Which way.
+    /// Buy or sell.
     pub side: Side,
-    /// How much.
+    /// Quantity.
     pub quantity: f64,
-    /// At what price in USD.
+    /// Price in USD.
     pub price: f64,
-    /// Whether it may only reduce.
+    /// Whether the exchange may only reduce a position with it.
     pub reduce_only: bool,
 }
 
-/// An adapter that keeps what it was asked, and does nothing.
+/// An adapter that records its calls and has no exchange.
 #[derive(Debug, Default)]
 pub struct RecordingAdapter {
-    /// Orders it was asked to place, also those it then failed.
+    /// The orders of all `place` calls, including those that returned an error.
     pub placed: Vec<ExchangeOrder>,
-    /// How often it was asked to cancel all orders.
+    /// Number of `cancel_all` calls.
     pub cancelled: u64,
-    /// The last deadline it was asked to arm.
+    /// Deadline of the last successful `arm_dead_man` call.
     pub deadline: Option<f64>,
-    /// Why it fails whatever it is asked, while it does.
+    /// While set, every call fails with this reason.
     pub outage: Option<String>,
 }
 
 impl RecordingAdapter {
-    fn answer<T>(&self, answer: T) -> Result<T, ExchangeError> {
-        self.outage.clone().map_or(Ok(answer), |outage| Err(ExchangeError(outage)))
+    fn unless_outage<T>(&self, response: T) -> Result<T, ExchangeError> {
+        self.outage.clone().map_or(Ok(response), |outage| Err(ExchangeError(outage)))
     }
 }
 
@@ -99,42 +102,42 @@ impl ExchangeAdapter for RecordingAdapter {
         self.placed.push(order.clone());
         let response =
             BTreeMap::from([("client_order_id", order.client_order_id.as_str()), ("status", "recorded")]);
-        self.answer(Json::of(&response).map_err(|error| ExchangeError(error.to_string()))?)
+        self.unless_outage(Json::of(&response).map_err(|error| ExchangeError(error.to_string()))?)
     }
 
     fn cancel_all(&mut self) -> Result<(), ExchangeError> {
         self.cancelled += 1;
-        self.answer(())
+        self.unless_outage(())
     }
 
     fn arm_dead_man(&mut self, deadline: f64) -> Result<(), ExchangeError> {
-        self.answer(())?;
+        self.unless_outage(())?;
         self.deadline = Some(deadline);
         Ok(())
     }
 }
 
-/// Why an order was refused, in the order in which it is asked.
+/// Reasons to refuse an order, in the order in which they are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The executor is not enabled.
     Disabled,
-    /// Somebody killed it.
+    /// The kill switch was used.
     Killed,
-    /// Entries are paused, and this is one.
+    /// Entries are paused, and the order is not reduce-only.
     Paused,
-    /// No accepted heartbeat within [`DEAD_MAN_SECONDS`].
+    /// There was no accepted heartbeat within [`DEAD_MAN_SECONDS`].
     DeadMan,
-    /// The day's loss is at its limit.
+    /// The daily loss is at [`DAILY_LOSS_LIMIT_USD`] or above.
     DailyLoss,
-    /// The order is worth too much.
+    /// The order's notional exceeds the executor's limit.
     OrderNotional,
-    /// Too many orders in too little time.
+    /// [`RATE_LIMIT_ORDERS`] orders were sent within [`RATE_WINDOW_SECONDS`].
     RateLimit,
 }
 
 impl Refusal {
-    /// The words other programs read.
+    /// Returns the reason in records. Other programs read it, so it never changes.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Disabled => "live executor disabled",
@@ -148,19 +151,19 @@ impl Refusal {
     }
 }
 
-/// What became of an order.
+/// The outcome of a submitted order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LiveStatus {
-    /// The exchange took it.
+    /// The exchange accepted the order.
     Placed,
-    /// It never went out.
+    /// The order was not sent.
     Refused,
-    /// It went out and came back as an error. Never tried again.
+    /// The order was sent and the adapter returned an error. It is never retried.
     ExchangeError,
 }
 
-/// On whose behalf an order is handed in.
+/// The party on whose behalf an order is submitted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OperatorContext {
     handle: &'static str,
@@ -172,7 +175,7 @@ pub struct OperatorContext {
 }
 
 impl OperatorContext {
-    /// The parity harness.
+    /// Returns the context of the parity harness.
     pub fn production_parity() -> Self {
         Self {
             handle: "production-parity-harness",
@@ -185,32 +188,32 @@ impl OperatorContext {
     }
 }
 
-/// The record of an order that was handed in for live execution.
+/// The record of an order that was submitted for live execution.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LiveRecord {
-    /// Whether the exchange took it.
+    /// Whether the exchange accepted the order.
     pub accepted: bool,
-    /// When, in seconds since the Unix epoch.
+    /// Time of the submission, in seconds since the Unix epoch.
     pub as_of: f64,
-    /// What the exchange answered; empty where it was not asked.
+    /// The exchange's response; an empty object if there is none.
     pub exchange_response: Json,
-    /// The key under which it was handed in.
+    /// Idempotency key of the submission.
     pub idempotency_key: String,
     notional_usd: f64,
     operator_context: OperatorContext,
     price: f64,
     quantity: f64,
-    /// Why.
+    /// The refusal or error; `placed` if the order was accepted.
     pub reason: String,
     reduce_only: bool,
     side: Side,
-    /// What became of it.
+    /// Outcome of the submission.
     pub status: LiveStatus,
     symbol: String,
     trace_id: String,
 }
 
-/// Stands in front of an exchange.
+/// Submits orders to an exchange adapter unless one of the [refusals](Refusal) applies.
 #[derive(Debug)]
 pub struct LiveExecutor<A> {
     adapter: A,
@@ -221,13 +224,14 @@ pub struct LiveExecutor<A> {
     paused: bool,
     last_heartbeat: Option<f64>,
     daily_loss_usd: f64,
-    /// When the orders of the last minute went out.
+    /// Send times of the orders within the rate window, oldest first.
     sent: VecDeque<f64>,
+    /// Record of each submission by idempotency key. A key is submitted at most once.
     records: BTreeMap<String, LiveRecord>,
 }
 
 impl<A: ExchangeAdapter> LiveExecutor<A> {
-    /// An executor that refuses everything.
+    /// Creates an executor that refuses every order.
     pub fn disabled(adapter: A, context: OperatorContext, max_order_notional_usd: f64) -> Self {
         Self {
             adapter,
@@ -243,11 +247,11 @@ impl<A: ExchangeAdapter> LiveExecutor<A> {
         }
     }
 
-    /// Says that the operator is there: asks the exchange to arm its dead-man switch, and where it does,
-    /// opens ours for [`DEAD_MAN_SECONDS`].
+    /// Records a sign of life of the operator. Arms the exchange's dead-man switch first, then
+    /// allows orders for [`DEAD_MAN_SECONDS`].
     ///
     /// # Errors
-    /// What the exchange reports. The heartbeat does not count then.
+    /// The exchange did not arm its switch. The heartbeat then does not count.
     pub fn heartbeat(&mut self, as_of: f64) -> Result<(), ExchangeError> {
         self.adapter.arm_dead_man(as_of + DEAD_MAN_SECONDS)?;
         self.last_heartbeat = Some(as_of);
@@ -259,32 +263,32 @@ impl<A: ExchangeAdapter> LiveExecutor<A> {
         self.paused = true;
     }
 
-    /// Lets risk-increasing orders through again. Does not undo a kill.
+    /// Allows risk-increasing orders again. Does not undo a kill.
     pub fn resume(&mut self) {
         self.paused = false;
     }
 
-    /// Blocks everything from now on, and cancels all open orders.
+    /// Blocks all orders for good and cancels the open ones.
     ///
     /// # Errors
-    /// What the exchange reports about cancelling; everything is blocked all the same.
+    /// The exchange did not cancel the open orders. All new orders are blocked nevertheless.
     pub fn kill(&mut self) -> Result<(), ExchangeError> {
         self.killed = true;
         self.adapter.cancel_all()
     }
 
-    /// Adds to the day's loss, in USD. A loss that is no number is taken for one at the limit.
-    pub fn lose(&mut self, usd: f64) {
+    /// Adds to the daily loss. A loss that is not finite counts as [`DAILY_LOSS_LIMIT_USD`].
+    pub fn add_loss(&mut self, usd: f64) {
         self.daily_loss_usd += if usd.is_finite() { usd } else { DAILY_LOSS_LIMIT_USD };
     }
 
-    /// Begins a new day without losses.
+    /// Resets the daily loss to 0.
     pub fn begin_day(&mut self) {
         self.daily_loss_usd = 0.0;
     }
 
-    /// Closes every open position by a reduce-only order at its average price. The keys are `key` and the
-    /// symbol, so that the same flatten is not sent twice.
+    /// Closes every open position with a reduce-only order at the position's average price. The
+    /// idempotency keys are `key` and the symbol, so a repeated flatten sends nothing.
     pub fn flatten(&mut self, book: &Book, key: &str, as_of: f64) -> Vec<LiveRecord> {
         let orders = book.iter().map(|(symbol, position)| Order {
             symbol: symbol.to_owned(),
@@ -297,7 +301,8 @@ impl<A: ExchangeAdapter> LiveExecutor<A> {
         orders.map(|order| self.submit(&order, &format!("{key}-{}", order.symbol), key, as_of)).collect()
     }
 
-    /// Hands an order in. A key that was used before gives the first record, without asking the exchange.
+    /// Submits an order. A repeated key returns the record of its first submission and sends
+    /// nothing.
     pub fn submit(&mut self, order: &Order, idempotency_key: &str, trace_id: &str, as_of: f64) -> LiveRecord {
         if let Some(record) = self.records.get(idempotency_key) {
             return record.clone();
@@ -326,7 +331,7 @@ impl<A: ExchangeAdapter> LiveExecutor<A> {
         record
     }
 
-    /// What it stands in front of.
+    /// Returns the exchange adapter.
     pub fn adapter(&self) -> &A {
         &self.adapter
     }
@@ -336,16 +341,16 @@ impl<A: ExchangeAdapter> LiveExecutor<A> {
             self.sent.pop_front();
         }
         let entry = !order.reduce_only;
-        // Written so that what is no number is not within it.
+        // False for NaN, which is thus refused.
         let within_limit = order.notional_usd() <= self.max_order_notional_usd;
-        let alive = self
+        let has_heartbeat = self
             .last_heartbeat
             .is_some_and(|heartbeat| (0.0..=DEAD_MAN_SECONDS).contains(&(as_of - heartbeat)));
         [
             (!self.enabled, Refusal::Disabled),
             (self.killed, Refusal::Killed),
             (entry && self.paused, Refusal::Paused),
-            (!alive, Refusal::DeadMan),
+            (!has_heartbeat, Refusal::DeadMan),
             (entry && self.daily_loss_usd >= DAILY_LOSS_LIMIT_USD, Refusal::DailyLoss),
             (entry && !within_limit, Refusal::OrderNotional),
             (entry && self.sent.len() >= RATE_LIMIT_ORDERS, Refusal::RateLimit),
@@ -366,26 +371,26 @@ impl<A: ExchangeAdapter> LiveExecutor<A> {
         };
         match self.adapter.place(&order) {
             Ok(response) => (LiveStatus::Placed, "placed".to_owned(), Some(response)),
-            // Whether it arrived is unknown, so it must not be sent again.
+            // It is unknown whether the order arrived, so it must not be sent again.
             Err(error) => (LiveStatus::ExchangeError, error.to_string(), None),
         }
     }
 }
 
 impl LiveExecutor<RecordingAdapter> {
-    /// An enabled executor in front of nothing, to show that each of its refusals works. For any other
-    /// adapter there is no enabled one.
+    /// Creates an enabled executor of a recording adapter, for drills that exercise each refusal.
+    /// No constructor enables an executor of another adapter.
     pub fn dry_run(adapter: RecordingAdapter, context: OperatorContext, max_order_notional_usd: f64) -> Self {
         Self { enabled: true, ..Self::disabled(adapter, context, max_order_notional_usd) }
     }
 
-    /// The exchange fails whatever it is asked, or, with `None`, works again.
+    /// Makes every adapter call fail with this reason until the next call with `None`.
     pub fn set_outage(&mut self, outage: Option<&str>) {
         self.adapter.outage = outage.map(str::to_owned);
     }
 }
 
-/// `0x` and the first 32 hex digits of SHA-256 of the key.
+/// Returns the client order id of a key: `0x` and the first 32 hex digits of its SHA-256.
 pub fn client_order_id(idempotency_key: &str) -> String {
     let digits = Checksum::of(idempotency_key.as_bytes()).to_string();
     format!("0x{}", &digits["sha256:".len()..][..32])

@@ -1,10 +1,13 @@
-//! What the operator says to a runtime: commands on its bus, from any process, and how they bind it.
+//! Operator commands: how an operator controls a running runtime through its bus.
 //!
-//! A command stands from its `operator.command` event on. The runtime sees it before its next decision, obeys, and says so
-//! with an `operator.applied` event that names it. Both are on the bus, so what stands is known again after a restart.
+//! Any process appends an `operator.command` event. From that event on the command is *in force*:
+//! the runtime applies it before its next decision and confirms it with an `operator.applied` event
+//! that names the command. Both events are on the bus, so a restarted runtime finds the same
+//! commands in force.
 //!
-//! A *resume* takes back what was obeyed before it was given. A command that crossed it on its way is not taken back: of two
-//! that disagree, the safer one counts.
+//! A *resume* revokes the commands that were applied before the resume was appended. It does not
+//! revoke a command that the runtime had not applied by then: its operator may not have known of
+//! it. Of several commands in force, the most restrictive one governs.
 
 use std::ops::Range;
 
@@ -12,41 +15,37 @@ use serde::Serialize;
 use zero_bus::{Bus, Draft, Event, Value, event_id};
 
 use crate::error::Result;
+use crate::event_types::{OPERATOR_APPLIED, OPERATOR_COMMAND};
 use crate::risk::TradingMode;
-
-/// The type of a command's event.
-pub const COMMAND: &str = "operator.command";
-
-/// The type of the event that says that a command was obeyed.
-pub const APPLIED: &str = "operator.applied";
 
 /// The `schema_version` of a command's payload.
 pub const COMMAND_SCHEMA: &str = "zero.operator.command.v1";
 
-/// The `schema_version` of the payload that says that a command was obeyed.
+/// The `schema_version` of a confirmation's payload.
 pub const APPLIED_SCHEMA: &str = "zero.operator.applied.v1";
 
-/// What an operator can say.
+/// What an operator can command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
-    /// Accept nothing but what reduces.
+    /// Accept only orders that reduce a position, for the time being.
     Pause,
-    /// Go on as before: takes back what was obeyed until now.
+    /// Revoke the commands that were applied before.
     Resume,
-    /// Accept nothing but what reduces, as a policy.
+    /// Accept only orders that reduce a position, as a lasting policy.
     ReduceOnly,
-    /// Close every position at the last known price, then reduce only.
+    /// Close every position at its last known price, then accept only orders that reduce a
+    /// position.
     Flatten,
-    /// Accept nothing more and end; a start is refused until there is a resume.
+    /// Accept no order and stop. The runtime refuses to start until a resume.
     Kill,
 }
 
 impl Action {
-    /// All of them.
+    /// All actions.
     pub const ALL: [Self; 5] = [Self::Pause, Self::Resume, Self::ReduceOnly, Self::Flatten, Self::Kill];
 
-    /// Its name in the records and on the command line.
+    /// Returns the action's name in the records and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pause => "pause",
@@ -57,12 +56,12 @@ impl Action {
         }
     }
 
-    /// The action of a name.
+    /// Returns the action with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|action| action.name() == name)
     }
 
-    /// How it binds, while it stands.
+    /// Returns the trading mode that the action requires while its command is in force.
     fn trading_mode(self) -> TradingMode {
         match self {
             Self::Resume => TradingMode::Open,
@@ -73,46 +72,48 @@ impl Action {
     }
 }
 
-/// The draft of a command.
+/// Returns the draft of a command's event.
 ///
 /// # Errors
-/// [`zero_bus::JsonError`] where actor or reason have no canonical form.
+/// [`zero_bus::JsonError`] if actor or reason has no canonical form.
 ///
 /// ```
 /// use zero_paper::operator::{Action, command};
 /// let draft = command(Action::Pause, "ops", "spread too wide", 1777593600.0)?;
 /// assert_eq!(draft.event_type, "operator.command");
-/// assert!(draft.payload.as_str().starts_with(r#"{"action":"pause","actor":"ops","reason":"spread too wide""#));
+/// let payload = draft.payload.as_str();
+/// assert!(payload.starts_with(r#"{"action":"pause","actor":"ops","reason":"spread too wide""#));
 /// # Ok::<(), zero_bus::JsonError>(())
 /// ```
 pub fn command(action: Action, actor: &str, reason: &str, as_of: f64) -> Result<Draft, zero_bus::JsonError> {
     #[derive(Serialize)]
-    struct Form<'a> {
+    struct Payload<'a> {
         action: Action,
         actor: &'a str,
         reason: &'a str,
         schema_version: &'a str,
     }
-    Draft::new(COMMAND, as_of, &Form { action, actor, reason, schema_version: COMMAND_SCHEMA })
+    let payload = Payload { action, actor, reason, schema_version: COMMAND_SCHEMA };
+    Draft::new(OPERATOR_COMMAND, as_of, &payload)
 }
 
-/// A command that was given.
+/// A command on the bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
     /// The index of its event.
     pub index: u64,
-    /// `None` where it is none that this runtime knows.
+    /// The action; `None` if this version does not know it.
     pub action: Option<Action>,
-    /// Who gave it.
+    /// Who gave the command.
     pub actor: String,
     /// Why.
     pub reason: String,
-    /// Whether the runtime has said that it obeyed.
+    /// Whether the runtime has confirmed the command.
     applied: bool,
 }
 
 impl Command {
-    fn of(event: &Event) -> Self {
+    fn from_event(event: &Event) -> Self {
         let payload = event.payload.value();
         let text = |key: &str| payload.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         Self {
@@ -124,92 +125,109 @@ impl Command {
         }
     }
 
-    /// The command for a person: which event it is, by whom, and why.
+    /// Describes the command for a person: action, event, actor and reason.
     pub fn describe(&self) -> String {
-        let name = self.action.map_or("a command that is not known", Action::name);
+        let name = self.action.map_or("an unknown command", Action::name);
         let mut text = format!("{name} in {}", event_id(self.index));
-        // Whoever may append may have written these, and they go to a terminal.
-        let plain = |text: &str| text.chars().take(200).flat_map(char::escape_debug).collect::<String>();
+        // Any program with write access to the bus can choose these texts, and they go to a
+        // terminal.
+        let escape = |text: &str| text.chars().take(200).flat_map(char::escape_debug).collect::<String>();
         if !self.actor.is_empty() {
-            text += &format!(" by {}", plain(&self.actor));
+            text += &format!(" by {}", escape(&self.actor));
         }
         if !self.reason.is_empty() {
-            text += &format!(": {}", plain(&self.reason));
+            text += &format!(": {}", escape(&self.reason));
         }
         text
     }
+
+    /// Whether the command restricts trading while it is in force.
+    fn is_restriction(&self) -> bool {
+        self.action.is_some_and(|action| action.trading_mode() != TradingMode::Open)
+    }
 }
 
-/// The commands that stand, as the events of a bus say.
+/// The commands in force, as a function of a bus's events.
+///
+/// Contains every command that the runtime has not applied yet, and of the applied ones the latest
+/// of each restricting action.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandsInForce {
+    /// In the order of their events.
     commands: Vec<Command>,
 }
 
 impl CommandsInForce {
-    /// Takes the next event of the bus into account.
-    pub fn see(&mut self, event: &Event) {
+    /// Applies the next event of the bus. Every event may be passed; other types have no effect.
+    pub fn apply(&mut self, event: &Event) {
         match event.event_type.as_str() {
-            COMMAND => {
-                let command = Command::of(event);
+            OPERATOR_COMMAND => {
+                let command = Command::from_event(event);
                 if command.action == Some(Action::Resume) {
                     self.commands.retain(|earlier| !earlier.applied);
                 }
                 self.commands.push(command);
             }
-            APPLIED => {
-                let named = event.payload.value().get("command_index").and_then(Value::as_u64);
-                let named = self.commands.iter_mut().filter(|command| Some(command.index) == named);
-                named.for_each(|command| command.applied = true);
-                // What does not bind is done with, and so is what was said again.
-                let last = |action: Option<Action>| {
-                    let said =
-                        self.commands.iter().filter(|command| command.applied && command.action == action);
-                    said.map(|command| command.index).next_back()
-                };
-                let latest = Action::ALL.map(|action| last(Some(action)));
-                let keeps = |command: &Command| command.binds() && latest.contains(&Some(command.index));
-                self.commands.retain(|command| !command.applied || keeps(command));
+            OPERATOR_APPLIED => {
+                let index = confirmed_index(event);
+                let confirmed = self.commands.iter_mut().filter(|command| Some(command.index) == index);
+                confirmed.for_each(|command| command.applied = true);
+                self.drop_superseded();
             }
             _ => {}
         }
     }
 
-    /// How the runtime is bound.
-    pub fn trading_mode(&self) -> TradingMode {
-        let stances = self.commands.iter().filter_map(|command| command.action).map(Action::trading_mode);
-        stances.max().unwrap_or_default()
+    /// Drops applied commands that no longer have an effect: those that restrict nothing, and all
+    /// but the latest of each action.
+    fn drop_superseded(&mut self) {
+        let latest_applied = |action: Action| {
+            let same =
+                self.commands.iter().filter(|command| command.applied && command.action == Some(action));
+            same.map(|command| command.index).next_back()
+        };
+        let latest = Action::ALL.map(latest_applied);
+        self.commands.retain(|command| {
+            !command.applied || (command.is_restriction() && latest.contains(&Some(command.index)))
+        });
     }
 
-    /// The command that binds most; the latest of several.
-    pub fn binding(&self) -> Option<&Command> {
-        self.commands.iter().filter(|command| command.binds()).max_by_key(|command| {
+    /// Returns the trading mode: the most restrictive one that a command in force requires.
+    pub fn trading_mode(&self) -> TradingMode {
+        let modes = self.commands.iter().filter_map(|command| command.action).map(Action::trading_mode);
+        modes.max().unwrap_or_default()
+    }
+
+    /// Returns the governing command: the most restrictive one, and the latest of equals. `None` if
+    /// no command restricts trading.
+    pub fn governing(&self) -> Option<&Command> {
+        self.commands.iter().filter(|command| command.is_restriction()).max_by_key(|command| {
             (command.action.map(Action::trading_mode).unwrap_or_default(), command.index)
         })
     }
 
-    /// The first command that the runtime has not obeyed yet.
-    pub fn pending(&self) -> Option<&Command> {
+    /// Returns the first command that the runtime has not applied yet.
+    pub fn first_pending(&self) -> Option<&Command> {
         self.commands.iter().find(|command| !command.applied)
     }
 
-    /// The first command that binds and that the runtime has not obeyed yet.
-    pub fn unapplied(&self) -> Option<&Command> {
-        self.commands.iter().find(|command| !command.applied && command.binds())
+    /// Returns the first command that restricts trading and that the runtime has not applied yet.
+    pub fn first_pending_restriction(&self) -> Option<&Command> {
+        self.commands.iter().find(|command| !command.applied && command.is_restriction())
     }
 
-    /// Whether a command of this index was given and is not obeyed yet.
+    /// Whether the command at this event index is not applied yet.
     pub(crate) fn has_pending(&self, index: Option<u64>) -> bool {
         self.commands.iter().any(|command| !command.applied && Some(command.index) == index)
     }
 
-    /// What obeying a command comes to, in a few words.
+    /// Returns the recorded effect of applying a command. Other programs read these texts.
     fn effect(&self, command: &Command) -> String {
         match (command.action, self.trading_mode()) {
             (None, _) => "not known, nothing was done".to_owned(),
             (Some(Action::Resume), TradingMode::Open) => "resumed".to_owned(),
-            (Some(Action::Resume), _) => match self.binding() {
-                Some(binding) => format!("outweighed by {}", event_id(binding.index)),
+            (Some(Action::Resume), _) => match self.governing() {
+                Some(governing) => format!("outweighed by {}", event_id(governing.index)),
                 None => "resumed".to_owned(),
             },
             (Some(Action::Pause), _) => "paused".to_owned(),
@@ -220,63 +238,65 @@ impl CommandsInForce {
         }
     }
 
-    /// The draft that says that a command was obeyed.
-    pub(crate) fn applied(&self, command: &Command, as_of: f64) -> Result<Draft> {
+    /// Returns the draft of the event that confirms a command.
+    pub(crate) fn confirmation(&self, command: &Command, as_of: f64) -> Result<Draft> {
         #[derive(Serialize)]
-        struct Form {
+        struct Payload {
             action: Option<Action>,
             command_event_id: String,
             command_index: u64,
             effect: String,
             schema_version: &'static str,
         }
-        let form = Form {
+        let payload = Payload {
             action: command.action,
             command_event_id: event_id(command.index),
             command_index: command.index,
             effect: self.effect(command),
             schema_version: APPLIED_SCHEMA,
         };
-        Ok(Draft::new(APPLIED, as_of, &form)?)
+        Ok(Draft::new(OPERATOR_APPLIED, as_of, &payload)?)
     }
 }
 
-impl Command {
-    fn binds(&self) -> bool {
-        self.action.is_some_and(|action| action.trading_mode() != TradingMode::Open)
-    }
+/// Returns the index of the command that an `operator.applied` event confirms.
+fn confirmed_index(event: &Event) -> Option<u64> {
+    event.payload.value().get("command_index").and_then(Value::as_u64)
 }
 
-/// Hears what the operator says on a bus.
+/// A reading position on a bus, with the commands in force at that position.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct CommandCursor {
-    /// The index of the last event that was heard.
-    heard: u64,
+    /// Index of the last event that was applied or skipped.
+    last_index: u64,
     pub(crate) commands_in_force: CommandsInForce,
 }
 
 impl CommandCursor {
-    /// Hears the next event.
-    pub(crate) fn hear(&mut self, event: &Event) {
-        self.commands_in_force.see(event);
-        self.heard = event.index;
+    /// Applies the next event of the bus.
+    pub(crate) fn apply(&mut self, event: &Event) {
+        self.commands_in_force.apply(event);
+        self.last_index = event.index;
     }
 
-    /// Hears what was said since. Where nobody else has appended, that is told by one look at the size of the log.
-    pub(crate) fn listen(&mut self, bus: &Bus) -> Result<()> {
-        if self.heard == bus.head().index && bus.is_at_end()? {
+    /// Applies all events after the cursor. If no other process has appended, this costs one look
+    /// at the size of the log.
+    pub(crate) fn catch_up(&mut self, bus: &Bus) -> Result<()> {
+        if self.last_index == bus.head().index && bus.is_at_end()? {
             return Ok(());
         }
-        for event in bus.reader().events(self.heard + 1)? {
-            self.hear(&event?);
+        for event in bus.reader().events(self.last_index + 1)? {
+            self.apply(&event?);
         }
         Ok(())
     }
 
-    /// Passes over events that the runtime has just published itself, if they are the next.
-    pub(crate) fn pass(&mut self, published: &Range<u64>) {
-        if published.start == self.heard + 1 {
-            self.heard = published.end - 1;
+    /// Moves the cursor over events that the runtime has just published, if they follow it
+    /// directly. Otherwise other events came first, and the next [`CommandCursor::catch_up`] reads
+    /// all of them.
+    pub(crate) fn skip_own_events(&mut self, published: &Range<u64>) {
+        if published.start == self.last_index + 1 {
+            self.last_index = published.end - 1;
         }
     }
 }

@@ -1,10 +1,13 @@
-//! The production-parity report: the scenario run on paper, every intent mirrored through the live executor,
-//! which refuses it, and the drills. It shows that the live path stays closed; it claims nothing about live
-//! trading.
+//! The production-parity report: evidence that the live path stays disabled.
+//!
+//! The scenario runs on paper, and every intent is also submitted to a disabled live executor,
+//! which must refuse it. The report adds the results of the dry-run drills. It claims nothing about
+//! live trading.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use zero_bus::storage::{Directory, replace};
@@ -14,11 +17,13 @@ use crate::clock::{Clock, rfc3339};
 use crate::cycle::{CycleRecord, Phase};
 use crate::drills::{self, Certification};
 use crate::error::{Error, Result};
+use crate::event_types;
 use crate::feedback::Feedback;
 use crate::live::{
     ExchangeAdapter, LiveExecutor, LiveRecord, LiveStatus, OperatorContext, RecordingAdapter, Refusal,
 };
-use crate::runtime::{RecordPaths, Runtime};
+use crate::record_paths::RecordPaths;
+use crate::runtime::Runtime;
 use crate::scenario::Scenario;
 
 /// The `schema_version` of the report.
@@ -27,17 +32,17 @@ pub const PARITY_SCHEMA: &str = "zero.runtime.production_parity.v1";
 /// The report's file name in the output directory.
 pub const REPORT: &str = "production-parity.json";
 
-/// Events that a cycle leaves on the bus.
+/// Number of events that a cycle publishes.
 const EVENTS_PER_CYCLE: u64 = 5;
 
-/// How many of the last cycles the report shows.
+/// Number of cycles in the report; the latest are kept.
 const RECENT_CYCLES: usize = 3;
 
 /// The report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     certification: Certification,
-    /// What was checked, and whether it holds.
+    /// The checks by name, and whether each passed.
     pub checks: BTreeMap<&'static str, bool>,
     claim_boundary: ClaimBoundary,
     cycles_requested: u64,
@@ -46,12 +51,12 @@ pub struct Report {
     generated_at: String,
     live_shadow: LiveShadow,
     mode: &'static str,
-    /// Whether every check holds.
+    /// Whether every check passed.
     pub ok: bool,
     paper: Paper,
     paper_only: bool,
-    /// SHA-256 over the canonical form of `checks`, `cycles_run`, `feedback` (without the time it was made),
-    /// `scenario` and `schema_version`.
+    /// SHA-256 of the canonical form of `checks`, `cycles_run`, `feedback` (without
+    /// `generated_at`), `scenario` and `schema_version`. Equal runs have equal hashes.
     pub parity_hash: Checksum,
     phase_order: Vec<Option<String>>,
     places_live_orders: bool,
@@ -93,41 +98,41 @@ struct BusRecord {
     snapshot: SnapshotIntegrity,
 }
 
-/// What the checks are made on: what is on the bus when the run is over, read back, and what the live executor said.
-/// Every check can fail, and a test makes it.
+/// The input of the checks: the bus as read back after the run, and the records of the live
+/// executor. Each check can fail, and a test makes each one fail.
 #[derive(Clone, Debug)]
 pub struct Evidence {
-    /// What the drills say.
+    /// Combined result of the drills.
     pub certification: Certification,
-    /// Cycles asked for.
+    /// Number of requested cycles.
     pub cycles_requested: u64,
-    /// The cycles that are on the bus.
+    /// The cycles on the bus.
     pub recorded: Vec<PublishedCycle>,
-    /// What the live executor said of each intent.
+    /// The live executor's record of each intent, in cycle order.
     pub shadow: Vec<LiveRecord>,
-    /// Orders that reached the exchange adapter behind it.
+    /// Number of orders that reached the exchange adapter.
     pub adapter_orders_placed: usize,
-    /// Whether that adapter could have moved money.
+    /// Whether the adapter's orders move money.
     pub adapter_is_live: bool,
-    /// The verdicts over the bus.
+    /// Verdicts on the log and the snapshot.
     pub verdict: Verdict,
-    /// How many events the snapshot speaks of.
+    /// Number of events that the snapshot covers.
     pub snapshot_events: Option<u64>,
 }
 
-/// A cycle as the bus has it.
+/// A cycle as published on the bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishedCycle {
-    /// Its mode.
+    /// Mode of the cycle record.
     pub mode: Option<String>,
-    /// What each phase, in their order, says it was.
+    /// The `phase` field of each phase, in cycle order.
     pub phases: Vec<Option<String>>,
-    /// The key of its decision.
+    /// Idempotency key of the decision.
     pub idempotency_key: Option<String>,
 }
 
 impl Evidence {
-    /// The checks by name.
+    /// Evaluates the checks, by name.
     pub fn checks(&self) -> BTreeMap<&'static str, bool> {
         let refused = |record: &LiveRecord| {
             !record.accepted
@@ -135,7 +140,7 @@ impl Evidence {
                 && record.reason == Refusal::Disabled.reason()
         };
         let cycles = self.recorded.len() as u64;
-        let paper = |cycle: &PublishedCycle| cycle.mode.as_deref() == Some("paper");
+        let is_paper = |cycle: &PublishedCycle| cycle.mode.as_deref() == Some("paper");
         let in_order = |cycle: &PublishedCycle| {
             cycle.phases.iter().map(Option::as_deref).eq(Phase::ORDER.iter().map(|phase| Some(phase.name())))
         };
@@ -147,7 +152,7 @@ impl Evidence {
             ("live_adapter_no_orders", self.adapter_orders_placed == 0),
             ("live_shadow_count", self.shadow.len() as u64 == cycles),
             ("live_shadow_fail_closed", self.shadow.iter().all(refused)),
-            ("paper_boundary", !self.adapter_is_live && self.recorded.iter().all(paper)),
+            ("paper_boundary", !self.adapter_is_live && self.recorded.iter().all(is_paper)),
             ("paper_cycle_count", cycles == self.cycles_requested),
             ("phase_order", self.recorded.iter().all(in_order)),
             ("runtime_bus_integrity", integrity.ok() && events == cycles * EVENTS_PER_CYCLE),
@@ -165,24 +170,24 @@ impl Evidence {
     }
 }
 
-/// Reads the cycles back from the bus, up to its first fault, of which the verdict speaks.
+/// Reads the cycles back from the bus. Stops at the first damaged event, which the verdict reports.
 ///
 /// # Errors
-/// What keeps the bus from being read.
+/// The bus cannot be opened.
 pub fn read_back(reader: &Reader) -> Result<Vec<PublishedCycle>> {
     let mut recorded: Vec<PublishedCycle> = Vec::new();
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
     for event in reader.events(1)?.map_while(std::result::Result::ok) {
         let payload = event.payload.value();
         match event.event_type.as_str() {
-            "runtime.cycle" => recorded.push(PublishedCycle {
+            event_types::CYCLE => recorded.push(PublishedCycle {
                 mode: text(payload.get("mode")),
                 phases: Phase::ORDER
                     .map(|phase| text(payload.get(phase.name()).and_then(|fields| fields.get("phase"))))
                     .into(),
                 idempotency_key: None,
             }),
-            "decision.record" => {
+            event_types::DECISION => {
                 if let Some(cycle) = recorded.last_mut() {
                     cycle.idempotency_key = text(payload.get("idempotency_key"));
                 }
@@ -193,17 +198,24 @@ pub fn read_back(reader: &Reader) -> Result<Vec<PublishedCycle>> {
     Ok(recorded)
 }
 
-/// Runs the scenario on paper into `output`, which gets its journals, its bus and the report, and mirrors
-/// every intent through the disabled live executor. Without `max_cycles`, every order has its turn once.
+/// Runs the scenario on paper, submits every intent to a disabled live executor as well, and writes
+/// the journals, the bus and the report to the directory `output`. Without `max_cycles`, each order
+/// is used once.
 ///
-/// An output directory of an earlier report is written anew; any other that is not empty is refused.
+/// The files of an earlier report in `output` are replaced. A directory with other files is
+/// refused.
 ///
 /// # Errors
-/// What stands in the way of the run. A report that is not `ok` is no error.
-pub fn run(scenario: &Scenario, output: &Path, max_cycles: Option<u64>, clock: Clock) -> Result<Report> {
+/// The run failed, or `output` cannot be used. A report that is not `ok` is not an error.
+pub fn run(
+    scenario: &Scenario,
+    output: &Path,
+    max_cycles: Option<u64>,
+    clock: Arc<dyn Clock>,
+) -> Result<Report> {
     let generated_at = rfc3339(clock.now()).ok_or_else(|| Error::Refused {
         path: output.to_owned(),
-        problem: "the clock tells a time that no calendar has".to_owned(),
+        problem: "the clock is outside of the years -9999 to 9999; set another time".to_owned(),
     })?;
     let output = Output::prepare(output)?;
     let records = output.records();
@@ -231,7 +243,7 @@ pub fn run(scenario: &Scenario, output: &Path, max_cycles: Option<u64>, clock: C
         shadow,
         adapter_orders_placed: adapter.placed.len(),
         adapter_is_live: adapter.is_live(),
-        verdict: reader.verify(&mut |_| {})?,
+        verdict: reader.verify()?,
         snapshot_events: reader.snapshot()?.map(|snapshot| snapshot.event_count),
     };
     let counts = runtime.engine().counts();
@@ -256,7 +268,7 @@ fn report(
     generated_at: String,
 ) -> Result<Report> {
     let checks = evidence.checks();
-    let ok = checks.values().all(|holds| *holds);
+    let ok = checks.values().all(|passed| *passed);
     let cycles_run = evidence.recorded.len() as u64;
     let parity_hash = {
         #[derive(Serialize)]
@@ -320,64 +332,69 @@ const JOURNAL: &str = "decisions.jsonl";
 const CYCLE_JOURNAL: &str = "cycles.jsonl";
 const BUS: &str = "runtime-bus";
 
-/// The output directory.
+/// The output directory of a report.
 struct Output(PathBuf);
 
 impl Output {
-    /// Makes sure that the run begins with nothing, and that nothing of somebody else's gets lost for it. From here
-    /// to the end the report says that it is unfinished, also if the end never comes.
+    /// Removes the files of an earlier report. Refuses a directory that holds anything else, so
+    /// that no other records are lost.
+    ///
+    /// Until [`Output::finish`], the report file says that the report is unfinished. A run that is
+    /// interrupted therefore leaves no valid report.
     fn prepare(path: &Path) -> Result<Self> {
         let output = Self(path.to_owned());
         let bus = path.join(BUS);
-        let (there, in_bus) = (names(path)?, names(&bus)?);
+        let (names, bus_names) = (list(path)?, list(&bus)?);
         let refused = |problem: String| Err(Error::Refused { path: path.to_owned(), problem });
         let temporary = |name: &str| format!("{name}.tmp");
-        let ours = [JOURNAL, CYCLE_JOURNAL, BUS, REPORT, &temporary(REPORT)].map(str::to_owned);
-        let of_bus = [zero_bus::LOG, zero_bus::LOCK, zero_bus::SNAPSHOT, &temporary(zero_bus::SNAPSHOT)]
+        let report_files = [JOURNAL, CYCLE_JOURNAL, BUS, REPORT, &temporary(REPORT)].map(str::to_owned);
+        let bus_files = [zero_bus::LOG, zero_bus::LOCK, zero_bus::SNAPSHOT, &temporary(zero_bus::SNAPSHOT)]
             .map(str::to_owned);
-        let foreign = there.iter().find(|name| !ours.contains(name));
-        if let Some(name) = foreign.or_else(|| in_bus.iter().find(|name| !of_bus.contains(name))) {
+        let foreign = names.iter().find(|name| !report_files.contains(name));
+        if let Some(name) = foreign.or_else(|| bus_names.iter().find(|name| !bus_files.contains(name))) {
             return refused(format!(
-                "holds `{name}`, which is not of a parity report; name an empty directory"
+                "contains `{name}`, which is not part of a parity report; name an empty directory"
             ));
         }
-        if !there.is_empty() && !there.iter().any(|name| name == REPORT) {
+        if !names.is_empty() && !names.iter().any(|name| name == REPORT) {
             let problem = format!(
-                "holds records but no {REPORT}, so they may be of a real run; name an empty directory"
+                "contains records but no {REPORT}, so they may belong to a paper run; name an empty directory"
             );
             return refused(problem);
         }
-        if !there.is_empty() && !output.is_of_its_report() {
+        if !names.is_empty() && !output.matches_report() {
             let problem = format!(
-                "holds more than {REPORT} speaks of, so a real run may have gone on there; name an empty directory"
+                "contains a bus that does not match {REPORT}, so a paper run may have continued it; \
+                 name an empty directory"
             );
             return refused(problem);
         }
         output.write(r#"{"ok":false,"unfinished":true}"#)?;
-        let bus_files = in_bus.iter().map(|name| bus.join(name));
-        let journals = there
+        let bus_paths = bus_names.iter().map(|name| bus.join(name));
+        let journals = names
             .iter()
             .filter(|name| *name == JOURNAL || *name == CYCLE_JOURNAL)
             .map(|name| path.join(name));
-        for file in bus_files.chain(journals) {
-            fs::remove_file(&file).map_err(Error::io("remove it", &file))?;
+        for file in bus_paths.chain(journals) {
+            fs::remove_file(&file).map_err(Error::io("remove the file", &file))?;
         }
         Ok(output)
     }
 
-    /// Whether the bus is the one that the report tells of, or the report is of a run that did not end.
-    fn is_of_its_report(&self) -> bool {
+    /// Returns whether the report is unfinished, or the head of the bus is the one that the report
+    /// names.
+    fn matches_report(&self) -> bool {
         let report = fs::read_to_string(self.0.join(REPORT)).ok().and_then(|text| Value::parse(&text).ok());
         let Some(report) = report else { return false };
         if report.get("unfinished") == Some(&Value::Bool(true)) {
             return true;
         }
-        let told =
+        let reported =
             report.get("runtime_bus").and_then(|bus| bus.get("integrity")?.get("last_checksum").cloned());
         let head = self.reader().and_then(|reader| Ok(reader.head()?));
         head.is_ok_and(|head| {
-            let there = head.checksum.map_or(Value::Null, |checksum| Value::String(checksum.to_string()));
-            told == Some(there)
+            let actual = head.checksum.map_or(Value::Null, |checksum| Value::String(checksum.to_string()));
+            reported == Some(actual)
         })
     }
 
@@ -401,19 +418,24 @@ impl Output {
     fn write(&self, report: &str) -> Result<()> {
         let text = format!("{report}\n");
         let directory = Directory::create(&self.0).map_err(Error::io("open the directory", &self.0))?;
-        replace(&directory, REPORT, text.as_bytes()).map_err(Error::io("write it", &self.0.join(REPORT)))
+        replace(&directory, REPORT, text.as_bytes())
+            .map_err(Error::io("write the report", &self.0.join(REPORT)))
     }
 }
 
-/// The names in a directory; none where there is no directory.
-fn names(path: &Path) -> Result<Vec<String>> {
+/// Lists the names in a directory. A missing directory has none.
+fn list(path: &Path) -> Result<Vec<String>> {
     match fs::read_dir(path) {
         Ok(entries) => entries
             .map(|entry| {
-                Ok(entry.map_err(Error::io("list it", path))?.file_name().to_string_lossy().into_owned())
+                Ok(entry
+                    .map_err(Error::io("list the directory", path))?
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned())
             })
             .collect(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(Error::io("list it", path)(error)),
+        Err(error) => Err(Error::io("list the directory", path)(error)),
     }
 }

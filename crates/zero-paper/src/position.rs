@@ -1,4 +1,4 @@
-//! What is held: signed quantities at average prices.
+//! Positions: signed quantities at average prices.
 
 use std::collections::BTreeMap;
 
@@ -6,53 +6,54 @@ use serde::Serialize;
 
 use crate::scenario::{Order, Side};
 
-/// What is held of one symbol.
+/// The position in one symbol. The default is a closed position.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Position {
-    /// Above 0 for a long position, below 0 for a short one.
+    /// Positive for a long position, negative for a short one, 0 for a closed one.
     pub quantity: f64,
-    /// Average price in USD; 0 where nothing is held.
+    /// Average price in USD; 0 for a closed position.
     pub avg_price: f64,
 }
 
-/// A position as the records show it.
+/// A position in the form of the records.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PositionRecord {
     /// Average price in USD.
     pub avg_price: f64,
-    /// What it is worth at that price in USD, to the cent.
+    /// Notional value at the average price, in USD, rounded to cents.
     pub notional_usd: f64,
     /// Signed quantity.
     pub quantity: f64,
-    /// Of what.
+    /// Symbol of the instrument.
     pub symbol: String,
 }
 
 impl Position {
-    /// What it is worth at its average price, in USD, not rounded.
+    /// Returns the notional value at the average price, in USD, not rounded.
     pub fn notional_usd(&self) -> f64 {
         (self.quantity * self.avg_price).abs()
     }
 
-    /// The position after an order was filled at its price.
+    /// Returns the position after an order is filled at the order's price.
     ///
-    /// Growing or opening averages the price by quantity; shrinking keeps it. An order that crosses zero sets
-    /// it to its own price where what it leaves is at least as large as what it found, and keeps it where
-    /// it is smaller: so it is in the recorded sessions.
+    /// Opening or increasing a position weights the average price by quantity. Reducing it keeps
+    /// the average price. An order that crosses zero sets the average price to the order's price if
+    /// the new position is at least as large as the old one, and keeps it otherwise. The recorded
+    /// sessions require this rule.
     pub fn after(&self, order: &Order) -> Self {
-        let bought = match order.side {
+        let change = match order.side {
             Side::Buy => order.quantity,
             Side::Sell => -order.quantity,
         };
-        let quantity = self.quantity + bought;
+        let quantity = self.quantity + change;
         if quantity == 0.0 {
             return Self::default();
         }
-        let grows = self.quantity == 0.0 || (self.quantity > 0.0) == (bought > 0.0);
-        let crosses = !grows && (self.quantity > 0.0) != (quantity > 0.0);
-        let avg_price = if grows {
+        let increases = self.quantity == 0.0 || (self.quantity > 0.0) == (change > 0.0);
+        let crosses_zero = !increases && (self.quantity > 0.0) != (quantity > 0.0);
+        let avg_price = if increases {
             (self.avg_price * self.quantity.abs() + order.price * order.quantity) / quantity.abs()
-        } else if crosses && quantity.abs() >= self.quantity.abs() {
+        } else if crosses_zero && quantity.abs() >= self.quantity.abs() {
             order.price
         } else {
             self.avg_price
@@ -61,17 +62,17 @@ impl Position {
     }
 }
 
-/// All positions that are open, by symbol.
+/// The open positions by symbol. Invariant: no position in the book has quantity 0.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Book(BTreeMap<String, Position>);
 
 impl Book {
-    /// What is held of a symbol: nothing, where there is no entry.
+    /// Returns the position in a symbol; the closed position if the book has none.
     pub fn position(&self, symbol: &str) -> Position {
         self.0.get(symbol).copied().unwrap_or_default()
     }
 
-    /// Enters a position; one of quantity 0 is closed and leaves the book.
+    /// Sets the position in a symbol. A position of quantity 0 is removed from the book.
     pub fn set(&mut self, symbol: &str, position: Position) {
         if position.quantity == 0.0 {
             self.0.remove(symbol);
@@ -80,17 +81,17 @@ impl Book {
         }
     }
 
-    /// How many are open.
+    /// Returns the number of open positions.
     pub fn open_positions(&self) -> u64 {
         self.0.len() as u64
     }
 
-    /// The open ones in the order of their symbols.
+    /// Returns the open positions, ordered by symbol.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Position)> {
         self.0.iter().map(|(symbol, position)| (symbol.as_str(), *position))
     }
 
-    /// The open ones as the records show them, in the order of their symbols.
+    /// Returns the open positions in the form of the records, ordered by symbol.
     pub fn records(&self) -> Vec<PositionRecord> {
         let record = |(symbol, position): (&str, Position)| PositionRecord {
             avg_price: position.avg_price,
@@ -102,13 +103,14 @@ impl Book {
     }
 }
 
-/// Rounded to two places by the double's exact value, ties to even, as Python's `round(value, 2)`.
+/// Rounds to two decimals by the exact value of the double, ties to even, like Python's
+/// `round(value, 2)`.
 pub fn to_cents(value: f64) -> f64 {
     rounded(value, 2)
 }
 
-/// Rounded to some places by the double's exact value, ties to even.
+/// Rounds to `places` decimals by the exact value of the double, ties to even.
 pub(crate) fn rounded(value: f64, places: usize) -> f64 {
-    // Formatting with a precision works on the exact value and rounds ties to even.
+    // Formatting with a precision uses the exact value and rounds ties to even.
     format!("{value:.places$}").parse().unwrap_or(value)
 }

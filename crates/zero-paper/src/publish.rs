@@ -1,15 +1,22 @@
-//! What a cycle leaves on the bus: five events, and the snapshot behind them.
+//! Publishes a cycle on the bus: its five events, then the snapshot.
 
 use std::ops::Range;
 
 use serde::Serialize;
-use zero_bus::{Bus, Draft, Json, Value};
+use zero_bus::{Bus, Draft, Event, Json, Value};
 
 use crate::cycle::{CycleRecord, trace_id};
 use crate::decision::{Decision, Fill};
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::event_types::{CYCLE, DECISION, FILL, HEALTH, POSITIONS, REJECTION};
 use crate::position::{Book, Position, PositionRecord};
+
+/// Number of events of a cycle.
+pub(crate) const EVENTS_PER_CYCLE: usize = 5;
+
+/// The type and the payload of an event.
+pub(crate) type TypedPayload = (&'static str, Json);
 
 #[derive(Serialize)]
 struct Positions {
@@ -34,33 +41,41 @@ struct State<'a> {
     positions: &'a [PositionRecord],
 }
 
-/// Publishes a cycle that the engine has just been through: its events with one sync, but for the first `there` of them,
-/// which are on the bus already; then the snapshot. Gives the indexes of the events.
+/// Publishes the events of a cycle with one sync, then writes the snapshot. Skips the first
+/// `already_published` events, which a crash left on the bus. Returns the indexes of the new
+/// events.
+///
+/// `engine` must be in the state right after this cycle.
 ///
 /// # Errors
-/// What the bus reports.
-pub fn publish(bus: &Bus, engine: &Engine, cycle: &CycleRecord, there: usize) -> Result<Range<u64>> {
+/// Any error of the bus.
+pub fn publish(
+    bus: &Bus,
+    engine: &Engine,
+    cycle: &CycleRecord,
+    already_published: usize,
+) -> Result<Range<u64>> {
     let payloads = payloads(engine, cycle)?;
     let [(_, cycle_json), .., (_, health)] = &payloads;
     let state = Json::of(&State { cycle: cycle_json, health, positions: &engine.book().records() })?;
-    let drafts = payloads.into_iter().skip(there).map(|(event_type, payload)| Draft {
+    let drafts = payloads.into_iter().skip(already_published).map(|(event_type, payload)| Draft {
         event_type: event_type.to_owned(),
         as_of: cycle.as_of,
         payload,
         trace_id: Some(trace_id(cycle.cycle_id)),
     });
     let events = bus.append_batch(drafts.collect())?;
-    let source_event_id = events.last().map(zero_bus::Event::id);
+    let source_event_id = events.last().map(Event::id);
     bus.write_snapshot(cycle.as_of, source_event_id.as_deref(), &state)?;
-    let index = |event: Option<&zero_bus::Event>| event.map_or(0, |event| event.index);
+    let index = |event: Option<&Event>| event.map_or(0, |event| event.index);
     Ok(index(events.first())..index(events.last()) + 1)
 }
 
-/// What the events of a cycle hold that the engine has just been through: type and payload of each, in their order.
+/// Returns the events of the cycle that the engine has just run, in their order.
 ///
 /// # Errors
-/// What has no canonical form.
-pub(crate) fn payloads(engine: &Engine, cycle: &CycleRecord) -> Result<[(&'static str, Json); 5]> {
+/// An error if a payload has no canonical form.
+pub(crate) fn payloads(engine: &Engine, cycle: &CycleRecord) -> Result<[TypedPayload; EVENTS_PER_CYCLE]> {
     let counts = engine.counts();
     let health = Health {
         decisions: counts.decisions,
@@ -71,19 +86,21 @@ pub(crate) fn payloads(engine: &Engine, cycle: &CycleRecord) -> Result<[(&'stati
         recovery: cycle.recovery(),
         rejections: counts.rejections,
     };
-    let [decision, outcome, positions, health] = rest(&cycle.act.decision, engine.book().records(), &health)?;
-    Ok([("runtime.cycle", Json::of(cycle)?), decision, outcome, positions, health])
+    let [decision, outcome, positions, health] =
+        payloads_after_cycle(&cycle.act.decision, engine.book().records(), &health)?;
+    Ok([(CYCLE, Json::of(cycle)?), decision, outcome, positions, health])
 }
 
-/// What the events behind a cycle record hold, as the record alone tells; `None` where it does not.
-pub(crate) fn rest_of(record: &Value, decision: &Decision) -> Option<[(&'static str, Json); 4]> {
+/// Derives the other four events of a cycle from its cycle record alone. Returns `None` if the
+/// record lacks a field.
+pub(crate) fn payloads_from_record(record: &Value, decision: &Decision) -> Option<[TypedPayload; 4]> {
     let (observe, learn) = (record.get("observe")?, record.get("learn")?);
     let mut book = Book::default();
-    let Value::Array(held) = observe.get("open_positions")? else { return None };
-    for position in held {
-        let number = |key| position.get(key).and_then(Value::as_f64);
-        let of = Position { quantity: number("quantity")?, avg_price: number("avg_price")? };
-        book.set(position.get("symbol")?.as_str()?, of);
+    let Value::Array(open_positions) = observe.get("open_positions")? else { return None };
+    for record in open_positions {
+        let number = |key| record.get(key).and_then(Value::as_f64);
+        let position = Position { quantity: number("quantity")?, avg_price: number("avg_price")? };
+        book.set(record.get("symbol")?.as_str()?, position);
     }
     if decision.allowed {
         book.set(&decision.symbol, book.position(&decision.symbol).after(&decision.order()));
@@ -99,24 +116,24 @@ pub(crate) fn rest_of(record: &Value, decision: &Decision) -> Option<[(&'static 
         recovery: &recovery,
         rejections: count("rejections")?,
     };
-    rest(decision, book.records(), &health).ok()
+    payloads_after_cycle(decision, book.records(), &health).ok()
 }
 
-fn rest(
+fn payloads_after_cycle(
     decision: &Decision,
     positions: Vec<PositionRecord>,
     health: &Health<'_>,
-) -> Result<[(&'static str, Json); 4]> {
+) -> Result<[TypedPayload; 4]> {
     let decision_json = Json::of(decision)?;
     let outcome = if decision.allowed {
-        ("fill.record", Json::of(&Fill::from(decision))?)
+        (FILL, Json::of(&Fill::from(decision))?)
     } else {
-        ("rejection.record", decision_json.clone())
+        (REJECTION, decision_json.clone())
     };
     Ok([
-        ("decision.record", decision_json),
+        (DECISION, decision_json),
         outcome,
-        ("position.snapshot", Json::of(&Positions { positions })?),
-        ("runtime.health", Json::of(health)?),
+        (POSITIONS, Json::of(&Positions { positions })?),
+        (HEALTH, Json::of(health)?),
     ])
 }

@@ -1,77 +1,86 @@
-//! The recorded run gone through again: by today's engine as it was, to show that it is what the engine would do; or with
-//! other limits, to see what would have been.
+//! Replays a recorded run with the current engine.
+//!
+//! [`replay`] re-runs each recorded cycle under its recorded conditions and compares every event
+//! with the log: it shows that the engine still decides the same. [`what_if`] submits the recorded
+//! orders under other limits and compares the results of the two runs.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
 
 use serde::Serialize;
 use zero_bus::{Event, Json, Progress, Reader, Value};
 
-use crate::cycle;
+use crate::cycle::{self, RunLabels, cycle_of_trace};
+use crate::cycle_events::{CycleClassifier, CycleStart, EventClass};
 use crate::decision::Decision;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::event_types;
 use crate::field::{Field, Problem};
-use crate::operator::{APPLIED, COMMAND, CommandsInForce};
+use crate::operator::CommandsInForce;
+use crate::order_source::SCENARIO_ORDERS;
 use crate::position::PositionRecord;
 use crate::publish::payloads;
-use crate::reconcile::{Begun, Cycles, Met, cycle_of_trace};
 use crate::risk::TradingMode;
-use crate::scenario::{Limits, Order, Scenario};
+use crate::scenario::{Limits, Order};
 use crate::state::{Change, compare};
 
-/// What going through a run again came to.
+/// The result of a replay.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Replay {
-    /// Cycles that were gone through.
+    /// Number of replayed cycles.
     pub cycles: u64,
-    /// The first event that comes out differently; nothing behind it was looked at.
+    /// The first event that differs. The replay ends there.
     pub difference: Option<Difference>,
-    /// Events that came out as they are on record.
+    /// Number of events that equal the recorded ones.
     pub events: u64,
-    /// Events that the last cycle lacks: the runtime is in the middle of it, or a crash cut it short.
+    /// Number of events missing from the last cycle: it is still running, or a crash interrupted
+    /// it.
     pub events_missing: u64,
 }
 
-/// An event that comes out differently today.
+/// A recorded event that differs from the replayed one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Difference {
-    /// The cycle it belongs to.
+    /// Cycle of the event.
     pub cycle_id: u64,
-    /// The event.
+    /// Id of the recorded event.
     pub event_id: String,
-    /// Its type.
+    /// Type of the recorded event.
     pub event_type: String,
-    /// Field by field: `before` is what is on record, `after` what comes out today; `null` where there is nothing.
+    /// The fields that differ: `before` is recorded, `after` is replayed. `null` stands for a
+    /// missing value.
     pub fields: Vec<Change>,
 }
 
-/// The recorded run beside the same intents under other limits.
+/// The recorded run compared with the same orders under other limits.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct WhatIf {
-    /// Cycles of the run, which is the last one where several are on the bus.
+    /// Number of cycles. If the bus holds several runs, only the last one is counted.
     pub cycles: u64,
-    /// As it was.
+    /// Results of the recorded run.
     pub recorded: Tally,
-    /// As it would have been.
+    /// Results under the other limits.
     pub what_if: Tally,
 }
 
-/// What a run came to.
+/// Results of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Tally {
-    /// What was held together in the end, in USD.
+    /// Sum of the position notionals after the last cycle, in USD.
     pub exposure_last_usd: f64,
-    /// The most that was held together after any cycle, in USD.
+    /// Largest sum of the position notionals after any cycle, in USD.
     pub exposure_max_usd: f64,
-    /// Orders let through.
+    /// Number of filled orders.
     pub fills: u64,
-    /// What was held in the end.
+    /// Open positions after the last cycle.
     pub positions: Vec<PositionRecord>,
-    /// Orders not let through, by reason.
+    /// Number of rejected orders by reason.
     pub rejections: BTreeMap<String, u64>,
 }
 
-/// Limits to put in the place of the recorded ones; what is `None` stays as recorded.
+/// Limits that replace the recorded ones. A limit of `None` keeps the recorded value.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LimitOverrides {
     max_notional_usd: Option<f64>,
@@ -80,15 +89,16 @@ pub struct LimitOverrides {
 }
 
 impl LimitOverrides {
-    /// Reads limits from JSON text: an object of them, or a scenario, whose `limits` are taken.
+    /// Parses limits from JSON text: either an object of limits, or a scenario with `limits`.
     ///
     /// # Errors
-    /// The field at fault, and why; also one that is no limit.
+    /// The path of the invalid or unknown field and the problem with it.
     ///
     /// ```
     /// use zero_paper::replay::LimitOverrides;
     /// assert!(LimitOverrides::parse(r#"{"max_notional_usd": 5000}"#).is_ok());
-    /// assert!(LimitOverrides::parse(r#"{"max_notonal_usd": 5000}"#).unwrap_err().starts_with("max_notonal_usd: is no limit"));
+    /// let error = LimitOverrides::parse(r#"{"max_notonal_usd": 5000}"#).unwrap_err();
+    /// assert!(error.starts_with("max_notonal_usd: is not a limit"));
     /// ```
     pub fn parse(text: &str) -> Result<Self, String> {
         let document = Value::parse(text).map_err(|error| error.to_string())?;
@@ -97,14 +107,14 @@ impl LimitOverrides {
             Some(_) => root.required("limits")?,
             None => root.optional("limits").unwrap_or(root),
         };
-        // `max_leverage` is accepted as everywhere, and no rule uses it.
+        // `max_leverage` is accepted as in scenarios; no risk check uses it.
         let known = ["max_notional_usd", "max_position_notional_usd", "max_leverage", "min_confidence"];
         if let Some(unknown) = given.object()?.find(|member| !member.is_one_of(&known)) {
-            return Err(unknown.problem(&format!("is no limit; there are {}", known.join(", "))));
+            return Err(unknown.problem(&format!("is not a limit; the limits are {}", known.join(", "))));
         }
         let limit = |key| given.optional(key).map(|field| field.positive()).transpose();
         let min_confidence = limit("min_confidence")?;
-        if min_confidence.is_some_and(|least| least > 1.0) {
+        if min_confidence.is_some_and(|min_confidence| min_confidence > 1.0) {
             return Err(given.required("min_confidence")?.problem("must be at most 1"));
         }
         Ok(Self {
@@ -114,7 +124,8 @@ impl LimitOverrides {
         })
     }
 
-    fn over(self, recorded: Limits) -> Limits {
+    /// Returns the recorded limits with these overrides.
+    fn apply(self, recorded: Limits) -> Limits {
         Limits {
             max_notional_usd: self.max_notional_usd.unwrap_or(recorded.max_notional_usd),
             max_position_notional_usd: self
@@ -126,42 +137,41 @@ impl LimitOverrides {
     }
 }
 
-/// Goes through every recorded cycle with today's engine, and holds each event against what comes out: cycle record,
-/// decision, fill or rejection, positions, health. Ends at the first difference. The limits are those on record in each
-/// cycle, and the operator's commands bind as they did.
+/// Replays every recorded cycle and compares its events with the log: cycle record, decision, fill
+/// or rejection, positions, health. Ends at the first difference.
 ///
-/// Holds the decisions of a run in memory.
+/// Each cycle runs under its recorded limits, and under the trading mode that the operator's
+/// commands had set. The decisions of a run are kept in memory.
 ///
 /// # Errors
-/// Where the bus cannot be read; [`Error::Refused`] where it lacks the beginning of the run, or a cycle record lacks
-/// what it was made from.
+/// The bus cannot be read. [`Error::Refused`] if the beginning of the run is missing or a cycle
+/// record lacks a field that the replay needs.
 pub fn replay(reader: &Reader, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Replay> {
     let mut replay = Replay::default();
-    let mut engine = fresh_engine();
-    let mut current = Current::default();
-    each_cycle(reader, progress, |step| {
-        let (event, fields) = match &step {
-            Step::Cycle(recorded) => {
-                // A cycle that another one follows has all its events.
+    let mut engine = new_engine();
+    let mut current = ReplayedCycle::default();
+    for_each_event(reader, progress, |item| {
+        let (event, fields) = match &item {
+            Item::Cycle(recorded) => {
+                // If another cycle follows, the current one must be complete.
                 let missing = current.missing();
                 if !missing.is_empty() {
                     (&recorded.event, missing)
                 } else {
-                    if recorded.anew {
-                        engine = fresh_engine();
+                    if recorded.starts_run {
+                        engine = new_engine();
                     }
                     replay.cycles += 1;
-                    let expected = recorded.again(&mut engine)?;
-                    current = Current { expected: expected.into(), met: 0, cycle: Some(recorded.place()) };
-                    (&recorded.event, current.meet(&recorded.event))
+                    current = recorded.replay(&mut engine)?;
+                    (&recorded.event, current.compare_next(&recorded.event))
                 }
             }
-            Step::Other(event) if is_of_a_cycle(event) => (event, current.meet(event)),
-            Step::Other(_) => return Ok(true),
+            Item::Other(event) if belongs_to_cycle(event) => (event, current.compare_next(event)),
+            Item::Other(_) => return Ok(ControlFlow::Continue(())),
         };
         if fields.is_empty() {
             replay.events += 1;
-            return Ok(true);
+            return Ok(ControlFlow::Continue(()));
         }
         replay.difference = Some(Difference {
             cycle_id: current.cycle.as_ref().map_or(0, |cycle| cycle.cycle_id),
@@ -169,34 +179,34 @@ pub fn replay(reader: &Reader, progress: &mut (dyn FnMut(Progress) + Send)) -> R
             event_type: event.event_type.clone(),
             fields,
         });
-        Ok(false)
+        Ok(ControlFlow::Break(()))
     })?;
     replay.events_missing = current.missing().len() as u64;
     Ok(replay)
 }
 
-/// The cycle that is being gone through.
+/// The cycle that the replay has produced last. Before the first cycle, it is empty.
 #[derive(Default)]
-struct Current {
-    /// What comes out of it.
-    expected: Vec<(&'static str, Json)>,
-    /// How many of them were met.
-    met: usize,
-    cycle: Option<Place>,
+struct ReplayedCycle {
+    /// Types and payloads of its events, in log order.
+    events: Vec<(&'static str, Json)>,
+    /// Number of events that were compared.
+    compared: usize,
+    cycle: Option<CycleFields>,
 }
 
-/// What all events of a cycle have in common.
-struct Place {
+/// Fields that all events of a cycle share.
+struct CycleFields {
     cycle_id: u64,
     as_of: f64,
     trace_id: Option<String>,
 }
 
-impl Current {
-    /// Holds an event against the next that comes out. Nothing, where it is that one.
-    fn meet(&mut self, event: &Event) -> Vec<Change> {
-        let expected = self.expected.get(self.met).zip(self.cycle.as_ref());
-        let Some(((event_type, payload), Place { as_of, trace_id, .. })) = expected else {
+impl ReplayedCycle {
+    /// Compares a recorded event with the next replayed one, and returns the differences.
+    fn compare_next(&mut self, event: &Event) -> Vec<Change> {
+        let replayed = self.events.get(self.compared).zip(self.cycle.as_ref());
+        let Some(((event_type, payload), CycleFields { as_of, trace_id, .. })) = replayed else {
             return vec![Change {
                 after: null(),
                 before: event.payload.clone(),
@@ -204,21 +214,21 @@ impl Current {
             }];
         };
         let mut fields = Vec::new();
-        let mut differs =
+        let mut compare_field =
             |path: &str, before: &Value, after: &Value| compare(path, before, after, &mut fields);
         let text = |text: &str| Value::String(text.to_owned());
-        differs("event_type", &text(&event.event_type), &text(event_type));
+        compare_field("event_type", &text(&event.event_type), &text(event_type));
         let trace = |trace: &Option<String>| trace.as_deref().map_or(Value::Null, text);
-        differs("trace_id", &trace(&event.trace_id), &trace(trace_id));
-        differs("as_of", &Value::Float(event.as_of), &Value::Float(*as_of));
-        differs("payload", &event.payload.value(), &payload.value());
-        self.met += 1;
+        compare_field("trace_id", &trace(&event.trace_id), &trace(trace_id));
+        compare_field("as_of", &Value::Float(event.as_of), &Value::Float(*as_of));
+        compare_field("payload", &event.payload.value(), &payload.value());
+        self.compared += 1;
         fields
     }
 
-    /// What comes out of it and was not met.
+    /// Returns the replayed events that the log has not shown yet.
     fn missing(&self) -> Vec<Change> {
-        let missing = self.expected.get(self.met..).unwrap_or_default();
+        let missing = self.events.get(self.compared..).unwrap_or_default();
         let field = |(event_type, payload): &(&'static str, Json)| Change {
             after: payload.clone(),
             before: null(),
@@ -232,96 +242,105 @@ fn null() -> Json {
     Json::try_from(&Value::Null).unwrap_or_else(|_| Json::empty_object())
 }
 
-/// Whether an event has the type and the trace of a cycle's.
-fn is_of_a_cycle(event: &Event) -> bool {
+/// Returns whether an event has the type and the trace of a cycle's event.
+fn belongs_to_cycle(event: &Event) -> bool {
     const TYPES: [&str; 6] = [
-        "runtime.cycle",
-        "decision.record",
-        "fill.record",
-        "rejection.record",
-        "position.snapshot",
-        "runtime.health",
+        event_types::CYCLE,
+        event_types::DECISION,
+        event_types::FILL,
+        event_types::REJECTION,
+        event_types::POSITIONS,
+        event_types::HEALTH,
     ];
     TYPES.contains(&event.event_type.as_str()) && cycle_of_trace(event.trace_id.as_deref()).is_some()
 }
 
-/// Hands the recorded intents in under other limits, and tells what both runs came to. Orders that closed what was held then
-/// are handed in as they were, whatever is held in the other run.
+/// Submits the recorded orders under other limits and returns the results of both runs. A
+/// reduce-only order keeps its recorded quantity, even if the position differs under the other
+/// limits.
 ///
 /// # Errors
-/// As [`replay`]; [`Error::Order`] where an order leaves what a double can hold.
+/// As [`replay`]; [`Error::Order`] if a position becomes too large for a double.
 pub fn what_if(
     reader: &Reader,
     limits: LimitOverrides,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<WhatIf> {
-    let nothing = || (fresh_engine(), Tally::default());
-    let ((mut as_it_was, mut recorded_tally), (mut other, mut other_tally)) = (nothing(), nothing());
+    let new_run = || (new_engine(), Tally::default());
+    let (mut recorded_engine, mut recorded_tally) = new_run();
+    let (mut what_if_engine, mut what_if_tally) = new_run();
     let mut cycles = 0;
-    each_cycle(reader, progress, |step| {
-        let Step::Cycle(recorded) = step else { return Ok(true) };
-        if recorded.anew {
-            ((as_it_was, recorded_tally), (other, other_tally)) = (nothing(), nothing());
+    for_each_event(reader, progress, |item| {
+        let Item::Cycle(recorded) = item else { return Ok(ControlFlow::Continue(())) };
+        if recorded.starts_run {
+            (recorded_engine, recorded_tally) = new_run();
+            (what_if_engine, what_if_tally) = new_run();
             cycles = 0;
         }
         cycles += 1;
-        as_it_was.set_limits(recorded.limits);
-        let trading_mode = recorded.trading_mode(&as_it_was);
-        as_it_was.adopt(0, &recorded.decision).map_err(|problem| recorded.refused(&problem))?;
-        recorded_tally.count(&as_it_was, &recorded.decision);
-        other.set_limits(limits.over(recorded.limits));
-        other.set_trading_mode(trading_mode);
-        let cycle = recorded.run(&mut other)?;
-        other_tally.count(&other, &cycle.act.decision);
-        Ok(true)
+        recorded_engine.set_limits(recorded.limits);
+        let trading_mode = recorded.trading_mode(&recorded_engine);
+        recorded_engine
+            .apply_recorded(0, &recorded.decision)
+            .map_err(|problem| recorded.refused(&problem))?;
+        recorded_tally.add(&recorded_engine, &recorded.decision);
+        what_if_engine.set_limits(limits.apply(recorded.limits));
+        what_if_engine.set_trading_mode(trading_mode);
+        let cycle = recorded.run(&mut what_if_engine)?;
+        what_if_tally.add(&what_if_engine, &cycle.act.decision);
+        Ok(ControlFlow::Continue(()))
     })?;
-    Ok(WhatIf { cycles, recorded: recorded_tally, what_if: other_tally })
+    Ok(WhatIf { cycles, recorded: recorded_tally, what_if: what_if_tally })
 }
 
 impl Tally {
-    fn count(&mut self, engine: &Engine, decision: &Decision) {
+    /// Counts a decision. `engine` has applied it.
+    fn add(&mut self, engine: &Engine, decision: &Decision) {
         if decision.allowed {
             self.fills += 1;
         } else {
             *self.rejections.entry(decision.reason.clone()).or_default() += 1;
         }
         self.positions = engine.book().records();
-        // From 0, since the sum of nothing is -0.
+        // A fold from 0.0, because the sum of no floats is -0.0.
         self.exposure_last_usd = self.positions.iter().fold(0.0, |sum, position| sum + position.notional_usd);
         self.exposure_max_usd = self.exposure_max_usd.max(self.exposure_last_usd);
     }
 }
 
-fn fresh_engine() -> Engine {
+fn new_engine() -> Engine {
     Engine::in_memory(Limits::default())
 }
 
-/// One recorded event on the way through a run.
-enum Step {
-    Cycle(Box<ReplayedCycle>),
+/// An event of the log.
+enum Item {
+    /// A cycle record, with what it takes to replay the cycle.
+    Cycle(Box<RecordedCycle>),
     Other(Event),
 }
 
-/// A cycle as it is on record.
-struct ReplayedCycle {
-    cycle_id: u64,
+/// A recorded cycle.
+struct RecordedCycle {
+    /// Event of the cycle record.
     event: Event,
+    cycle_id: u64,
     decision: Decision,
     order: Order,
     limits: Limits,
     name: String,
+    market_source: String,
     recovery: Json,
     as_of: f64,
-    /// The cycles begin anew with it.
-    anew: bool,
-    /// How the operator may have bound the runtime then, the likeliest first.
-    stances: Vec<TradingMode>,
-    log: std::path::PathBuf,
+    /// Whether the cycle is the first one of a run.
+    starts_run: bool,
+    /// The trading modes that may have been in force, most likely first.
+    trading_modes: Vec<TradingMode>,
+    log: PathBuf,
 }
 
-impl ReplayedCycle {
-    fn read(event: Event, begun: Begun, heard: &Heard, log: std::path::PathBuf) -> Result<Self> {
-        let Begun { cycle_id, decision, record, anew } = begun;
+impl RecordedCycle {
+    fn read(event: Event, start: CycleStart, commands: &PossibleCommands, log: PathBuf) -> Result<Self> {
+        let CycleStart { cycle_id, decision, record, new_run: starts_run } = start;
         let read = || -> Result<(Limits, String, f64), Problem> {
             let root = Field::root(&record);
             let limits = root.required("orient")?.required("limits")?;
@@ -337,47 +356,58 @@ impl ReplayedCycle {
         };
         let (limits, name, as_of) = read().map_err(|problem| Error::Refused {
             path: log.clone(),
-            problem: format!("{}: {problem}; it cannot be gone through again", event.id()),
+            problem: format!("{}: {problem}; the cycle cannot be replayed", event.id()),
         })?;
+        let market_source = record.get("observe").and_then(|observe| observe.get("market_source"));
+        let market_source = market_source.and_then(Value::as_str).unwrap_or(SCENARIO_ORDERS).to_owned();
         let recovery = record.get("observe").and_then(|observe| observe.get("recovery"));
         let recovery = recovery.map_or_else(|| Ok(Json::empty_object()), Json::try_from)?;
-        let (order, stances) = (decision.order(), heard.stances());
-        Ok(Self { cycle_id, event, decision, order, limits, name, recovery, as_of, anew, stances, log })
+        let (order, trading_modes) = (decision.order(), commands.trading_modes());
+        Ok(Self {
+            event,
+            cycle_id,
+            decision,
+            order,
+            limits,
+            name,
+            market_source,
+            recovery,
+            as_of,
+            starts_run,
+            trading_modes,
+            log,
+        })
     }
 
-    /// How the operator had bound the runtime: of the ways that the log leaves open, the one that the decision tells of.
+    /// Returns the trading mode in force at the cycle: the first possible one under which the risk
+    /// checks give the recorded reason. If none does, the most likely one.
     fn trading_mode(&self, engine: &Engine) -> TradingMode {
-        let told = self.stances.iter().copied().find(|trading_mode| {
-            engine
-                .risk_decision(*trading_mode, &self.order)
-                .is_ok_and(|risk_decision| risk_decision.reason() == self.decision.reason)
-        });
-        told.or_else(|| self.stances.first().copied()).unwrap_or_default()
+        let gives_recorded_reason = |trading_mode: &TradingMode| {
+            let risk_decision = engine.risk_decision(*trading_mode, &self.order);
+            risk_decision.is_ok_and(|risk_decision| risk_decision.reason() == self.decision.reason)
+        };
+        let modes = &self.trading_modes;
+        modes.iter().copied().find(gives_recorded_reason).or(modes.first().copied()).unwrap_or_default()
     }
 
+    /// Runs the cycle on an engine whose limits and trading mode are set.
     fn run(&self, engine: &mut Engine) -> Result<cycle::CycleRecord> {
-        let scenario = Scenario {
-            name: self.name.clone(),
-            limits: self.limits,
-            orders: vec![self.order.clone()],
-            ignored: Vec::new(),
-        };
-        cycle::run(engine, &scenario, &self.recovery, self.as_of).map_err(|error| match error {
+        let labels = RunLabels { name: &self.name, market_source: &self.market_source };
+        cycle::run(engine, labels, &self.order, &self.recovery, self.as_of).map_err(|error| match error {
+            Error::Reconcile { mismatch, .. } => self.refused(&mismatch.to_string()),
             Error::Refused { problem, .. } | Error::Order { problem, .. } => self.refused(&problem),
             error => error,
         })
     }
 
-    fn place(&self) -> Place {
-        Place { cycle_id: self.cycle_id, as_of: self.as_of, trace_id: self.event.trace_id.clone() }
-    }
-
-    /// What its events hold when it is gone through again.
-    fn again(&self, engine: &mut Engine) -> Result<[(&'static str, Json); 5]> {
+    /// Runs the cycle under its recorded conditions.
+    fn replay(&self, engine: &mut Engine) -> Result<ReplayedCycle> {
         engine.set_limits(self.limits);
         engine.set_trading_mode(self.trading_mode(engine));
         let cycle = self.run(engine)?;
-        payloads(engine, &cycle)
+        let fields =
+            CycleFields { cycle_id: self.cycle_id, as_of: self.as_of, trace_id: self.event.trace_id.clone() };
+        Ok(ReplayedCycle { events: payloads(engine, &cycle)?.into(), compared: 0, cycle: Some(fields) })
     }
 
     fn refused(&self, problem: &str) -> Error {
@@ -385,85 +415,95 @@ impl ReplayedCycle {
     }
 }
 
-/// Goes through a bus, until `each` says that it is enough.
-fn each_cycle(
+/// Events between two progress reports.
+const PROGRESS_INTERVAL: u64 = 4096;
+
+/// Calls `visit` with each event of a log until it breaks.
+fn for_each_event(
     reader: &Reader,
     progress: &mut (dyn FnMut(Progress) + Send),
-    mut each: impl FnMut(Step) -> Result<bool>,
+    mut visit: impl FnMut(Item) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
-    let mut heard = Heard::default();
-    let mut cycles = Cycles::default();
-    let mut last = 0;
+    let mut commands = PossibleCommands::default();
+    let mut cycles = CycleClassifier::default();
+    let mut last_cycle_id = 0;
     let mut events = reader.events(1)?;
     while let Some(event) = events.next() {
         let event = event?;
-        if event.index % 4096 == 0 {
+        if event.index % PROGRESS_INTERVAL == 0 {
             progress(events.position());
         }
-        heard.see(&event);
-        let step = match cycles.meet(&event) {
-            Met::Nothing | Met::Foreign(_) | Met::Further => Step::Other(event),
-            Met::Begun(begun) => {
-                let cycle_id = begun.cycle_id;
-                if cycle_id != if begun.anew { 1 } else { last + 1 } {
+        commands.apply(&event);
+        let item = match cycles.classify(&event) {
+            EventClass::Unrelated | EventClass::Foreign(_) | EventClass::CycleContinuation => {
+                Item::Other(event)
+            }
+            EventClass::CycleStart(start) => {
+                let cycle_id = start.cycle_id;
+                if cycle_id != if start.new_run { 1 } else { last_cycle_id + 1 } {
                     let problem = format!(
-                        "{} is cycle {cycle_id}, and the cycle before it is not on the bus, so it cannot be gone through again; \
+                        "{} is cycle {cycle_id}, and the cycle before it is not on the bus, so it cannot be replayed; \
                          name a bus that holds the run from its first cycle on",
                         event.id()
                     );
                     return Err(Error::Refused { path: reader.log_path(), problem });
                 }
-                last = cycle_id;
-                Step::Cycle(Box::new(ReplayedCycle::read(event, *begun, &heard, reader.log_path())?))
+                last_cycle_id = cycle_id;
+                Item::Cycle(Box::new(RecordedCycle::read(event, *start, &commands, reader.log_path())?))
             }
         };
-        if !each(step)? {
+        if visit(item)?.is_break() {
             break;
         }
     }
     Ok(())
 }
 
-/// Commands beyond which nobody asks which of them a runtime had heard.
-const MOST_UNHEARD: usize = 32;
+/// Largest number of possible sets of commands.
+const MAX_POSSIBLE_SETS: usize = 32;
 
-/// What a runtime may have heard from its operator at a place of the log. A command that was appended while a cycle was
-/// on its way stands before that cycle's events, unapplied: so each of the last commands opens another way, until the
-/// runtime says that it obeyed.
-struct Heard(Vec<CommandsInForce>);
+/// The sets of commands that the runtime may have read at one point of the log.
+///
+/// A command that is appended while a cycle runs precedes that cycle's events in the log, although
+/// the runtime has not read it yet. Every command therefore adds a set that includes it. The
+/// runtime's confirmation that it applied a command removes the sets without that command.
+struct PossibleCommands {
+    /// Never empty. Each set includes the commands of the sets before it; the last one includes all
+    /// commands.
+    sets: Vec<CommandsInForce>,
+}
 
-impl Default for Heard {
+impl Default for PossibleCommands {
     fn default() -> Self {
-        Self(vec![CommandsInForce::default()])
+        Self { sets: vec![CommandsInForce::default()] }
     }
 }
 
-impl Heard {
-    fn see(&mut self, event: &Event) {
+impl PossibleCommands {
+    fn apply(&mut self, event: &Event) {
         match event.event_type.as_str() {
-            COMMAND => {
-                if self.0.len() < MOST_UNHEARD {
-                    self.0.push(self.0.last().cloned().unwrap_or_default());
+            event_types::OPERATOR_COMMAND => {
+                if self.sets.len() < MAX_POSSIBLE_SETS {
+                    self.sets.push(self.sets.last().cloned().unwrap_or_default());
                 }
-                // Behind so many the runtime has heard all, or is not running.
-                self.0.last_mut().into_iter().for_each(|latest| latest.see(event));
+                // At the maximum, the last set gains the command without a copy. After that many
+                // commands, the runtime has read them, or it is not running.
+                self.sets.last_mut().into_iter().for_each(|all| all.apply(event));
             }
-            APPLIED => {
+            event_types::OPERATOR_APPLIED => {
                 let index = event.payload.value().get("command_index").and_then(Value::as_u64);
-                // Whoever obeys a command has heard it.
-                if let Some(first) =
-                    self.0.iter().position(|commands_in_force| commands_in_force.has_pending(index))
-                {
-                    self.0.drain(..first);
+                if let Some(first) = self.sets.iter().position(|commands| commands.has_pending(index)) {
+                    self.sets.drain(..first);
                 }
-                self.0.iter_mut().for_each(|commands_in_force| commands_in_force.see(event));
+                self.sets.iter_mut().for_each(|commands| commands.apply(event));
             }
             _ => {}
         }
     }
 
-    /// Most likely all was heard.
-    fn stances(&self) -> Vec<TradingMode> {
-        self.0.iter().rev().map(CommandsInForce::trading_mode).collect()
+    /// Returns the possible trading modes, most likely first: the runtime has usually read all
+    /// commands.
+    fn trading_modes(&self) -> Vec<TradingMode> {
+        self.sets.iter().rev().map(CommandsInForce::trading_mode).collect()
     }
 }

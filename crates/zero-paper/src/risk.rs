@@ -1,48 +1,49 @@
-//! Whether an order is let through, and in whose words.
+//! The risk checks: whether an order is accepted, and the reason that the records state.
 
 use crate::position::Position;
 use crate::scenario::{Limits, Order};
 
-/// How the operator's commands bind the runtime, from the least to the most.
+/// What the operator currently allows. The order of the variants is from the least to the most
+/// restrictive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TradingMode {
-    /// Not at all.
+    /// Every order that the limits allow.
     #[default]
     Open,
-    /// Only what reduces is let through, as a policy.
+    /// Only orders that reduce a position, as a lasting policy.
     ReduceOnly,
-    /// Only what reduces is let through, for now.
+    /// Only orders that reduce a position, for the time being.
     Paused,
-    /// Nothing is let through.
+    /// No order.
     Killed,
 }
 
-/// Why an order was let through or not, in the words of the records.
+/// The outcome of the risk checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RiskDecision {
-    /// Nothing spoke against it.
+    /// Accepted: all checks passed.
     Allowed,
-    /// It only reduces, and is let through without further questions.
+    /// Accepted without limit checks, because the order is marked reduce-only.
     ReduceOnly,
-    /// The operator has paused the runtime.
+    /// Rejected: the operator has paused or killed the runtime.
     OperatorPause,
-    /// The operator lets only through what reduces.
+    /// Rejected: the operator accepts only orders that reduce a position.
     OperatorReduceOnly,
-    /// Its confidence is below the least.
+    /// Rejected: the confidence is below the minimum.
     LowConfidence,
-    /// It is worth more than one order may be.
+    /// Rejected: the order's notional exceeds its limit.
     OrderNotional,
-    /// The position it would leave is worth more than one position may be.
+    /// Rejected: the notional of the resulting position exceeds its limit.
     ProjectedPosition,
 }
 
 impl RiskDecision {
-    /// Whether the order is let through.
+    /// Whether the order is accepted.
     pub fn allowed(self) -> bool {
         matches!(self, Self::Allowed | Self::ReduceOnly)
     }
 
-    /// The words other programs read.
+    /// Returns the reason as the records state it. Other programs read these texts.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
@@ -56,20 +57,21 @@ impl RiskDecision {
     }
 }
 
-/// Holds an order against what the operator said and against the limits, in the order of the rules: the first that speaks
-/// decides. `held` is the position before it, `projected` the one it would leave.
+/// Checks an order against trading mode and limits. The first rule that applies decides.
 ///
-/// Where the operator lets only through what reduces, an order's own word for it is not enough: less must be held
-/// afterwards.
+/// `current` is the position before the order, `projected` the position after it. In trading mode
+/// [`Open`](TradingMode::Open) an order marked reduce-only passes without further checks, as the
+/// recorded sessions have it. In the restricted modes the mark is not enough: the order must make
+/// the position smaller without crossing zero.
 pub fn check(
     trading_mode: TradingMode,
     limits: &Limits,
-    held: &Position,
+    current: &Position,
     projected: &Position,
     order: &Order,
 ) -> RiskDecision {
-    let reduces = projected.quantity.abs() < held.quantity.abs()
-        && (projected.quantity == 0.0 || (projected.quantity > 0.0) == (held.quantity > 0.0));
+    let reduces = projected.quantity.abs() < current.quantity.abs()
+        && (projected.quantity == 0.0 || (projected.quantity > 0.0) == (current.quantity > 0.0));
     if order.reduce_only
         && (trading_mode == TradingMode::Open || (reduces && trading_mode != TradingMode::Killed))
     {

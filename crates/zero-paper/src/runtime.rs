@@ -1,382 +1,344 @@
-//! The runtime: cycles one behind the other, each on record before the next begins.
+//! The runtime: recovers its state from its records, then runs cycles one after the other.
+//!
+//! A cycle is durable before the next one starts. Its writes happen in this order: the decision in
+//! the decision journal (synced), the events on the bus (synced), the snapshot, the cycle record in
+//! the cycle journal. A start reconciles the records (see [`crate::reconcile`]) and completes what
+//! a crash left unfinished.
+//!
+//! The runtime holds exclusive locks on its journals and on its bus directory, so no second runtime
+//! can use them. Other programs may still append to the bus.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use zero_bus::storage::{Directory, Storage};
-use zero_bus::{Bus, Json, Reader, Value};
+use zero_bus::{Bus, Json, Reader};
 
 use crate::clock::Clock;
-use crate::cycle::{self, CYCLE_SCHEMA, CycleRecord, Recovery};
+use crate::cycle::{self, CYCLE_SCHEMA, CycleRecord, Recovery, RunLabels, cycle_of_trace};
+use crate::cycle_sequence::CycleSequence;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, UnsupportedIntent};
+use crate::event_types::OPERATOR_COMMAND;
 use crate::journal::Journal;
-use crate::line_file::{LineFile, LinePosition};
-use crate::operator::{Action, COMMAND, Command, CommandCursor};
-use crate::publish::publish;
-use crate::reconcile::{self, CYCLE_EVENTS, Published, Reconciliation, compare, cycle_of_trace};
+use crate::line_file::LineFile;
+use crate::operator::{Action, Command, CommandCursor};
+use crate::order_source::{CycleContext, Intent, Run};
+use crate::publish::{EVENTS_PER_CYCLE, publish};
+use crate::reconcile::{LastCycle, Reconciliation, read_decisions, rebuild_journal, reconcile};
+use crate::record_paths::RecordPaths;
 use crate::risk::TradingMode;
-use crate::scenario::{Order, Scenario, Side};
+use crate::scenario::{Order, Side};
 
-/// Where a runtime keeps its records. What is not named is not kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RecordPaths {
-    /// The decision journal.
-    pub journal: Option<PathBuf>,
-    /// The cycle records, one a line.
-    pub cycle_journal: Option<PathBuf>,
-    /// The bus directory.
-    pub runtime_bus: Option<PathBuf>,
-    /// Make the journal again from the bus, keeping the old one.
-    pub rebuild_journal: bool,
-}
-
-impl RecordPaths {
-    /// Makes the journal from the bus where that was asked for, or where there is a bus but no journal yet. Tells whether
-    /// it did.
-    fn rebuild(&self, reader: Option<&Reader>, warnings: &mut Vec<String>) -> Result<bool> {
-        let (Some(path), Some(reader)) = (&self.journal, reader) else { return Ok(false) };
-        // Also a link that leads nowhere is something that is there.
-        let there = path.symlink_metadata().is_ok();
-        if there && !self.rebuild_journal {
-            return Ok(false);
-        }
-        // Nobody else may be writing the one that is there.
-        let _old = there.then(|| LineFile::open(path)).transpose()?;
-        let decisions = reconcile::decisions_on(reader)?;
-        if decisions.is_empty() && !self.rebuild_journal {
-            return Ok(false);
-        }
-        let kept = reconcile::rebuild(path, &decisions)?;
-        warnings.push(format!("{}: made from the bus, {} decisions", path.display(), decisions.len()));
-        warnings.extend(kept);
-        Ok(true)
-    }
-
-    /// Whether each file has a name of its own, and what the others are to be made from is there.
-    fn check(&self) -> Result<()> {
-        let refused = |path: &Path, problem: &str| {
-            Err(Error::Refused { path: path.to_owned(), problem: format!("{problem}; name another file") })
-        };
-        let journals = [&self.journal, &self.cycle_journal];
-        if let (Some(journal), Some(cycles)) = (&self.journal, &self.cycle_journal)
-            && journal == cycles
-        {
-            return refused(journal, "is named as both journals");
-        }
-        let Some(bus) = &self.runtime_bus else { return Ok(()) };
-        if bus.exists() && !bus.is_dir() {
-            let reason = "it is a file, not a directory".to_owned();
-            return Err(zero_bus::Error::NotABus { path: bus.clone(), reason }.into());
-        }
-        if self.rebuild_journal && !bus.is_dir() {
-            let problem = "there is no bus to make the journal from; name the right one".to_owned();
-            return Err(Error::Refused { path: bus.clone(), problem });
-        }
-        let bus_place = place_of(bus);
-        let file_of = |path: &Path| path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
-        for journal in journals.into_iter().flatten() {
-            // What stands beside one of them under a longer name (`.tmp`, `.torn-at-7`) is the bus's too.
-            let name = journal.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-            let its_own =
-                [zero_bus::LOG, zero_bus::LOCK, zero_bus::SNAPSHOT].iter().any(|own| name.starts_with(own));
-            let beside = place_of(journal.parent().unwrap_or(Path::new("")));
-            let same_place =
-                beside == bus_place || file_of(&beside).is_some_and(|file| Some(file) == file_of(bus));
-            // Under another name too.
-            let is_one = [zero_bus::LOG, zero_bus::LOCK, zero_bus::SNAPSHOT]
-                .iter()
-                .any(|own| file_of(journal).is_some_and(|file| Some(file) == file_of(&bus.join(own))));
-            if is_one || (its_own && same_place) {
-                return refused(journal, "is a file of the bus");
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Where a path leads, also where not all of it is there yet: what is missing of it will be made as it is written.
-fn place_of(path: &Path) -> PathBuf {
-    let mut place = PathBuf::from(".").canonicalize().unwrap_or_default();
-    for part in path.components() {
-        match part {
-            Component::ParentDir => {
-                place.pop();
-            }
-            Component::CurDir => {}
-            part => place.push(part),
-        }
-        place = place.canonicalize().unwrap_or(place);
-    }
-    place
-}
-
-/// A runtime that has its state and its files.
+/// A started runtime. It owns its state and its records.
 pub struct Runtime {
-    scenario: Scenario,
-    clock: Clock,
+    run: Run,
+    clock: Arc<dyn Clock>,
     engine: Engine,
+    /// Where the state came from, repeated in every cycle record of this process.
     recovery: Json,
     bus: Option<Bus>,
-    /// Hears what the operator says on it.
+    /// Reads the operator's commands from the bus.
     command_cursor: CommandCursor,
-    _claim: Option<Claim>,
+    // Fields are dropped in order: the bus is closed before its directory is unlocked, and a
+    // directory that the bus created is removed before the one that the cycle journal created
+    // around it.
+    _bus_lock: Option<BusLock>,
     cycle_journal: Option<LineFile>,
     warnings: Vec<String>,
-    /// A cycle could not be put on record.
+    /// A cycle started and was not recorded completely. Set before the first write of a cycle,
+    /// cleared after the last. While it is set no cycle may run: only a restart can tell which of
+    /// the writes are durable.
     failed: bool,
+    /// Called after each cycle.
+    cycle_observer: Option<CycleObserver>,
 }
 
+type CycleObserver = Box<dyn FnMut(&CycleRecord) + Send>;
+
 impl Runtime {
-    /// Opens the records and recovers the state. Where this fails, nothing is left behind, and
-    /// nothing was changed but a journal that was to be made again.
+    /// Opens the records and recovers the state. A start that fails leaves no new files, and
+    /// changes nothing but a journal that was to be rebuilt.
     ///
     /// # Errors
-    /// What is wrong with the records, naming file and place.
-    pub fn start(scenario: Scenario, records: &RecordPaths, clock: Clock) -> Result<Self> {
-        Self::start_with_warnings(scenario, records, clock, &mut Vec::new())
+    /// Any error of opening, reading or reconciling the records.
+    pub fn start(run: impl Into<Run>, records: &RecordPaths, clock: Arc<dyn Clock>) -> Result<Self> {
+        Self::start_with_warnings(run, records, clock, &mut Vec::new())
     }
 
-    /// The same, with what was mended or noticed told also where the start fails. Where it does not, that is in
-    /// [`Runtime::warnings`].
+    /// Like [`Runtime::start`]. If the start fails, `warnings` has what was repaired or noticed
+    /// until then; otherwise [`Runtime::warnings`] has it.
     ///
     /// # Errors
     /// As [`Runtime::start`].
     pub fn start_with_warnings(
-        scenario: Scenario,
+        run: impl Into<Run>,
         records: &RecordPaths,
-        clock: Clock,
+        clock: Arc<dyn Clock>,
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
         records.check()?;
-        // What is opened first is dropped last, and directories are unmade from the inside.
+        // Locals are dropped in reverse order, so directories that were created are removed from
+        // the inside out.
         let cycle_journal = records.cycle_journal.as_deref().map(LineFile::open).transpose()?;
-        let claim = records.runtime_bus.as_deref().map(Claim::new).transpose()?;
-        let reader = claim.as_ref().map(|Claim(directory)| Reader::open_in(directory.clone()));
-        let rebuilt = records.rebuild(reader.as_ref(), warnings)?;
+        let bus_lock = records.runtime_bus.as_deref().map(BusLock::acquire).transpose()?;
+        let reader = bus_lock.as_ref().map(|BusLock(directory)| Reader::open_in(directory.clone()));
+        let rebuilt = rebuild_journal_if_needed(records, reader.as_ref(), warnings)?;
         let journal = match (&records.journal, &reader) {
             (Some(path), _) => Journal::open(path)?,
-            (None, Some(reader)) => Journal::Memory(reconcile::decisions_on(reader)?),
+            (None, Some(reader)) => Journal::Memory(read_decisions(reader)?),
             (None, None) => Journal::Memory(Vec::new()),
         };
-        let bus = claim.as_ref().map(|Claim(directory)| directory.clone() as Arc<dyn Storage>);
-        let files = Files { cycle_journal, claim, bus, journal, rebuilt };
-        Self::begin(scenario, files, clock, warnings)
+        let bus = bus_lock.as_ref().map(|BusLock(directory)| directory.clone() as Arc<dyn Storage>);
+        let records = OpenRecords { cycle_journal, bus_lock, bus, journal, rebuilt };
+        Self::recover(run.into(), records, clock, warnings)
     }
 
-    /// The same with all records in one storage: the bus, the decision journal as `decisions.jsonl`, the cycle records as
-    /// `cycles.jsonl`. For tests on a simulated disk (`zero_bus::sim`).
+    /// Like [`Runtime::start`], with all records in one storage: the bus, the decision journal as
+    /// `decisions.jsonl`, the cycle journal as `cycles.jsonl`. For tests on a simulated
+    /// disk (`zero_bus::sim`).
     ///
     /// # Errors
     /// As [`Runtime::start`].
-    pub fn start_in(scenario: Scenario, storage: &Arc<dyn Storage>, clock: Clock) -> Result<Self> {
+    pub fn start_in(run: impl Into<Run>, storage: &Arc<dyn Storage>, clock: Arc<dyn Clock>) -> Result<Self> {
         let open = |name| LineFile::open_in(Arc::clone(storage), name);
-        let files = Files {
+        let records = OpenRecords {
             cycle_journal: Some(open("cycles.jsonl")?),
-            claim: None,
+            bus_lock: None,
             bus: Some(Arc::clone(storage)),
             journal: Journal::File(open("decisions.jsonl")?),
             rebuilt: false,
         };
-        Self::begin(scenario, files, clock, &mut Vec::new())
+        Self::recover(run.into(), records, clock, &mut Vec::new())
     }
 
-    fn begin(scenario: Scenario, files: Files, clock: Clock, warnings: &mut Vec<String>) -> Result<Self> {
-        let Files { mut cycle_journal, claim, bus, journal, rebuilt } = files;
-        let lasting = bus.is_some() || journal.file().is_some();
-        // From where on the cycle records are taken from the bus. A new file begins with what is still to come.
-        let mut cycles_from = None;
-        if let Some(file) = cycle_journal.as_mut().filter(|file| file.was_there()) {
-            let mut order = CycleOrder { lasting, ..CycleOrder::default() };
-            file.read_records(CYCLE_SCHEMA, bus.is_none(), |place, record| order.see(place, &record))?;
-            cycles_from = Some(order.reached.saturating_add(1));
-            warnings.extend(order.warning(file.path()));
+    /// Recovers the state. All checks come first; then the tails of the records are repaired, and
+    /// then the gap between the records is closed.
+    fn recover(
+        run: Run,
+        records: OpenRecords,
+        clock: Arc<dyn Clock>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
+        // Destructured at once, so that a failed start drops the records in reverse order.
+        let OpenRecords { mut cycle_journal, bus_lock, bus, journal, rebuilt } = records;
+        let persistent = bus.is_some() || journal.file().is_some();
+        // The first cycle whose record the cycle journal lacks. A file that was just created starts
+        // with the next cycle, so the bus's earlier records are not copied into it.
+        let mut first_missing_record = None;
+        if let Some(file) = cycle_journal.as_mut().filter(|file| file.existed()) {
+            let mut sequence = CycleSequence::new(persistent);
+            let each_synced = bus.is_none();
+            file.read_records(CYCLE_SCHEMA, each_synced, |position, record| {
+                sequence.check(position, &record);
+            })?;
+            first_missing_record = Some(sequence.highest().saturating_add(1));
+            warnings.extend(sequence.warning(file.path()));
         }
-        let mut agreement =
-            Reconciliation { cycles_to: cycles_from.map(|from| from - 1), ..Reconciliation::default() };
+        let mut reconciliation = Reconciliation {
+            cycle_journal_end: first_missing_record.map(|first| first - 1),
+            ..Reconciliation::default()
+        };
         if let Some(bus) = &bus {
-            // Before it is opened for appending, which may change it.
+            // Before the bus is opened for appending, because that may repair its tail.
             let reader = Reader::open_in(Arc::clone(bus));
-            agreement = compare(&journal, &reader, cycles_from)?;
-            warnings.append(&mut agreement.warnings);
+            reconciliation = reconcile(&journal, &reader, first_missing_record)?;
+            warnings.append(&mut reconciliation.warnings);
         }
         let mut misplaced = None;
-        let mut engine = Engine::recover_seeing(scenario.limits, journal, |position, recorded| {
-            let trace = recorded.decision.trace_id.as_deref();
-            if cycle_of_trace(trace).is_some_and(|cycle_id| cycle_id != position) {
-                misplaced.get_or_insert((recorded.line, position));
+        let mut engine = Engine::recover_with(run.limits, journal, |position, entry| {
+            let trace_id = entry.decision.trace_id.as_deref();
+            if cycle_of_trace(trace_id).is_some_and(|cycle_id| cycle_id != position) {
+                misplaced.get_or_insert((entry.line, position));
             }
         })?;
         if let Some((line, position)) = misplaced {
-            let path = engine.journal().path();
             warnings.push(format!(
-                "{}: line {line} is of another cycle than {position}: lines are missing, or moved",
-                path.display()
+                "{}: line {line} belongs to another cycle than {position}: lines are missing or were moved",
+                engine.journal().path().display()
             ));
         }
+        let decisions = engine.counts().decisions;
         let recovery = match engine.journal().file() {
-            Some(file) if file.was_there() && !rebuilt => {
+            Some(file) if file.existed() && !rebuilt => {
                 Recovery::recovered(&engine, file.path().to_string_lossy().into_owned())
             }
-            _ if engine.counts().decisions > 0 => Recovery::from_bus(&engine),
+            _ if decisions > 0 => Recovery::from_bus(&engine),
             _ => Recovery::ephemeral(),
         };
         let recovery = Json::of(&recovery)?;
-        let decisions = engine.counts().decisions;
-        if let (Some(file), Some(from)) = (&cycle_journal, cycles_from)
-            && from > decisions + 1
-            && lasting
+        if let (Some(file), Some(first)) = (&cycle_journal, first_missing_record)
+            && first > decisions + 1
+            && persistent
         {
             warnings.push(format!(
-                "{}: ends with cycle {}, but there are only {decisions} decisions: it is another run's, or the others were \
-                 restored from an older copy",
+                "{}: ends with cycle {}, but there are only {decisions} decisions: the file belongs to another run, or \
+                 the other records were restored from an older copy",
                 file.path().display(),
-                from - 1
+                first - 1
             ));
         }
         let bus = bus.map(Bus::open_in).transpose()?;
         warnings.extend(bus.iter().flat_map(Bus::warnings));
-        // Only now that everything is there.
-        engine.mend()?;
-        warnings.extend(engine.journal().file().and_then(what_was_set_aside));
+        // Every check passed. From here on the records are changed.
+        engine.repair_journal_tail()?;
+        warnings.extend(engine.journal().file().and_then(quarantine_warning));
         if let Some(file) = &mut cycle_journal {
-            file.mend()?;
-            warnings.extend(what_was_set_aside(file));
-            // What a crash kept from it.
-            agreement.cycles.iter().try_for_each(|cycle| file.append(cycle).map(drop))?;
+            file.repair_tail()?;
+            warnings.extend(quarantine_warning(file));
+            reconciliation.missing_records.iter().try_for_each(|record| file.append(record).map(drop))?;
             file.sync()?;
         }
         let mut runtime = Self {
-            scenario,
+            run,
             clock,
             engine,
             recovery,
             bus,
-            command_cursor: std::mem::take(&mut agreement.command_cursor),
-            _claim: claim,
+            command_cursor: std::mem::take(&mut reconciliation.command_cursor),
+            _bus_lock: bus_lock,
             cycle_journal,
             warnings: Vec::new(),
             failed: false,
+            cycle_observer: None,
         };
-        runtime.complete_the_bus(agreement, warnings)?;
+        runtime.complete_records(&reconciliation, warnings)?;
         if let Some(bus) = &runtime.bus {
-            runtime.command_cursor.listen(bus)?;
+            runtime.command_cursor.catch_up(bus)?;
         }
         if runtime.killed_by().is_some() {
-            // Said, so that a resume finds it obeyed.
-            runtime.obey()?;
+            // Confirms the kill, so that a resume appended from now on revokes it.
+            runtime.apply_commands()?;
             let command = runtime.killed_by().map_or_else(String::new, Command::describe);
             return Err(runtime.refused(&format!(
-                "the runtime was stopped ({command}); to start it again, give it a resume: zero-bus command DIR resume"
+                "the runtime was stopped ({command}); resume it before the next start: zero-bus command DIR resume"
             )));
         }
         runtime.warnings = std::mem::take(warnings);
         Ok(runtime)
     }
 
-    /// Publishes what the journal has and the bus lacks behind its last event: what a crash kept from it.
-    fn complete_the_bus(&mut self, agreement: Reconciliation, warnings: &mut Vec<String>) -> Result<()> {
-        let decisions = self.engine.counts().decisions;
-        if self.bus.is_none() {
-            return self.complete_the_cycle_journal(agreement.cycles_to, decisions, warnings);
-        }
-        let Some(last) = agreement.last else {
-            // Whether the last decision was made beside this bus, in a first cycle that a crash cut short, cannot be told:
-            // so it is published in any case, if it can be.
-            let Some(before) = decisions.checked_sub(1) else { return Ok(()) };
-            let first = Published { cycle_id: before, events: CYCLE_EVENTS, recovery: self.recovery.clone() };
-            let published = self.publish_behind(&first, agreement.cycles_to, warnings);
-            let begins = match published {
-                Ok(()) => decisions,
-                Err(Error::Refused { .. }) => decisions + 1,
-                Err(error) => return Err(error),
-            };
-            if begins > 1 {
-                warnings
-                    .push(format!("the bus begins with cycle {begins}; those before it are in the journal"));
-            }
-            return Ok(());
-        };
-        self.publish_behind(&last, agreement.cycles_to, warnings)
-    }
-
-    /// Publishes what the journal has behind the last cycle of the bus, and the rest of that.
-    fn publish_behind(
+    /// Completes what a crash left unfinished: publishes decisions that are in the journal but not
+    /// on the bus, and writes the cycle records that are missing because of it.
+    fn complete_records(
         &mut self,
-        last: &Published,
-        cycles_to: Option<u64>,
+        reconciliation: &Reconciliation,
         warnings: &mut Vec<String>,
     ) -> Result<()> {
         let decisions = self.engine.counts().decisions;
-        let whole = last.events == CYCLE_EVENTS;
-        let from = if whole { last.cycle_id + 1 } else { last.cycle_id };
-        if from > decisions {
+        let cycle_journal_end = reconciliation.cycle_journal_end;
+        if self.bus.is_none() {
+            return self.complete_cycle_journal(cycle_journal_end, warnings);
+        }
+        if let Some(last) = &reconciliation.last_cycle {
+            return self.publish_after(last, cycle_journal_end, warnings);
+        }
+        // The bus has no cycle, but the journal may have decisions. A crash in the first cycle on
+        // this bus leaves its decision unpublished. Nothing distinguishes that from a journal that
+        // was used without this bus, so the last decision is published if it can be, and the
+        // earlier ones are not.
+        let Some(before_last) = decisions.checked_sub(1) else { return Ok(()) };
+        let last = LastCycle {
+            cycle_id: before_last,
+            published_events: EVENTS_PER_CYCLE,
+            recovery: self.recovery.clone(),
+        };
+        let first_on_bus = match self.publish_after(&last, cycle_journal_end, warnings) {
+            Ok(()) => decisions,
+            Err(Error::Reconcile { .. }) => decisions + 1,
+            Err(error) => return Err(error),
+        };
+        if first_on_bus > 1 {
+            warnings.push(format!(
+                "the bus begins with cycle {first_on_bus}; earlier cycles are only in the journal"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Publishes the missing events of the last cycle on the bus, and all cycles after it that the
+    /// journal has.
+    fn publish_after(
+        &mut self,
+        last: &LastCycle,
+        cycle_journal_end: Option<u64>,
+        warnings: &mut Vec<String>,
+    ) -> Result<()> {
+        let complete = last.published_events == EVENTS_PER_CYCLE;
+        let first = if complete { last.cycle_id + 1 } else { last.cycle_id };
+        if first > self.engine.counts().decisions {
             return Ok(());
         }
-        let (mut engine, rest) = self.engine.before(from)?;
-        let mut there = if whole { 0 } else { last.events };
-        for decision in rest {
-            // What is there of a cycle says how its process came by its state; what is not there is published by us.
-            let recovery = if there > 0 { &last.recovery } else { &self.recovery };
-            let path = self.engine.journal().path();
-            // A record that is there has the limits of its time; one that is made now has today's.
-            let held = if there > 0 { Ok(()) } else { cycle::check_current_limits(&engine, &decision) };
-            let cycle = held
-                .and_then(|()| cycle::rerun_recorded(&mut engine, &self.scenario, recovery, decision))
-                .map_err(|error| match error {
-                    Error::Refused { problem, .. } => Error::Refused { path, problem },
-                    error => error,
-                })?;
+        let journal = self.engine.journal().path();
+        let (mut engine, unpublished) = self.engine.rewind(first)?;
+        // Only the first of these cycles can have events on the bus.
+        let mut already_published = if complete { 0 } else { last.published_events };
+        for decision in unpublished {
+            let labels = labels(&self.run);
+            let cycle = if already_published > 0 {
+                // The cycle record is on the bus. It states the limits and the recovery of its
+                // process, and the other events must match it.
+                cycle::rerun_recorded(&mut engine, labels, &last.recovery, decision, &journal)?
+            } else {
+                cycle::check_current_limits(&engine, &decision, &journal)?;
+                cycle::rerun_recorded(&mut engine, labels, &self.recovery, decision, &journal)?
+            };
             if let Some(bus) = &self.bus {
-                publish(bus, &engine, &cycle, there)?;
+                publish(bus, &engine, &cycle, already_published)?;
             }
-            let recorded = cycles_to.is_some_and(|last| cycle.cycle_id <= last);
-            if !recorded {
-                self.keep(&cycle)?;
+            if cycle_journal_end.is_none_or(|end| cycle.cycle_id > end) {
+                self.append_cycle_record(&cycle)?;
             }
             warnings.push(format!("cycle {} was completed on the bus from the journal", cycle.cycle_id));
-            there = 0;
+            already_published = 0;
         }
         Ok(())
     }
 
-    /// Without a bus: keeps the record of the last decision's cycle where that alone is missing, as it is when the process
-    /// died between the two. Of an empty file nobody can tell whether it is, so the last one is kept there in any case.
-    fn complete_the_cycle_journal(
+    /// Without a bus: writes the record of the last decision's cycle if it alone is missing, which
+    /// is what a crash between the two leaves. An empty cycle journal does not tell whether it is,
+    /// so it gets the record in any case.
+    fn complete_cycle_journal(
         &mut self,
-        cycles_to: Option<u64>,
-        decisions: u64,
+        cycle_journal_end: Option<u64>,
         warnings: &mut Vec<String>,
     ) -> Result<()> {
-        let is_next = |last: u64| last == 0 || last.checked_add(1) == Some(decisions);
-        if decisions == 0 || !cycles_to.is_some_and(is_next) {
+        let decisions = self.engine.counts().decisions;
+        let lacks_only_last = |end: u64| end == 0 || end.checked_add(1) == Some(decisions);
+        if decisions == 0 || !cycle_journal_end.is_some_and(lacks_only_last) {
             return Ok(());
         }
-        let (mut engine, rest) = self.engine.before(decisions)?;
-        for decision in rest {
-            // Another run's file, or another scenario: then there is nothing to make it from.
-            let again = cycle::check_current_limits(&engine, &decision)
-                .and_then(|()| cycle::rerun_recorded(&mut engine, &self.scenario, &self.recovery, decision));
-            if let Ok(cycle) = again {
-                self.keep(&cycle)?;
-                warnings.push(format!("cycle {} was completed from the journal", cycle.cycle_id));
-            }
+        let journal = self.engine.journal().path();
+        let (mut engine, last) = self.engine.rewind(decisions)?;
+        for decision in last {
+            let rerun = cycle::check_current_limits(&engine, &decision, &journal).and_then(|()| {
+                cycle::rerun_recorded(&mut engine, labels(&self.run), &self.recovery, decision, &journal)
+            });
+            let cycle = match rerun {
+                Ok(cycle) => cycle,
+                // The decision belongs to another run or to other limits, so its record cannot be
+                // rebuilt.
+                Err(Error::Reconcile { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            self.append_cycle_record(&cycle)?;
+            warnings.push(format!("cycle {} was completed from the journal", cycle.cycle_id));
         }
         Ok(())
     }
 
-    /// Goes through one cycle and puts it on record: the decision durably before it takes effect, then the
-    /// events durably, then the snapshot, then the cycle record.
+    /// Applies the operator's commands, then asks the order source and runs one cycle.
     ///
     /// # Errors
-    /// What stands in the way. The runtime takes no more then: start it anew, so that its records are looked at.
+    /// [`Error::OrderSource`] and [`Error::UnsupportedIntent`]: nothing of the cycle was recorded,
+    /// and the runtime can run it again. After any other error the runtime runs no more cycles:
+    /// start it again, so that its records are reconciled.
     pub fn run_cycle(&mut self) -> Result<CycleRecord> {
-        if self.obey()? == TradingMode::Killed {
+        if self.apply_commands()? == TradingMode::Killed {
             return Err(self.refused("the operator has stopped the runtime; start it again after a resume"));
         }
-        self.next_cycle(None)
+        self.run_next_order()
     }
 
     fn refused(&self, problem: &str) -> Error {
@@ -384,53 +346,85 @@ impl Runtime {
         Error::Refused { path, problem: problem.to_owned() }
     }
 
-    /// Goes through a cycle, with the order whose turn it is or with another one.
-    fn next_cycle(&mut self, other: Option<Order>) -> Result<CycleRecord> {
-        if std::mem::replace(&mut self.failed, true) {
-            return Err(self.refused("an earlier cycle could not be put on record; start anew"));
-        }
-        let other = other.map(|order| self.scenario.with(order));
-        let scenario = other.as_ref().unwrap_or(&self.scenario);
-        let cycle = cycle::run(&mut self.engine, scenario, &self.recovery, self.clock.now())?;
+    /// Runs a cycle with the order source's next order.
+    fn run_next_order(&mut self) -> Result<CycleRecord> {
+        self.check_not_failed()?;
+        let as_of = self.clock.now();
+        let cycle_id = self.engine.counts().decisions + 1;
+        let context = CycleContext { cycle_id, as_of, engine: &self.engine };
+        let intent = self.run.orders.intent(&context);
+        let order = match intent.map_err(|source| Error::OrderSource { cycle_id, source })? {
+            Intent::Orders(mut orders) if orders.len() == 1 => orders.remove(0),
+            Intent::Orders(orders) => {
+                let intent = UnsupportedIntent::Orders { count: orders.len() };
+                return Err(Error::UnsupportedIntent { cycle_id, intent });
+            }
+            Intent::Hold { reason } => {
+                let intent = UnsupportedIntent::Hold { reason };
+                return Err(Error::UnsupportedIntent { cycle_id, intent });
+            }
+        };
+        self.run_order(&order, as_of)
+    }
+
+    /// Runs a cycle with this order and records it.
+    fn run_order(&mut self, order: &Order, as_of: f64) -> Result<CycleRecord> {
+        self.check_not_failed()?;
+        self.failed = true;
+        let cycle = cycle::run(&mut self.engine, labels(&self.run), order, &self.recovery, as_of)?;
         if let Some(bus) = &self.bus {
-            self.command_cursor.pass(&publish(bus, &self.engine, &cycle, 0)?);
+            let published = publish(bus, &self.engine, &cycle, 0)?;
+            self.command_cursor.skip_own_events(&published);
         }
-        // Last, since all of it is on the bus.
-        self.keep(&cycle)?;
+        // Last, because the bus can restore a lost cycle record.
+        self.append_cycle_record(&cycle)?;
         self.failed = false;
+        if let Some(observe) = &mut self.cycle_observer {
+            observe(&cycle);
+        }
         Ok(cycle)
     }
 
-    /// Hears what the operator said, obeys, and says so on the bus. Gives how the runtime is bound now.
+    fn check_not_failed(&self) -> Result<()> {
+        if self.failed {
+            return Err(self.refused("an earlier cycle could not be recorded; restart the runtime"));
+        }
+        Ok(())
+    }
+
+    /// Reads the operator's new commands, applies each one and confirms it on the bus. Returns the
+    /// trading mode.
     ///
     /// # Errors
     /// As [`Runtime::run_cycle`].
-    fn obey(&mut self) -> Result<TradingMode> {
+    fn apply_commands(&mut self) -> Result<TradingMode> {
         let Some(bus) = &self.bus else { return Ok(TradingMode::Open) };
-        self.command_cursor.listen(bus)?;
-        while let Some(command) = self.command_cursor.commands_in_force.pending().cloned() {
-            let trading_mode = self.bind();
+        self.command_cursor.catch_up(bus)?;
+        while let Some(command) = self.command_cursor.commands_in_force.first_pending().cloned() {
+            let trading_mode = self.update_trading_mode();
             if command.action == Some(Action::Flatten) && trading_mode != TradingMode::Killed {
                 self.flatten()?;
             }
             let Some(bus) = &self.bus else { break };
-            bus.append(self.command_cursor.commands_in_force.applied(&command, self.clock.now())?)?;
-            // Its own word, and what else was said in the meantime.
-            self.command_cursor.listen(bus)?;
+            bus.append(self.command_cursor.commands_in_force.confirmation(&command, self.clock.now())?)?;
+            // Reads the confirmation itself, and commands that arrived in the meantime.
+            self.command_cursor.catch_up(bus)?;
         }
-        Ok(self.bind())
+        Ok(self.update_trading_mode())
     }
 
-    /// Binds the engine to what stands.
-    fn bind(&mut self) -> TradingMode {
+    /// Sets the engine's trading mode to that of the commands in force.
+    fn update_trading_mode(&mut self) -> TradingMode {
         let trading_mode = self.command_cursor.commands_in_force.trading_mode();
         self.engine.set_trading_mode(trading_mode);
         trading_mode
     }
 
-    /// Closes every open position at the last known price, each with a cycle of its own.
+    /// Closes every open position at its last known price. Each closing order is an ordinary cycle.
+    /// After a crash in between, the command is still pending, and the next start closes the
+    /// remaining positions.
     fn flatten(&mut self) -> Result<()> {
-        let mut open: Vec<Order> = self
+        let mut closing_orders: Vec<Order> = self
             .engine
             .book()
             .iter()
@@ -444,52 +438,69 @@ impl Runtime {
                 reduce_only: true,
             })
             .collect();
-        // At a price at which it cannot be told what it is worth, nothing would ever be closed.
-        for order in open.iter_mut().filter(|order| order.check().is_err()) {
+        // The engine refuses an order whose notional is not finite, and the position would stay
+        // open.
+        for order in closing_orders.iter_mut().filter(|order| order.check().is_err()) {
             order.price = self.engine.book().position(&order.symbol).avg_price;
         }
-        open.into_iter().try_for_each(|order| self.next_cycle(Some(order)).map(drop))
+        closing_orders.iter().try_for_each(|order| {
+            let as_of = self.clock.now();
+            self.run_order(order, as_of).map(drop)
+        })
     }
 
-    /// The command that stopped the runtime, if one did.
+    /// Returns the command that stopped the runtime, if there is one.
     pub fn killed_by(&self) -> Option<&Command> {
         let commands_in_force = &self.command_cursor.commands_in_force;
-        commands_in_force.binding().filter(|_| commands_in_force.trading_mode() == TradingMode::Killed)
+        commands_in_force.governing().filter(|_| commands_in_force.trading_mode() == TradingMode::Killed)
     }
 
-    /// Calls `wake` whenever there is a command on the bus, from a thread that lives as long as the process: for whoever
-    /// waits between two cycles, to answer with [`Pause::Look`]. Without a bus nothing is called. Called with an error, it is
-    /// the last time: commands are then seen before the next cycle, and not sooner.
+    /// Calls `notify` for every operator command that arrives on the bus, from a thread of its own.
+    /// The thread runs until the process ends. Without a bus this does nothing.
+    ///
+    /// It lets a caller end its pause early with [`PauseEnd::Command`]. The runtime does not depend
+    /// on it: it reads new commands before every decision. If `notify` gets an error, it is the
+    /// last call.
     ///
     /// # Errors
-    /// What keeps the bus from being followed.
-    pub fn on_command(&self, wake: impl Fn(Result<()>) + Send + 'static) -> Result<()> {
+    /// Any error of following the bus, or [`Error::Io`] if the thread cannot be started.
+    pub fn notify_on_command(&self, notify: impl Fn(Result<()>) + Send + 'static) -> Result<()> {
         let Some(bus) = &self.bus else { return Ok(()) };
-        let mut follow = bus.reader().follow(bus.head().index.saturating_add(1))?;
-        let listening = move || {
-            loop {
-                match follow.next(Duration::MAX) {
-                    Ok(Some(event)) if event.event_type == COMMAND => wake(Ok(())),
+        let follow = bus.reader().follow(bus.head().index.saturating_add(1))?;
+        let watch = move || {
+            for event in follow {
+                match event {
+                    Ok(event) if event.event_type == OPERATOR_COMMAND => notify(Ok(())),
                     Ok(_) => {}
-                    Err(error) => return wake(Err(error.into())),
+                    Err(error) => return notify(Err(error.into())),
                 }
             }
         };
-        let spawned = std::thread::Builder::new().name("operator".to_owned()).spawn(listening);
-        spawned.map(drop).map_err(Error::io("begin a thread that follows it", &bus.log_path()))
+        let spawned = std::thread::Builder::new().name("operator".to_owned()).spawn(watch);
+        spawned.map(drop).map_err(Error::io("start a thread that follows it", &bus.log_path()))
     }
 
-    /// Appends to the cycle journal. It is synced where nothing else has its records; and its first record is, so that
-    /// after a power cut the file is known for what it is.
-    fn keep(&mut self, cycle: &CycleRecord) -> Result<()> {
+    /// Calls `observer` after each recorded cycle, including the cycles that flatten positions.
+    /// Replaces an earlier observer. The next cycle starts when it returns.
+    pub fn observe_cycles(&mut self, observer: impl FnMut(&CycleRecord) + Send + 'static) {
+        self.cycle_observer = Some(Box::new(observer));
+    }
+
+    /// Appends to the cycle journal. With a bus the record needs no sync, because a start restores
+    /// it from the bus. The first record is always synced: it identifies the file as a cycle
+    /// journal after a power cut.
+    fn append_cycle_record(&mut self, cycle: &CycleRecord) -> Result<()> {
         let Some(journal) = &mut self.cycle_journal else { return Ok(()) };
         let first = journal.append(cycle)? == 0;
         if first || self.bus.is_none() { journal.sync() } else { Ok(()) }
     }
 
-    /// Runs cycles until there were enough, or until `pause`, which is called between two of them with the
-    /// interval, says that it is time to stop, or until the operator does ([`Runtime::killed_by`]). Then makes everything
-    /// durable. Gives the last cycle.
+    /// Runs cycles until `max_cycles` have run, until `pause` returns [`PauseEnd::Stop`], or until
+    /// the operator stops the runtime ([`Runtime::killed_by`]). Then syncs the records. Returns the
+    /// last cycle.
+    ///
+    /// `pause` is called before every cycle with the time to wait: zero before the first cycle, and
+    /// `interval` before every other.
     ///
     /// # Errors
     /// As [`Runtime::run_cycle`].
@@ -497,148 +508,141 @@ impl Runtime {
         &mut self,
         max_cycles: Option<u64>,
         interval: Duration,
-        mut pause: impl FnMut(Duration) -> Pause,
+        mut pause: impl FnMut(Duration) -> PauseEnd,
     ) -> Result<Option<CycleRecord>> {
-        let ran = self.run_until_stopped(max_cycles, interval, &mut pause);
-        // Also what an error ended.
+        let result = self.run_until_stopped(max_cycles, interval, &mut pause);
+        // Also after an error.
         let synced = self.sync();
-        ran.and_then(|last| synced.map(|()| last))
+        result.and_then(|last| synced.map(|()| last))
     }
 
     fn run_until_stopped(
         &mut self,
         max_cycles: Option<u64>,
         interval: Duration,
-        pause: &mut dyn FnMut(Duration) -> Pause,
+        pause: &mut dyn FnMut(Duration) -> PauseEnd,
     ) -> Result<Option<CycleRecord>> {
         let mut last = None;
         let mut cycles = 0;
-        while max_cycles.is_none_or(|most| cycles < most) {
-            // Before the first cycle there is nothing to wait for, but somebody may have said stop.
+        while max_cycles.is_none_or(|max| cycles < max) {
             let wait = if cycles == 0 { Duration::ZERO } else { interval };
-            let mut said = pause(wait);
-            while let Pause::Look(left) = said {
-                // Killed, it has nothing to wait for.
-                let left = if self.obey()? == TradingMode::Killed { Duration::ZERO } else { left };
-                said = pause(left);
+            let mut pause_end = pause(wait);
+            while let PauseEnd::Command { remaining } = pause_end {
+                // A killed runtime does not wait out its pause.
+                let killed = self.apply_commands()? == TradingMode::Killed;
+                pause_end = pause(if killed { Duration::ZERO } else { remaining });
             }
-            if said == Pause::Stop || self.obey()? == TradingMode::Killed {
+            if pause_end == PauseEnd::Stop || self.apply_commands()? == TradingMode::Killed {
                 break;
             }
-            last = Some(self.next_cycle(None)?);
+            last = Some(self.run_next_order()?);
             cycles += 1;
         }
         Ok(last)
     }
 
-    /// Makes the cycle journal durable; the decision journal and the bus are after every cycle.
+    /// Syncs the cycle journal. The decision journal and the bus are synced after every cycle
+    /// anyway.
     ///
     /// # Errors
-    /// What the system reports.
+    /// [`Error::Io`].
     pub fn sync(&mut self) -> Result<()> {
         self.cycle_journal.as_mut().map_or(Ok(()), LineFile::sync)
     }
 
-    /// The engine and its state.
+    /// Returns the engine with its state.
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
 
-    /// The bus, where there is one.
+    /// Returns the bus; `None` if the runtime has none.
     pub fn bus(&self) -> Option<&Bus> {
         self.bus.as_ref()
     }
 
-    /// What starting had to mend or noticed, for the operator, a line each.
+    /// Returns what the start repaired or noticed, one line each, for the operator.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 }
 
-/// What mending a file set aside of it, for the operator.
-fn what_was_set_aside(file: &LineFile) -> Option<String> {
+/// Why a pause between two cycles ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PauseEnd {
+    /// The time is over: the next cycle runs.
+    Elapsed,
+    /// An operator command arrived: the runtime applies it, then pauses for the remaining time.
+    Command {
+        /// What is left of the pause.
+        remaining: Duration,
+    },
+    /// The run ends.
+    Stop,
+}
+
+fn labels(run: &Run) -> RunLabels<'_> {
+    RunLabels { name: &run.name, market_source: run.orders.market_source() }
+}
+
+fn quarantine_warning(file: &LineFile) -> Option<String> {
     Some(format!("{}: {}", file.path().display(), file.quarantined()?))
 }
 
-/// Whether the records of a cycle journal follow each other.
-#[derive(Default)]
-struct CycleOrder {
-    /// Journal or bus count on from run to run, so that no cycle comes twice.
-    lasting: bool,
-    last: u64,
-    /// The latest cycle that is there.
-    reached: u64,
-    /// How often one does not, and the first of them: its line, its cycle and the one before.
-    breaks: u64,
-    first: Option<(u64, u64, u64)>,
+/// Rebuilds the decision journal from the bus if that was requested, or if the bus has decisions
+/// and there is no journal file yet. Returns whether it did.
+fn rebuild_journal_if_needed(
+    records: &RecordPaths,
+    reader: Option<&Reader>,
+    warnings: &mut Vec<String>,
+) -> Result<bool> {
+    let (Some(path), Some(reader)) = (&records.journal, reader) else { return Ok(false) };
+    // `symlink_metadata` also sees a dangling link, which `exists` does not.
+    let exists = path.symlink_metadata().is_ok();
+    if exists && !records.rebuild_journal {
+        return Ok(false);
+    }
+    // Holds the old journal's lock meanwhile, so that no other runtime appends to it.
+    let _old_journal = exists.then(|| LineFile::open(path)).transpose()?;
+    let decisions = read_decisions(reader)?;
+    if decisions.is_empty() && !records.rebuild_journal {
+        return Ok(false);
+    }
+    let kept = rebuild_journal(path, &decisions)?;
+    warnings.push(format!("{}: rebuilt from the bus: {} decisions", path.display(), decisions.len()));
+    warnings.extend(kept);
+    Ok(true)
 }
 
-impl CycleOrder {
-    fn see(&mut self, place: LinePosition, record: &Value) {
-        let cycle_id = record.get("cycle_id").and_then(Value::as_u64).unwrap_or_default();
-        // A new file begins anywhere, and a new run with 1 where nothing lasts.
-        let follows = Some(cycle_id) == self.last.checked_add(1) && cycle_id > 0;
-        let begins = place.line == 1 && cycle_id > 0 || cycle_id == 1 && !self.lasting;
-        if !follows && !begins {
-            self.breaks += 1;
-            self.first.get_or_insert((place.line, cycle_id, self.last));
-        }
-        self.last = cycle_id;
-        self.reached = if begins { cycle_id } else { self.reached.max(cycle_id) };
-    }
-
-    fn warning(&self, path: &Path) -> Option<String> {
-        let (line, cycle_id, before) = self.first?;
-        let more = match self.breaks {
-            1 => String::new(),
-            breaks => format!(", and {} more breaks behind it", breaks - 1),
-        };
-        let path = path.display();
-        Some(format!(
-            "{path}: line {line} is cycle {cycle_id} behind cycle {before}{more}; to have it made again from the bus, empty it"
-        ))
-    }
-}
-
-/// The records, opened. In an order in which each can be dropped before those that stand before it.
-struct Files {
+/// The opened records, in the order of their opening.
+struct OpenRecords {
     cycle_journal: Option<LineFile>,
-    claim: Option<Claim>,
+    bus_lock: Option<BusLock>,
     bus: Option<Arc<dyn Storage>>,
     journal: Journal,
-    /// The journal was just made from the bus.
+    /// The journal was just rebuilt from the bus.
     rebuilt: bool,
 }
 
-/// Keeps other runtimes off a bus: a lock on its directory, which appenders do not mind. Takes away a directory that it
-/// made and that is still empty.
-struct Claim(Arc<Directory>);
+/// Keeps other runtimes off a bus with a lock on its directory. Programs that only append do not
+/// take this lock.
+///
+/// On drop, removes the directory if the lock created it and it is still empty.
+struct BusLock(Arc<Directory>);
 
-impl Claim {
-    fn new(bus: &Path) -> Result<Self> {
+impl BusLock {
+    fn acquire(bus: &Path) -> Result<Self> {
         let directory = Directory::create(bus).map_err(Error::io("open the directory", bus))?;
-        let claim = Self(Arc::new(directory));
-        if claim.0.try_lock_directory().map_err(Error::io("lock the directory", bus))? {
-            return Ok(claim);
+        let lock = Self(Arc::new(directory));
+        if lock.0.try_lock_directory().map_err(Error::io("lock the directory", bus))? {
+            return Ok(lock);
         }
         let problem = "is in use by another runtime; stop that one, or name another bus".to_owned();
         Err(Error::Refused { path: bus.to_owned(), problem })
     }
 }
 
-impl Drop for Claim {
+impl Drop for BusLock {
     fn drop(&mut self) {
         self.0.remove_created();
     }
-}
-
-/// What a runtime is told between two cycles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pause {
-    /// The time is over: go on.
-    GoOn,
-    /// There is a command: look at it, and wait on for what is left of the time.
-    Look(Duration),
-    /// Make an end.
-    Stop,
 }

@@ -1,4 +1,4 @@
-//! What a paper run trades: limits, and orders that are used in turn.
+//! The scenario of a paper run: risk limits, and orders that are submitted in turn.
 
 use std::fmt;
 use std::fs::File;
@@ -11,75 +11,67 @@ use zero_bus::Value;
 use crate::error::{Error, Result};
 use crate::field::{Field, Problem};
 
-/// The largest scenario file that is read, in bytes.
+/// Larger scenario files are refused.
 const MAX_SCENARIO_BYTES: u64 = 64 << 20;
 
-/// Most characters that a scenario's name and a symbol may have: they stand in every record.
+/// Longest scenario name and symbol, in characters. Both appear in every record.
 pub const MAX_NAME_CHARACTERS: usize = 1_000;
 
 /// A paper scenario.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
-    /// What the run is called; part of every key and source.
+    /// The name of the run; part of every idempotency key and source.
     pub name: String,
-    /// What the risk rules hold orders against.
+    /// Limits of the risk checks.
     pub limits: Limits,
-    /// At least one. Used in turn; after the last comes the first again.
+    /// At least one order. Cycles use them in turn and start over after the last one.
     pub orders: Vec<Order>,
-    /// Fields of the file that mean nothing to this program, as in `orders[0].note`.
+    /// Paths of the unknown fields of the file, as in `orders[0].note`. They have no effect.
     pub ignored: Vec<String>,
 }
 
-impl Scenario {
-    /// The same with one order alone.
-    pub(crate) fn with(&self, order: Order) -> Self {
-        let Self { name, limits, .. } = self;
-        Self { name: name.clone(), limits: *limits, orders: vec![order], ignored: Vec::new() }
-    }
-}
-
-/// What the risk rules hold orders against.
+/// Limits of the risk checks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
-    /// Most that one order may be worth, in USD.
+    /// Largest notional of one order, in USD.
     pub max_notional_usd: f64,
-    /// Most that one position may be worth, in USD.
+    /// Largest notional of one position, in USD.
     pub max_position_notional_usd: f64,
-    /// Accepted and kept; no rule uses it.
+    /// Accepted for compatibility; no risk check uses it.
     pub max_leverage: f64,
-    /// Least confidence of a risk-increasing order, 0 to 1.
+    /// Smallest confidence of a risk-increasing order, 0 to 1.
     pub min_confidence: f64,
 }
 
-/// What somebody wants to trade.
+/// An order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Order {
-    /// What, in upper case.
+    /// Symbol of the instrument, in upper case.
     pub symbol: String,
-    /// Which way.
+    /// Buy or sell.
     pub side: Side,
-    /// How much, above 0.
+    /// Quantity, positive.
     pub quantity: f64,
-    /// At what price in USD, above 0.
+    /// Price in USD, positive.
     pub price: f64,
-    /// How sure the strategy is, 0 to 1.
+    /// The strategy's confidence, 0 to 1.
     pub confidence: f64,
-    /// Whether it is meant to reduce risk only.
+    /// Whether the order is meant to reduce a position and never to open or increase one.
     pub reduce_only: bool,
 }
 
-/// Which way an order goes.
+/// The side of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// More of it.
+    /// Adds to the signed quantity of the position.
     Buy,
-    /// Less of it.
+    /// Subtracts from the signed quantity of the position.
     Sell,
 }
 
 impl Side {
-    /// Reads `buy` or `sell`, in any case.
+    /// Parses `buy` or `sell`, in upper or lower case.
     pub fn parse(text: &str) -> Option<Self> {
         match text.to_lowercase().as_str() {
             "buy" => Some(Self::Buy),
@@ -88,7 +80,7 @@ impl Side {
         }
     }
 
-    /// The side that undoes this one.
+    /// Returns the other side.
     pub fn opposite(self) -> Self {
         match self {
             Self::Buy => Self::Sell,
@@ -107,11 +99,12 @@ impl fmt::Display for Side {
 }
 
 impl Order {
-    /// Whether this is an order: a symbol in upper case, of no more than [`MAX_NAME_CHARACTERS`]; quantity, price and
-    /// their product positive and finite; confidence 0 to 1.
+    /// Checks the fields: the symbol is in upper case and has 1 to [`MAX_NAME_CHARACTERS`]
+    /// characters; quantity, price and their product are positive and finite; the confidence is 0
+    /// to 1.
     ///
     /// # Errors
-    /// The field at fault, and why.
+    /// The invalid field and the problem with it.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
         let wrong = |field, problem: &str| Err((field, problem.to_owned()));
         let positive = |number: f64| number > 0.0 && number.is_finite();
@@ -122,7 +115,7 @@ impl Order {
             return wrong("symbol", "must be in upper case");
         }
         if self.symbol.chars().count() > MAX_NAME_CHARACTERS {
-            return wrong("symbol", "is too long");
+            return Err(("symbol", format!("has more than {MAX_NAME_CHARACTERS} characters")));
         }
         if !positive(self.quantity) {
             return Err(("quantity", format!("must be above 0, is {}", self.quantity)));
@@ -134,12 +127,12 @@ impl Order {
             return Err(("confidence", format!("must be between 0 and 1, is {}", self.confidence)));
         }
         if !self.notional_usd().is_finite() {
-            return wrong("quantity", "times the price is beyond a double");
+            return wrong("quantity", "times price is too large for a double");
         }
         Ok(())
     }
 
-    /// Quantity times price, in USD, not rounded.
+    /// Returns the notional value, quantity times price, in USD, not rounded.
     pub fn notional_usd(&self) -> f64 {
         self.quantity * self.price
     }
@@ -160,7 +153,7 @@ impl Scenario {
     /// Reads a scenario file.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be read, [`Error::Scenario`] naming the field where it cannot be run.
+    /// [`Error::Io`] if the file cannot be read, [`Error::Scenario`] if its content is invalid.
     pub fn load(path: &Path) -> Result<Self> {
         let mut text = Vec::new();
         let file = File::open(path).map_err(Error::io("read the scenario", path))?;
@@ -169,39 +162,41 @@ impl Scenario {
             .map_err(Error::io("read the scenario", path))?;
         let problem = |problem: String| Error::Scenario { path: path.to_owned(), problem };
         if text.len() as u64 > MAX_SCENARIO_BYTES {
-            return Err(problem(format!("is longer than {MAX_SCENARIO_BYTES} bytes")));
+            return Err(problem(format!("is larger than {MAX_SCENARIO_BYTES} bytes")));
         }
         let text = String::from_utf8(text).map_err(|error| {
-            problem(format!("is not UTF-8 from byte {} on", error.utf8_error().valid_up_to()))
+            problem(format!("is not UTF-8: invalid byte at offset {}", error.utf8_error().valid_up_to()))
         })?;
         Self::parse(&text).map_err(problem)
     }
 
-    /// Reads a scenario from JSON text.
+    /// Parses a scenario from JSON text.
     ///
     /// # Errors
-    /// The field at fault, and why.
+    /// The path of the invalid field and the problem with it.
     ///
     /// ```
     /// use zero_paper::Scenario;
     ///
-    /// let text = r#"{"orders": [{"symbol": "btc", "side": "buy", "quantity": -1, "price": 40000, "confidence": 0.9}]}"#;
-    /// assert_eq!(Scenario::parse(text).unwrap_err(), "orders[0].quantity: must be above 0, is -1");
+    /// let text = r#"{"orders": [{"symbol": "btc", "side": "buy",
+    ///     "quantity": -1, "price": 40000, "confidence": 0.9}]}"#;
+    /// let error = Scenario::parse(text).unwrap_err();
+    /// assert_eq!(error, "orders[0].quantity: must be above 0, is -1");
     /// ```
     pub fn parse(text: &str) -> Result<Self, String> {
         let document = Value::parse(text).map_err(|error| error.to_string())?;
-        read(&Field::root(&document))
+        read_scenario(&Field::root(&document))
     }
 }
 
-fn read(root: &Field<'_>) -> Result<Scenario, Problem> {
+fn read_scenario(root: &Field<'_>) -> Result<Scenario, Problem> {
     let mut ignored = Vec::new();
-    let mut known = |field: &Field<'_>, keys: &[&str]| -> Result<(), Problem> {
-        let unknown = field.object()?.filter(|member| !member.is_one_of(keys));
+    let mut collect_unknown = |field: &Field<'_>, known: &[&str]| -> Result<(), Problem> {
+        let unknown = field.object()?.filter(|member| !member.is_one_of(known));
         ignored.extend(unknown.map(|member| member.path().to_owned()));
         Ok(())
     };
-    known(root, &["name", "mode", "limits", "orders"])?;
+    collect_unknown(root, &["name", "mode", "limits", "orders"])?;
     let name = match root.optional("name") {
         None => "paper-scenario".to_owned(),
         Some(name) if name.text()?.chars().count() > MAX_NAME_CHARACTERS => {
@@ -212,12 +207,16 @@ fn read(root: &Field<'_>) -> Result<Scenario, Problem> {
     if let Some(mode) = root.optional("mode") {
         let text = mode.text()?;
         if text != "paper" {
-            return Err(mode.problem(&format!("must be `paper`, is `{text}`; nothing else is run here")));
+            let problem = format!("must be `paper`, is `{text}`; this runtime has no other mode");
+            return Err(mode.problem(&problem));
         }
     }
     let mut limits = Limits::default();
     if let Some(given) = root.optional("limits") {
-        known(&given, &["max_notional_usd", "max_position_notional_usd", "max_leverage", "min_confidence"])?;
+        collect_unknown(
+            &given,
+            &["max_notional_usd", "max_position_notional_usd", "max_leverage", "min_confidence"],
+        )?;
         let set = |key: &str, limit: &mut f64| -> Result<(), Problem> {
             if let Some(field) = given.optional(key) {
                 *limit = field.positive()?;
@@ -237,16 +236,16 @@ fn read(root: &Field<'_>) -> Result<Scenario, Problem> {
     let given = root.required("orders")?;
     let mut orders = Vec::new();
     for order in given.items()? {
-        known(&order, &["symbol", "side", "quantity", "price", "confidence", "reduce_only"])?;
+        collect_unknown(&order, &["symbol", "side", "quantity", "price", "confidence", "reduce_only"])?;
         orders.push(read_order(&order)?);
     }
     if orders.is_empty() {
-        return Err(given.problem("must hold at least one order"));
+        return Err(given.problem("must contain at least one order"));
     }
     Ok(Scenario { name, limits, orders, ignored })
 }
 
-/// The fields of an order, as a scenario and a decision record hold them.
+/// Reads and checks the order fields, which scenarios and decision records share.
 pub(crate) fn read_order(field: &Field<'_>) -> Result<Order, Problem> {
     let side = field.required("side")?;
     let order = Order {
@@ -261,14 +260,14 @@ pub(crate) fn read_order(field: &Field<'_>) -> Result<Order, Problem> {
     };
     match order.check() {
         Ok(()) => Ok(order),
-        Err((at_fault, problem)) => Err(field.required(at_fault)?.problem(&problem)),
+        Err((invalid, problem)) => Err(field.required(invalid)?.problem(&problem)),
     }
 }
 
 impl Scenario {
-    /// The order that a cycle hands in.
+    /// Returns the order of a cycle. Cycles are numbered from 1.
     pub fn order(&self, cycle_id: u64) -> &Order {
-        let turn = (cycle_id.max(1) - 1) % self.orders.len() as u64;
-        &self.orders[turn as usize]
+        let index = (cycle_id.max(1) - 1) % self.orders.len() as u64;
+        &self.orders[index as usize]
     }
 }

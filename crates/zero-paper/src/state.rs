@@ -1,70 +1,71 @@
-//! The runtime's state after any event, as the log itself tells it.
+//! The runtime's state after any event, derived from the log alone.
 
 use serde::Serialize;
 use zero_bus::{Event, Json, Reader, Value};
 
 use crate::error::Result;
+use crate::event_types;
 
-/// What was known of a runtime after an event: the newest record of each kind up to there, as the snapshot holds them.
-/// `null` where there was none yet.
+/// The state of a runtime after an event: the latest record of each kind, as in the state snapshot.
+/// A record is `null` if there is none yet.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct State {
-    /// The last cycle record.
+    /// The latest cycle record.
     pub cycle: Json,
-    /// The event that this is the state after.
+    /// Index of the event after which this state holds.
     pub event_index: u64,
-    /// The last health record.
+    /// The latest health record.
     pub health: Json,
-    /// What was held.
+    /// The open positions.
     pub positions: Json,
 }
 
-/// Events that are looked at first; each further look goes four times as far back.
-const LOOK: u64 = 32;
+/// Events in the first search window. Each further window reaches four times as far back.
+const FIRST_WINDOW: u64 = 32;
 
 impl State {
-    /// The state after the event at an index; the last one's for `None`.
+    /// Returns the state after the event at `index`, or after the last event for `None`.
     ///
-    /// The records are looked for backwards from there, so this costs the same however long the log is, as long as the
-    /// runtime ran; a log without one is gone through once.
+    /// Searches backwards from that event, so the cost does not depend on the length of the log if
+    /// the runtime ran shortly before. A log without any runtime record is read in full.
     ///
     /// # Errors
-    /// Where the log cannot be read, or is not sound there.
+    /// The log cannot be read, or is damaged in the part that is read.
     pub fn at(reader: &Reader, index: Option<u64>) -> Result<Self> {
         let head = reader.head()?.index;
         let index = index.unwrap_or(head).min(head);
-        let mut look = LOOK;
+        let mut window = FIRST_WINDOW;
         loop {
-            let from = index.saturating_sub(look) + 1;
-            let state = Self::of(reader, from, index)?;
-            let whole =
+            let from = index.saturating_sub(window) + 1;
+            let state = Self::from_events(reader, from, index)?;
+            let complete =
                 [&state.cycle, &state.health, &state.positions].iter().all(|part| part.as_str() != "null");
-            if whole || from <= 1 {
+            if complete || from <= 1 {
                 return Ok(state);
             }
-            look = look.saturating_mul(4);
+            window = window.saturating_mul(4);
         }
     }
 
-    fn of(reader: &Reader, from: u64, index: u64) -> Result<Self> {
-        let nothing = || Json::try_from(&Value::Null);
-        let mut state =
-            Self { cycle: nothing()?, event_index: index, health: nothing()?, positions: nothing()? };
+    /// Builds the state from the events `from..=index`.
+    fn from_events(reader: &Reader, from: u64, index: u64) -> Result<Self> {
+        let null = || Json::try_from(&Value::Null);
+        let mut state = Self { cycle: null()?, event_index: index, health: null()?, positions: null()? };
         for event in reader.events(from)? {
             let event = event?;
             if event.index > index {
                 break;
             }
-            state.take(event)?;
+            state.apply(event)?;
         }
         Ok(state)
     }
 
-    fn take(&mut self, event: Event) -> Result<()> {
+    fn apply(&mut self, event: Event) -> Result<()> {
         match event.event_type.as_str() {
-            "runtime.cycle" => self.cycle = event.payload,
-            "runtime.health" => self.health = event.payload,
-            "position.snapshot" => {
+            event_types::CYCLE => self.cycle = event.payload,
+            event_types::HEALTH => self.health = event.payload,
+            event_types::POSITIONS => {
                 let payload = event.payload.value();
                 self.positions = Json::try_from(payload.get("positions").unwrap_or(&Value::Null))?;
             }
@@ -73,8 +74,7 @@ impl State {
         Ok(())
     }
 
-    /// What is different in a later state: the way to each value, and the value in both; `null` where it is missing.
-    /// Positions are named by their symbols.
+    /// Returns the values that differ in a later state. Positions are compared by symbol.
     pub fn difference(&self, later: &Self) -> Vec<Change> {
         let mut changes = Vec::new();
         for (name, before, after) in [
@@ -88,31 +88,31 @@ impl State {
     }
 }
 
-/// One value that is different.
+/// A value that differs between two documents. `null` stands for a missing value.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Change {
-    /// What it is later.
+    /// The later value.
     pub after: Json,
-    /// What it was.
+    /// The earlier value.
     pub before: Json,
-    /// The way to it, as in `health.decisions`.
+    /// Path of the value, as in `health.decisions`.
     pub path: String,
 }
 
-/// Gathers what is different between two values.
+/// Appends the differences between two values to `changes`, with paths below `path`.
 pub(crate) fn compare(path: &str, before: &Value, after: &Value, changes: &mut Vec<Change>) {
     if before == after {
         return;
     }
-    match (members(before), members(after)) {
+    match (named_members(before), named_members(after)) {
         (Some(before), Some(after)) => {
             let mut names: Vec<&String> = before.iter().chain(&after).map(|(name, _)| name).collect();
             names.sort();
             names.dedup();
             for name in names {
                 let member = |members: &[(String, Value)]| {
-                    let found = members.iter().find(|(other, _)| other == name);
-                    found.map_or(Value::Null, |(_, value)| value.clone())
+                    let member = members.iter().find(|(other, _)| other == name);
+                    member.map_or(Value::Null, |(_, value)| value.clone())
                 };
                 compare(&format!("{path}.{name}"), &member(&before), &member(&after), changes);
             }
@@ -124,18 +124,19 @@ pub(crate) fn compare(path: &str, before: &Value, after: &Value, changes: &mut V
     }
 }
 
-/// The members of an object; the items of an array, by symbol where they have one.
-fn members(value: &Value) -> Option<Vec<(String, Value)>> {
+/// Returns the members of an object by name, or the items of an array by symbol, or else by
+/// position. `None` for any other value.
+fn named_members(value: &Value) -> Option<Vec<(String, Value)>> {
     match value {
         Value::Object(members) => {
             Some(members.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
         }
         Value::Array(items) => {
-            let name = |(at, item): (usize, &Value)| {
+            let named = |(position, item): (usize, &Value)| {
                 let symbol = item.get("symbol").and_then(Value::as_str);
-                (symbol.map_or(at.to_string(), str::to_owned), item.clone())
+                (symbol.map_or(position.to_string(), str::to_owned), item.clone())
             };
-            Some(items.iter().enumerate().map(name).collect())
+            Some(items.iter().enumerate().map(named).collect())
         }
         _ => None,
     }

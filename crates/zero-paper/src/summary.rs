@@ -1,90 +1,111 @@
-//! One event in one line, as a person would tell it.
+//! One-line summaries of events and decisions for people.
 
 use zero_bus::{Event, Value};
 
-use crate::operator::{APPLIED, COMMAND};
+use crate::decision::Decision;
+use crate::event_types;
+use crate::text::{counted, escape, format_number, shorten};
 
-/// What there is to tell about an event.
+/// A one-line summary. All of its text is escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// What kind of event, in one word where it is the runtime's own; its type otherwise.
+    /// One word for the runtime's own event types, such as `fill`; the event type for all others.
     pub kind: String,
     /// What happened.
     pub text: String,
-    /// How it is meant.
+    /// How to highlight it.
     pub tone: Tone,
 }
 
-/// How the news is meant, for whoever shows it in colour.
+/// The significance of a summary, from which a program chooses its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
-    /// Something was done.
+    /// An order was filled.
     Done,
-    /// Something was not let through.
+    /// An order was rejected.
     Refused,
-    /// The operator speaks, or is answered.
+    /// An operator's command, or the runtime's confirmation of it.
     Operator,
-    /// A record that goes with every cycle.
+    /// A record that every cycle writes.
     Routine,
-    /// Somebody else's event.
+    /// An event of another program.
     Other,
 }
 
-/// Characters of what is told about an event.
-const MOST_CHARACTERS: usize = 400;
+/// Longest summary, in characters.
+const MAX_SUMMARY_CHARS: usize = 400;
 
-/// A text without anything that commands a terminal or changes the direction of what follows.
-pub fn plain(text: &str) -> String {
-    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let escaped = |c: char| match c.is_control() || turns(c) {
-        true => c.escape_default().collect::<Vec<_>>(),
-        false => vec![c],
-    };
-    text.chars().flat_map(escaped).collect()
-}
-
-/// A number of things: `1 event`, `30 events`.
-pub fn counted(number: u64, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(MOST_CHARACTERS) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
+impl Summary {
+    /// The payload was written by any program that may append, so the text is shortened and
+    /// escaped.
+    fn new(kind: &str, text: &str, tone: Tone) -> Self {
+        let safe = |text| escape(&shorten(text, MAX_SUMMARY_CHARS));
+        Self { kind: safe(kind), text: safe(text), tone }
     }
 }
 
-/// Tells an event. What it says was written by whoever may append: nothing in it commands a terminal.
+/// Summarizes an event. An event whose type is unknown or whose payload lacks a field is summarized
+/// by its type and payload.
 ///
 /// ```
 /// use zero_bus::{Bus, Draft, Json};
 /// # let dir = tempfile::tempdir().unwrap();
 /// let bus = Bus::open(dir.path())?;
-/// let payload = Json::parse(r#"{"symbol":"ETH","side":"buy","quantity":1,"price":3000,"reason":"order notional exceeds limit"}"#)?;
-/// let event = bus.append(Draft { event_type: "rejection.record".into(), as_of: 0.0, payload, trace_id: None })?;
-/// let told = zero_paper::summary::summarize(&event);
-/// assert_eq!(format!("{} {}", told.kind, told.text), "rejection ETH buy 1 @ 3000 order notional exceeds limit");
+/// let payload = Json::parse(r#"{"symbol":"ETH","side":"buy","quantity":1,"price":3000,
+///     "reason":"order notional exceeds limit"}"#)?;
+/// let event = bus.append(Draft {
+///     event_type: "rejection.record".into(),
+///     as_of: 0.0,
+///     payload,
+///     trace_id: None,
+/// })?;
+/// let summary = zero_paper::summary::summarize(&event);
+/// assert_eq!(summary.kind, "rejection");
+/// assert_eq!(summary.text, "ETH buy 1 @ 3000 order notional exceeds limit");
 /// # Ok::<(), zero_bus::Error>(())
 /// ```
 pub fn summarize(event: &Event) -> Summary {
     let payload = event.payload.value();
     let known = match event.event_type.as_str() {
-        "runtime.cycle" => cycle(&payload).map(|text| ("cycle", text, Tone::Routine)),
-        "decision.record" => decision(&payload).map(|text| ("decision", text, Tone::Routine)),
-        "fill.record" => fill(&payload).map(|text| ("fill", text, Tone::Done)),
-        "rejection.record" => rejection(&payload).map(|text| ("rejection", text, Tone::Refused)),
-        "position.snapshot" => positions(&payload).map(|text| ("positions", text, Tone::Routine)),
-        "runtime.health" => health(&payload).map(|text| ("health", text, Tone::Routine)),
-        COMMAND => command(&payload).map(|text| ("command", text, Tone::Operator)),
-        APPLIED => applied(&payload).map(|text| ("applied", text, Tone::Operator)),
+        event_types::CYCLE => cycle(&payload).map(|text| ("cycle", text, Tone::Routine)),
+        event_types::DECISION => decision(&payload).map(|text| ("decision", text, Tone::Routine)),
+        event_types::FILL => fill(&payload).map(|text| ("fill", text, Tone::Done)),
+        event_types::REJECTION => rejection(&payload).map(|text| ("rejection", text, Tone::Refused)),
+        event_types::POSITIONS => positions(&payload).map(|text| ("positions", text, Tone::Routine)),
+        event_types::HEALTH => health(&payload).map(|text| ("health", text, Tone::Routine)),
+        event_types::OPERATOR_COMMAND => command(&payload).map(|text| ("command", text, Tone::Operator)),
+        event_types::OPERATOR_APPLIED => applied(&payload).map(|text| ("applied", text, Tone::Operator)),
         _ => None,
     };
-    let (kind, text, tone) = known.map_or_else(
-        || (event.event_type.clone(), event.payload.to_string(), Tone::Other),
-        |(kind, text, tone)| (kind.to_owned(), text, tone),
-    );
-    Summary { kind: plain(&shortened(&kind)), text: plain(&shortened(&text)), tone }
+    match known {
+        Some((kind, text, tone)) => Summary::new(kind, &text, tone),
+        None => Summary::new(&event.event_type, event.payload.as_str(), Tone::Other),
+    }
+}
+
+/// Summarizes a decision as [`summarize`] does the fill or the rejection that follows it on the
+/// bus.
+pub fn summarize_decision(decision: &Decision) -> Summary {
+    let Decision { symbol, quantity, price, notional_usd, reason, .. } = decision;
+    let order = order_text(symbol, &decision.side.to_string(), *quantity, *price);
+    if decision.allowed {
+        Summary::new("fill", &fill_text(&order, *notional_usd), Tone::Done)
+    } else {
+        Summary::new("rejection", &rejection_text(&order, reason), Tone::Refused)
+    }
+}
+
+/// `ETH buy 1 @ 3000`
+fn order_text(symbol: &str, side: &str, quantity: f64, price: f64) -> String {
+    format!("{symbol} {side} {} @ {}", format_number(quantity), format_number(price))
+}
+
+fn fill_text(order: &str, notional_usd: f64) -> String {
+    format!("{order} = {notional_usd:.2} USD")
+}
+
+fn rejection_text(order: &str, reason: &str) -> String {
+    format!("{order} {reason}")
 }
 
 fn text<'a>(payload: &'a Value, key: &str) -> Option<&'a str> {
@@ -99,19 +120,9 @@ fn count(payload: &Value, key: &str) -> Option<u64> {
     payload.get(key)?.as_u64()
 }
 
-/// A number as a person reads it: what adding up left behind its twelfth digit is not shown.
-fn short(number: f64) -> f64 {
-    format!("{number:.11e}").parse().unwrap_or(number)
-}
-
-/// `ETH buy 1 @ 3000`
 fn order(payload: &Value) -> Option<String> {
     let (symbol, side) = (text(payload, "symbol")?, text(payload, "side")?);
-    Some(format!(
-        "{symbol} {side} {} @ {}",
-        short(number(payload, "quantity")?),
-        short(number(payload, "price")?)
-    ))
+    Some(order_text(symbol, side, number(payload, "quantity")?, number(payload, "price")?))
 }
 
 fn cycle(payload: &Value) -> Option<String> {
@@ -125,42 +136,42 @@ fn decision(payload: &Value) -> Option<String> {
 }
 
 fn fill(payload: &Value) -> Option<String> {
-    Some(format!("{} = {:.2} USD", order(payload)?, number(payload, "notional_usd")?))
+    Some(fill_text(&order(payload)?, number(payload, "notional_usd")?))
 }
 
 fn rejection(payload: &Value) -> Option<String> {
-    Some(format!("{} {}", order(payload)?, text(payload, "reason")?))
+    Some(rejection_text(&order(payload)?, text(payload, "reason")?))
 }
 
 fn positions(payload: &Value) -> Option<String> {
     let Value::Array(records) = payload.get("positions")? else { return None };
-    let one = |record: &Value| {
-        let (quantity, price) = (short(number(record, "quantity")?), number(record, "avg_price")?);
-        Some(format!("{} {quantity} @ {price:.2}", text(record, "symbol")?))
+    let position = |record: &Value| {
+        let (quantity, price) = (number(record, "quantity")?, number(record, "avg_price")?);
+        Some(format!("{} {} @ {price:.2}", text(record, "symbol")?, format_number(quantity)))
     };
-    let all = records.iter().map(one).collect::<Option<Vec<_>>>()?;
-    Some(if all.is_empty() { "nothing held".to_owned() } else { all.join(", ") })
+    let positions = records.iter().map(position).collect::<Option<Vec<_>>>()?;
+    Some(if positions.is_empty() { "no open positions".to_owned() } else { positions.join(", ") })
 }
 
 fn health(payload: &Value) -> Option<String> {
-    let count = |key| count(payload, key);
+    let counted = |key, noun| Some(counted(count(payload, key)?, noun));
     Some(format!(
-        "{}, {}, {}, {} open",
-        counted(count("decisions")?, "decision"),
-        counted(count("fills")?, "fill"),
-        counted(count("rejections")?, "rejection"),
-        count("open_positions")?
+        "{}, {}, {}, {}",
+        counted("decisions", "decision")?,
+        counted("fills", "fill")?,
+        counted("rejections", "rejection")?,
+        counted("open_positions", "open position")?
     ))
 }
 
 fn command(payload: &Value) -> Option<String> {
-    let part = |key: &str, before: &str| {
-        let said = text(payload, key).filter(|said| !said.is_empty());
-        said.map_or(String::new(), |said| format!("{before}{said}"))
+    let part = |key: &str, separator: &str| match text(payload, key) {
+        None | Some("") => String::new(),
+        Some(value) => format!("{separator}{value}"),
     };
     Some(format!("{}{}{}", text(payload, "action")?, part("actor", " by "), part("reason", ": ")))
 }
 
 fn applied(payload: &Value) -> Option<String> {
-    Some(format!("{}, as {} says", text(payload, "effect")?, text(payload, "command_event_id")?))
+    Some(format!("{} (command {})", text(payload, "effect")?, text(payload, "command_event_id")?))
 }

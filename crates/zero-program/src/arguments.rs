@@ -1,12 +1,12 @@
-//! Arguments, and what is printed when they are wrong.
+//! Command-line arguments and usage errors.
 
 use std::io::{self, Write};
 
 use crate::message::print_message;
 use crate::output::OutputClosed;
 
-/// Reads the arguments of the process. If they are wrong, prints one line on standard error and exits with 2; if help or
-/// the version was asked for, prints that and exits with 0.
+/// Parses the arguments of the process. Invalid arguments end the process with one line on standard
+/// error and exit code 2. `--help` and `--version` print their text and end it with exit code 0.
 pub fn parse_arguments<P: clap::Parser>(program: &str) -> P {
     P::try_parse().unwrap_or_else(|error| {
         if error.use_stderr() {
@@ -24,7 +24,7 @@ pub fn parse_arguments<P: clap::Parser>(program: &str) -> P {
     })
 }
 
-/// What is wrong with the arguments, what may have been meant, and which help to read.
+/// Describes a usage error in one line: the problem, a suggestion, and the help to read.
 fn describe_usage_error(program: &str, command: &clap::Command, error: &clap::Error) -> String {
     if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();

@@ -1,4 +1,4 @@
-//! Exit codes: 0 success, 1 the check ran and failed, 2 the command could not run.
+//! The exit code of a command.
 
 use std::process::ExitCode;
 
@@ -6,10 +6,11 @@ use crate::message::print_error;
 use crate::outcome::{Outcome, Reported};
 use crate::output::is_broken_pipe;
 
-/// Turns the result of a command into an exit code, and prints an error as one line on standard error.
+/// Prints the error of a command, if it has one, and returns the exit code.
 ///
-/// `is_failed_check` decides which errors are findings (exit code 1): damage to a log, for example, is what the command
-/// looked for, not what stopped it. A closed pipe is not an error: whoever read the output had seen enough.
+/// `is_failed_check` selects the errors that mean a failed check (exit code 1). Damage to a log,
+/// for example, is what a command looks for; it does not mean that the command could not run. A
+/// closed pipe counts as success: the reader of the output needed no more of it.
 pub fn exit(
     program: &str,
     result: anyhow::Result<Outcome>,
@@ -30,7 +31,7 @@ pub fn exit(
     ExitCode::from(if is_failed_check(&error) { 1 } else { 2 })
 }
 
-/// Whether an error reports what is wrong with a log: damage, a missing tail, or an ambiguous one.
+/// Returns whether an error reports damage to a log, missing events, or an ambiguous tail.
 pub fn is_damage(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let of_runtime = || match cause.downcast_ref()? {
@@ -46,7 +47,7 @@ pub fn is_damage(error: &anyhow::Error) -> bool {
     })
 }
 
-/// The same for an error of the library itself.
+/// As [`is_damage`], for an error of the bus library.
 pub fn is_damaged_log(error: &zero_bus::Error) -> bool {
     use zero_bus::Error::{Ambiguous, Damaged, Missing};
     matches!(error, Damaged { .. } | Missing { .. } | Ambiguous { .. })

@@ -1,7 +1,7 @@
-//! What every program of this project shares: how it reads its arguments, what it prints for people, and how it ends.
+//! What the programs of this project share: arguments, output, messages and exit codes.
 //!
-//! Exit codes: 0 success; 1 the check ran and failed; 2 the command could not run; 3 an operator's `kill` stopped the
-//! run or blocks the start (`zero-engine-run` only). Results go to standard output, messages to standard error.
+//! Results go to standard output, messages for people to standard error. Exit codes: 0 success, 1
+//! the check ran and failed, 2 the command could not run.
 
 #![forbid(unsafe_code)]
 
@@ -10,3 +10,5 @@ pub mod exit;
 pub mod message;
 pub mod outcome;
 pub mod output;
+pub mod signals;
+pub mod summary_lines;

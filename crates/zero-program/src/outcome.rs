@@ -1,25 +1,25 @@
-//! What a command reports.
+//! The outcome of a command.
 
 /// The outcome of a command that could run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Nothing is wrong: exit code 0.
+    /// The command succeeded, and its check, if it has one, passed: exit code 0.
     Passed,
     /// The check ran and failed: exit code 1.
     Failed,
 }
 
 impl Outcome {
-    /// Passed if `holds`, otherwise failed.
-    pub fn of(holds: bool) -> Self {
-        if holds { Self::Passed } else { Self::Failed }
+    /// Returns `Passed` for true and `Failed` for false.
+    pub fn of(passed: bool) -> Self {
+        if passed { Self::Passed } else { Self::Failed }
     }
 }
 
-/// The error of a command that has already printed every problem it met, because it continued after each.
+/// The error of a command that continued after problems and has already printed them.
 #[derive(Debug, thiserror::Error)]
 #[error("some of the work failed, see above")]
 pub struct Reported {
-    /// Whether a problem was a failed check (exit code 1) and not an obstacle (exit code 2).
+    /// Whether the problems include a failed check (exit code 1). Otherwise the exit code is 2.
     pub failed_check: bool,
 }

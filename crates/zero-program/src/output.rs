@@ -9,10 +9,11 @@ use crate::outcome::Outcome;
 #[error("cannot write to standard output: {0}")]
 pub struct OutputClosed(pub io::Error);
 
-/// Prints a result and gives back its outcome. A reader that closes the pipe early does not change the outcome.
+/// Prints a result on standard output, flushes it and returns `outcome`. A pipe that its reader has
+/// closed is not an error.
 ///
 /// # Errors
-/// [`OutputClosed`] if standard output cannot be written for any other reason.
+/// [`OutputClosed`] if standard output cannot be written for another reason.
 pub fn print(text: &str, outcome: Outcome) -> anyhow::Result<Outcome> {
     let mut out = anstream::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use zero_bus::storage::{Directory, Storage};
 use zero_bus::{LOG, SNAPSHOT};
-use zero_paper::{Clock, Runtime, Scenario};
+use zero_paper::{Runtime, Scenario, SystemClock};
 
 use crate::log::Logs;
 use crate::report::{Report, Row, Unit};
@@ -60,7 +60,7 @@ pub fn run(setup: &Setup, _: &mut Logs, report: &mut Report) -> Result<()> {
 /// A runtime with that many cycles behind it, made without syncs; those to come are synced.
 fn runtime(scenario: &Scenario, dir: &Path, cycles: u64) -> Result<Runtime> {
     let unsynced: Arc<dyn Storage> = Arc::new(NoSync::create(dir)?);
-    let mut runtime = Runtime::start_in(scenario.clone(), &unsynced, Clock::System)?;
+    let mut runtime = Runtime::start_in(scenario.clone(), &unsynced, Arc::new(SystemClock))?;
     for _ in 0..cycles {
         runtime.run_cycle()?;
     }
@@ -69,7 +69,7 @@ fn runtime(scenario: &Scenario, dir: &Path, cycles: u64) -> Result<Runtime> {
         File::open(entry?.path())?.sync_all()?;
     }
     let synced: Arc<dyn Storage> = Arc::new(Directory::open(dir)?);
-    let mut runtime = Runtime::start_in(scenario.clone(), &synced, Clock::System)?;
+    let mut runtime = Runtime::start_in(scenario.clone(), &synced, Arc::new(SystemClock))?;
     // The first one on new handles is not like the others.
     runtime.run_cycle()?;
     Ok(runtime)

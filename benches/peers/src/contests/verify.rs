@@ -21,8 +21,8 @@ pub fn run(setup: &Setup, logs: &mut Logs, report: &mut Report) -> Result<()> {
         move || {
             seconds(|| {
                 let verdict = match threads {
-                    None => reader.verify(&mut |_| {})?,
-                    Some(threads) => reader.verify_with(threads, &mut |_| {})?,
+                    None => reader.verify()?,
+                    Some(threads) => reader.verify_on_threads(threads, &mut |_| {})?,
                 };
                 ensure!(verdict.ok(), "the log is not sound");
                 Ok(())

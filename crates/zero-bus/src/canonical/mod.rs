@@ -1,17 +1,17 @@
-//! Canonical JSON: the one byte form of a JSON value, which is what gets hashed and written.
+//! Canonical JSON: one byte form for each JSON value, which is what gets hashed and written.
 //!
-//! The form is the one Python's `json.dumps(value, sort_keys=True, separators=(",", ":"))` gives:
+//! It is the form of Python's `json.dumps(value, sort_keys=True, separators=(",", ":"))`:
 //!
-//! - object keys sorted by Unicode code point at every level; of a repeated key the last one counts;
-//! - no white space; everything outside printable ASCII as lower-case `\uXXXX` (surrogate pairs above
-//!   U+FFFF, U+007F included), `\" \\ \b \f \n \r \t` short, `/` as it is;
+//! - object keys sorted by Unicode code point at every level; of repeated keys the last one wins;
+//! - no white space; everything outside printable ASCII as lower-case `\uXXXX` (surrogate pairs
+//!   above U+FFFF, U+007F included), short escapes for `\" \\ \b \f \n \r \t`, `/` unescaped;
 //! - integers exact, whatever their size, `-0` as `0`;
-//! - a number spelled with a dot or an exponent is an IEEE double, in the shortest digits that read back
+//! - a number with a dot or an exponent is an IEEE double, in the shortest digits that read back
 //!   the same, always with a dot or an exponent: `1.0`, `1e+16`, `1e-05`;
-//! - NaN, infinities, numbers beyond a double and lone surrogates have no canonical form.
+//! - NaN, infinities, numbers beyond the largest double and lone surrogates are refused.
 //!
-//! Three ways lead to it, and they agree: [`Json::parse`] from text, [`Json::of`] from any
-//! [`serde::Serialize`], and `Json::try_from` from a [`Value`].
+//! There are three ways to the canonical form, with the same result: [`Json::parse`] from text,
+//! [`Json::of`] from any [`serde::Serialize`] type, and `Json::try_from` from a [`Value`].
 //!
 //! ```
 //! use zero_bus::Json;
@@ -21,53 +21,100 @@
 //! # Ok::<(), zero_bus::JsonError>(())
 //! ```
 
-mod order;
+// Each module uses only modules above it.
+mod error;
+mod number;
+mod pretty;
+mod string;
+
+mod builder;
+mod check;
 mod parse;
-pub(crate) mod scan;
 mod serialize;
 mod template;
 mod value;
-mod write;
 
-pub use parse::{JsonError, MAX_DEPTH};
+mod data_model;
+
+pub(crate) use check::value_end;
+pub use error::{JsonError, MAX_DEPTH};
+pub(crate) use number::{as_f64, is_float, number_end, write_float};
+pub(crate) use string::{decode, string_end, unescaped_string_end, unquoted, write_string};
 pub(crate) use template::Template;
 pub use value::{Integer, Value};
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// The canonical text of one JSON value. Always ASCII, always in the one form described in
-/// [`canonical`](crate::canonical): two values are the same exactly when their texts are.
+/// The canonical text of one JSON value. It is ASCII, and two values are equal exactly if their
+/// texts are. See [`canonical`](crate::canonical) for the form.
+///
+/// # Serde
+///
+/// In a human-readable format (JSON, YAML, TOML) a `Json` is the value it holds: an object is a
+/// map. In a binary format it is a string that holds the canonical text, which is exact for every
+/// value.
+///
+/// A number is never silently changed:
+///
+/// - An integer beyond 128 bits cannot be serialized to a human-readable format, since serde has no
+///   type for it. An integer beyond 64 bits needs a format with 128-bit integers, such as
+///   serde_json.
+/// - serde_json hands over an integer beyond 64 bits as the nearest double. So a number at or
+///   beyond `-2^63` or `2^64` that arrives as `f64` is refused, even if it was written as a float.
+/// - With serde_json's feature `arbitrary_precision`, every number is refused: serde_json then
+///   hands them over as objects.
+///
+/// In these cases pass on [`Json::as_str`], and read it with [`Json::parse`], which accepts all of
+/// them. One spelling is read differently: serde_json hands over the integer `-0` as the double
+/// `-0.0`.
+///
+/// ```
+/// use zero_bus::Json;
+///
+/// let json = Json::parse(r#"{"b":[1,2.0],"a":"é"}"#)?;
+/// let text = serde_json::to_string(&json).unwrap();
+/// assert_eq!(text, r#"{"a":"é","b":[1,2.0]}"#);
+/// assert_eq!(serde_json::from_str::<Json>(&text).unwrap(), json);
+///
+/// let rounded = serde_json::from_str::<Json>("123456789012345678901234567890");
+/// assert!(rounded.is_err());
+/// # Ok::<(), zero_bus::JsonError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Json(String);
 
 impl Json {
-    /// Reads one JSON value from text, white space around it allowed, and keeps its canonical form.
+    /// Parses a text that is one JSON value, optionally surrounded by white space, and keeps its
+    /// canonical form.
     ///
-    /// Costs one pass over the text and memory for the form, no tree; a second pass where keys do not come in order.
+    /// Costs one pass over the text and memory for the form, without a tree. If keys are out of
+    /// order, the form is copied once.
     ///
     /// # Errors
-    /// [`JsonError`] where the text is no JSON value, nests deeper than [`MAX_DEPTH`], or has no canonical
-    /// form; it names the path inside the document, the line and the byte.
+    /// [`JsonError`] if the text is not a JSON value, nests deeper than [`MAX_DEPTH`], or has no
+    /// canonical form. The error names the path inside the document, the line and the column.
     ///
     /// ```
     /// use zero_bus::Json;
     /// assert_eq!(Json::parse(" [1.50, 1E2, -0] ")?.as_str(), "[1.5,100.0,0]");
-    /// assert_eq!(Json::parse("[1,]").unwrap_err().to_string(), "[1]: expected a value (line 1, column 4)");
+    /// let error = Json::parse("[1,]").unwrap_err();
+    /// assert_eq!(error.to_string(), "[1]: expected a value (line 1, column 4)");
     /// # Ok::<(), zero_bus::JsonError>(())
     /// ```
     pub fn parse(text: &str) -> Result<Self, JsonError> {
-        parse::document(text, MAX_DEPTH).map(Self)
+        parse::parse_document(text, MAX_DEPTH).map(Self)
     }
 
-    /// The canonical form of anything serializable. Structs become objects, `Option::None` null, enums
-    /// what `serde_json` makes of them; `f32` counts as the double it equals.
+    /// The canonical form of a serializable value. Structs become objects, `Option::None` becomes
+    /// null, enums are represented as serde_json represents them, and an `f32` becomes the equal
+    /// double.
     ///
-    /// Costs no tree: members are written as they come and put in order afterwards.
+    /// Builds no tree: members are written as they arrive, and sorted at the end if necessary.
     ///
     /// # Errors
-    /// [`JsonError`] for NaN and infinities, for map keys that are no strings, numbers or booleans, for
-    /// nesting beyond [`MAX_DEPTH`], and for what the type's own `Serialize` reports.
+    /// [`JsonError`] for NaN and infinities, for map keys other than strings, integers and
+    /// booleans, for nesting beyond [`MAX_DEPTH`], and for errors of the type's own `Serialize`.
     ///
     /// ```
     /// use serde::Serialize;
@@ -91,14 +138,14 @@ impl Json {
         Self("{}".to_owned())
     }
 
-    /// The text itself.
+    /// The canonical text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The value as a tree to look into.
+    /// The value as a tree.
     pub fn value(&self) -> Value {
-        Value::of_canonical(&self.0)
+        Value::from_canonical(&self.0)
     }
 
     /// Whether the value is an object, as an event's payload must be.
@@ -106,8 +153,8 @@ impl Json {
         self.0.starts_with('{')
     }
 
-    /// The same value laid out for people: indented by two, keys sorted, as Python's
-    /// `json.dumps(value, indent=2, sort_keys=True)` has it. No line break at the end.
+    /// The value laid out for people, as Python's `json.dumps(value, indent=2, sort_keys=True)`
+    /// does it. Does not end with a line break.
     ///
     /// ```
     /// let json = zero_bus::Json::parse(r#"{"b":[],"a":[1]}"#)?;
@@ -115,17 +162,34 @@ impl Json {
     /// # Ok::<(), zero_bus::JsonError>(())
     /// ```
     pub fn pretty(&self) -> String {
-        write::pretty(&self.0)
+        pretty::pretty(&self.0)
     }
 
-    /// Takes over a canonical line of a log, see [`respelled_line`].
+    /// Deserializes the value with serde_json, see [`Event::payload_as`](crate::Event::payload_as).
+    pub(crate) fn deserialize_as<T: serde::de::DeserializeOwned>(&self) -> Result<T, JsonError> {
+        serde_json::from_str(&self.0).map_err(|error| {
+            let message = error.to_string();
+            // The position moves from serde_json's message to the error's own fields.
+            let position = format!(" at line {} column {}", error.line(), error.column());
+            match message.strip_suffix(&position) {
+                Some(problem) => {
+                    let offset = error.column().saturating_sub(1).min(self.0.len());
+                    JsonError::new(problem).at_offset(&self.0, offset)
+                }
+                None => JsonError::new(message),
+            }
+        })
+    }
+
+    /// Wraps the canonical line of an event or a snapshot, which may nest one level deeper than
+    /// [`MAX_DEPTH`].
     pub(crate) fn from_canonical_line(line: String) -> Self {
         Self(line)
     }
 
-    /// Takes over text that is known to be canonical, because the scanner accepted it.
+    /// Wraps text that [`value_end`] has accepted as canonical.
     pub(crate) fn from_canonical(text: &str) -> Self {
-        debug_assert_eq!(scan::value(text.as_bytes(), 0), Some(text.len()));
+        debug_assert_eq!(value_end(text.as_bytes(), 0), Some(text.len()));
         Self(text.to_owned())
     }
 }
@@ -133,20 +197,24 @@ impl Json {
 impl TryFrom<&Value> for Json {
     type Error = JsonError;
 
-    /// Fails for floats that are not finite and for nesting beyond [`MAX_DEPTH`]; what was parsed has
-    /// neither.
+    /// Fails for floats that are not finite and for nesting beyond [`MAX_DEPTH`]. A value from
+    /// [`Value::parse`] has neither.
     fn try_from(value: &Value) -> Result<Self, JsonError> {
         let mut out = String::new();
-        write::value(value, MAX_DEPTH, &mut out)?;
+        value::write_value(value, MAX_DEPTH, &mut out)?;
         Ok(Self(out))
     }
 }
 
-/// Goes into another [`Json`] as the value it is. For the serializers of other formats it is a string that
-/// holds JSON text.
 impl serde::Serialize for Json {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_newtype_struct(serialize::CANONICAL_TEXT, &self.0)
+        data_model::serialize(&self.0, serializer)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Json {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        data_model::deserialize(deserializer).map(Self)
     }
 }
 
@@ -162,7 +230,7 @@ impl fmt::Debug for Json {
     }
 }
 
-/// Whether a text is in canonical form already. Builds nothing, and costs one pass over the text.
+/// Whether a text is in canonical form. Costs one pass over the text and no memory.
 ///
 /// ```
 /// use zero_bus::canonical::is_canonical;
@@ -170,28 +238,28 @@ impl fmt::Debug for Json {
 /// assert!(!is_canonical(r#"{"a": 1.0}"#) && !is_canonical(r#"{"a":1.00}"#));
 /// ```
 pub fn is_canonical(text: &str) -> bool {
-    scan::value(text.as_bytes(), 0) == Some(text.len())
+    value_end(text.as_bytes(), 0) == Some(text.len())
 }
 
-/// The canonical form of a line of a log, which may nest one level deeper than the payload it holds.
-pub(crate) fn respelled_line(text: &str) -> Result<String, JsonError> {
-    parse::document(text, MAX_DEPTH + 1)
+/// The canonical form of a line of a log, which may nest one level deeper than the payload in it.
+pub(crate) fn canonical_line(text: &str) -> Result<String, JsonError> {
+    parse::parse_document(text, MAX_DEPTH + 1)
 }
 
-/// The members of an object in canonical form, each with its key, quotes left out, and the text of its value; none of
-/// anything else.
+/// The members of a canonical object: each key without its quotes, and the text of its value. Empty
+/// for other values.
 pub(crate) fn members(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut at = 1;
     std::iter::from_fn(move || {
-        let key_end = scan::string(text.as_bytes(), at).filter(|_| text.starts_with('{'))?;
-        let end = scan::value(text.as_bytes(), key_end + 1)?;
+        let key_end = string_end(text.as_bytes(), at).filter(|_| text.starts_with('{'))?;
+        let end = value_end(text.as_bytes(), key_end + 1)?;
         let member = (text.get(at + 1..key_end - 1)?, text.get(key_end + 1..end)?);
         at = end + 1;
         Some(member)
     })
 }
 
-/// What kind of value a canonical text is, see [`Value::kind`].
+/// The kind of a canonical value, see [`Value::kind`].
 pub(crate) fn kind(text: &str) -> &'static str {
     match text.as_bytes().first() {
         Some(b'{') => Value::Object(Default::default()),
@@ -199,21 +267,13 @@ pub(crate) fn kind(text: &str) -> &'static str {
         Some(b'"') => Value::String(String::new()),
         Some(b't' | b'f') => Value::Bool(true),
         Some(b'n') | None => Value::Null,
-        Some(_) if scan::is_float(text.as_bytes()) => Value::Float(0.0),
+        Some(_) if is_float(text.as_bytes()) => Value::Float(0.0),
         Some(_) => Value::Integer(Integer::from(0)),
     }
     .kind()
 }
 
-/// The double that a canonical text is or is nearest to, see [`Value::as_f64`].
-pub(crate) fn as_f64(text: &str) -> Option<f64> {
-    let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
-    text.parse().ok().filter(|number: &f64| is_number && number.is_finite())
-}
-
-/// The text of a canonical string; `None` of anything else.
+/// The text that a canonical string spells; `None` for other values.
 pub(crate) fn as_text(text: &str) -> Option<Cow<'_, str>> {
-    text.starts_with('"').then(|| scan::resolved(text))
+    text.starts_with('"').then(|| decode(text))
 }
-
-pub(crate) use write::{float as write_float, string as write_string};

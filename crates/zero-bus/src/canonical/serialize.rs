@@ -1,67 +1,67 @@
-//! Anything serializable to canonical text, without a tree: members are written as they come.
+//! Any [`Serialize`] type to canonical text, without building a tree: members are written as they
+//! arrive, and the [`Builder`] sorts them.
 
 use serde::Serialize;
 use serde::ser::{self, Impossible};
 
-use super::order::{Form, Object};
-use super::parse::{JsonError, MAX_DEPTH};
-use super::scan;
-use super::write;
+use super::builder::{Builder, OpenObject};
+use super::check::value_end_at_depth;
+use super::error::{JsonError, MAX_DEPTH};
+use super::number::write_float;
+use super::string::write_string;
 
-/// The name by which a [`Json`](super::Json) makes itself known to [`Writer`], so that its text goes in as it
-/// is. No type can be called so by accident.
+/// The newtype name by which a `Json` tells [`Writer`] that its text is canonical and can be
+/// copied. The leading NUL keeps it apart from the name of any Rust type.
 pub(super) const CANONICAL_TEXT: &str = "\0zero_bus::Json";
 
 pub(super) fn to_canonical<T: Serialize + ?Sized>(value: &T) -> Result<String, JsonError> {
-    let mut writer = Writer { form: Form::with_capacity(256), depth: 0, canonical_text: false };
+    let mut writer = Writer { out: Builder::with_capacity(256), depth: 0, expects_canonical_text: false };
     value.serialize(&mut writer)?;
-    Ok(writer.form.finish())
-}
-
-fn too_deep() -> JsonError {
-    JsonError::new(format!("nested deeper than {MAX_DEPTH} levels"))
+    Ok(writer.out.finish())
 }
 
 struct Writer {
-    form: Form,
+    out: Builder,
+    /// Arrays and objects that are open.
     depth: usize,
-    /// The string that comes next is canonical text.
-    canonical_text: bool,
+    /// Set between the newtype [`CANONICAL_TEXT`] and the string in it.
+    expects_canonical_text: bool,
 }
 
 impl Writer {
     fn enter(&mut self) -> Result<(), JsonError> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(too_deep());
+            return Err(JsonError::too_deep(MAX_DEPTH));
         }
         Ok(())
     }
 
     fn float(&mut self, number: f64) -> Result<(), JsonError> {
         if !number.is_finite() {
-            return Err(JsonError::new(format!("{number} is not a finite number")));
+            return Err(JsonError::not_finite(number));
         }
-        write::float(number, &mut self.form.text);
+        write_float(number, &mut self.out.text);
         Ok(())
     }
 
-    fn text(&mut self, text: &str) -> Result<(), JsonError> {
-        self.form.text.push_str(text);
+    fn token(&mut self, token: &str) -> Result<(), JsonError> {
+        self.out.text.push_str(token);
         Ok(())
     }
 
-    /// `{"variant":` of an enum; its value follows, then [`Writer::close_variant`].
-    fn open_variant(&mut self, variant: &str) -> Result<(), JsonError> {
+    /// Writes `{"variant":` of an enum. The caller writes the value and then calls
+    /// [`Writer::end_variant`].
+    fn begin_variant(&mut self, variant: &str) -> Result<(), JsonError> {
         self.enter()?;
-        self.form.text.push('{');
-        write::string(variant, &mut self.form.text);
-        self.form.text.push(':');
+        self.out.text.push('{');
+        write_string(variant, &mut self.out.text);
+        self.out.text.push(':');
         Ok(())
     }
 
-    fn close_variant(&mut self) {
-        self.form.text.push('}');
+    fn end_variant(&mut self) {
+        self.out.text.push('}');
         self.depth -= 1;
     }
 }
@@ -69,7 +69,7 @@ impl Writer {
 macro_rules! integers {
     ($($method:ident: $type:ty),*) => {$(
         fn $method(self, number: $type) -> Result<(), JsonError> {
-            self.text(&number.to_string())
+            self.token(&number.to_string())
         }
     )*};
 }
@@ -77,21 +77,26 @@ macro_rules! integers {
 impl<'a> ser::Serializer for &'a mut Writer {
     type Ok = ();
     type Error = JsonError;
-    type SerializeSeq = Items<'a>;
-    type SerializeTuple = Items<'a>;
-    type SerializeTupleStruct = Items<'a>;
-    type SerializeTupleVariant = Items<'a>;
-    type SerializeMap = Members<'a>;
-    type SerializeStruct = Members<'a>;
-    type SerializeStructVariant = Members<'a>;
+    type SerializeSeq = Array<'a>;
+    type SerializeTuple = Array<'a>;
+    type SerializeTupleStruct = Array<'a>;
+    type SerializeTupleVariant = Array<'a>;
+    type SerializeMap = Object<'a>;
+    type SerializeStruct = Object<'a>;
+    type SerializeStructVariant = Object<'a>;
 
     integers!(
         serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64, serialize_i128: i128,
         serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_u128: u128
     );
 
+    /// False only for the content of a `Json`, which then hands over its text (see `data_model`).
+    fn is_human_readable(&self) -> bool {
+        !self.expects_canonical_text
+    }
+
     fn serialize_bool(self, value: bool) -> Result<(), JsonError> {
-        self.text(if value { "true" } else { "false" })
+        self.token(if value { "true" } else { "false" })
     }
 
     fn serialize_f32(self, value: f32) -> Result<(), JsonError> {
@@ -107,14 +112,14 @@ impl<'a> ser::Serializer for &'a mut Writer {
     }
 
     fn serialize_str(self, value: &str) -> Result<(), JsonError> {
-        if std::mem::take(&mut self.canonical_text) {
-            // What is canonical by itself may nest too deep in here.
-            if scan::inside(value.as_bytes(), self.depth) != Some(value.len()) {
-                return Err(too_deep());
+        if std::mem::take(&mut self.expects_canonical_text) {
+            // The text is canonical, so only its depth inside this document can be wrong.
+            if value_end_at_depth(value.as_bytes(), 0, self.depth) != Some(value.len()) {
+                return Err(JsonError::too_deep(MAX_DEPTH));
             }
-            return self.text(value);
+            return self.token(value);
         }
-        write::string(value, &mut self.form.text);
+        write_string(value, &mut self.out.text);
         Ok(())
     }
 
@@ -123,7 +128,7 @@ impl<'a> ser::Serializer for &'a mut Writer {
     }
 
     fn serialize_none(self) -> Result<(), JsonError> {
-        self.text("null")
+        self.token("null")
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), JsonError> {
@@ -131,11 +136,11 @@ impl<'a> ser::Serializer for &'a mut Writer {
     }
 
     fn serialize_unit(self) -> Result<(), JsonError> {
-        self.text("null")
+        self.token("null")
     }
 
     fn serialize_unit_struct(self, _name: &'static str) -> Result<(), JsonError> {
-        self.text("null")
+        self.token("null")
     }
 
     fn serialize_unit_variant(
@@ -152,7 +157,7 @@ impl<'a> ser::Serializer for &'a mut Writer {
         name: &'static str,
         value: &T,
     ) -> Result<(), JsonError> {
-        self.canonical_text = name == CANONICAL_TEXT;
+        self.expects_canonical_text = name == CANONICAL_TEXT;
         value.serialize(self)
     }
 
@@ -163,22 +168,22 @@ impl<'a> ser::Serializer for &'a mut Writer {
         variant: &'static str,
         value: &T,
     ) -> Result<(), JsonError> {
-        self.open_variant(variant)?;
+        self.begin_variant(variant)?;
         value.serialize(&mut *self)?;
-        self.close_variant();
+        self.end_variant();
         Ok(())
     }
 
-    fn serialize_seq(self, _len: Option<usize>) -> Result<Items<'a>, JsonError> {
-        Items::open(self, false)
+    fn serialize_seq(self, _len: Option<usize>) -> Result<Array<'a>, JsonError> {
+        Array::begin(self, false)
     }
 
-    fn serialize_tuple(self, _len: usize) -> Result<Items<'a>, JsonError> {
-        Items::open(self, false)
+    fn serialize_tuple(self, _len: usize) -> Result<Array<'a>, JsonError> {
+        Array::begin(self, false)
     }
 
-    fn serialize_tuple_struct(self, _name: &'static str, _len: usize) -> Result<Items<'a>, JsonError> {
-        Items::open(self, false)
+    fn serialize_tuple_struct(self, _name: &'static str, _len: usize) -> Result<Array<'a>, JsonError> {
+        Array::begin(self, false)
     }
 
     fn serialize_tuple_variant(
@@ -187,17 +192,17 @@ impl<'a> ser::Serializer for &'a mut Writer {
         _index: u32,
         variant: &'static str,
         _len: usize,
-    ) -> Result<Items<'a>, JsonError> {
-        self.open_variant(variant)?;
-        Items::open(self, true)
+    ) -> Result<Array<'a>, JsonError> {
+        self.begin_variant(variant)?;
+        Array::begin(self, true)
     }
 
-    fn serialize_map(self, _len: Option<usize>) -> Result<Members<'a>, JsonError> {
-        Members::open(self, false)
+    fn serialize_map(self, _len: Option<usize>) -> Result<Object<'a>, JsonError> {
+        Object::begin(self, false)
     }
 
-    fn serialize_struct(self, _name: &'static str, _len: usize) -> Result<Members<'a>, JsonError> {
-        Members::open(self, false)
+    fn serialize_struct(self, _name: &'static str, _len: usize) -> Result<Object<'a>, JsonError> {
+        Object::begin(self, false)
     }
 
     fn serialize_struct_variant(
@@ -206,47 +211,48 @@ impl<'a> ser::Serializer for &'a mut Writer {
         _index: u32,
         variant: &'static str,
         _len: usize,
-    ) -> Result<Members<'a>, JsonError> {
-        self.open_variant(variant)?;
-        Members::open(self, true)
+    ) -> Result<Object<'a>, JsonError> {
+        self.begin_variant(variant)?;
+        Object::begin(self, true)
     }
 }
 
-/// An array being written.
-struct Items<'a> {
+/// An array under construction.
+struct Array<'a> {
     writer: &'a mut Writer,
+    /// Whether the array is the value of an enum variant, whose object ends with it.
     in_variant: bool,
-    written: usize,
+    items: usize,
 }
 
-impl<'a> Items<'a> {
-    fn open(writer: &'a mut Writer, in_variant: bool) -> Result<Self, JsonError> {
+impl<'a> Array<'a> {
+    fn begin(writer: &'a mut Writer, in_variant: bool) -> Result<Self, JsonError> {
         writer.enter()?;
-        writer.form.text.push('[');
-        Ok(Self { writer, in_variant, written: 0 })
+        writer.out.text.push('[');
+        Ok(Self { writer, in_variant, items: 0 })
     }
 
     fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), JsonError> {
-        if self.written > 0 {
-            self.writer.form.text.push(',');
+        if self.items > 0 {
+            self.writer.out.text.push(',');
         }
-        let position = self.written;
-        self.written += 1;
+        let position = self.items;
+        self.items += 1;
         value.serialize(&mut *self.writer).map_err(|error| error.inside(|| format!("[{position}]")))
     }
 
-    fn close(self) {
-        self.writer.form.text.push(']');
+    fn finish(self) {
+        self.writer.out.text.push(']');
         self.writer.depth -= 1;
         if self.in_variant {
-            self.writer.close_variant();
+            self.writer.end_variant();
         }
     }
 }
 
 macro_rules! array_like {
     ($($trait:ident::$method:ident),*) => {$(
-        impl ser::$trait for Items<'_> {
+        impl ser::$trait for Array<'_> {
             type Ok = ();
             type Error = JsonError;
 
@@ -255,7 +261,7 @@ macro_rules! array_like {
             }
 
             fn end(self) -> Result<(), JsonError> {
-                self.close();
+                self.finish();
                 Ok(())
             }
         }
@@ -269,51 +275,52 @@ array_like!(
     SerializeTupleVariant::serialize_field
 );
 
-/// An object being written.
-struct Members<'a> {
+/// An object under construction.
+struct Object<'a> {
     writer: &'a mut Writer,
+    /// Whether the object is the value of an enum variant, whose object ends with it.
     in_variant: bool,
-    object: Object,
-    /// A map's key that waits for its value.
+    object: OpenObject,
+    /// The key of a map's member whose value has not arrived yet.
     key: Option<String>,
 }
 
-impl<'a> Members<'a> {
-    fn open(writer: &'a mut Writer, in_variant: bool) -> Result<Self, JsonError> {
+impl<'a> Object<'a> {
+    fn begin(writer: &'a mut Writer, in_variant: bool) -> Result<Self, JsonError> {
         writer.enter()?;
-        let object = writer.form.open();
+        let object = writer.out.begin_object();
         Ok(Self { writer, in_variant, object, key: None })
     }
 
     fn member<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<(), JsonError> {
-        let form = &mut self.writer.form;
+        let out = &mut self.writer.out;
         if !self.object.is_empty() {
-            form.text.push(',');
+            out.text.push(',');
         }
-        let begin = form.text.len();
-        write::string(key, &mut form.text);
-        form.name(&mut self.object, begin);
-        form.text.push(':');
+        let begin = out.text.len();
+        write_string(key, &mut out.text);
+        out.add_member(&mut self.object, begin);
+        out.text.push(':');
         value
             .serialize(&mut *self.writer)
             .map_err(|error| error.inside(|| format!(".{}", key.escape_debug())))
     }
 
-    fn close(self) {
-        self.writer.form.close(self.object);
+    fn finish(self) {
+        self.writer.out.end_object(self.object);
         self.writer.depth -= 1;
         if self.in_variant {
-            self.writer.close_variant();
+            self.writer.end_variant();
         }
     }
 }
 
-impl ser::SerializeMap for Members<'_> {
+impl ser::SerializeMap for Object<'_> {
     type Ok = ();
     type Error = JsonError;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), JsonError> {
-        self.key = Some(key.serialize(Key)?);
+        self.key = Some(key.serialize(KeySerializer)?);
         Ok(())
     }
 
@@ -323,14 +330,14 @@ impl ser::SerializeMap for Members<'_> {
     }
 
     fn end(self) -> Result<(), JsonError> {
-        self.close();
+        self.finish();
         Ok(())
     }
 }
 
 macro_rules! struct_like {
     ($($trait:ident),*) => {$(
-        impl ser::$trait for Members<'_> {
+        impl ser::$trait for Object<'_> {
             type Ok = ();
             type Error = JsonError;
 
@@ -339,7 +346,7 @@ macro_rules! struct_like {
             }
 
             fn end(self) -> Result<(), JsonError> {
-                self.close();
+                self.finish();
                 Ok(())
             }
         }
@@ -348,8 +355,8 @@ macro_rules! struct_like {
 
 struct_like!(SerializeStruct, SerializeStructVariant);
 
-/// A map's key as text.
-struct Key;
+/// Writes the key of a map as text.
+struct KeySerializer;
 
 fn not_a_key<T>() -> Result<T, JsonError> {
     Err(JsonError::new("a map key must be a string, an integer or a boolean"))
@@ -363,7 +370,7 @@ macro_rules! keys {
     )*};
 }
 
-impl ser::Serializer for Key {
+impl ser::Serializer for KeySerializer {
     type Ok = String;
     type Error = JsonError;
     type SerializeSeq = Impossible<String, JsonError>;

@@ -1,128 +1,112 @@
-//! A line of a log: reading it, and holding it against the one before.
+//! Reading: a line of a log becomes a [`Line`], in any spelling, and is verified.
+//!
+//! Nearly every line is canonical already. Such a line is read in one pass that builds nothing. Any
+//! other line is brought to canonical form first, and then read in the same way, since the checksum
+//! covers the canonical form.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::Head;
-use crate::canonical::{self, Json, scan};
+use super::head::Head;
+use super::layout::{Layout, is_quoted};
+use crate::canonical::{self, Json};
 use crate::checksum::Checksum;
 use crate::event::{EVENT_SCHEMA, Event, MAX_TYPE_CHARACTERS, event_id, index_of_id, type_problem};
 use crate::fault::FaultKind;
 
-/// A line of a log that has the shape of an event, in canonical form. Whether its content is right is for
-/// [`Line::follows`] to say.
+/// A line with the fields of an event, each of its type. Its content is not verified yet: see
+/// [`Line::verify_after`] and [`Line::verify_alone`].
 #[derive(Debug)]
 pub(crate) struct Line<'a> {
-    /// The canonical form of the known fields. Borrowed where the line was canonical already.
-    text: Cow<'a, [u8]>,
+    /// The canonical form, without unknown fields. Borrowed if the line was in this form already.
+    bytes: Cow<'a, [u8]>,
     layout: Layout,
-    unknown: Option<Unknown>,
+    unknown: Option<UnknownField>,
 }
 
+/// A field that the format does not define. It makes the event invalid, but its line can still be
+/// shown.
 #[derive(Debug)]
-struct Unknown {
-    field: String,
-    /// The canonical form with it.
-    whole: String,
-}
-
-/// Where each field's value stands in a canonical line.
-#[derive(Debug)]
-pub(super) struct Layout {
-    pub(super) as_of: Range<usize>,
-    pub(super) checksum: Range<usize>,
-    pub(super) id: Range<usize>,
-    pub(super) index: Range<usize>,
-    pub(super) event_type: Range<usize>,
-    pub(super) payload: Range<usize>,
-    pub(super) previous: Range<usize>,
-    pub(super) schema: Range<usize>,
-    pub(super) trace_id: Option<Range<usize>>,
+struct UnknownField {
+    name: String,
+    /// The canonical form of the line with its unknown fields.
+    canonical: String,
 }
 
 impl<'a> Line<'a> {
-    /// Reads a line (without its line break). A canonical one, as every writer of this format leaves, is
-    /// read without building anything.
+    /// Reads a line without its line break. Copies nothing if the line is canonical.
+    ///
+    /// # Errors
+    /// The line is not an object with the fields of an event, or it has another schema.
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, FaultKind> {
         match Layout::of(bytes) {
-            Some(layout) => Ok(Line { text: Cow::Borrowed(bytes), layout, unknown: None }),
+            Some(layout) => Ok(Line::from_layout(bytes, layout)),
             None => Self::read_any_spelling(bytes),
         }
     }
 
-    /// A canonical line of which it is known where everything stands.
-    pub(super) fn laid_out(text: &'a [u8], layout: Layout) -> Self {
-        Line { text: Cow::Borrowed(text), layout, unknown: None }
+    /// A canonical line whose layout is known.
+    pub(super) fn from_layout(bytes: &'a [u8], layout: Layout) -> Self {
+        Line { bytes: Cow::Borrowed(bytes), layout, unknown: None }
     }
 
-    /// The way for lines that are spelled differently, or wrong: brought to canonical form first.
+    /// Reads a line that is spelled differently, or is invalid.
     fn read_any_spelling(bytes: &[u8]) -> Result<Line<'static>, FaultKind> {
         let text = std::str::from_utf8(bytes).map_err(|error| FaultKind::NotUtf8(error.valid_up_to()))?;
-        let found = canonical::respelled_line(text)
+        let canonical = canonical::canonical_line(text)
             .map_err(|error| FaultKind::NotJson(error.problem().to_owned(), error.offset().unwrap_or(0)))?;
-        if !found.starts_with('{') {
-            return Err(FaultKind::NotAnObject(canonical::kind(&found)));
+        if !canonical.starts_with('{') {
+            return Err(FaultKind::NotAnObject(canonical::kind(&canonical)));
         }
-        let mut fields = [None; KNOWN.len()];
-        let mut unknown = None;
-        for (key, value) in canonical::members(&found) {
-            match KNOWN.iter().position(|known| *known == key) {
-                Some(nth) => fields[nth] = Some(value),
-                None => unknown = unknown.or_else(|| Some(scan::resolved(key).into_owned())),
+        let mut values = [None; FIELDS.len()];
+        let mut unknown_name = None;
+        for (key, value) in canonical::members(&canonical) {
+            match FIELDS.iter().position(|field| *field == key) {
+                Some(field) => values[field] = Some(value),
+                None => unknown_name = unknown_name.or_else(|| Some(canonical::decode(key).into_owned())),
             }
         }
-        let checked = check_fields(&fields);
-        let schema = fields[SCHEMA_VERSION].and_then(canonical::as_text);
-        // Another schema may have other fields, so it is judged before them.
-        if checked.is_err() && schema.is_some_and(|schema| schema != EVENT_SCHEMA) {
+        let fields = check_fields(&values);
+        let schema = values[SCHEMA_VERSION].and_then(canonical::as_text);
+        // Another schema may have other fields, so its fault comes first.
+        if fields.is_err() && schema.is_some_and(|schema| schema != EVENT_SCHEMA) {
             return Err(FaultKind::UnsupportedSchema);
         }
-        checked?;
-        // A time that is given as an integer counts as the float it equals.
+        fields?;
+        // An integer time is read as the equal float, so its member may have to be rewritten.
         let mut as_of = String::new();
-        canonical::write_float(fields[AS_OF].and_then(canonical::as_f64).unwrap_or_default(), &mut as_of);
-        let spelled_so = fields[AS_OF] == Some(as_of.as_str());
-        let spell = |unknown_too: bool| {
-            let mut text = String::with_capacity(found.len() + as_of.len());
-            for (key, value) in canonical::members(&found) {
-                if unknown_too || KNOWN.contains(&key) {
-                    let value = if key == KNOWN[AS_OF] { &as_of } else { value };
-                    text.extend([if text.is_empty() { "{\"" } else { ",\"" }, key, "\":", value]);
+        canonical::write_float(values[AS_OF].and_then(canonical::as_f64).unwrap_or_default(), &mut as_of);
+        let is_float_time = values[AS_OF] == Some(as_of.as_str());
+        let rebuild = |with_unknown: bool| {
+            let mut line = String::with_capacity(canonical.len() + as_of.len());
+            for (key, value) in canonical::members(&canonical) {
+                if with_unknown || FIELDS.contains(&key) {
+                    let value = if key == FIELDS[AS_OF] { &as_of } else { value };
+                    line.extend([if line.is_empty() { "{\"" } else { ",\"" }, key, "\":", value]);
                 }
             }
-            text + "}"
+            line + "}"
         };
-        let (text, unknown) = match unknown {
-            None => (if spelled_so { found } else { spell(true) }, None),
-            Some(field) => {
-                (spell(false), Some(Unknown { field, whole: if spelled_so { found } else { spell(true) } }))
-            }
+        let known = unknown_name.is_some().then(|| rebuild(false));
+        let whole = if is_float_time { canonical } else { rebuild(true) };
+        let (line, unknown) = match (known, unknown_name) {
+            (Some(known), Some(name)) => (known, Some(UnknownField { name, canonical: whole })),
+            _ => (whole, None),
         };
-        match Layout::of(text.as_bytes()) {
-            Some(layout) => Ok(Line { text: Cow::Owned(text.into_bytes()), layout, unknown }),
-            // Cannot be: every field was there and had its type. PathGuard not worth a panic.
+        match Layout::of(line.as_bytes()) {
+            Some(layout) => Ok(Line { bytes: Cow::Owned(line.into_bytes()), layout, unknown }),
+            // Unreachable: every field is present and has its type. An error is safer than a panic
+            // here.
             None => Err(FaultKind::NotAnObject("an object of another shape")),
         }
     }
 
-    /// The line itself, as it was found or brought to canonical form, without fields the format does not know.
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.text
-    }
-
-    /// What is hashed.
-    pub(super) fn hashed(&self) -> [&[u8]; 2] {
-        self.layout.hashed(&self.text)
-    }
-
-    /// Whether the line says that this is its checksum.
-    pub(super) fn says_it_is(&self, checksum: Checksum) -> bool {
-        is_quoted(self.get(&self.layout.checksum), checksum.spelled().as_bytes())
-    }
-
-    /// Judges the line as the event behind `head`: the four texts other programs read first, in their
-    /// order, then what they do not cover. Gives the new head.
-    pub(crate) fn follows(&self, head: Head) -> Result<Head, FaultKind> {
+    /// Verifies the line as the event after `head`, and returns the new head.
+    ///
+    /// # Errors
+    /// The first fault. The four that other programs know come first, in their order; then those
+    /// that only this project defines.
+    pub(crate) fn verify_after(&self, head: Head) -> Result<Head, FaultKind> {
         if !self.has_schema() {
             return Err(FaultKind::UnsupportedSchema);
         }
@@ -130,26 +114,31 @@ impl<'a> Line<'a> {
         if self.index() != Some(index) {
             return Err(FaultKind::NonSequentialIndex);
         }
-        if !self.names_before(head.checksum) {
+        if !self.links_to(head.checksum) {
             return Err(FaultKind::ChainBreak);
         }
-        self.is_sound(index).map(|checksum| Head { index, checksum: Some(checksum) })
+        self.verify_alone(index).map(|checksum| Head { index, checksum: Some(checksum) })
     }
 
-    /// Judges the line by itself, as the event at `index` behind an unknown one. Gives its checksum.
-    pub(crate) fn is_sound(&self, index: u64) -> Result<Checksum, FaultKind> {
-        let computed = Checksum::of_parts(self.hashed());
-        if !self.says_it_is(computed) {
+    /// Verifies the line as the event at `index`, without its link, and returns its checksum. The
+    /// caller has checked the schema and the field `event_index`.
+    ///
+    /// # Errors
+    /// As [`Line::verify_after`], without the schema, the index and the link.
+    pub(crate) fn verify_alone(&self, index: u64) -> Result<Checksum, FaultKind> {
+        let computed = Checksum::of_parts(self.hashed_parts());
+        if !self.has_checksum(computed) {
             return Err(FaultKind::ChecksumMismatch);
         }
         if let Some(unknown) = &self.unknown {
-            return Err(FaultKind::UnknownField(unknown.field.clone()));
+            return Err(FaultKind::UnknownField(unknown.name.clone()));
         }
-        if index_of_id(scan::unquoted(self.text(&self.layout.id))) != Some(index) {
+        if index_of_id(canonical::unquoted(self.value_text(&self.layout.id))) != Some(index) {
             return Err(FaultKind::WrongField("event_id", format!("should be `{}`", event_id(index))));
         }
-        let event_type = self.get(&self.layout.event_type);
-        // A canonical string that is short, not empty and has no escapes is a type.
+        let event_type = self.value(&self.layout.event_type);
+        // The fast path: a short canonical string without escapes, quotes included, is a valid
+        // type.
         let is_plain = (3..=MAX_TYPE_CHARACTERS).contains(&event_type.len()) && !event_type.contains(&b'\\');
         if let Some(problem) = if is_plain { None } else { type_problem(&self.event_type()) } {
             return Err(FaultKind::WrongField("event_type", problem));
@@ -160,91 +149,103 @@ impl<'a> Line<'a> {
         Ok(computed)
     }
 
-    /// Whether this is an event as it should be, wherever it belongs.
-    pub(crate) fn is_sound_somewhere(&self) -> bool {
-        self.has_schema() && self.index().is_some_and(|index| self.is_sound(index).is_ok())
+    /// Whether this is a valid event at the index it names, whatever its link.
+    pub(crate) fn is_valid_event(&self) -> bool {
+        self.has_schema() && self.index().is_some_and(|index| self.verify_alone(index).is_ok())
     }
 
-    /// The event's index; `None` where it is no index at all.
-    pub(crate) fn index(&self) -> Option<u64> {
-        self.text(&self.layout.index).parse().ok().filter(|index| *index > 0)
-    }
-
-    /// Whether this line says it has our schema.
+    /// Whether `schema_version` is the one of this format.
     pub(crate) fn has_schema(&self) -> bool {
-        is_quoted(self.get(&self.layout.schema), EVENT_SCHEMA.as_bytes())
+        is_quoted(self.value(&self.layout.schema), EVENT_SCHEMA.as_bytes())
     }
 
-    /// Whether the line says that this is the checksum before it.
-    pub(crate) fn names_before(&self, previous: Option<Checksum>) -> bool {
-        let named = self.get(&self.layout.previous);
+    /// Whether `previous_checksum` is this one.
+    fn links_to(&self, previous: Option<Checksum>) -> bool {
+        let value = self.value(&self.layout.previous);
         match previous {
-            None => named == b"null",
-            Some(previous) => is_quoted(named, previous.spelled().as_bytes()),
+            None => value == b"null",
+            Some(previous) => is_quoted(value, previous.to_text().as_bytes()),
         }
     }
 
-    /// The checksum as the line has it; `None` where it is none.
+    /// Whether `checksum` is this one.
+    pub(super) fn has_checksum(&self, checksum: Checksum) -> bool {
+        is_quoted(self.value(&self.layout.checksum), checksum.to_text().as_bytes())
+    }
+
+    /// The field `event_index`; `None` if it is not positive or exceeds 64 bits.
+    pub(crate) fn index(&self) -> Option<u64> {
+        self.value_text(&self.layout.index).parse().ok().filter(|index| *index > 0)
+    }
+
+    /// The field `checksum`; `None` if it is not a checksum.
     pub(crate) fn checksum(&self) -> Option<Checksum> {
-        Checksum::parse(scan::unquoted(self.text(&self.layout.checksum)))
+        Checksum::parse(canonical::unquoted(self.value_text(&self.layout.checksum)))
     }
 
-    /// The previous checksum as the line has it; `None` also where it is none.
+    /// The field `previous_checksum`; `None` if it is null or not a checksum.
     pub(crate) fn previous_checksum(&self) -> Option<Checksum> {
-        Checksum::parse(scan::unquoted(self.text(&self.layout.previous)))
+        Checksum::parse(canonical::unquoted(self.value_text(&self.layout.previous)))
     }
 
+    /// The field `event_type`.
     pub(crate) fn event_type(&self) -> Cow<'_, str> {
-        scan::resolved(self.text(&self.layout.event_type))
+        canonical::decode(self.value_text(&self.layout.event_type))
     }
 
+    /// The field `trace_id`.
     pub(crate) fn trace_id(&self) -> Option<Cow<'_, str>> {
-        self.layout.trace_id.as_ref().map(|trace| scan::resolved(self.text(trace)))
+        self.layout.trace_id.as_ref().map(|trace| canonical::decode(self.value_text(trace)))
     }
 
-    /// The whole line in canonical form, fields the format does not know included.
-    pub(crate) fn canonical(&self) -> &[u8] {
-        match &self.unknown {
-            Some(unknown) => unknown.whole.as_bytes(),
-            None => &self.text,
-        }
-    }
-
-    /// Whether the line is what it was read from, byte by byte.
-    pub(crate) fn is_as_found(&self) -> bool {
-        matches!(self.text, Cow::Borrowed(_)) && self.unknown.is_none()
-    }
-
-    /// The event. Meaningful for a line that was judged and found right.
+    /// The event. `head` is the one that verifying this line returned.
     pub(crate) fn event(&self, head: Head) -> Option<Event> {
         Some(Event {
             index: head.index,
             event_type: self.event_type().into_owned(),
-            as_of: self.text(&self.layout.as_of).parse().ok()?,
-            payload: Json::from_canonical(self.text(&self.layout.payload)),
+            as_of: self.value_text(&self.layout.as_of).parse().ok()?,
+            payload: Json::from_canonical(self.value_text(&self.layout.payload)),
             previous_checksum: self.previous_checksum(),
             checksum: head.checksum?,
             trace_id: self.trace_id().map(Cow::into_owned),
         })
     }
 
-    fn get(&self, range: &Range<usize>) -> &[u8] {
-        &self.text[range.clone()]
+    /// The canonical form of the whole line, unknown fields included.
+    pub(crate) fn canonical(&self) -> &[u8] {
+        match &self.unknown {
+            Some(unknown) => unknown.canonical.as_bytes(),
+            None => &self.bytes,
+        }
     }
 
-    /// The same as text; ASCII, as everything canonical is.
-    fn text(&self, range: &Range<usize>) -> &str {
-        std::str::from_utf8(self.get(range)).unwrap_or_default()
+    /// Whether [`Line::canonical`] is the line as it was read, byte for byte.
+    pub(crate) fn is_verbatim(&self) -> bool {
+        matches!(self.bytes, Cow::Borrowed(_)) && self.unknown.is_none()
+    }
+
+    /// The canonical form without unknown fields.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The bytes that the checksum covers.
+    pub(super) fn hashed_parts(&self) -> [&[u8]; 2] {
+        self.layout.hashed_parts(&self.bytes)
+    }
+
+    fn value(&self, range: &Range<usize>) -> &[u8] {
+        &self.bytes[range.clone()]
+    }
+
+    fn value_text(&self, range: &Range<usize>) -> &str {
+        // Canonical bytes are ASCII.
+        std::str::from_utf8(self.value(range)).unwrap_or_default()
     }
 }
 
-/// Whether a token is this text in quotes.
-pub(super) fn is_quoted(token: &[u8], text: &[u8]) -> bool {
-    matches!(token, [b'"', within @ .., b'"'] if within == text)
-}
-
-/// All fields of an event. Only the last may be missing.
-const KNOWN: [&str; 9] = [
+/// All fields of an event in canonical order. Only the last one is optional.
+const FIELDS: [&str; 9] = [
     "as_of",
     "checksum",
     "event_id",
@@ -259,91 +260,37 @@ const KNOWN: [&str; 9] = [
 const AS_OF: usize = 0;
 const SCHEMA_VERSION: usize = 7;
 
-/// Whether every field is there and has its type.
-fn check_fields(fields: &[Option<&str>; KNOWN.len()]) -> Result<(), FaultKind> {
-    for (field, value) in KNOWN.into_iter().zip(fields) {
+/// Checks that every required field is present, and that every field has its type.
+fn check_fields(values: &[Option<&str>; FIELDS.len()]) -> Result<(), FaultKind> {
+    for (field, value) in FIELDS.into_iter().zip(values) {
         let Some(value) = *value else {
             if field == "trace_id" {
                 continue;
             }
             return Err(FaultKind::MissingField(field));
         };
-        let found = canonical::kind(value);
-        let (fits, expected) = match field {
+        let kind = canonical::kind(value);
+        let (has_type, expected) = match field {
             "as_of" => (canonical::as_f64(value).is_some(), "a number that fits a double"),
-            "event_index" => (found == "an integer", "an integer"),
+            "event_index" => (kind == "an integer", "an integer"),
             "payload" => (value.starts_with('{'), "an object"),
             "previous_checksum" => (value.starts_with('"') || value == "null", "a string or null"),
             _ => (value.starts_with('"'), "a string"),
         };
-        if !fits {
-            return Err(FaultKind::WrongField(field, format!("found {found}, should be {expected}")));
+        if !has_type {
+            return Err(FaultKind::WrongField(field, format!("found {kind}, should be {expected}")));
         }
     }
     Ok(())
 }
 
-/// Whether a line without its line break is the beginning of one, rather than a whole one that is wrong.
+/// Whether a last line without its line break is truncated, rather than complete and invalid.
+/// `None` is a line longer than [`MAX_LINE_BYTES`](crate::MAX_LINE_BYTES), which no complete line
+/// is.
 pub(crate) fn is_unfinished(bytes: Option<&[u8]>) -> bool {
     match bytes.map(Line::read) {
         None => true,
         Some(Err(kind)) => matches!(kind, FaultKind::NotJson(..) | FaultKind::NotUtf8(_)),
         Some(Ok(_)) => false,
     }
-}
-
-impl Layout {
-    /// Finds the fields of a line that is canonical and has exactly the fields of an event, each of its
-    /// type. `None` for everything else.
-    fn of(text: &[u8]) -> Option<Self> {
-        let as_of = token(text, 0, br#"{"as_of":"#, float)?;
-        let checksum = token(text, as_of.end, br#","checksum":"#, scan::string)?;
-        let id = token(text, checksum.end, br#","event_id":"#, scan::string)?;
-        let index = token(text, id.end, br#","event_index":"#, integer)?;
-        let event_type = token(text, index.end, br#","event_type":"#, scan::string)?;
-        let payload = token(text, event_type.end, br#","payload":"#, object)?;
-        let previous = token(text, payload.end, br#","previous_checksum":"#, string_or_null)?;
-        let schema = token(text, previous.end, br#","schema_version":"#, scan::string)?;
-        let trace_id = token(text, schema.end, br#","trace_id":"#, scan::string);
-        let end = trace_id.as_ref().map_or(schema.end, |trace| trace.end);
-        if &text[end..] != b"}" {
-            return None;
-        }
-        Some(Self { as_of, checksum, id, index, event_type, payload, previous, schema, trace_id })
-    }
-
-    /// The two parts of a line that are hashed: all but the member `checksum` and the comma behind it.
-    pub(super) fn hashed<'a>(&self, text: &'a [u8]) -> [&'a [u8]; 2] {
-        [&text[..self.as_of.end + 1], &text[self.checksum.end + 1..]]
-    }
-}
-
-/// Where the value stands behind a key that stands at a place.
-#[inline]
-pub(super) fn token<const N: usize>(
-    text: &[u8],
-    at: usize,
-    key: &[u8; N],
-    end: impl FnOnce(&[u8], usize) -> Option<usize>,
-) -> Option<Range<usize>> {
-    let start = at + N;
-    // Of a length that is known when this is compiled, so that comparing takes no call.
-    (text.get(at..)?.first_chunk() == Some(key)).then_some(())?;
-    end(text, start).map(|end| start..end)
-}
-
-pub(super) fn float(text: &[u8], at: usize) -> Option<usize> {
-    scan::number(text, at).filter(|end| scan::is_float(&text[at..*end]))
-}
-
-fn integer(text: &[u8], at: usize) -> Option<usize> {
-    scan::number(text, at).filter(|end| !scan::is_float(&text[at..*end]))
-}
-
-pub(super) fn object(text: &[u8], at: usize) -> Option<usize> {
-    (text.get(at) == Some(&b'{')).then(|| scan::value(text, at))?
-}
-
-fn string_or_null(text: &[u8], at: usize) -> Option<usize> {
-    if text[at..].starts_with(b"null") { Some(at + 4) } else { scan::string(text, at) }
 }

@@ -1,60 +1,102 @@
-//! The lines behind a head, as long as each is just what must come next: spelled as every writer of this format spells it,
-//! with the index, the id and the link that its place asks for. That is nearly all there is to say of nearly all lines, so
-//! most of a line is compared with what it must be instead of being read, and two are hashed at a time.
+//! The next-line matcher: the fast path of verification.
 //!
-//! A line that is anything else is left to [`Line::read`] and [`Line::follows`], which know what to call it.
+//! Once a head is known, nearly every byte of the next line is known too. The matcher passes over a
+//! line once, in the canonical order of its members:
+//!
+//! | part of the line | how it is matched |
+//! |---|---|
+//! | keys, punctuation, `schema_version` | compared with constants |
+//! | `event_id`, `event_index` | compared with [`ExpectedIndex`], which counts up in place |
+//! | `previous_checksum` | compared with the bytes of `checksum` in the line before |
+//! | `as_of`, `event_type`, `trace_id` | scanned as one canonical number or string |
+//! | `payload` | matched with a [`Template`] of its event type, or else fully checked |
+//! | `checksum` | skipped by its length, then compared with the computed checksum |
+//!
+//! Two lines are hashed at a time, since two interleaved SHA-256 computations take little longer
+//! than one (see [`PairHasher`]). To read the second line, the matcher trusts the checksum that the
+//! first line claims. It verifies that claim before it accepts either line.
+//!
+//! The matcher never reports a fault. At the first line that differs from the expected one in any
+//! way, even if it is a valid event in another spelling, it stops. The caller reads that line with
+//! [`Line::read`] and [`Line::verify_after`], and continues with
+//! [`NextLineMatcher::restart_after`].
+//!
+//! Everything that the matcher accepts, the slow path accepts with the same result. The property
+//! test in `tests/it/chunks.rs` verifies logs with edited, misspelled and relinked lines both ways
+//! and compares.
 
 use std::ops::Range;
 
-use super::line::{Layout, Line, float, is_quoted, object, token};
-use super::{Head, write_previous};
-use crate::canonical::{Template, scan};
-use crate::checksum::{Checksum, Pair};
+use super::head::{Head, write_previous};
+use super::layout::{Layout, float_end, is_quoted, member_value, object_end};
+use super::line::Line;
+use crate::canonical::{Template, string_end, unescaped_string_end};
+use crate::checksum::{Checksum, PairHasher};
 use crate::event::{EVENT_SCHEMA, MAX_LINE_BYTES, MAX_TYPE_CHARACTERS, event_id};
 
-/// Bytes of a line from which on it is hashed by itself: two that are hashed together are copied.
-const LONG: usize = 64 << 10;
+/// Lines from this length on are hashed alone: hashing in pairs copies both lines, which then costs
+/// more than it saves.
+const MIN_HASHED_ALONE_BYTES: usize = 64 << 10;
 
-/// What must come behind a head.
+/// Matches the lines after a head.
 pub(crate) struct NextLineMatcher {
+    /// The head after the last accepted line.
     head: Head,
-    /// What the next line must say of its place, and then name as the checksum before it.
-    place: Place,
-    named: Vec<u8>,
-    shapes: Shapes,
-    pair: Pair,
+    /// The index of the next line. Like `expected_previous`, it moves on as soon as a line is read,
+    /// before its checksum is verified. So both are stale after a line is rejected, until
+    /// `restart_after`.
+    expected_index: ExpectedIndex,
+    /// The value of `previous_checksum` in the next line, quotes included.
+    expected_previous: Vec<u8>,
+    templates: PayloadTemplates,
+    hasher: PairHasher,
 }
 
 impl NextLineMatcher {
-    pub(crate) fn behind(head: Head) -> Self {
-        let (place, named) = (Place::behind(head.index), named(head));
-        Self { head, place, named, shapes: Shapes::default(), pair: Pair::default() }
+    /// A matcher for the lines after `head`.
+    pub(crate) fn after(head: Head) -> Self {
+        Self {
+            head,
+            expected_index: ExpectedIndex::after(head.index),
+            expected_previous: previous_value(head),
+            templates: PayloadTemplates::default(),
+            hasher: PairHasher::default(),
+        }
     }
 
-    /// Goes on behind another head, with what it knows of payloads.
-    pub(crate) fn go_to(&mut self, head: Head) {
-        (self.head, self.place, self.named) = (head, Place::behind(head.index), named(head));
+    /// Continues after another head, and keeps the payload templates.
+    pub(crate) fn restart_after(&mut self, head: Head) {
+        self.head = head;
+        self.expected_index = ExpectedIndex::after(head.index);
+        self.expected_previous = previous_value(head);
     }
 
-    /// Goes through whole lines, as far as they are what must come next and `each` says yes to them. Gives their bytes; if
-    /// those are not all, it is to be [led on](NextLineMatcher::go_to).
-    pub(crate) fn judge(&mut self, lines: &[u8], mut each: impl FnMut(Head, &Line<'_>) -> bool) -> usize {
+    /// Matches as many of the given lines as it can, each with its line break, and returns their
+    /// bytes. `accept` gets each verified line with the head after it; if it returns `false`, the
+    /// line is left unmatched.
+    ///
+    /// If fewer bytes than given were matched, the caller must call
+    /// [`NextLineMatcher::restart_after`] before the next call.
+    pub(crate) fn match_lines(
+        &mut self,
+        lines: &[u8],
+        mut accept: impl FnMut(Head, &Line<'_>) -> bool,
+    ) -> usize {
         let mut at = 0;
         while let Some(first) = self.read(&lines[at..]) {
-            // What the second names is what the first only says of itself so far, so their hashes need not wait.
             let second = self.read(&lines[at + first.bytes().len() + 1..]);
-            let alone = |line: &Line<'_>| Checksum::of_parts(line.hashed());
+            let hash_alone = |line: &Line<'_>| Checksum::of_parts(line.hashed_parts());
             let checksums = match &second {
-                Some(second) if first.bytes().len().max(second.bytes().len()) < LONG => {
-                    self.pair.of(first.hashed(), second.hashed())
+                Some(second) if first.bytes().len().max(second.bytes().len()) < MIN_HASHED_ALONE_BYTES => {
+                    self.hasher.hash(first.hashed_parts(), second.hashed_parts())
                 }
-                Some(second) => [alone(&first), alone(second)],
-                None => [alone(&first); 2],
+                Some(second) => [hash_alone(&first), hash_alone(second)],
+                None => [hash_alone(&first); 2],
             };
             for (line, checksum) in [Some(&first), second.as_ref()].into_iter().flatten().zip(checksums) {
                 let Some(index) = self.head.index.checked_add(1) else { return at };
                 let head = Head { index, checksum: Some(checksum) };
-                if !line.says_it_is(checksum) || !each(head, line) {
+                if !line.has_checksum(checksum) || !accept(head, line) {
                     return at;
                 }
                 self.head = head;
@@ -64,91 +106,99 @@ impl NextLineMatcher {
         at
     }
 
-    /// Reads the first of some whole lines, if it is what must come next but for its checksum, and goes on to what must
-    /// come behind it.
+    /// Reads the first of the given lines if it is the expected one. Does not verify its checksum,
+    /// but expects the line after it from then on.
     fn read<'a>(&mut self, lines: &'a [u8]) -> Option<Line<'a>> {
-        let as_of = token(lines, 0, br#"{"as_of":"#, float)?;
-        // What is between the quotes will be compared with what it must be.
-        let checksum = token(lines, as_of.end, br#","checksum":"#, |lines, at| {
-            const QUOTED: usize = Checksum::SPELLED_BYTES + 2;
-            (lines.get(at + QUOTED - 1) == Some(&b'"')).then_some(at + QUOTED)
+        let as_of = member_value(lines, 0, br#"{"as_of":"#, float_end)?;
+        // `match_lines` compares everything between the quotes with the computed checksum.
+        let checksum = member_value(lines, as_of.end, br#","checksum":"#, |lines, at| {
+            const QUOTED_BYTES: usize = Checksum::TEXT_BYTES + 2;
+            (lines.get(at + QUOTED_BYTES - 1) == Some(&b'"')).then_some(at + QUOTED_BYTES)
         })?;
-        let [id, index] = self.place.find(lines, checksum.end)?;
-        let event_type = token(lines, index.end, br#","event_type":"#, scan::plain_string)?;
-        let payload = token(lines, event_type.end, br#","payload":"#, |lines, at| {
-            self.shapes.payload(&lines[event_type.clone()], lines, at)
+        let [id, index] = self.expected_index.match_at(lines, checksum.end)?;
+        let event_type = member_value(lines, index.end, br#","event_type":"#, unescaped_string_end)?;
+        let payload = member_value(lines, event_type.end, br#","payload":"#, |lines, at| {
+            self.templates.payload_end(&lines[event_type.clone()], lines, at)
         })?;
-        let previous = token(lines, payload.end, br#","previous_checksum":"#, |lines, at| {
-            lines[at..].starts_with(&self.named).then_some(at + self.named.len())
+        let previous = member_value(lines, payload.end, br#","previous_checksum":"#, |lines, at| {
+            lines[at..].starts_with(&self.expected_previous).then_some(at + self.expected_previous.len())
         })?;
-        let schema = token(lines, previous.end, br#","schema_version":"#, |lines, at| {
+        let schema = member_value(lines, previous.end, br#","schema_version":"#, |lines, at| {
             let end = at + EVENT_SCHEMA.len() + 2;
             is_quoted(lines.get(at..end)?, EVENT_SCHEMA.as_bytes()).then_some(end)
         })?;
-        let trace_id = token(lines, schema.end, br#","trace_id":"#, scan::string);
+        let trace_id = member_value(lines, schema.end, br#","trace_id":"#, string_end);
         let end = trace_id.as_ref().map_or(schema.end, |trace| trace.end) + 1;
-        let is_plain = event_type.len() > 2
+        // Lengths of strings include their quotes.
+        let is_expected = event_type.len() > 2
             && event_type.len() <= MAX_TYPE_CHARACTERS + 2
             && trace_id.as_ref().is_none_or(|trace| trace.len() > 2)
             && end <= MAX_LINE_BYTES
             && lines[end - 1..].starts_with(b"}\n");
-        if !is_plain {
+        if !is_expected {
             return None;
         }
-        self.place.go_on();
-        self.named.clear();
-        self.named.extend_from_slice(&lines[checksum.clone()]);
+        self.expected_index.advance();
+        self.expected_previous.clear();
+        self.expected_previous.extend_from_slice(&lines[checksum.clone()]);
         let layout = Layout { as_of, checksum, id, index, event_type, payload, previous, schema, trace_id };
-        Some(Line::laid_out(&lines[..end], layout))
+        Some(Line::from_layout(&lines[..end], layout))
     }
 }
 
-/// The checksum of a head as a line names it.
-fn named(head: Head) -> Vec<u8> {
-    let mut named = String::new();
-    write_previous(head.checksum, &mut named);
-    named.into_bytes()
+/// The value of `previous_checksum` in the line after a head.
+fn previous_value(head: Head) -> Vec<u8> {
+    let mut value = String::new();
+    write_previous(head.checksum, &mut value);
+    value.into_bytes()
 }
 
-/// The members `event_id` and `event_index` of the next line.
-struct Place {
+/// The members `event_id` and `event_index` of the next line, as text.
+struct ExpectedIndex {
+    next: u64,
+    /// `,"event_id":"evt-000000000042","event_index":42`
     text: Vec<u8>,
+    /// The values of both members in `text`.
     id: Range<usize>,
     index: Range<usize>,
-    next: u64,
 }
 
-impl Place {
-    fn behind(index: u64) -> Self {
-        // No line gets as far as the last index there is.
+impl ExpectedIndex {
+    fn after(index: u64) -> Self {
+        // At the largest index `match_lines` stops before it accepts a line, so saturating is safe.
         let next = index.saturating_add(1);
         let id = format!(r#""{}""#, event_id(next));
         let text = format!(r#","event_id":{id},"event_index":{next}"#).into_bytes();
-        let begin = r#","event_id":"#.len();
-        let index = begin + id.len() + r#","event_index":"#.len()..text.len();
-        Self { id: begin..begin + id.len(), index, text, next }
+        let id_begin = r#","event_id":"#.len();
+        let id_end = id_begin + id.len();
+        let index_begin = id_end + r#","event_index":"#.len();
+        Self { next, id: id_begin..id_end, index: index_begin..text.len(), text }
     }
 
-    /// Where the values of both members stand in a line, if they stand at a place and are these.
-    fn find(&self, line: &[u8], at: usize) -> Option<[Range<usize>; 2]> {
+    /// The values of both members in a line, if the members begin at `at` and have the expected
+    /// values.
+    fn match_at(&self, line: &[u8], at: usize) -> Option<[Range<usize>; 2]> {
         line.get(at..)?
             .starts_with(&self.text)
             .then(|| [at + self.id.start..at + self.id.end, at + self.index.start..at + self.index.end])
     }
 
-    /// Counts on, in place: as nearly every time both numbers keep their lengths.
-    fn go_on(&mut self) {
+    /// Moves to the next index. Increments the digits in place, unless a number grows by a digit.
+    fn advance(&mut self) {
         self.next = self.next.saturating_add(1);
-        let counted = count_on(&mut self.text[self.id.start..self.id.end - 1]);
-        if !(counted && count_on(&mut self.text[self.index.clone()])) {
-            *self = Self::behind(self.next - 1);
+        let id_digits = self.id.start..self.id.end - 1;
+        let in_place = increment_decimal(&mut self.text[id_digits])
+            && increment_decimal(&mut self.text[self.index.clone()]);
+        if !in_place {
+            *self = Self::after(self.next - 1);
         }
     }
 }
 
-/// Adds one to a decimal number; `false` where it would need another digit, or there is something else before it.
-fn count_on(digits: &mut [u8]) -> bool {
-    for digit in digits.iter_mut().rev() {
+/// Adds one to the decimal number that ends the text. Returns `false` if it needs one more digit;
+/// the digits are then invalid.
+fn increment_decimal(text: &mut [u8]) -> bool {
+    for digit in text.iter_mut().rev() {
         match digit {
             b'0'..=b'8' => {
                 *digit += 1;
@@ -161,44 +211,51 @@ fn count_on(digits: &mut [u8]) -> bool {
     false
 }
 
-/// Payloads as they were found before: most are of the shape that the last one of an event of their type had.
+/// One payload template per event type: that of the newest payload which did not match the one
+/// before.
 #[derive(Default)]
-struct Shapes {
-    known: Vec<Known>,
+struct PayloadTemplates {
+    by_type: Vec<TypeTemplate>,
 }
 
-struct Known {
+struct TypeTemplate {
+    /// The value of `event_type`, quotes included.
     event_type: Vec<u8>,
-    shape: Option<Template>,
-    /// How often another one is still taken in its place.
-    patience: u32,
+    template: Option<Template>,
+    /// How many more templates may be built for this type. At zero there is none any more.
+    rebuilds_left: u32,
 }
 
-impl Shapes {
-    /// How many types it keeps, and how often it takes another shape for one, which costs more than it may bring.
-    const MOST: usize = 16;
-    const PATIENCE: u32 = 16;
+impl PayloadTemplates {
+    const MAX_EVENT_TYPES: usize = 16;
+    /// A type whose payloads keep changing their structure gains nothing from templates, so
+    /// building them stops.
+    const MAX_REBUILDS: u32 = 16;
 
-    /// The end of the canonical object that begins at a place and is an event's payload.
-    fn payload(&mut self, event_type: &[u8], text: &[u8], at: usize) -> Option<usize> {
-        let nth = self.known.iter().position(|known| known.event_type == event_type);
-        let shape = nth.and_then(|nth| self.known[nth].shape.as_ref());
-        if let Some(end) = shape.and_then(|shape| shape.find(text, at)) {
+    /// The end of the canonical object that begins at `at`: by the template of its event type, or
+    /// else by the full check, whose result becomes the new template.
+    fn payload_end(&mut self, event_type: &[u8], text: &[u8], at: usize) -> Option<usize> {
+        let position = self.by_type.iter().position(|entry| entry.event_type == event_type);
+        let template = position.and_then(|position| self.by_type[position].template.as_ref());
+        if let Some(end) = template.and_then(|template| template.match_end(text, at)) {
             return Some(end);
         }
-        let end = object(text, at)?;
-        let known = match nth {
-            Some(nth) => &mut self.known[nth],
-            None if self.known.len() < Self::MOST => {
+        let end = object_end(text, at)?;
+        let entry = match position {
+            Some(position) => &mut self.by_type[position],
+            None if self.by_type.len() < Self::MAX_EVENT_TYPES => {
                 let event_type = event_type.to_owned();
-                self.known.push(Known { event_type, shape: None, patience: Self::PATIENCE });
-                self.known.last_mut()?
+                self.by_type.push(TypeTemplate {
+                    event_type,
+                    template: None,
+                    rebuilds_left: Self::MAX_REBUILDS,
+                });
+                self.by_type.last_mut()?
             }
             None => return Some(end),
         };
-        // Where there are too many shapes, none is looked for any more.
-        known.patience = known.patience.saturating_sub(1);
-        known.shape = if known.patience > 0 { Template::of(&text[at..end]) } else { None };
+        entry.rebuilds_left = entry.rebuilds_left.saturating_sub(1);
+        entry.template = if entry.rebuilds_left > 0 { Template::of(&text[at..end]) } else { None };
         Some(end)
     }
 }

@@ -1,19 +1,103 @@
-//! Waiting for changes where there is no inotify.
+//! The twin of `watch_inotify` for systems without inotify: waits end at a fixed interval, and
+//! paths cannot be watched.
 
 use std::io;
 use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::task::{Wake, Waker};
 use std::time::Duration;
 
-/// Looks again every few milliseconds, where there is no inotify.
-struct Look;
+use super::interface::Watch;
 
-pub(super) fn directory(_: &Path) -> io::Result<Box<dyn super::Watch>> {
-    Ok(Box::new(Look))
+/// The caller looks for changes itself when a wait ends, so this bounds how late it sees one.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Ends each wait after [`POLL_INTERVAL`], whether a file changed or not.
+pub(super) struct DirectoryWatch(Arc<WakeFlag>);
+
+impl DirectoryWatch {
+    pub(super) fn open(_: &Path) -> io::Result<Self> {
+        Ok(Self(Arc::default()))
+    }
 }
 
-impl super::Watch for Look {
-    fn wait(&mut self, at_most: Duration) -> io::Result<()> {
-        std::thread::sleep(at_most.min(Duration::from_millis(10)));
+impl Watch for DirectoryWatch {
+    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        let woken = self.0.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        let timeout = timeout.min(POLL_INTERVAL);
+        let waited = self.0.changed.wait_timeout_while(woken, timeout, |woken| !*woken);
+        let (mut woken, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *woken = false;
         Ok(())
+    }
+
+    fn waker(&self) -> Option<Waker> {
+        Some(Waker::from(Arc::clone(&self.0)))
+    }
+}
+
+/// Set by a wake and cleared by the wait that it ends, so a wake between two waits is not lost.
+#[derive(Default)]
+struct WakeFlag {
+    woken: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Wake for WakeFlag {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        *self.woken.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_one();
+    }
+}
+
+/// A path cannot be watched here, so no value of this type exists.
+#[derive(Debug)]
+pub(super) enum PathWatch {}
+
+impl PathWatch {
+    pub(super) fn open(_: &Path) -> io::Result<Option<Self>> {
+        Ok(None)
+    }
+
+    pub(super) fn take_changes(&mut self, _: impl FnMut(&str)) -> io::Result<bool> {
+        match *self {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::{Duration, Instant};
+
+    use super::{DirectoryWatch, POLL_INTERVAL};
+    use crate::storage::Watch;
+
+    #[test]
+    fn a_wait_ends_after_the_poll_interval() -> std::io::Result<()> {
+        let mut watch = DirectoryWatch::open(Path::new("."))?;
+        let start = Instant::now();
+        watch.wait(Duration::from_secs(60))?;
+        assert!((POLL_INTERVAL..Duration::from_secs(30)).contains(&start.elapsed()));
+        Ok(())
+    }
+
+    #[test]
+    fn a_wake_ends_one_wait_and_no_other() -> std::io::Result<()> {
+        let mut watch = DirectoryWatch::open(Path::new("."))?;
+        let Some(waker) = watch.waker() else { panic!("it has a waker") };
+        waker.wake_by_ref();
+        let start = Instant::now();
+        watch.wait(Duration::from_secs(60))?;
+        let woken_after = start.elapsed();
+        watch.wait(Duration::from_secs(60))?;
+        assert!(start.elapsed() - woken_after >= POLL_INTERVAL);
+        std::thread::scope(|scope| {
+            scope.spawn(|| waker.wake_by_ref());
+            watch.wait(Duration::from_secs(60))
+        })
     }
 }

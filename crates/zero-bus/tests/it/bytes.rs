@@ -1,5 +1,6 @@
-//! Every byte of a small log: cut at every length, every bit flipped. What is left is recovered, or refused loudly;
-//! never is a log `ok` with an event missing or changed.
+//! Every byte of a small log: the log is cut at every length, and every bit is flipped. It is
+//! recovered, or refused with an error. It is never reported as `ok` with an event missing or
+//! changed.
 
 use std::fs;
 
@@ -10,7 +11,7 @@ fn events(path: &std::path::Path) -> Vec<Event> {
     Reader::open(path).unwrap().events(1).unwrap().map_while(Result::ok).collect()
 }
 
-/// A log of four events; its bytes, and where each line ends.
+/// A log of four events: the events, the bytes, and the end of each line.
 fn small_log(path: &std::path::Path) -> (Vec<Event>, Vec<u8>, Vec<usize>) {
     let written = bus_of(path, 4);
     let log = fs::read(path.join("events.jsonl")).unwrap();
@@ -18,50 +19,52 @@ fn small_log(path: &std::path::Path) -> (Vec<Event>, Vec<u8>, Vec<usize>) {
     (written, log, ends)
 }
 
-/// Without its lock_file, as one is handed it: an unfinished line is what a crash leaves, and a cut between two events
-/// is nothing that a chain can show.
+/// Without the lock file there is no sync mark. A cut inside a line then looks like a crash, and a
+/// cut between two events cannot be detected from the chain.
 #[test]
-fn cut_at_every_length() {
-    let place = tempfile::tempdir().unwrap();
-    let (written, log, ends) = small_log(place.path());
+fn without_the_lock_file_a_cut_at_any_length_is_recovered() {
+    let original = tempfile::tempdir().unwrap();
+    let (written, log, ends) = small_log(original.path());
     for length in 0..=log.len() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("events.jsonl"), &log[..length]).unwrap();
-        // A line counts also without its line break.
-        let whole = ends.iter().filter(|end| **end <= length + 1).count();
-        let clean = ends.iter().any(|end| *end == length || *end == length + 1) || length == 0;
+        // A complete line without its line break still counts.
+        let complete_events = ends.iter().filter(|end| **end <= length + 1).count();
+        let is_between_events = ends.iter().any(|end| *end == length || *end == length + 1) || length == 0;
         let verdict = verify(directory.path()).integrity;
-        assert_eq!(verdict.head.index as usize, whole, "cut at {length}");
-        assert_eq!(verdict.ok(), clean, "cut at {length}");
-        assert_eq!(matches!(verdict.finding, Finding::Torn { .. }), !clean);
+        assert_eq!(verdict.head.index as usize, complete_events, "cut at {length}");
+        assert_eq!(verdict.ok(), is_between_events, "cut at {length}");
+        assert_eq!(matches!(verdict.finding, Finding::Torn { .. }), !is_between_events);
         let bus = Bus::open(directory.path()).unwrap();
-        assert_eq!(events(directory.path()), written[..whole]);
-        assert_eq!(bus.quarantined().len(), usize::from(!clean));
+        assert_eq!(events(directory.path()), written[..complete_events]);
+        assert_eq!(bus.quarantined().len(), usize::from(!is_between_events));
         bus.append(crate::support::draft(99)).unwrap();
         assert!(verify(directory.path()).ok());
     }
 }
 
-/// With its lock_file, which knows what was synced: nothing that was acknowledged goes missing unnoticed.
+/// The sync mark in the lock file covers the whole log, so every cut loses synced bytes and is
+/// reported.
 #[test]
-fn cut_at_every_length_beside_its_companion() {
+fn with_the_lock_file_a_cut_at_any_length_is_reported() {
     let place = tempfile::tempdir().unwrap();
     let (written, log, ends) = small_log(place.path());
     let lock_file = fs::read(place.path().join("bus.lock")).unwrap();
-    let last = ends[ends.len() - 2];
+    let last_line = ends[ends.len() - 2];
     for length in 0..log.len() - 1 {
         fs::write(place.path().join("events.jsonl"), &log[..length]).unwrap();
         fs::write(place.path().join("bus.lock"), &lock_file).unwrap();
         let integrity = verify(place.path()).integrity;
         assert!(!integrity.ok(), "cut at {length}");
-        if length <= last {
+        if length <= last_line {
             assert!(matches!(Bus::open(place.path()), Err(Error::Missing { .. })), "cut at {length}");
             assert_eq!(fs::read(place.path().join("events.jsonl")).unwrap(), log[..length]);
             continue;
         }
-        // A part of the last event is there. It is set aside, and nobody calls it a crash.
-        let bytes = (length - last) as u64;
-        assert_eq!(integrity.finding, Finding::Truncated { byte_offset: last as u64, bytes });
+        // A part of the last event is left. It is quarantined and reported as truncated, not as
+        // torn.
+        let bytes = (length - last_line) as u64;
+        assert_eq!(integrity.finding, Finding::Truncated { byte_offset: last_line as u64, bytes });
         let bus = Bus::open(place.path()).unwrap();
         assert!(bus.quarantined()[0].was_synced && bus.quarantined()[0].bytes == bytes);
         assert_eq!(events(place.path()), written[..3]);
@@ -71,20 +74,19 @@ fn cut_at_every_length_beside_its_companion() {
 }
 
 #[test]
-fn every_bit_flipped() {
+fn a_flipped_bit_is_a_fault_or_another_spelling_of_the_same_events() {
     let place = tempfile::tempdir().unwrap();
     let (written, log, _) = small_log(place.path());
     let last_line = log[..log.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
-    let mut same = 0;
+    let mut other_spellings = 0;
     for bit in 0..log.len() * 8 {
         let mut flipped = log.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         fs::write(place.path().join("events.jsonl"), &flipped).unwrap();
         let verdict = verify(place.path());
         if verdict.ok() {
-            // Another spelling of the same events, as of a hex digit in an escape or a kind of white space.
             assert_eq!(events(place.path()), written, "bit {bit}");
-            same += 1;
+            other_spellings += 1;
             continue;
         }
         assert!(
@@ -96,6 +98,6 @@ fn every_bit_flipped() {
             assert_eq!(fs::read(place.path().join("events.jsonl")).unwrap(), flipped);
         }
     }
-    println!("{} bits, {same} of them another spelling", log.len() * 8);
-    assert!(same < 20);
+    println!("{} bits, {other_spellings} of them another spelling", log.len() * 8);
+    assert!(other_spellings < 20);
 }

@@ -1,4 +1,4 @@
-//! Canonical JSON beyond the recorded cases: what holds for every value, and what hostile text runs into.
+//! Canonical JSON beyond the recorded cases: properties of every value, limits, and errors.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use zero_bus::sim::Rng;
 use zero_bus::{Draft, Event, Integer, Json, MAX_DEPTH, Value, canonical::is_canonical};
 
-fn finite() -> impl Strategy<Value = f64> {
+pub(crate) fn finite() -> impl Strategy<Value = f64> {
     prop_oneof![
         any::<f64>().prop_filter("finite", |float| float.is_finite()),
         (any::<i32>(), 0..6u8).prop_map(|(digits, places)| f64::from(digits) / 10f64.powi(places.into())),
@@ -15,7 +15,7 @@ fn finite() -> impl Strategy<Value = f64> {
     ]
 }
 
-fn value() -> impl Strategy<Value = Value> {
+pub(crate) fn value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::Bool),
@@ -35,10 +35,10 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// The same value through serde, members in the opposite order.
-struct Backwards<'a>(&'a Value);
+/// Serializes a value with the members of each object in reverse order.
+struct Reversed<'a>(&'a Value);
 
-impl Serialize for Backwards<'_> {
+impl Serialize for Reversed<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             Value::Null => serializer.serialize_unit(),
@@ -46,18 +46,18 @@ impl Serialize for Backwards<'_> {
             Value::Integer(integer) => Json::parse(integer.as_str()).unwrap().serialize(serializer),
             Value::Float(float) => serializer.serialize_f64(*float),
             Value::String(text) => serializer.serialize_str(text),
-            Value::Array(items) => serializer.collect_seq(items.iter().map(Backwards)),
+            Value::Array(items) => serializer.collect_seq(items.iter().map(Reversed)),
             Value::Object(members) => {
-                serializer.collect_map(members.iter().rev().map(|(key, member)| (key, Backwards(member))))
+                serializer.collect_map(members.iter().rev().map(|(key, member)| (key, Reversed(member))))
             }
         }
     }
 }
 
-/// Spells a value in one of the many ways there are: white space, members in any order and some of them twice, escapes.
-struct Speller(Rng);
+/// Writes a value in a random spelling: white space, escapes, members in any order, repeated keys.
+struct RandomSpelling(Rng);
 
-impl Speller {
+impl RandomSpelling {
     fn space(&mut self) -> &'static str {
         ["", "", "", " ", "\t", "\r\n"][self.0.below(6)]
     }
@@ -97,20 +97,20 @@ impl Speller {
                 format!("[{}{}]", self.space(), items.join(","))
             }
             Value::Object(members) => {
-                let mut spelled = Vec::new();
+                let mut spellings = Vec::new();
                 for (key, member) in members {
                     let member = format!("{}{}:{}", self.string(key), self.space(), self.value(member));
-                    let at = self.0.below(spelled.len() + 1);
-                    spelled.insert(at, member);
+                    let at = self.0.below(spellings.len() + 1);
+                    spellings.insert(at, member);
                     if self.0.below(3) == 0 {
-                        // One of the same key that does not count, as it comes first.
-                        let other = Value::Array(vec![value.clone(); self.0.below(2)]);
+                        // An earlier member with the same key, which must not count.
+                        let overridden = Value::Array(vec![value.clone(); self.0.below(2)]);
                         let at = self.0.below(at + 1);
-                        let other = format!("{}:{}", self.string(key), Json::try_from(&other).unwrap());
-                        spelled.insert(at, other);
+                        let member = format!("{}:{}", self.string(key), Json::try_from(&overridden).unwrap());
+                        spellings.insert(at, member);
                     }
                 }
-                format!("{{{}{}}}", self.space(), spelled.join(&format!("{},", self.space())))
+                format!("{{{}{}}}", self.space(), spellings.join(&format!("{},", self.space())))
             }
             other => Json::try_from(other).unwrap().to_string(),
         };
@@ -119,16 +119,15 @@ impl Speller {
 }
 
 proptest! {
-    /// However a value is spelled, its form is that of the tree.
     #[test]
-    fn every_spelling_has_the_same_form(value in value(), seed in any::<u64>()) {
-        let text = Speller(Rng::new(seed)).value(&value);
+    fn every_spelling_has_the_same_canonical_form(value in value(), seed in any::<u64>()) {
+        let text = RandomSpelling(Rng::new(seed)).value(&value);
         prop_assert_eq!(Json::parse(&text), Ok(Json::try_from(&value).unwrap()), "{}", text);
         prop_assert_eq!(Value::parse(&text), Ok(value));
     }
 
     #[test]
-    fn the_canonical_form_is_its_own_canonical_form(value in value()) {
+    fn the_canonical_form_parses_to_itself(value in value()) {
         let json = Json::try_from(&value).unwrap();
         prop_assert!(json.as_str().is_ascii());
         prop_assert_eq!(&Json::parse(json.as_str()).unwrap(), &json);
@@ -136,25 +135,25 @@ proptest! {
     }
 
     #[test]
-    fn serializing_and_parsing_agree(value in value()) {
-        prop_assert_eq!(Json::of(&Backwards(&value)).unwrap(), Json::try_from(&value).unwrap());
+    fn serializing_a_value_gives_the_form_of_its_tree(value in value()) {
+        prop_assert_eq!(Json::of(&Reversed(&value)).unwrap(), Json::try_from(&value).unwrap());
     }
 
     #[test]
-    fn the_layout_for_people_is_the_same_value(value in value()) {
+    fn the_pretty_layout_parses_to_the_same_value(value in value()) {
         let json = Json::try_from(&value).unwrap();
         prop_assert_eq!(Json::parse(&json.pretty()).unwrap(), json);
     }
 
-    /// Text that is nearly JSON, so that both outcomes are met.
+    /// The alphabet makes both valid and invalid texts likely.
     #[test]
-    fn the_scanner_takes_exactly_what_the_parser_gives_back(text in r#"[\[\]{}:,"\\untrfb0-9a-f.eE+\- é]{0,12}"#) {
+    fn the_check_accepts_exactly_what_the_parser_returns_unchanged(text in r#"[\[\]{}:,"\\untrfb0-9a-f.eE+\- é]{0,12}"#) {
         let canonical = Json::parse(&text).is_ok_and(|json| json.as_str() == text);
         prop_assert_eq!(is_canonical(&text), canonical);
     }
 
     #[test]
-    fn a_changed_byte_is_canonical_for_both_or_for_none(value in value(), at in any::<prop::sample::Index>(), byte in 0u8..128) {
+    fn the_check_and_the_parser_agree_on_a_changed_byte(value in value(), at in any::<prop::sample::Index>(), byte in 0u8..128) {
         let mut text = Json::try_from(&value).unwrap().to_string().into_bytes();
         let at = at.index(text.len());
         text[at] = byte;
@@ -164,19 +163,19 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_answered(text in any::<String>()) {
+    fn parsing_never_panics(text in any::<String>()) {
         let _ = Json::parse(&text);
     }
 
     #[test]
-    fn an_event_reads_back_as_it_was_written(payload in prop::collection::btree_map(any::<String>(), value(), 0..5),
-                                             event_type in "[^\\p{Cc}]{1,128}", trace in any::<String>(), as_of in finite()) {
+    fn an_event_reads_back_as_it_was_appended(payload in prop::collection::btree_map(any::<String>(), value(), 0..5),
+                                              event_type in "[^\\p{Cc}]{1,128}", trace in any::<String>(), as_of in finite()) {
         let directory = tempfile::tempdir().unwrap();
         let draft = Draft { event_type, as_of, payload: Json::try_from(&Value::Object(payload)).unwrap(), trace_id: Some(trace) };
         let bus = zero_bus::Bus::open(directory.path()).unwrap();
-        let written: Event = bus.append(draft).unwrap();
+        let appended: Event = bus.append(draft).unwrap();
         let read = bus.reader().event(1).unwrap().unwrap();
-        prop_assert_eq!(&read, &written);
+        prop_assert_eq!(&read, &appended);
         prop_assert!(is_canonical(&read.line()));
     }
 }
@@ -186,7 +185,7 @@ fn nested(depth: usize) -> String {
 }
 
 #[test]
-fn depth_has_a_limit_and_a_clear_error() {
+fn nesting_beyond_the_limit_is_refused_at_its_offset() {
     let deepest = nested(MAX_DEPTH);
     assert_eq!(Json::parse(&deepest).unwrap().as_str(), deepest);
     for depth in [MAX_DEPTH + 1, 100_000, 10_000_000] {
@@ -200,7 +199,7 @@ fn depth_has_a_limit_and_a_clear_error() {
 }
 
 #[test]
-fn what_is_put_into_another_value_counts_with_its_depth() {
+fn a_nested_json_counts_with_its_depth() {
     let deepest = Json::parse(&nested(MAX_DEPTH)).unwrap();
     assert_eq!(Json::of(&[&deepest]).unwrap_err().problem(), "nested deeper than 1000 levels");
     let fits = Json::parse(&nested(MAX_DEPTH - 1)).unwrap();
@@ -208,7 +207,7 @@ fn what_is_put_into_another_value_counts_with_its_depth() {
 }
 
 #[test]
-fn what_has_no_form_is_an_error_with_its_path() {
+fn an_error_names_the_path_and_the_position() {
     let not_finite = BTreeMap::from([("orders", vec![1.0, f64::NAN])]);
     assert_eq!(Json::of(&not_finite).unwrap_err().to_string(), "orders[1]: NaN is not a finite number");
     assert!(Json::try_from(&Value::Float(f64::INFINITY)).is_err());
@@ -221,9 +220,9 @@ fn what_has_no_form_is_an_error_with_its_path() {
 }
 
 #[test]
-fn serde_shapes_come_out_as_json_has_them() {
+fn every_type_of_serde_s_data_model_has_its_json_form() {
     #[derive(Serialize)]
-    enum Template {
+    enum Variants {
         Unit,
         New(u8),
         Pair(u8, u8),
@@ -231,7 +230,7 @@ fn serde_shapes_come_out_as_json_has_them() {
     }
     #[derive(Serialize)]
     struct All {
-        z: Vec<Template>,
+        z: Vec<Variants>,
         y: Option<u8>,
         x: (),
         w: char,
@@ -240,7 +239,7 @@ fn serde_shapes_come_out_as_json_has_them() {
         t: f32,
     }
     let all = All {
-        z: vec![Template::Unit, Template::New(1), Template::Pair(1, 2), Template::Named { b: 1, a: 2 }],
+        z: vec![Variants::Unit, Variants::New(1), Variants::Pair(1, 2), Variants::Named { b: 1, a: 2 }],
         y: None,
         x: (),
         w: 'é',
@@ -253,9 +252,9 @@ fn serde_shapes_come_out_as_json_has_them() {
 }
 
 #[test]
-fn an_exponent_and_the_digits_before_it_may_be_of_any_length() {
+fn exponents_and_digits_may_have_any_length() {
     let zeros = "0".repeat(655_360);
-    for (text, form) in [
+    for (text, canonical) in [
         (format!("0.{zeros}1e655361"), "1.0"),
         (format!("-1{zeros}E-655360"), "-1.0"),
         (format!("-12.5{zeros}e0000001"), "-125.0"),
@@ -266,7 +265,7 @@ fn an_exponent_and_the_digits_before_it_may_be_of_any_length() {
         ("5e-000000000324".to_owned(), "5e-324"),
         ("17976931348623157e+0000292".to_owned(), "1.7976931348623157e+308"),
     ] {
-        assert_eq!(Json::parse(&text).unwrap().as_str(), form, "{}", &text[..text.len().min(40)]);
+        assert_eq!(Json::parse(&text).unwrap().as_str(), canonical, "{}", &text[..text.len().min(40)]);
     }
     for text in ["1e+000309", "1e99999999999999999999999", &format!("0.{zeros}1e655670")] {
         assert_eq!(Json::parse(text).unwrap_err().problem(), "the number is beyond a double");
@@ -274,7 +273,7 @@ fn an_exponent_and_the_digits_before_it_may_be_of_any_length() {
 }
 
 #[test]
-fn of_a_repeated_key_the_last_one_counts() {
+fn of_a_repeated_key_the_last_one_wins() {
     struct Twice;
     impl Serialize for Twice {
         fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,4 +1,4 @@
-//! A log that is long enough for several threads is judged as one thread judges it, whatever is wrong with it.
+//! Several threads verify a long log as one thread does, whatever is wrong with it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,8 +14,8 @@ use zero_bus::{
     event_id,
 };
 
-/// Some six megabytes: lines of two kilobytes, and one that is longer than a stretch.
-fn long_log(path: &Path) {
+/// Writes 6 MiB: lines of 2 KiB, and one that is longer than a chunk.
+fn write_long_log(path: &Path) {
     let bus = Bus::open(path).unwrap();
     let draft = |number: usize| {
         let length = if number == 1500 { 3 << 20 } else { 1800 };
@@ -27,141 +27,140 @@ fn long_log(path: &Path) {
     bus.write_snapshot(0.0, None, &BTreeMap::from([("n", 1)])).unwrap();
 }
 
-fn judged(path: &Path, threads: usize) -> Verdict {
-    Reader::open(path).unwrap().verify_with(NonZeroUsize::new(threads).unwrap(), &mut |_| {}).unwrap()
+fn verify_on(path: &Path, threads: usize) -> Verdict {
+    Reader::open(path).unwrap().verify_on_threads(NonZeroUsize::new(threads).unwrap(), &mut |_| {}).unwrap()
 }
 
-type Found = (Vec<Event>, Result<(), String>);
+/// The events of one type, and the error that ended the pass.
+type Selection = (Vec<Event>, Result<(), String>);
 
-/// What reading event by event finds of a kind, and what it ends with.
-fn read(path: &Path, from: u64, wanted: &str) -> Found {
-    let mut found = Vec::new();
+fn read_one_by_one(path: &Path, from: u64, event_type: &str) -> Selection {
+    let mut events = Vec::new();
     for event in Reader::open(path).unwrap().events(from).unwrap() {
         match event {
-            Ok(event) if event.event_type == wanted => found.push(event),
+            Ok(event) if event.event_type == event_type => events.push(event),
             Ok(_) => {}
-            Err(error) => return (found, Err(error.to_string())),
+            Err(error) => return (events, Err(error.to_string())),
         }
     }
-    (found, Ok(()))
+    (events, Ok(()))
 }
 
-fn selected(path: &Path, from: u64, wanted: &str) -> Found {
-    let mut found = Vec::new();
-    let ended = Reader::open(path).unwrap().select(
+fn select(path: &Path, from: u64, event_type: &str) -> Selection {
+    let mut events = Vec::new();
+    let result = Reader::open(path).unwrap().select(
         from,
-        |kind, trace| kind == wanted && trace.is_some(),
+        |kind, trace| kind == event_type && trace.is_some(),
         |event| {
-            found.push(event);
+            events.push(event);
             Ok::<(), Error>(())
         },
     );
-    (found, ended.map(drop).map_err(|error| error.to_string()))
+    (events, result.map(drop).map_err(|error| error.to_string()))
 }
 
-/// Nobody waits for the turn of one who is gone, wherever it went.
+/// No thread waits forever for the turn of a chunk whose thread has stopped.
 #[test]
-fn who_panics_or_refuses_in_the_middle_ends_it_for_all() {
+fn an_error_or_a_panic_on_one_thread_stops_all_threads() {
     let place = crate::support::directory();
-    long_log(place.path());
+    write_long_log(place.path());
     let reader = Reader::open(place.path()).unwrap();
-    for last in [1, 700, 1500, 1999] {
-        let mut taken = 0;
-        let refused: Result<_, Box<dyn std::error::Error + Send + Sync>> = reader.select(
+    for stop_at in [1, 700, 1500, 1999] {
+        let mut last = 0;
+        let result: Result<_, Box<dyn std::error::Error + Send + Sync>> = reader.select(
             1,
             |_, _| true,
             |event| {
-                taken = event.index;
-                if event.index == last { Err("enough".into()) } else { Ok(()) }
+                last = event.index;
+                if event.index == stop_at { Err("stop".into()) } else { Ok(()) }
             },
         );
-        assert_eq!(refused.unwrap_err().to_string(), "enough");
-        assert_eq!(taken, last);
+        assert_eq!(result.unwrap_err().to_string(), "stop");
+        assert_eq!(last, stop_at);
 
-        // While a thread gathers, and while it is its turn.
-        let gathering = || {
-            let looked_at = AtomicU64::new(0);
-            let wanted = |_: &str, _: Option<&str>| {
-                assert_ne!(looked_at.fetch_add(1, SeqCst), last, "as it should");
+        // A panic while a thread verifies its chunk, and one while it merges it.
+        let panic_while_verifying = || {
+            let visited = AtomicU64::new(0);
+            let matches = |_: &str, _: Option<&str>| {
+                assert_ne!(visited.fetch_add(1, SeqCst), stop_at, "as intended");
                 true
             };
-            reader.select(1, wanted, |_| Ok::<(), Error>(()))
+            reader.select(1, matches, |_| Ok::<(), Error>(()))
         };
-        let merging = || {
-            let each = |event: Event| {
-                assert_ne!(event.index, last, "as it should");
+        let panic_while_merging = || {
+            let on_event = |event: Event| {
+                assert_ne!(event.index, stop_at, "as intended");
                 Ok::<(), Error>(())
             };
-            reader.select(1, |_, _| true, each)
+            reader.select(1, |_, _| true, on_event)
         };
         for panic in [
-            std::panic::catch_unwind(AssertUnwindSafe(gathering)).unwrap_err(),
-            std::panic::catch_unwind(AssertUnwindSafe(merging)).unwrap_err(),
+            std::panic::catch_unwind(AssertUnwindSafe(panic_while_verifying)).unwrap_err(),
+            std::panic::catch_unwind(AssertUnwindSafe(panic_while_merging)).unwrap_err(),
         ] {
-            assert!(panic.downcast::<String>().unwrap().contains("as it should"));
+            assert!(panic.downcast::<String>().unwrap().contains("as intended"));
         }
     }
 }
 
 #[test]
-fn several_threads_see_what_one_sees() {
+fn several_threads_return_the_verdict_of_one_thread() {
     let place = crate::support::directory();
-    long_log(place.path());
+    write_long_log(place.path());
     let log = place.path().join("events.jsonl");
     let sound = fs::read(&log).unwrap();
     assert!(sound.len() > 6 << 20);
-    let verdict = judged(place.path(), 1);
+    let verdict = verify_on(place.path(), 1);
     assert!(verdict.ok() && verdict.integrity.head.index == 2000);
     let line = |number: usize| {
         let mut breaks = sound.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
         if number == 0 { 0 } else { breaks.nth(number - 1).unwrap() }
     };
-    // One line each: changed, removed, doubled, respelled, cut off, without its break, behind blank ones; early, late, and the long one.
+    // One line of each log is changed, removed, doubled, not canonical, cut off, without its line
+    // break, or after blank lines. It is an early line, a late one, or the long one.
     for number in [0, 1, 600, 1100, 1499, 1500, 1999] {
-        let (begin, end) = (line(number), line(number + 1));
-        let mut broken = vec![sound.clone(); 7];
-        broken[0][begin + 700] ^= 1;
-        drop(broken[1].drain(begin..end));
-        drop(broken[2].splice(begin..begin, sound[begin..end].iter().copied()));
-        drop(broken[3].splice(begin..begin, *b" \n "));
-        broken[4].truncate(begin + 100);
-        broken[5].remove(end - 1);
-        drop(broken[6].splice(begin..begin, *b"\n \n"));
-        for (kind, content) in broken.into_iter().enumerate() {
+        let (start, end) = (line(number), line(number + 1));
+        let mut edited = vec![sound.clone(); 7];
+        edited[0][start + 700] ^= 1;
+        drop(edited[1].drain(start..end));
+        drop(edited[2].splice(start..start, sound[start..end].iter().copied()));
+        drop(edited[3].splice(start..start, *b" \n "));
+        edited[4].truncate(start + 100);
+        edited[5].remove(end - 1);
+        drop(edited[6].splice(start..start, *b"\n \n"));
+        for (edit, content) in edited.into_iter().enumerate() {
             fs::write(&log, &content).unwrap();
-            let one = judged(place.path(), 1);
-            assert_eq!(
-                one.ok(),
-                [3, 6].contains(&kind) || (kind == 5 && number == 1999),
-                "{kind} at {number}"
-            );
+            let expected = verify_on(place.path(), 1);
+            let is_valid = [3, 6].contains(&edit) || (edit == 5 && number == 1999);
+            assert_eq!(expected.ok(), is_valid, "edit {edit} of line {number}");
             for threads in [2, 3, 8] {
-                assert_eq!(judged(place.path(), threads), one, "{kind} at {number}, {threads} threads");
+                let verdict = verify_on(place.path(), threads);
+                assert_eq!(verdict, expected, "edit {edit} of line {number}, {threads} threads");
             }
             let mut document = Vec::new();
             let (audited, _) = Reader::open(place.path()).unwrap().audit(&mut document, &mut |_| {}).unwrap();
-            assert_eq!(audited, one);
-            // Whatever is an event, in canonical form.
+            assert_eq!(audited, expected);
+            // The document holds every line that is an event, in canonical form.
             let content = String::from_utf8(content).unwrap();
-            let whole = |line: &&str| line.starts_with('{') && line.ends_with('}') && !line.contains("}{");
-            let events: Vec<_> = content.split('\n').map(str::trim).filter(whole).collect();
-            let begin = format!(r#"{{"events":[{}],"integrity":"#, events.join(","));
-            assert!(document.starts_with(begin.as_bytes()), "{kind} at {number}");
+            let is_event = |line: &&str| line.starts_with('{') && line.ends_with('}') && !line.contains("}{");
+            let events: Vec<_> = content.split('\n').map(str::trim).filter(is_event).collect();
+            let start = format!(r#"{{"events":[{}],"integrity":"#, events.join(","));
+            assert!(document.starts_with(start.as_bytes()), "edit {edit} of line {number}");
             for from in [1, 650, 1600] {
-                for wanted in ["rare", "common"] {
-                    let (found, expected) =
-                        (selected(place.path(), from, wanted), read(place.path(), from, wanted));
-                    assert!(found == expected, "{wanted} from {from}, {kind} at {number}");
+                for event_type in ["rare", "common"] {
+                    let selected = select(place.path(), from, event_type);
+                    let expected = read_one_by_one(place.path(), from, event_type);
+                    assert!(selected == expected, "{event_type} from {from}, edit {edit} of line {number}");
                 }
             }
         }
     }
 }
 
-/// However lines and stretches lie to each other, each byte is read about once: by who judges its stretch, and by who looks
-/// for the beginning of the next line.
+/// The thread of a chunk reads its bytes; a thread that looks for the first line of its own chunk
+/// may read them a second time.
 #[test]
-fn long_lines_and_blank_ends_are_not_read_again_and_again() {
+fn long_lines_and_blank_tails_are_read_at_most_about_twice() {
     let place = crate::support::directory();
     let storage = crate::support::WatchedStorage::new(place.path());
     let bus = Bus::open_in(storage.clone()).unwrap();
@@ -175,52 +174,53 @@ fn long_lines_and_blank_ends_are_not_read_again_and_again() {
     for threads in [1, 2, 5, usize::MAX] {
         storage.watched.bytes_read.store(0, SeqCst);
         let reader = Reader::open_in(storage.clone());
-        let verdict = reader.verify_with(NonZeroUsize::new(threads).unwrap(), &mut |_| {}).unwrap();
+        let verdict = reader.verify_on_threads(NonZeroUsize::new(threads).unwrap(), &mut |_| {}).unwrap();
         assert!(verdict.ok() && verdict.integrity.head.index == 2);
         let read = storage.watched.bytes_read.load(SeqCst);
         assert!(read < 3 * text.len() as u64, "{read} bytes of {} on {threads} threads", text.len());
     }
 }
 
-/// The line of an event with a payload spelled in any way, and sealed as if that were right.
-fn sealed(head: Head, event_type: &str, payload: &str, trace: &str) -> (String, Head) {
+/// Returns the line of an event whose members have any form, with the checksum of exactly that
+/// form.
+fn line_with_checksum(head: Head, event_type: &str, payload: &str, trace: &str) -> (String, Head) {
     let index = head.index + 1;
     let previous = head.checksum.map_or("null".to_owned(), |checksum| format!("\"{checksum}\""));
-    let (before, behind) = (
+    let (before, after) = (
         r#"{"as_of":1777593600.5,"#,
         format!(
             r#""event_id":"{}","event_index":{index},"event_type":{event_type},"payload":{payload},"previous_checksum":{previous},"schema_version":"zero.runtime.event.v1"{trace}}}"#,
             event_id(index)
         ),
     );
-    let checksum = Checksum::of(format!("{before}{behind}").as_bytes());
-    let line = format!(r#"{before}"checksum":"{checksum}",{behind}"#);
+    let checksum = Checksum::of(format!("{before}{after}").as_bytes());
+    let line = format!(r#"{before}"checksum":"{checksum}",{after}"#);
     (line, Head { index, checksum: Some(checksum) })
 }
 
-/// A line may be as long as it may be, and no longer, however right it is otherwise and whoever judges it.
 #[test]
-fn a_line_is_no_longer_than_it_may_be() {
-    let (first, head) = sealed(Head::default(), r#""short""#, "{}", "");
-    let of =
-        |length: usize| sealed(head, r#""long""#, &format!(r#"{{"text":"{}"}}"#, "x".repeat(length)), "");
-    let longest = MAX_LINE_BYTES - of(0).0.len();
+fn a_line_of_the_maximum_length_is_valid_and_a_longer_one_is_not() {
+    let (first, head) = line_with_checksum(Head::default(), r#""short""#, "{}", "");
+    let long_line = |length: usize| {
+        line_with_checksum(head, r#""long""#, &format!(r#"{{"text":"{}"}}"#, "x".repeat(length)), "")
+    };
+    let longest = MAX_LINE_BYTES - long_line(0).0.len();
     for (length, events) in [(longest, 3), (longest + 1, 1)] {
-        let (second, head) = of(length);
-        let (third, _) = sealed(head, r#""short""#, "{}", "");
+        let (second, head) = long_line(length);
+        let (third, _) = line_with_checksum(head, r#""short""#, "{}", "");
         let log = format!("{first}\n{second}\n{third}\n");
         let disk = SimDisk::new();
         disk.put(LOG, log.as_bytes());
         for threads in [1, 2] {
             let reader = Reader::open_in(disk.storage());
-            let verdict = reader.verify_with(NonZeroUsize::new(threads).unwrap(), &mut |_| {}).unwrap();
+            let verdict = reader.verify_on_threads(NonZeroUsize::new(threads).unwrap(), &mut |_| {}).unwrap();
             assert_eq!((verdict.ok(), verdict.integrity.head.index), (events == 3, events));
         }
     }
 }
 
-/// How far each line by itself is the event behind the one before, and what the first one that is not is called.
-fn one_by_one(log: &[u8]) -> (Head, Option<FaultKind>) {
+/// Reads a log with [`Event::read`]. Returns its last valid event and the first fault.
+fn verify_one_by_one(log: &[u8]) -> (Head, Option<FaultKind>) {
     let mut head = Head::default();
     for line in log.split_inclusive(|byte| *byte == b'\n') {
         match Event::read(line.strip_suffix(b"\n").unwrap_or(line), head) {
@@ -232,15 +232,15 @@ fn one_by_one(log: &[u8]) -> (Head, Option<FaultKind>) {
 }
 
 proptest! {
-    /// What is only compared with what must come next is judged as what is read.
+    /// The fast path accepts a line only if reading it event by event accepts it too.
     #[test]
-    fn lines_are_judged_together_as_one_by_one(
+    fn verifying_a_chunk_agrees_with_reading_event_by_event(
         edits in prop::collection::vec(
             (0..12_usize, any::<prop::sample::Index>(), r#"|[0-9ae"\\:,{}\[\].E+\- ]|\u{e9}|00|\\u00e9|null"#),
             0..3,
         ),
-        odd in (0..12_usize, 0..5_usize),
-        spoilt in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+        edge_case in (0..12_usize, 0..5_usize),
+        changed_byte in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
     ) {
         let mut head = Head::default();
         let mut log = String::new();
@@ -250,41 +250,41 @@ proptest! {
                 nth * 7,
                 nth * 100,
             );
-            for (line, at, with) in &edits {
+            for (line, at, replacement) in &edits {
                 let at = at.index(payload.len());
                 if *line == nth && payload.is_char_boundary(at) && payload.is_char_boundary(at + 1) {
-                    payload.replace_range(at..at + 1, with);
+                    payload.replace_range(at..at + 1, replacement);
                 }
             }
-            let (event_type, trace) = match odd {
+            let (event_type, trace) = match edge_case {
                 (line, 1) if line == nth => (r#""two words""#, r#","trace_id":"""#),
                 (line, 2) if line == nth => (r#""esc\\taped""#, r#","trace_id":"\\u00e9""#),
                 (line, 3) if line == nth => (r#""""#, ""),
                 (line, 4) if line == nth => (r#""known""#, r#","trace_id":7"#),
                 _ => (r#""known""#, r#","trace_id":"t""#),
             };
-            let (line, next) = sealed(head, event_type, &payload, trace);
+            let (line, next) = line_with_checksum(head, event_type, &payload, trace);
             log += &line;
             log.push('\n');
             head = next;
         }
         let mut log = log.into_bytes();
-        if let Some((at, byte)) = spoilt {
+        if let Some((at, byte)) = changed_byte {
             let at = at.index(log.len());
             log[at] = byte;
         }
         let disk = SimDisk::new();
         disk.put(LOG, &log);
-        let verdict = Reader::open_in(disk.storage()).verify(&mut |_| {}).unwrap().integrity;
-        let (head, fault) = one_by_one(&log);
+        let verdict = Reader::open_in(disk.storage()).verify().unwrap().integrity;
+        let (head, fault) = verify_one_by_one(&log);
         prop_assert_eq!(verdict.head, head, "{}", String::from_utf8_lossy(&log));
-        let said = match verdict.finding {
+        let found = match verdict.finding {
             Finding::Fault(fault) | Finding::Ambiguous(fault) => Some(fault.kind),
             _ => None,
         };
-        // A line break more or less makes another line, or an unfinished one.
-        if spoilt.is_none() {
-            prop_assert_eq!(said, fault);
+        // A changed byte can add or remove a line break, which makes another line or a torn tail.
+        if changed_byte.is_none() {
+            prop_assert_eq!(found, fault);
         }
     }
 }

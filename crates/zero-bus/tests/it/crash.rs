@@ -76,7 +76,7 @@ fn check(
     recoveries: bool,
 ) -> Result<(), String> {
     counts.states += 1;
-    let before = Reader::open_in(disk.storage()).verify(&mut |_| {}).unwrap();
+    let before = Reader::open_in(disk.storage()).verify().unwrap();
     if matches!(before.integrity.finding, Finding::Fault(_)) {
         return Err(format!("a crash is reported as damage: {}", before.integrity.reason()));
     }
@@ -112,7 +112,7 @@ fn check(
         return Err(format!("{recovered:?} is not the beginning of {:?}", history.submitted));
     }
     bus.append(draft(1000)).map_err(|error| error.to_string())?;
-    let after = Reader::open_in(disk.storage()).verify(&mut |_| {}).unwrap();
+    let after = Reader::open_in(disk.storage()).verify().unwrap();
     if !after.ok() {
         return Err(format!("{} / {}", after.integrity.reason(), after.snapshot_integrity.reason));
     }
@@ -451,7 +451,7 @@ fn find_race(defect: Defect) -> Option<String> {
             });
         }
     });
-    let verdict = Reader::open_in(disk.storage()).verify(&mut |_| {}).unwrap();
+    let verdict = Reader::open_in(disk.storage()).verify().unwrap();
     let lost_events = verdict.integrity.head.index != 200;
     (lost_events || !verdict.ok()).then(|| verdict.integrity.reason())
 }
@@ -471,7 +471,7 @@ fn follow(
         // A failed call, or a log that was cut, ends this follower. The next pass starts another
         // one.
         let Ok(mut follower) = Reader::open_in(Arc::clone(storage)).follow(last_index + 1) else { continue };
-        while let Ok(Some(event)) = follower.next(Duration::from_millis(if is_last_pass { 0 } else { 5 })) {
+        while let Ok(Some(event)) = follower.next_timeout(Duration::from_millis(if is_last_pass { 0 } else { 5 })) {
             last_index = event.index;
             for survivor in disk.survivors(last_index, 8) {
                 states += 1;

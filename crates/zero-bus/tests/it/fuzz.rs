@@ -1,5 +1,5 @@
-//! The fuzz targets over their corpus, and over seeded changes of it: a bounded run that needs no fuzzer. What a longer
-//! run found stands in the corpus.
+//! Runs the fuzz targets over their corpus and over seeded mutations of it: a bounded run that
+//! needs no fuzzer. Inputs that a longer run found are in the corpus.
 
 #[path = "../../../../fuzz/targets.rs"]
 mod targets;
@@ -10,8 +10,8 @@ use std::path::Path;
 
 use zero_bus::sim::Rng;
 
-/// Changes of the corpus that are tried for each target.
-const CHANGED: u64 = 20_000;
+/// Mutations per target.
+const MUTATIONS: u64 = 20_000;
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
@@ -21,8 +21,9 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     files.into_iter().map(|file| fs::read(file).unwrap()).collect()
 }
 
-/// One of the corpus with a few bytes changed, removed, doubled, or put in from another.
-fn changed(corpus: &[Vec<u8>], seed: u64) -> Vec<u8> {
+/// An input of the corpus with a few bytes changed, removed, repeated, or replaced by some of
+/// another input.
+fn mutated(corpus: &[Vec<u8>], seed: u64) -> Vec<u8> {
     let mut dice = Rng::new(seed);
     let mut dice = |size| dice.below(size);
     let mut data = corpus[dice(corpus.len())].clone();
@@ -51,8 +52,8 @@ fn changed(corpus: &[Vec<u8>], seed: u64) -> Vec<u8> {
 fn run(target: &str, check: fn(&[u8])) {
     let corpus = corpus(target);
     corpus.iter().for_each(|data| check(data));
-    for seed in 0..CHANGED {
-        let data = changed(&corpus, seed);
+    for seed in 0..MUTATIONS {
+        let data = mutated(&corpus, seed);
         catch_unwind(|| check(&data)).unwrap_or_else(|_| panic!("seed {seed}: {}", data.escape_ascii()));
     }
 }

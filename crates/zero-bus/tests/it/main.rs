@@ -9,6 +9,8 @@ mod canonical;
 mod chunks;
 mod conformance;
 mod crash;
+mod data_model;
+mod follow;
 mod fuzz;
 mod group;
 mod queue_model;

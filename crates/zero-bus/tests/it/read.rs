@@ -1,4 +1,4 @@
-//! Reading: from any index, past any damage no further, and for as long as events come.
+//! Reading: from any index, up to the first fault, without changing anything.
 
 use std::fs;
 use std::path::Path;
@@ -6,14 +6,17 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use crate::support::{WatchedStorage, add_to_log, bus_of, directory, draft, verify};
-use zero_bus::{Bus, Draft, Error, Event, FaultKind, Finding, Head, Json, MAX_LINE_BYTES, Reader};
+use zero_bus::{
+    Bus, Checksum, Draft, Error, Event, FaultKind, Finding, Head, Json, LOCK, LOG, MAX_LINE_BYTES, Reader,
+    Verdict,
+};
 
-fn from(path: &Path, index: u64) -> Vec<Event> {
+fn events_from(path: &Path, index: u64) -> Vec<Event> {
     Reader::open(path).unwrap().events(index).unwrap().map(Result::unwrap).collect()
 }
 
-/// A log of lines of very different lengths, so that bisection lands in the middle of long ones.
-fn uneven(path: &Path, events: u64) -> Vec<Event> {
+/// Appends events of very different lengths, so that bisection probes the middle of long lines.
+fn append_uneven_events(path: &Path, events: u64) -> Vec<Event> {
     let drafts = (1..=events).map(|number| {
         let length = if number % 7 == 0 { 90_000 } else { (number * 37 % 300) as usize };
         let payload = Json::of(&std::collections::BTreeMap::from([("text", "x".repeat(length))])).unwrap();
@@ -25,14 +28,14 @@ fn uneven(path: &Path, events: u64) -> Vec<Event> {
 #[test]
 fn events_are_read_from_any_index() {
     let directory = directory();
-    let written = uneven(directory.path(), 120);
+    let written = append_uneven_events(directory.path(), 120);
     let reader = Reader::open(directory.path()).unwrap();
     for index in 1..=120 {
-        assert_eq!(from(directory.path(), index), written[index as usize - 1..], "from {index}");
+        assert_eq!(events_from(directory.path(), index), written[index as usize - 1..], "from {index}");
         assert_eq!(reader.event(index).unwrap().as_ref(), written.get(index as usize - 1));
         assert_eq!(reader.event_by_id(&written[index as usize - 1].id()).unwrap().unwrap().index, index);
     }
-    assert_eq!(from(directory.path(), 0), written);
+    assert_eq!(events_from(directory.path(), 0), written);
     for index in [0, 121, 122, 1_000_000, u64::MAX] {
         assert_eq!(reader.event(index).unwrap(), None);
     }
@@ -42,11 +45,11 @@ fn events_are_read_from_any_index() {
     assert_eq!(reader.head().unwrap().index, 120);
 }
 
-/// Blank lines, other spellings and a torn tail do not lead the bisection astray.
+/// Bisection copes with blank lines, lines that are not canonical and a torn tail.
 #[test]
-fn events_are_read_from_any_index_of_an_untidy_log() {
+fn events_are_read_from_any_index_of_a_log_that_is_not_canonical() {
     let directory = directory();
-    let written = uneven(directory.path(), 60);
+    let written = append_uneven_events(directory.path(), 60);
     let mut text = String::new();
     for event in &written {
         let line = event.line();
@@ -60,34 +63,33 @@ fn events_are_read_from_any_index_of_an_untidy_log() {
     fs::write(directory.path().join("events.jsonl"), text).unwrap();
     assert!(matches!(verify(directory.path()).integrity.finding, Finding::Torn { .. }));
     for index in 1..=61 {
-        assert_eq!(from(directory.path(), index), written[index as usize - 1..], "from {index}");
+        assert_eq!(events_from(directory.path(), index), written[index as usize - 1..], "from {index}");
     }
 }
 
-/// Finding an event, or that there is none, costs some lines and not the log.
 #[test]
-fn finding_costs_a_few_lines() {
+fn finding_an_event_reads_a_few_lines_and_not_the_log() {
     let directory = directory();
     bus_of(directory.path(), 50_000);
-    let log = fs::metadata(directory.path().join("events.jsonl")).unwrap().len();
+    let log_bytes = fs::metadata(directory.path().join("events.jsonl")).unwrap().len();
     let storage = WatchedStorage::new(directory.path());
     let reader = Reader::open_in(storage.clone());
     for index in [1, 2, 25_000, 49_999, 50_000, 50_001, 50_002, u64::MAX] {
         let before = storage.watched.bytes_read.load(SeqCst);
         assert_eq!(reader.event(index).unwrap().is_some(), index <= 50_000);
         let read = storage.watched.bytes_read.load(SeqCst) - before;
-        assert!(read < log / 3, "event {index}: {read} of {log} bytes");
+        assert!(read < log_bytes / 3, "event {index}: {read} of {log_bytes} bytes");
     }
 }
 
 #[test]
-fn reading_ends_at_the_first_fault_and_names_it() {
+fn reading_ends_at_the_first_fault_and_reports_it() {
     let directory = directory();
     let written = bus_of(directory.path(), 10);
     let log = directory.path().join("events.jsonl");
     let lines: Vec<String> = written.iter().map(Event::line).collect();
     let offset = lines[..6].iter().map(|line| line.len() as u64 + 1).sum::<u64>();
-    let damaged = |line: &str| {
+    let fault_of = |line: &str| {
         let mut lines = lines.clone();
         lines[6] = line.to_owned();
         fs::write(&log, lines.join("\n") + "\n").unwrap();
@@ -96,95 +98,103 @@ fn reading_ends_at_the_first_fault_and_names_it() {
         let Finding::Fault(fault) = verdict.finding else { panic!("{line}") };
         assert_eq!((fault.event, fault.byte_offset), (7, offset));
         let reader = Reader::open(directory.path()).unwrap();
-        // Wherever reading begins, what lies behind the fault is never given out as sound.
-        for begin in 1..=7 {
-            let mut events = reader.events(begin).unwrap();
-            let good = events.by_ref().take_while(Result::is_ok).count() as u64;
-            assert_eq!(good, 7 - begin);
+        // From whichever index reading starts, it never returns an event after the fault.
+        for start in 1..=7 {
+            let mut events = reader.events(start).unwrap();
+            let valid = events.by_ref().take_while(Result::is_ok).count() as u64;
+            assert_eq!(valid, 7 - start);
             assert!(events.next().is_none());
         }
         let mut follow = reader.follow(7).unwrap();
         for _ in 0..3 {
-            assert!(matches!(follow.next(Duration::ZERO), Err(Error::Damaged { .. })), "and again");
+            assert!(matches!(follow.next_timeout(Duration::ZERO), Err(Error::Damaged { .. })));
         }
         fault.to_string()
     };
     let seventh = &lines[6];
-    assert_eq!(damaged("garbage"), "not JSON at event 7: expected a value (byte 0 of the line)");
-    assert_eq!(damaged("[1]"), "not an object at event 7: an array");
+    assert_eq!(fault_of("garbage"), "not JSON at event 7: expected a value (byte 0 of the line)");
+    assert_eq!(fault_of("[1]"), "not an object at event 7: an array");
     assert_eq!(
-        damaged(&seventh.replace("\"event_type\":\"test.event\",", "")),
+        fault_of(&seventh.replace("\"event_type\":\"test.event\",", "")),
         "missing field `event_type` at event 7"
     );
     assert_eq!(
-        damaged(&seventh.replace("{\"number\":7}", "7")),
+        fault_of(&seventh.replace("{\"number\":7}", "7")),
         "wrong field `payload` at event 7: found an integer, should be an object"
     );
     assert_eq!(
-        damaged(&seventh.replace("\"event_index\":7", "\"event_index\":7.0")),
+        fault_of(&seventh.replace("\"event_index\":7", "\"event_index\":7.0")),
         "wrong field `event_index` at event 7: found a float, should be an integer"
     );
-    assert_eq!(damaged(&seventh.replace("{\"number\":7}", "{\"number\":8}")), "checksum mismatch at event 7");
-    assert_eq!(damaged(&seventh.replace("event.v1", "event.v2")), "unsupported schema at event 7");
     assert_eq!(
-        damaged(&seventh.replace("\"schema_version\"", "\"a\":1,\"schema_version\"")),
+        fault_of(&seventh.replace("{\"number\":7}", "{\"number\":8}")),
+        "checksum mismatch at event 7"
+    );
+    assert_eq!(fault_of(&seventh.replace("event.v1", "event.v2")), "unsupported schema at event 7");
+    assert_eq!(
+        fault_of(&seventh.replace("\"schema_version\"", "\"a\":1,\"schema_version\"")),
         "unknown field `a` at event 7"
     );
-    assert_eq!(damaged(&lines[7]), "non-sequential event index at event 7");
+    assert_eq!(fault_of(&lines[7]), "non-sequential event index at event 7");
     assert_eq!(
-        damaged(&seventh.replace("\"previous_checksum\":\"sha256:", "\"previous_checksum\":\"sha256:0")),
+        fault_of(&seventh.replace("\"previous_checksum\":\"sha256:", "\"previous_checksum\":\"sha256:0")),
         "checksum chain break at event 7"
     );
     let huge = "9".repeat(40);
     assert_eq!(
-        damaged(&seventh.replace("\"event_index\":7", &format!("\"event_index\":{huge}"))),
+        fault_of(&seventh.replace("\"event_index\":7", &format!("\"event_index\":{huge}"))),
         "non-sequential event index at event 7"
     );
     assert_eq!(
-        damaged(&seventh.replace("\"test.event\"", "\"\\ud800\"")),
+        fault_of(&seventh.replace("\"test.event\"", "\"\\ud800\"")),
         "not JSON at event 7: a lone surrogate has no portable form (byte 167 of the line)"
     );
     assert_eq!(
-        damaged(&"[".repeat(200_000)),
+        fault_of(&"[".repeat(200_000)),
         "not JSON at event 7: nested deeper than 1001 levels (byte 1001 of the line)"
     );
 }
 
-/// Faults of the format's own checksum are found also where the line was sealed anew.
 #[test]
-fn what_a_right_checksum_does_not_cover_is_still_judged() {
+fn a_matching_checksum_does_not_hide_an_invalid_field() {
     let directory = directory();
     let event = bus_of(directory.path(), 1).remove(0);
     let log = directory.path().join("events.jsonl");
-    let sealed = |line: String| {
-        let checksum = event.checksum.to_string();
-        let hashed = line.replace(&format!("\"checksum\":\"{checksum}\","), "");
-        let seal = zero_bus::Checksum::of(hashed.as_bytes()).to_string();
-        fs::write(&log, line.replace(&checksum, &seal) + "\n").unwrap();
+    let reason_with_new_checksum = |line: String| {
+        let old = event.checksum.to_string();
+        let hashed = line.replace(&format!("\"checksum\":\"{old}\","), "");
+        let new = Checksum::of(hashed.as_bytes()).to_string();
+        fs::write(&log, line.replace(&old, &new) + "\n").unwrap();
         verify(directory.path()).integrity.reason()
     };
-    assert_eq!(sealed(event.line()), "ok");
+    assert_eq!(reason_with_new_checksum(event.line()), "ok");
     let wrong_id = event.line().replace("evt-000000000001", "evt-1");
-    assert_eq!(sealed(wrong_id), "wrong field `event_id` at event 1: should be `evt-000000000001`");
+    assert_eq!(
+        reason_with_new_checksum(wrong_id),
+        "wrong field `event_id` at event 1: should be `evt-000000000001`"
+    );
     let no_type = event.line().replace("test.event", "");
-    assert_eq!(sealed(no_type), "wrong field `event_type` at event 1: must not be empty");
+    assert_eq!(reason_with_new_checksum(no_type), "wrong field `event_type` at event 1: must not be empty");
     let no_trace = event.line().replace("event.v1\"", "event.v1\",\"trace_id\":\"\"");
-    assert_eq!(sealed(no_trace), "wrong field `trace_id` at event 1: should be absent rather than empty");
+    assert_eq!(
+        reason_with_new_checksum(no_trace),
+        "wrong field `trace_id` at event 1: should be absent rather than empty"
+    );
 }
 
 #[test]
-fn an_integer_time_counts_as_the_float() {
+fn an_integer_as_of_is_read_as_the_equal_float() {
     let directory = directory();
     let event = bus_of(directory.path(), 1).remove(0);
     let line = event.line().replace("1777593601.0", "1777593601");
     assert_ne!(line, event.line());
     fs::write(directory.path().join("events.jsonl"), line + "\n").unwrap();
     assert!(verify(directory.path()).ok());
-    assert_eq!(from(directory.path(), 1), [event]);
+    assert_eq!(events_from(directory.path(), 1), [event]);
 }
 
 #[test]
-fn a_line_that_is_too_long_is_reported_and_passed_over() {
+fn a_line_that_is_too_long_is_reported_and_skipped() {
     let directory = directory();
     let written = bus_of(directory.path(), 2);
     let long = "x".repeat(MAX_LINE_BYTES + 1);
@@ -198,13 +208,13 @@ fn a_line_that_is_too_long_is_reported_and_passed_over() {
         Reader::open(directory.path()).unwrap().audit(&mut document, &mut |_| {}).unwrap();
     let Finding::Fault(fault) = &verdict.integrity.finding else { panic!("a fault") };
     assert_eq!(fault.kind, FaultKind::LineTooLong);
-    assert_eq!(summary.events, 2, "the line behind it is seen");
+    assert_eq!(summary.events, 2, "the audit counts the line after it");
     assert!(document.len() < 4096);
     assert!(matches!(Bus::open(directory.path()), Err(Error::Damaged { .. })));
 }
 
 #[test]
-fn indexes_at_the_end_of_numbers_are_judged() {
+fn the_largest_index_is_refused_as_non_sequential() {
     let directory = directory();
     let event = bus_of(directory.path(), 1).remove(0);
     let last = Event { index: u64::MAX, ..event.clone() };
@@ -214,93 +224,7 @@ fn indexes_at_the_end_of_numbers_are_judged() {
 }
 
 #[test]
-fn a_follower_gets_what_is_there_and_what_comes() {
-    let directory = directory();
-    let reader = Reader::open(directory.path()).unwrap();
-    // Before there is a log.
-    let mut follower = reader.follow(2).unwrap();
-    assert_eq!(follower.next(Duration::ZERO).unwrap(), None);
-    let bus = Bus::open(directory.path()).unwrap();
-    let path = directory.path().to_owned();
-    let writer = std::thread::spawn(move || {
-        for number in 1..=200 {
-            bus.append(draft(number)).unwrap();
-        }
-        (path, bus)
-    });
-    for index in 2..=200 {
-        let event = follower.next(Duration::from_secs(60)).unwrap().unwrap();
-        assert_eq!(event.index, index);
-    }
-    let _ = writer.join().unwrap();
-    assert_eq!(follower.next(Duration::ZERO).unwrap(), None);
-}
-
-#[test]
-fn a_follower_survives_the_repair_of_a_torn_tail() {
-    for torn in [10, 400, 5_000] {
-        let directory = directory();
-        let written = bus_of(directory.path(), 3);
-        // As many bytes as the line that will come in their place, and fewer, and more.
-        let torn = if torn == 400 { written[2].line().len() + 1 } else { torn };
-        add_to_log(directory.path(), &vec![b'{'; torn]);
-        let reader = Reader::open(directory.path()).unwrap();
-        let mut follower = reader.follow(1).unwrap();
-        let mut events = reader.events(1).unwrap();
-        for event in &written {
-            assert_eq!(follower.next(Duration::ZERO).unwrap().as_ref(), Some(event));
-        }
-        assert_eq!(follower.next(Duration::ZERO).unwrap(), None);
-        assert_eq!(follower.torn_bytes(), torn as u64);
-        let bus = Bus::open(directory.path()).unwrap();
-        assert_eq!(follower.next(Duration::ZERO).unwrap(), None);
-        let next = bus.append(draft(4)).unwrap();
-        assert_eq!(follower.next(Duration::from_secs(60)).unwrap(), Some(next));
-        // Reading that began before the repair gets the sound events too.
-        for event in &written {
-            assert_eq!(events.next().unwrap().unwrap(), *event);
-        }
-    }
-}
-
-#[test]
-fn a_follower_is_told_of_a_log_that_was_replaced_or_shortened() {
-    let directory = directory();
-    bus_of(directory.path(), 3);
-    let log = directory.path().join("events.jsonl");
-    let reader = Reader::open(directory.path()).unwrap();
-    let mut follower = reader.follow(4).unwrap();
-    assert_eq!(follower.next(Duration::ZERO).unwrap(), None);
-    let text = fs::read(&log).unwrap();
-    fs::OpenOptions::new().write(true).open(&log).unwrap().set_len(10).unwrap();
-    assert!(matches!(follower.next(Duration::ZERO), Err(Error::Changed { .. })));
-    fs::remove_file(&log).unwrap();
-    fs::write(&log, text).unwrap();
-    assert!(matches!(follower.next(Duration::ZERO), Err(Error::Changed { .. })));
-}
-
-#[test]
-fn a_follower_is_told_of_a_bus_that_was_moved_or_removed() {
-    for remove in [true, false] {
-        let directory = directory();
-        let path = directory.path().join("bus");
-        bus_of(&path, 1);
-        let mut follower = Reader::open(&path).unwrap().follow(2).unwrap();
-        let bus = Bus::open(&path).unwrap();
-        let waiting = std::thread::spawn(move || follower.next(Duration::from_secs(60)));
-        if remove {
-            fs::remove_dir_all(&path).unwrap();
-        } else {
-            fs::rename(&path, directory.path().join("moved")).unwrap();
-        }
-        assert!(matches!(waiting.join().unwrap(), Err(Error::Changed { .. })));
-        assert!(matches!(bus.append(draft(9)), Err(Error::Changed { .. } | Error::Io { .. })));
-    }
-}
-
-/// Reading needs no right to write, and leaves no trace.
-#[test]
-fn reading_changes_nothing() {
+fn reading_changes_no_file() {
     let directory = directory();
     bus_of(directory.path(), 3);
     fs::remove_file(directory.path().join("bus.lock")).unwrap();
@@ -308,37 +232,36 @@ fn reading_changes_nothing() {
     let before = fs::read(directory.path().join("events.jsonl")).unwrap();
     let reader = Reader::open(directory.path()).unwrap();
     assert_eq!(reader.events(1).unwrap().count(), 3);
-    reader.verify(&mut |_| {}).unwrap();
+    reader.verify().unwrap();
     reader.audit(Vec::new(), &mut |_| {}).unwrap();
     assert_eq!(reader.snapshot().unwrap(), None);
-    reader.follow(1).unwrap().next(Duration::ZERO).unwrap();
+    reader.follow(1).unwrap().next_timeout(Duration::ZERO).unwrap();
     assert_eq!(fs::read(directory.path().join("events.jsonl")).unwrap(), before);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
 
-/// A log that the first version wrote stays readable.
 #[test]
-fn the_log_of_version_1_is_read() {
+fn a_log_of_format_version_1_is_read_and_reproduced() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1");
     let verdict = verify(&fixture);
     assert!(verdict.ok());
     assert!(verdict.snapshot_integrity.present);
     let recorded = fs::read_to_string(fixture.join("events.jsonl")).unwrap();
-    let again: String = from(&fixture, 1).iter().map(|event| event.line() + "\n").collect();
-    assert_eq!(again, recorded);
-    // Written again from the same drafts it is the same log.
+    let rewritten: String = events_from(&fixture, 1).iter().map(|event| event.line() + "\n").collect();
+    assert_eq!(rewritten, recorded);
+    // The same drafts make the same log.
     let directory = directory();
     let bus = Bus::open(directory.path()).unwrap();
-    for event in from(&fixture, 1) {
+    for event in events_from(&fixture, 1) {
         let Event { event_type, as_of, payload, trace_id, .. } = event;
         bus.append(Draft { event_type, as_of, payload, trace_id }).unwrap();
     }
     assert_eq!(fs::read_to_string(directory.path().join("events.jsonl")).unwrap(), recorded);
 }
 
-/// Whoever copies a log needs its very bytes, also where they are not the canonical ones.
+/// A program that copies a log needs its exact bytes, which need not be canonical.
 #[test]
-fn the_exact_line_comes_with_the_event() {
+fn an_event_is_returned_with_its_exact_line() {
     let logs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/logs");
     for log in ["valid-40", "reformatted", "reordered-keys", "no-final-newline", "blank-lines"] {
         let text = fs::read_to_string(logs.join(log).join("events.jsonl")).unwrap();
@@ -347,14 +270,14 @@ fn the_exact_line_comes_with_the_event() {
         let mut events = reader.events(1).unwrap();
         let mut follow = reader.follow(1).unwrap();
         let mut head = Head::default();
-        for (line, event) in lines.iter().zip(from(&logs.join(log), 1)) {
+        for (line, event) in lines.iter().zip(events_from(&logs.join(log), 1)) {
             assert_eq!(
                 events.next_with_line().unwrap().unwrap(),
                 (event.clone(), (*line).to_owned()),
                 "{log}"
             );
             assert_eq!(
-                follow.next_with_line(Duration::ZERO).unwrap().unwrap(),
+                follow.next_line_timeout(Duration::ZERO).unwrap().unwrap(),
                 (event.clone(), (*line).to_owned())
             );
             assert_eq!(Event::read(line.as_bytes(), head), Ok(event.clone()));
@@ -367,10 +290,87 @@ fn the_exact_line_comes_with_the_event() {
         }
         assert_eq!(head.index as usize, lines.len(), "{log}");
         assert_eq!(events.next_with_line().unwrap(), None);
-        assert_eq!(follow.next_with_line(Duration::ZERO).unwrap(), None);
+        assert_eq!(follow.next_line_timeout(Duration::ZERO).unwrap(), None);
     }
     let mut damaged = Reader::open(logs.join("mutated-payload")).unwrap().events(12).unwrap();
     assert_eq!(damaged.next_with_line().unwrap().unwrap().0.index, 12);
     assert!(matches!(damaged.next_with_line(), Err(Error::Damaged { .. })));
     assert_eq!(damaged.next_with_line().unwrap(), None);
+}
+
+#[test]
+fn contains_accepts_only_the_event_with_this_index_and_checksum() {
+    let directory = directory();
+    let reader = Reader::open(directory.path()).unwrap();
+    assert!(reader.contains(Head::default()).unwrap(), "before there is a log");
+    assert!(!reader.contains(Head { index: 1, checksum: Some(Checksum::of(b"x")) }).unwrap());
+    let written = bus_of(directory.path(), 20);
+    assert!(reader.contains(Head::default()).unwrap());
+    for event in &written {
+        let head = event.head();
+        assert!(reader.contains(head).unwrap());
+        assert!(!reader.contains(Head { index: head.index + 1, ..head }).unwrap());
+        assert!(!reader.contains(Head { index: 0, ..head }).unwrap());
+        assert!(!reader.contains(Head { checksum: event.previous_checksum, ..head }).unwrap());
+        assert!(!reader.contains(Head { checksum: None, ..head }).unwrap());
+    }
+    assert!(!reader.contains(Head { index: u64::MAX, ..written[19].head() }).unwrap());
+}
+
+#[test]
+fn contains_reports_a_damaged_event_as_an_error() {
+    let directory = directory();
+    let written = bus_of(directory.path(), 5);
+    let log = directory.path().join(LOG);
+    let damaged = fs::read_to_string(&log).unwrap().replace("{\"number\":4}", "{\"number\":5}");
+    fs::write(&log, damaged).unwrap();
+    let reader = Reader::open(directory.path()).unwrap();
+    assert!(reader.contains(written[2].head()).unwrap());
+    assert!(matches!(reader.contains(written[3].head()), Err(Error::Damaged { .. })));
+}
+
+/// What [`Verdict::SCOPE`] says: verification alone passes, the kept head is missing.
+#[test]
+fn a_kept_head_detects_what_verification_alone_cannot() {
+    let written = bus_of(directory().path(), 5);
+    let kept = written[4].head();
+    // The end was cut off at an event boundary, and the sync mark removed with it.
+    let cut = directory();
+    bus_of(cut.path(), 5);
+    let lines: String = written[..4].iter().map(|event| event.line() + "\n").collect();
+    fs::write(cut.path().join(LOG), lines).unwrap();
+    fs::remove_file(cut.path().join(LOCK)).unwrap();
+    // The whole log was rewritten.
+    let rewritten = directory();
+    Bus::open(rewritten.path()).unwrap().append_batch((11..=15).map(draft).collect()).unwrap();
+    for place in [&cut, &rewritten] {
+        let reader = Reader::open(place.path()).unwrap();
+        assert!(reader.verify().unwrap().ok());
+        assert!(!reader.contains(kept).unwrap());
+    }
+}
+
+#[test]
+fn the_scope_of_ok_is_one_line_that_names_the_way_to_an_anchor() {
+    assert!(!Verdict::SCOPE.contains('\n') && !Verdict::SCOPE.contains("  "), "{}", Verdict::SCOPE);
+    for part in ["unmodified", "in order", "linked", "cut off", "rewritten", "--expect INDEX:CHECKSUM"] {
+        assert!(Verdict::SCOPE.contains(part), "{part}");
+    }
+}
+
+#[test]
+fn every_form_of_verify_returns_the_same_verdict() {
+    let directory = directory();
+    bus_of(directory.path(), 1_000);
+    let reader = Reader::open(directory.path()).unwrap();
+    let verdict = reader.verify().unwrap();
+    assert!(verdict.ok());
+    let mut reported = Vec::new();
+    let with_progress = reader.verify_with_progress(&mut |progress| reported.push(progress)).unwrap();
+    assert_eq!(with_progress, verdict);
+    assert!(reported.is_sorted_by_key(|progress| progress.bytes));
+    let last = reported.last().unwrap();
+    assert_eq!((last.bytes, last.bytes_total), (reader.size_bytes().unwrap(), last.bytes));
+    let on_one_thread = reader.verify_on_threads(std::num::NonZeroUsize::MIN, &mut |_| {}).unwrap();
+    assert_eq!(on_one_thread, verdict);
 }

@@ -1,38 +1,41 @@
-//! `zero-bus backup`: a copy of a bus that may be written to meanwhile.
+//! `zero-bus backup`: copy a bus while it may be written to.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::progress::Bar;
 use anyhow::{Context, Result, bail};
 use zero_bus::storage::{Directory, Storage};
 use zero_bus::{Json, Reader};
-use zero_paper::summary::counted;
-use zero_program::message::print_message;
+use zero_paper::text::counted;
+use zero_program::message::print_warning;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
 use crate::PROGRAM;
+use crate::progress::Bar;
 
-/// Copy a bus, also while it is written to: what is durable of its log, byte for byte, and its snapshot.
+/// Copy a bus, also while producers append to it.
 ///
-/// The target becomes a bus itself. Where an earlier backup is there, only what is new is copied, and where one was
-/// interrupted, it goes on. Both logs are checked on the way; a target that holds another bus, another history of this one,
-/// or more than it, is refused, and what it holds stays as it is.
+/// Copies the durable part of the log, byte for byte, and the snapshot. The target is itself a bus.
+/// If it already has a backup of this bus, only new events are copied; an interrupted backup
+/// resumes. Both logs are verified. A target with another bus, another history of this bus, or more
+/// events than this bus is refused and left unchanged.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   zero-bus backup bus /backups/bus
   zero-bus backup bus /backups/bus --json
 
-To go back to a backup, stop the runtime, move the damaged bus away, and copy the backup into its place. What was said \
-behind it is gone with the rest: give a kill or a pause again before you start.")]
+To return to a backup, stop the runtime, move the damaged bus away, and copy the backup to its place. Commands given after \
+the backup are lost: repeat a kill or a pause before you start the runtime.
+
+Exit codes: 0 passed, 1 failed (the bus or its backup is damaged), 2 could not run.")]
 pub(crate) struct Arguments {
     /// The bus directory.
     dir: PathBuf,
-    /// The directory of the backup; made (0700) where there is none.
+    /// The directory of the backup. Created (mode 0700) if it does not exist.
     target: PathBuf,
-    /// One JSON object: {"bytes", "bytes_new", "events", "snapshot_fits"}.
+    /// Print one JSON object: {"bytes", "bytes_new", "events", "snapshot_fits"}.
     #[arg(long)]
     json: bool,
 }
@@ -40,44 +43,46 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let reader = Reader::open(&arguments.dir)?;
     let name = arguments.target.display();
-    // Nothing is made for a bus that cannot be read.
+    // Before the target is created: a bus that cannot be read must not leave an empty backup.
     if reader.size_bytes()? == 0 {
-        bail!("{}: is an empty bus; there is nothing to copy", arguments.dir.display());
+        bail!("{}: the bus is empty; there is nothing to copy", arguments.dir.display());
     }
     let directory =
         Directory::create(&arguments.target).with_context(|| format!("{name}: cannot open the directory"))?;
     let directory = Arc::new(directory);
     if lies_within(&arguments.dir, &arguments.target)? || lies_within(&arguments.target, &arguments.dir)? {
         directory.remove_created();
-        bail!("{name}: the bus and its backup must not lie in each other; name another target");
+        bail!("{name}: the bus and its backup must not be inside each other; name another target");
     }
-    let claimed =
+    let locked =
         directory.try_lock_directory().with_context(|| format!("{name}: cannot lock the directory"))?;
-    if !claimed {
-        bail!("{name}: a runtime or another backup uses it; name another target, or wait");
+    if !locked {
+        bail!("{name}: in use by a runtime or another backup; wait, or name another target");
     }
     let bar = Bar::new("backing up");
     let target: Arc<dyn Storage> = directory.clone();
-    let done = reader.backup(&target, &mut |progress| bar.show(progress));
+    let backup = reader.backup(&target, &mut |progress| bar.show(progress));
     drop(bar);
-    // What was copied stays, for the next one to go on with; a directory that got nothing does not.
-    let done = done.inspect_err(|_| directory.remove_created())?;
-    if !done.snapshot_fits {
-        print_message(PROGRAM, "warning: the snapshot of the bus does not fit its log, and was not copied");
+    // Removes the directory only if it is empty: what was copied stays, and the next backup resumes
+    // there.
+    let backup = backup.inspect_err(|_| directory.remove_created())?;
+    if !backup.snapshot_fits {
+        print_warning(PROGRAM, "the snapshot of the bus does not match its log and was not copied");
     }
     if arguments.json {
-        return print(Json::of(&done)?.as_str(), Outcome::Passed);
+        return print(Json::of(&backup)?.as_str(), Outcome::Passed);
     }
     let text = format!(
-        "{name}: {}, {}, {} of them new; checked",
-        counted(done.events, "event"),
-        counted(done.bytes, "byte"),
-        done.bytes_new
+        "{name}: {}, {}, {} of them new; verified",
+        counted(backup.events, "event"),
+        counted(backup.bytes, "byte"),
+        backup.bytes_new
     );
     print(&text, Outcome::Passed)
 }
 
-fn lies_within(one: &Path, other: &Path) -> Result<bool> {
-    let real = |path: &Path| path.canonicalize().with_context(|| path.display().to_string());
-    Ok(real(one)?.starts_with(real(other)?))
+/// Whether `path` is `directory` or inside it.
+fn lies_within(path: &Path, directory: &Path) -> Result<bool> {
+    let resolve = |path: &Path| path.canonicalize().with_context(|| path.display().to_string());
+    Ok(resolve(path)?.starts_with(resolve(directory)?))
 }

@@ -1,9 +1,9 @@
-//! `zero-bus canonical`: the canonical form of JSON values.
+//! `zero-bus canonical`: print the canonical form of JSON values.
 
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use zero_bus::Json;
 use zero_program::message::describe_json_error;
 use zero_program::outcome::Outcome;
@@ -11,12 +11,16 @@ use zero_program::output::OutputClosed;
 
 use crate::input::Input;
 
-/// Print the canonical form of JSON values, one a line; ends at the first that has none.
+/// Print the canonical form of JSON values, one per line.
+///
+/// Stops at the first line that has no canonical form.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   zero-bus canonical values.jsonl
-  echo '{\"b\": 1, \"a\": 1e2}' | zero-bus canonical")]
+  echo '{\"b\": 1, \"a\": 1e2}' | zero-bus canonical
+
+Exit codes: 0 passed, 2 could not run (a line has no canonical form).")]
 pub(crate) struct Arguments {
     /// The file, or `-` for standard input.
     #[arg(default_value = "-")]
@@ -32,16 +36,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
             return Ok(Outcome::Passed);
         }
         for line in group {
-            match Json::parse(&line.text) {
+            let json = line
+                .text
+                .and_then(|text| Json::parse(&text).map_err(|error| describe_json_error(&error)))
+                .map_err(|problem| input.error_in_line(line.number, &problem));
+            match json {
                 Ok(json) => writeln!(out, "{json}").map_err(OutputClosed)?,
                 Err(error) => {
                     out.flush().map_err(OutputClosed)?;
-                    return Err(anyhow!(
-                        "{}: line {}: {}",
-                        input.name,
-                        line.number,
-                        describe_json_error(&error)
-                    ));
+                    return Err(error);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! `zero-bus completions`: what a shell needs to complete the commands.
+//! `zero-bus completions`: print a shell's completion script.
 
 use anyhow::Result;
 use clap::CommandFactory;
@@ -8,15 +8,17 @@ use zero_program::output::print;
 
 use crate::PROGRAM;
 
-/// Print what a shell needs to complete the commands.
+/// Print the completion script for a shell.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   zero-bus completions bash > ~/.local/share/bash-completion/completions/zero-bus
   zero-bus completions zsh > ~/.zfunc/_zero-bus
-  zero-bus completions fish > ~/.config/fish/completions/zero-bus.fish")]
+  zero-bus completions fish > ~/.config/fish/completions/zero-bus.fish
+
+Exit codes: 0 passed, 2 could not run.")]
 pub(crate) struct Arguments {
-    /// Which shell.
+    /// The shell.
     #[arg(value_enum)]
     shell: Shell,
 }

@@ -1,42 +1,49 @@
-//! `zero-bus diff`: what changed in the runtime's state between two events.
+//! `zero-bus diff`: print what changed in the runtime's state between two events.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use zero_bus::{Json, Reader};
+use zero_paper::text::escape;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
-use crate::commands::state::after;
+use crate::commands::state::state_after;
+use crate::event_ref::parse_event_index;
+use crate::table::column_width;
 
-/// What changed in the runtime's state between two events.
+/// Print what changed in the runtime's state between two events.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   zero-bus diff bus 4706 4711
-  zero-bus diff bus 1 4711 --json")]
+  zero-bus diff bus 1 4711 --json
+
+Exit codes: 0 passed, 1 failed (the log is damaged at an event or before it), 2 could not run.")]
 pub(crate) struct Arguments {
     /// The bus directory.
     dir: PathBuf,
-    /// The index of the earlier event.
-    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    /// The earlier event, by its index (42) or its id (evt-000000000042).
+    #[arg(value_name = "EVENT", value_parser = parse_event_index)]
     earlier: u64,
-    /// The index of the later event.
-    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    /// The later event.
+    #[arg(value_name = "EVENT", value_parser = parse_event_index)]
     later: u64,
-    /// One JSON object a change: {"after", "before", "path"}.
+    /// Print one JSON object per change: {"after", "before", "path"}.
     #[arg(long)]
     json: bool,
 }
 
+/// The longest path that is aligned.
+const MAX_PATH_WIDTH: usize = 80;
+
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let reader = Reader::open(&arguments.dir)?;
-    let earlier = after(&reader, &arguments.dir, Some(arguments.earlier))?;
-    let later = after(&reader, &arguments.dir, Some(arguments.later))?;
+    let earlier = state_after(&reader, Some(arguments.earlier))?;
+    let later = state_after(&reader, Some(arguments.later))?;
     let changes = earlier.difference(&later);
-    let paths: Vec<String> = changes.iter().map(|change| change.path.escape_debug().to_string()).collect();
-    // A hostile name does not push everything else out of sight.
-    let width = paths.iter().map(|path| path.chars().count()).max().unwrap_or(0).min(80);
+    let paths: Vec<String> = changes.iter().map(|change| escape(&change.path)).collect();
+    let width = column_width(paths.iter().map(String::as_str), MAX_PATH_WIDTH);
     let lines: Vec<String> = changes
         .iter()
         .zip(&paths)

@@ -1,26 +1,28 @@
-//! `zero-bus doctor`: everything worth checking about a bus in one go.
+//! `zero-bus doctor`: check everything about a bus.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::progress::Bar;
 use anyhow::{Context, Result};
 use serde::Serialize;
-use zero_bus::{Event, Finding, Json, LOCK, LOG, Reader, SNAPSHOT, Verdict, event_id};
+use zero_bus::{Event, Finding, Json, LOCK, LOG, Reader, SNAPSHOT, Value, Verdict, event_id};
 use zero_paper::operator::CommandsInForce;
 use zero_paper::risk::TradingMode;
-use zero_paper::summary::{counted, plain};
-use zero_paper::{Clock, reconcile};
+use zero_paper::text::{counted, escape};
+use zero_paper::{Clock, SystemClock, reconcile};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
-use crate::commands::verify::consistent_snapshot;
+use crate::commands::verify::{byte_offset, describe_consistent_snapshot, explain_finding};
+use crate::progress::Bar;
+use crate::terminal::{fail_mark, ok_mark, warn_mark};
 
-/// Check everything about a bus in one go: its chain and tail, its snapshot, who may read and write it, its clock, its
-/// cycles, the operator's commands, the disk; with --journal also whether the decision journal agrees.
+/// Check everything about a bus, and suggest remedies.
 ///
-/// Nothing is changed or locked; a runtime may be flying.
+/// Checks the chain and the tail, the snapshot, the sync mark, file permissions, event times,
+/// cycles, operator commands, disk space and, with --journal, whether the decision journal and the
+/// bus agree. Nothing is changed or locked; a runtime may be running.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -28,19 +30,18 @@ Examples:
   zero-bus doctor bus --journal decisions.jsonl
   zero-bus doctor bus --json
 
-Exit codes: 0 nothing fails (there may be warnings), 1 something does, 2 could not be done.")]
+Exit codes: 0 passed (there may be warnings), 1 failed, 2 could not run.")]
 pub(crate) struct Arguments {
     /// The bus directory.
     dir: PathBuf,
-    /// The decision journal that the runtime writes beside the bus.
+    /// The decision journal of the runtime that writes this bus.
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
-    /// One JSON object: {"checks": [{"found", "level", "name", "way_out"}], "ok"}.
+    /// Print one JSON object: {"checks": [{"found", "level", "name", "way_out"}], "ok"}.
     #[arg(long)]
     json: bool,
 }
 
-/// How it stands with what was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Level {
@@ -49,11 +50,13 @@ enum Level {
     Fail,
 }
 
+/// The result of a check. Programs read the names and the field names.
 #[derive(Debug, Serialize)]
 struct Check {
     found: String,
     level: Level,
     name: &'static str,
+    /// What to do about a warning or a failure.
     way_out: Option<String>,
 }
 
@@ -70,13 +73,14 @@ impl Check {
         Self { found: found.into(), level: Level::Fail, name, way_out: Some(way_out.into()) }
     }
 
-    /// The same where the log could be read no further than an event.
-    fn known_up_to(self, event: u64) -> Self {
-        let found = match event {
-            0 => "not known, as no event can be read".to_owned(),
-            event => format!("{}; known up to event {event}", self.found),
+    /// The same check if the log could be read only up to an event: at least a warning, since the
+    /// events after it may change the result.
+    fn known_up_to(self, last_event: u64) -> Self {
+        let found = match last_event {
+            0 => "unknown: no event can be read".to_owned(),
+            last_event => format!("{}; known up to event {last_event}", self.found),
         };
-        let way_out = "what is behind it may say otherwise; mend the log first";
+        let way_out = "the events after the damage may change this; restore the log first";
         Self {
             found,
             level: self.level.max(Level::Warn),
@@ -89,135 +93,140 @@ impl Check {
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let dir = &arguments.dir;
     let reader = Reader::open(dir)?;
-    let bar = Bar::new("looking");
-    let verdict = reader.verify(&mut |progress| bar.show(progress))?;
-    let flight = Flight::read(&reader, &bar)?;
+    let bar = Bar::new("checking");
+    let verdict = reader.verify_with_progress(&mut |progress| bar.show(progress))?;
+    let history = History::read(&reader, &bar)?;
     drop(bar);
-    let mut checks = vec![permissions(dir, arguments.journal.as_deref())?];
-    checks.extend(of_the_log(dir, &verdict));
-    checks.extend(set_aside(dir)?);
-    let whole = matches!(verdict.integrity.finding, Finding::Sound | Finding::Torn { .. });
-    let of_the_flight = [flight.clock(Clock::System.now()), flight.cycles(), flight.operator()];
-    checks.extend(of_the_flight.map(|check| if whole { check } else { check.known_up_to(flight.events) }));
+    let mut checks = vec![check_permissions(dir, arguments.journal.as_deref())?];
+    checks.extend([check_chain(dir, &verdict), check_snapshot(&verdict), check_sync_mark(dir, &verdict)]);
+    checks.extend(check_quarantine(dir)?);
+    let is_readable_to_end = matches!(verdict.integrity.finding, Finding::Sound | Finding::Torn { .. });
+    let history_checks =
+        [history.check_clock(SystemClock.now()), history.check_cycles(), history.check_operator()];
+    checks.extend(
+        history_checks
+            .map(|check| if is_readable_to_end { check } else { check.known_up_to(history.events) }),
+    );
     if let Some(journal) = &arguments.journal {
-        checks.push(agreement(journal, &reader));
+        checks.push(check_journal(journal, &reader));
     }
-    checks.push(disk(dir, &flight, reader.size_bytes()?)?);
-    let worst = checks.iter().map(|check| check.level).max().unwrap_or(Level::Ok);
-    let judgement = Outcome::of(worst < Level::Fail);
+    checks.push(check_disk(dir, &history, reader.size_bytes()?)?);
+    let ok = checks.iter().all(|check| check.level < Level::Fail);
     if arguments.json {
         #[derive(Serialize)]
         struct Document<'a> {
             checks: &'a [Check],
             ok: bool,
         }
-        let document = Document { checks: &checks, ok: worst < Level::Fail };
-        return print(Json::of(&document)?.as_str(), judgement);
+        return print(Json::of(&Document { checks: &checks, ok })?.as_str(), Outcome::of(ok));
     }
-    print(&checks.iter().map(in_words).collect::<Vec<_>>().join("\n"), judgement)
+    print(&checks.iter().map(render).collect::<Vec<_>>().join("\n"), Outcome::of(ok))
 }
 
-fn in_words(check: &Check) -> String {
+fn render(check: &Check) -> String {
     let mark = match check.level {
-        Level::Ok => "\x1b[32mok\x1b[0m  ",
-        Level::Warn => "\x1b[33mwarn\x1b[0m",
-        Level::Fail => "\x1b[1;31mFAIL\x1b[0m",
+        Level::Ok => ok_mark(),
+        Level::Warn => warn_mark(),
+        Level::Fail => fail_mark(),
     };
-    let line = format!("{mark}  {:<12} {}", check.name, plain(&check.found));
+    let line = format!("{mark}  {:<12} {}", check.name, escape(&check.found));
     match &check.way_out {
-        Some(way_out) => format!("{line}\n{:19}{}", "", plain(way_out)),
+        Some(way_out) => format!("{line}\n{:19}{}", "", escape(way_out)),
         None => line,
     }
 }
 
-/// Who may read and write the bus and what belongs to it.
-fn permissions(dir: &Path, journal: Option<&Path>) -> Result<Check> {
+/// Whether other users can read or write the bus, its files and the journal.
+fn check_permissions(dir: &Path, journal: Option<&Path>) -> Result<Check> {
+    let name = "permissions";
     let mut readable = Vec::new();
     let mut writable = Vec::new();
-    let mut open = Vec::new();
+    let mut accessible_paths = Vec::new();
     let files = [LOG, LOCK, SNAPSHOT].map(|name| dir.join(name));
     for path in [dir.to_owned()].into_iter().chain(files).chain(journal.map(Path::to_owned)) {
         let Ok(metadata) = fs::metadata(&path) else { continue };
         let mode = metadata.permissions().mode();
         if mode & 0o077 != 0 {
-            open.push(path.display().to_string());
+            accessible_paths.push(path.display().to_string());
         }
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-        let name = format!("{name} ({:04o})", mode & 0o7777);
+        let file_name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        let described = format!("{file_name} ({:04o})", mode & 0o7777);
         if mode & 0o022 != 0 {
-            writable.push(name);
+            writable.push(described);
         } else if mode & 0o055 != 0 {
-            readable.push(name);
+            readable.push(described);
         }
     }
-    let way_out = format!("chmod go= {}", open.join(" "));
+    let way_out = format!("chmod go= {}", accessible_paths.join(" "));
     Ok(match (writable.is_empty(), readable.is_empty()) {
-        (true, true) => Check::ok("permissions", "only its owner may read and write it"),
-        (true, false) => {
-            Check::warn("permissions", format!("others may read {}", readable.join(", ")), way_out)
-        }
-        _ => Check::fail("permissions", format!("others may write to {}", writable.join(", ")), way_out),
+        (true, true) => Check::ok(name, "only the owner can read and write it"),
+        (true, false) => Check::warn(name, format!("others can read {}", readable.join(", ")), way_out),
+        _ => Check::fail(name, format!("others can write to {}", writable.join(", ")), way_out),
     })
 }
 
-/// The chain, the tail, the note and the snapshot.
-fn of_the_log(dir: &Path, verdict: &Verdict) -> Vec<Check> {
-    let Verdict { integrity, snapshot_integrity } = verdict;
-    let events = integrity.head.index;
-    let sound = match events {
-        1 => "1 event".to_owned(),
-        events => format!("{events} events, each bound to the one before it"),
+/// Whether the log is a sound chain to its end.
+fn check_chain(dir: &Path, verdict: &Verdict) -> Check {
+    let name = "chain";
+    let integrity = &verdict.integrity;
+    let reason = match byte_offset(&integrity.finding) {
+        Some(byte_offset) => format!("{} (byte {byte_offset} of the log)", integrity.reason()),
+        None => integrity.reason(),
     };
-    let place = |byte_offset: u64| format!("{} (byte {byte_offset} of the log)", integrity.reason());
-    let repair = format!("zero-bus repair {} tells what can be done", dir.display());
-    let chain = match &integrity.finding {
-        Finding::Sound if dir.join(LOG).exists() => Check::ok("chain", sound),
-        Finding::Sound => {
-            Check::warn("chain", format!("there is no {LOG}: an empty bus"), "is this the right directory?")
+    let meaning = explain_finding(&integrity.finding).unwrap_or_default();
+    let repair = format!("run zero-bus repair {} to see what can be done", dir.display());
+    match &integrity.finding {
+        Finding::Sound if !dir.join(LOG).exists() => {
+            Check::warn(name, format!("has no {LOG}; the bus is empty"), "is this the right directory?")
         }
-        Finding::Torn { byte_offset, .. } => Check::warn(
-            "chain",
-            place(*byte_offset),
-            "a crash leaves this; it is set aside when the bus is next appended to",
-        ),
-        Finding::Truncated { byte_offset, .. } => Check::fail(
-            "chain",
-            place(*byte_offset),
-            "the disk lost the rest of it, or somebody cut it; the events before it are sound",
-        ),
-        Finding::Ambiguous(fault) => Check::fail("chain", place(fault.byte_offset), repair),
-        Finding::Missing(_) => Check::fail("chain", integrity.reason(), repair),
-        Finding::Fault(fault) => Check::fail(
-            "chain",
-            place(fault.byte_offset),
+        Finding::Sound => match integrity.head.index {
+            1 => Check::ok(name, "1 event"),
+            events => Check::ok(name, format!("{events} events, each linked to the one before it")),
+        },
+        Finding::Torn { .. } => Check::warn(name, reason, meaning),
+        Finding::Truncated { .. } => Check::fail(name, reason, meaning),
+        Finding::Ambiguous(_) | Finding::Missing(_) => Check::fail(name, reason, repair),
+        Finding::Fault(_) => Check::fail(
+            name,
+            reason,
             "damage or tampering: restore the log from a backup or a mirror, and keep this one as evidence",
         ),
-    };
-    let snapshot = match (snapshot_integrity.present, snapshot_integrity.consistent) {
-        (true, true) => Check::ok("snapshot", consistent_snapshot(integrity)),
-        (false, _) => Check::ok("snapshot", "there is none"),
-        (true, false) => Check::fail(
-            "snapshot",
-            snapshot_integrity.reason.clone(),
-            format!("restore the log; or remove {SNAPSHOT} to go on without"),
-        ),
-    };
-    let note = if dir.join(LOCK).exists() {
-        Check::ok("note", "bus.lock tells how far the log was synced")
-    } else if events == 0 {
-        Check::ok("note", "there is none, and nothing to remember")
-    } else {
-        Check::warn(
-            "note",
-            "bus.lock is missing, so a cut end at a line break would not be noticed",
-            "the next append makes it again",
-        )
-    };
-    vec![chain, snapshot, note]
+    }
 }
 
-/// What crashes left beside the log.
-fn set_aside(dir: &Path) -> Result<Option<Check>> {
+/// Whether the snapshot matches the log.
+fn check_snapshot(verdict: &Verdict) -> Check {
+    let name = "snapshot";
+    let snapshot = &verdict.snapshot_integrity;
+    match (snapshot.present, snapshot.consistent) {
+        (true, true) => Check::ok(name, describe_consistent_snapshot(&verdict.integrity)),
+        (false, _) => Check::ok(name, "no snapshot"),
+        (true, false) => Check::fail(
+            name,
+            snapshot.reason.clone(),
+            format!("restore the log; or remove {SNAPSHOT} to continue without"),
+        ),
+    }
+}
+
+/// Whether the sync mark exists, which shows that a log was cut between two events.
+fn check_sync_mark(dir: &Path, verdict: &Verdict) -> Check {
+    let name = "note";
+    if dir.join(LOCK).exists() {
+        Check::ok(name, "bus.lock records how far the log is synced")
+    } else if verdict.integrity.head.index == 0 {
+        Check::ok(name, "no bus.lock, and no event that it could record")
+    } else {
+        Check::warn(
+            name,
+            "bus.lock is missing, so a log cut between two events would not be noticed",
+            "the next append writes it again",
+        )
+    }
+}
+
+/// Whether quarantined tails are kept next to the log. `None` if there is none.
+fn check_quarantine(dir: &Path) -> Result<Option<Check>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
         let name =
@@ -226,217 +235,232 @@ fn set_aside(dir: &Path) -> Result<Option<Check>> {
             names.push(name);
         }
     }
+    if names.is_empty() {
+        return Ok(None);
+    }
     names.sort();
-    let found = format!("{} that crashes left: {}", counted(names.len() as u64, "file"), names.join(", "));
-    let way_out = "never acknowledged; look at them, and remove them when they are not needed";
-    Ok((!names.is_empty()).then(|| Check::warn("set aside", found, way_out)))
+    let found = format!("{}: {}", counted(names.len() as u64, "quarantined tail"), names.join(", "));
+    let way_out =
+        "no append of these bytes was acknowledged; inspect the files, and delete those you do not need";
+    Ok(Some(Check::warn("set aside", found, way_out)))
 }
 
-/// Whether the decision journal tells the same as the bus.
-fn agreement(journal: &Path, reader: &Reader) -> Check {
+/// Whether the decision journal and the bus agree.
+fn check_journal(journal: &Path, reader: &Reader) -> Check {
     let name = "journal";
     match reconcile::check_journal(journal, reader) {
-        Err(error) => Check::fail(name, error.to_string(), "the runtime will not start like this"),
-        Ok(held) if held.decisions_ahead > 1 => Check::warn(
+        Err(error) => Check::fail(name, error.to_string(), "the runtime does not start like this"),
+        Ok(journal) if journal.decisions_ahead > 1 => Check::warn(
             name,
             format!(
                 "the bus lacks the last {} of {}",
-                held.decisions_ahead,
-                counted(held.decisions, "decision")
+                journal.decisions_ahead,
+                counted(journal.decisions, "decision")
             ),
             "the next start of the runtime publishes what a crash kept from the bus",
         ),
-        Ok(held) if !held.warnings.is_empty() => {
-            Check::warn(name, held.warnings.join("; "), "nothing stands in the way of a start")
+        Ok(journal) if !journal.warnings.is_empty() => {
+            Check::warn(name, journal.warnings.join("; "), "the runtime starts nevertheless")
         }
-        Ok(held) if held.unfinished_bytes > 0 => Check::warn(
+        Ok(journal) if journal.unfinished_bytes > 0 => Check::warn(
             name,
-            format!("ends with {} of an unfinished line", counted(held.unfinished_bytes, "byte")),
-            "a crash leaves this; the next start sets it aside",
+            format!("ends with {} of an unfinished line", counted(journal.unfinished_bytes, "byte")),
+            "left by a crash; the next start quarantines it",
         ),
-        Ok(held) if held.decisions_ahead == 1 => Check::ok(
+        Ok(journal) if journal.decisions_ahead == 1 => Check::ok(
             name,
             format!(
-                "{}; the last one is not on the bus yet, or waits for the next start",
-                counted(held.decisions, "decision")
+                "{}; the last one is not on the bus yet: its cycle is in progress, or the next start publishes it",
+                counted(journal.decisions, "decision")
             ),
         ),
-        Ok(held) => Check::ok(name, format!("{}, as on the bus", counted(held.decisions, "decision"))),
+        Ok(journal) => {
+            Check::ok(name, format!("{}, the same as on the bus", counted(journal.decisions, "decision")))
+        }
     }
 }
 
-/// How much room there is, and for how long.
-fn disk(dir: &Path, flight: &Flight, bytes: u64) -> Result<Check> {
+/// How much disk space is free, and how long it lasts.
+fn check_disk(dir: &Path, history: &History, log_bytes: u64) -> Result<Check> {
     let name = "disk";
-    let found = rustix::fs::statvfs(dir).with_context(|| dir.display().to_string())?;
-    let free = found.f_bavail.saturating_mul(found.f_frsize);
-    // What a burst of seconds would come to in days tells nothing.
-    let long = flight.seconds().filter(|seconds| *seconds >= 3600.0);
-    let days = long.map(|seconds| free as f64 / (bytes as f64 / seconds) / 86400.0);
-    let lasts = match days {
+    let filesystem = rustix::fs::statvfs(dir).with_context(|| dir.display().to_string())?;
+    let free_bytes = filesystem.f_bavail.saturating_mul(filesystem.f_frsize);
+    // A rate extrapolated from a short burst is meaningless.
+    let duration_s = history.duration_s().filter(|seconds| *seconds >= 3600.0);
+    let days_left = duration_s.map(|seconds| free_bytes as f64 / (log_bytes as f64 / seconds) / 86400.0);
+    let lasts = match days_left {
         Some(days) if days < 10_000.0 => format!(", {days:.0} days at the rate so far"),
         _ => String::new(),
     };
-    let text = format!("{:.1} GB free{lasts}", free as f64 / 1e9);
-    let way_out = "make room, or move the bus while no runtime is flying";
-    Ok(if free < 16 << 20 {
-        Check::fail(name, text, way_out)
-    } else if free < 1 << 30 || days.is_some_and(|days| days < 7.0) {
-        Check::warn(name, text, way_out)
+    let found = format!("{:.1} GB free{lasts}", free_bytes as f64 / 1e9);
+    let way_out = "free some space, or stop the runtime and move the bus";
+    Ok(if free_bytes < 16 << 20 {
+        Check::fail(name, found, way_out)
+    } else if free_bytes < 1 << 30 || days_left.is_some_and(|days| days < 7.0) {
+        Check::warn(name, found, way_out)
     } else {
-        Check::ok(name, text)
+        Check::ok(name, found)
     })
 }
 
-/// What the events tell about time, cycles and the operator.
+/// What the events say about time, cycles and the operator.
 #[derive(Default)]
-struct Flight {
+struct History {
+    /// The number of events read.
     events: u64,
-    first: Option<f64>,
-    /// Time and index of the event before.
-    before: Option<(f64, u64)>,
-    /// How often the clock went back by more than [`TOLERANCE`], the furthest, and where that was.
-    backwards: (u64, f64, u64),
+    first_as_of: Option<f64>,
+    last_as_of: Option<f64>,
+    /// The event with the latest time: its time and index.
     latest: Option<(f64, u64)>,
+    /// How often the clock went back by more than [`CLOCK_TOLERANCE_S`].
+    setbacks: u64,
+    /// The largest setback, in seconds, and the index of the event after it.
+    largest_setback: (f64, u64),
     cycles: u64,
+    /// The last cycle: its number and time.
     last_cycle: Option<(u64, f64)>,
-    /// How often cycles do not follow each other, and the first place.
-    skipped: (u64, u64),
-    /// Seconds between cycles: sum, largest, and behind which event that is.
-    gaps: (f64, f64, u64),
+    /// How often a cycle does not have the next number.
+    cycle_breaks: u64,
+    /// The index of the cycle record after the first break.
+    first_cycle_break: u64,
+    /// Seconds between consecutive cycles, in total.
+    cycle_gaps_s: f64,
+    /// The largest gap between two cycles, in seconds, and the index of the cycle record after it.
+    largest_cycle_gap: (f64, u64),
     commands_in_force: CommandsInForce,
 }
 
-/// Seconds that the clocks of several writers may be apart.
-const TOLERANCE: f64 = 1.0;
+/// How far the clocks of several producers may be apart.
+const CLOCK_TOLERANCE_S: f64 = 1.0;
 
-impl Flight {
-    /// Goes through the sound part of the log.
+impl History {
+    /// Reads the sound part of the log.
     fn read(reader: &Reader, bar: &Bar) -> Result<Self> {
-        let mut flight = Self::default();
+        let mut history = Self::default();
         let mut events = reader.events(1)?;
-        // What ends the sound part is the chain's to tell.
+        // Stops at the first fault, which the check of the chain reports.
         while let Some(Ok(event)) = events.next() {
             if event.index % 4096 == 0 {
                 bar.show(events.position());
             }
-            flight.see(&event);
+            history.add(&event);
         }
-        Ok(flight)
+        Ok(history)
     }
 
-    fn see(&mut self, event: &Event) {
+    fn add(&mut self, event: &Event) {
         self.events = event.index;
-        self.commands_in_force.see(event);
+        self.commands_in_force.apply(event);
         let now = event.as_of;
-        self.first.get_or_insert(now);
-        if let Some((before, _)) = self.before
-            && before - now > TOLERANCE
+        self.first_as_of.get_or_insert(now);
+        if let Some(previous) = self.last_as_of.replace(now)
+            && previous - now > CLOCK_TOLERANCE_S
         {
-            let (times, furthest, _) = self.backwards;
-            let further = before - now > furthest;
-            self.backwards.0 = times + 1;
-            if further {
-                (self.backwards.1, self.backwards.2) = (before - now, event.index);
+            self.setbacks += 1;
+            if previous - now > self.largest_setback.0 {
+                self.largest_setback = (previous - now, event.index);
             }
         }
         if self.latest.is_none_or(|(latest, _)| now > latest) {
             self.latest = Some((now, event.index));
         }
-        self.before = Some((now, event.index));
-        if event.event_type != "runtime.cycle" {
-            return;
+        if event.event_type == "runtime.cycle"
+            && let Some(cycle_id) = event.payload.value().get("cycle_id").and_then(Value::as_u64)
+        {
+            self.add_cycle(cycle_id, now, event.index);
         }
-        let cycle_id = event.payload.value().get("cycle_id").and_then(zero_bus::Value::as_u64);
-        let Some(cycle_id) = cycle_id else { return };
+    }
+
+    fn add_cycle(&mut self, cycle_id: u64, as_of: f64, index: u64) {
         self.cycles += 1;
-        if let Some((last, at)) = self.last_cycle.replace((cycle_id, now)) {
-            if cycle_id != 1 && Some(cycle_id) != last.checked_add(1) {
-                self.skipped =
-                    (self.skipped.0 + 1, if self.skipped.0 == 0 { event.index } else { self.skipped.1 });
+        let Some((previous_id, previous_as_of)) = self.last_cycle.replace((cycle_id, as_of)) else { return };
+        // A new run starts at cycle 1.
+        if cycle_id != 1 && Some(cycle_id) != previous_id.checked_add(1) {
+            if self.cycle_breaks == 0 {
+                self.first_cycle_break = index;
             }
-            let gap = (now - at).max(0.0);
-            self.gaps.0 += gap;
-            if gap > self.gaps.1 {
-                (self.gaps.1, self.gaps.2) = (gap, event.index);
-            }
+            self.cycle_breaks += 1;
+        }
+        let gap_s = (as_of - previous_as_of).max(0.0);
+        self.cycle_gaps_s += gap_s;
+        if gap_s > self.largest_cycle_gap.0 {
+            self.largest_cycle_gap = (gap_s, index);
         }
     }
 
-    /// From the first event to the last; `None` where no time went by.
-    fn seconds(&self) -> Option<f64> {
-        Some(self.before?.0 - self.first?).filter(|seconds| *seconds > 0.0)
+    /// Seconds from the first event to the last; `None` if that is not more than 0.
+    fn duration_s(&self) -> Option<f64> {
+        Some(self.last_as_of? - self.first_as_of?).filter(|seconds| *seconds > 0.0)
     }
 
-    fn clock(&self, now: f64) -> Check {
+    fn check_clock(&self, now: f64) -> Check {
         let name = "clock";
         if let Some((latest, index)) = self.latest
             && latest > now + 60.0
         {
-            let found = format!("{} is {} in the future", event_id(index), span(latest - now));
-            return Check::warn(name, found, "check the clocks of this machine and of who wrote it");
+            let found = format!("{} is {} in the future", event_id(index), render_duration(latest - now));
+            return Check::warn(name, found, "check the clocks of this machine and of the producer");
         }
-        let (times, furthest, index) = self.backwards;
-        if times > 0 {
+        if self.setbacks > 0 {
+            let (largest_s, index) = self.largest_setback;
             let found = format!(
                 "went back {}, at most by {} at {}",
-                counted(times, "time"),
-                span(furthest),
+                counted(self.setbacks, "time"),
+                render_duration(largest_s),
                 event_id(index)
             );
             return Check::warn(
                 name,
                 found,
-                "check the time service of the machine, or the clocks of the writers",
+                "check the time service of the machine, or the producers' clocks",
             );
         }
-        Check::ok(name, "goes forward, and not ahead of this machine's")
+        Check::ok(name, "does not go back, and is not ahead of this machine's clock")
     }
 
-    fn cycles(&self) -> Check {
+    fn check_cycles(&self) -> Check {
         let name = "cycles";
-        let (skipped, index) = self.skipped;
-        if skipped > 0 {
+        if self.cycle_breaks > 0 {
             let found = format!(
-                "do not follow each other in {}, the first is {}",
-                counted(skipped, "place"),
-                event_id(index)
+                "not in sequence in {}, first at {}",
+                counted(self.cycle_breaks, "place"),
+                event_id(self.first_cycle_break)
             );
-            return Check::warn(name, found, "those between may be in the decision journal");
+            return Check::warn(name, found, "the missing cycles may be in the decision journal");
         }
-        let (sum, largest, index) = self.gaps;
-        let others = (sum - largest) / (self.cycles.saturating_sub(2).max(1)) as f64;
-        if self.cycles > 2 && largest > 60.0 && largest > 10.0 * others {
+        let (largest_s, index) = self.largest_cycle_gap;
+        let other_gaps = self.cycles.saturating_sub(2).max(1);
+        let average_s = (self.cycle_gaps_s - largest_s) / other_gaps as f64;
+        if self.cycles > 2 && largest_s > 60.0 && largest_s > 10.0 * average_s {
             let found = format!(
-                "{} between two of them before {}, {} otherwise",
-                span(largest),
+                "a gap of {} before {}; {} on average otherwise",
+                render_duration(largest_s),
                 event_id(index),
-                span(others)
+                render_duration(average_s)
             );
             return Check::warn(name, found, "was the runtime stopped then?");
         }
-        Check::ok(name, format!("{}, one behind the other", self.cycles))
+        Check::ok(name, format!("{}, in sequence", self.cycles))
     }
 
-    fn operator(&self) -> Check {
+    fn check_operator(&self) -> Check {
         let name = "operator";
-        let Some(command) = self
-            .commands_in_force
-            .binding()
-            .filter(|_| self.commands_in_force.trading_mode() != TradingMode::Open)
-        else {
-            return Check::ok(name, "no command binds the runtime");
+        let is_open = self.commands_in_force.trading_mode() == TradingMode::Open;
+        let Some(command) = self.commands_in_force.governing().filter(|_| !is_open) else {
+            return Check::ok(name, "no command in force");
         };
-        let way_out = match self.commands_in_force.unapplied() {
-            Some(_) => "it is not obeyed yet: a resume counts once it is, so give it after the next start",
-            None => "zero-bus command DIR resume takes it back",
+        let way_out = match self.commands_in_force.first_pending_restriction() {
+            Some(_) => {
+                "not applied yet; a resume withdraws it once it is, so give the resume after the next start"
+            }
+            None => "zero-bus command DIR resume withdraws it",
         };
-        Check::warn(name, format!("bound by {}", command.describe()), way_out)
+        Check::warn(name, format!("in force: {}", command.describe()), way_out)
     }
 }
 
-/// A span of time for a person.
-fn span(seconds: f64) -> String {
+/// A duration for a person.
+fn render_duration(seconds: f64) -> String {
     match seconds {
         s if s < 120.0 => format!("{s:.1} s"),
         s if s < 7200.0 => format!("{:.0} min", s / 60.0),

@@ -1,4 +1,4 @@
-//! `zero-bus explain`: one cycle for a person.
+//! `zero-bus explain`: explain one cycle.
 
 use std::path::PathBuf;
 
@@ -9,21 +9,29 @@ use zero_paper::explain::Explanation;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
-/// Tell one cycle: what was seen, which limit spoke with its numbers, what changed, and which events hold it.
+use crate::event_ref::no_such_event;
+
+/// Explain one cycle: input, decision, limits and effect.
+///
+/// Shows what the runtime observed, which limit decided and with what numbers, what changed, and
+/// which events record it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   zero-bus explain bus 42
   zero-bus explain bus runtime-cycle-42
-  zero-bus explain bus evt-000000000208 --json")]
+  zero-bus explain bus evt-000000000208 --json
+
+Exit codes: 0 passed, 1 failed (the log is damaged), 2 could not run.")]
 pub(crate) struct Arguments {
     /// The bus directory.
     dir: PathBuf,
-    /// A cycle (42), its trace (runtime-cycle-42), or the id of one of its events (evt-000000000208). Where cycles began
-    /// anew, a number or a trace means the last of that name.
+    /// The cycle, by its number (42), its trace (runtime-cycle-42) or the id of one of its events
+    /// (evt-000000000208). If several runs on the bus have the cycle, a number or a trace names the
+    /// last one.
     #[arg(value_name = "CYCLE|TRACE|EVENT")]
     subject: String,
-    /// One JSON object: {"cycle", "events", "limit", "position"}.
+    /// Print one JSON object: {"cycle", "events", "limit", "position"}.
     #[arg(long)]
     json: bool,
 }
@@ -33,60 +41,69 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let (dir, subject) = (arguments.dir.display(), &arguments.subject);
     let events = match index_of_id(subject) {
         Some(index) => {
-            let found = reader.event(index)?.ok_or_else(|| anyhow!("{dir}: there is no event {subject}"))?;
-            around(&reader, &found)?
+            let event = reader.event(index)?.ok_or_else(|| no_such_event(&reader, index))?;
+            cycle_around(&reader, &event)?
         }
         None => {
             let trace = subject.parse().map_or_else(|_| subject.clone(), trace_id);
-            let mut events: Vec<Event> = Vec::new();
-            reader.select(
-                1,
-                |_, found| found == Some(&trace),
-                |event| {
-                    if event.event_type == "runtime.cycle" {
-                        events.clear();
-                    }
-                    events.push(event);
-                    Ok::<(), zero_bus::Error>(())
-                },
-            )?;
+            let events = last_cycle_of_trace(&reader, &trace)?;
             if events.is_empty() {
                 bail!(
-                    "{dir}: there is no cycle {subject}; name one by its number, its trace, or the id of an event"
+                    "{dir}: has no cycle {subject}; name a cycle by its number, its trace or the id of an event"
                 );
             }
             events
         }
     };
-    let first = events.first().map_or_else(String::new, Event::id);
-    let explanation = Explanation::of(&events).map_err(|problem| anyhow!("{dir}: {first}: {problem}"))?;
+    let first_id = events.first().map_or_else(String::new, Event::id);
+    let explanation = Explanation::of(&events).map_err(|problem| anyhow!("{dir}: {first_id}: {problem}"))?;
     let text = if arguments.json { Json::of(&explanation)?.to_string() } else { explanation.to_string() };
     print(&text, Outcome::Passed)
 }
 
-/// Events beyond which the rest of a cycle is not looked for.
-const FAR: u64 = 64;
+/// The events of a trace, from its last cycle record on.
+fn last_cycle_of_trace(reader: &Reader, trace: &str) -> Result<Vec<Event>> {
+    let mut events: Vec<Event> = Vec::new();
+    reader.select(
+        1,
+        |_, trace_id| trace_id == Some(trace),
+        |event| {
+            if event.event_type == "runtime.cycle" {
+                events.clear();
+            }
+            events.push(event);
+            Ok::<(), zero_bus::Error>(())
+        },
+    )?;
+    Ok(events)
+}
 
-/// The events of the cycle that an event belongs to: those of its trace around it, from the cycle record on.
-fn around(reader: &Reader, event: &Event) -> Result<Vec<Event>> {
-    let Some(trace) = &event.trace_id else { bail!("{} belongs to no cycle", event.id()) };
-    // A cycle's events are appended together; those of others may stand between the halves of one that a crash cut.
-    let (mut from, mut earliest) = (event.index, event.clone());
-    while earliest.event_type != "runtime.cycle" && from > 1 && event.index - from < FAR {
-        match reader.event(from - 1)?.filter(|before| before.trace_id.as_ref() == Some(trace)) {
-            Some(before) => (from, earliest) = (from - 1, before),
+/// How many events before an event its cycle record is looked for, and half of how many events a
+/// cycle may span.
+const MAX_DISTANCE: u64 = 64;
+
+/// The events of the cycle that `event` belongs to: the events of its trace around it, from the
+/// cycle record on.
+fn cycle_around(reader: &Reader, event: &Event) -> Result<Vec<Event>> {
+    let Some(trace) = &event.trace_id else { bail!("{} does not belong to a cycle", event.id()) };
+    // The events of a cycle are appended together. Only if a crash cut a cycle in two may foreign
+    // events stand between the parts, so going back stops at the first event of another trace.
+    let (mut first_index, mut first) = (event.index, event.clone());
+    while first.event_type != "runtime.cycle" && first_index > 1 && event.index - first_index < MAX_DISTANCE {
+        match reader.event(first_index - 1)?.filter(|earlier| earlier.trace_id.as_ref() == Some(trace)) {
+            Some(earlier) => (first_index, first) = (first_index - 1, earlier),
             None => break,
         }
     }
     let mut events = Vec::new();
-    for found in reader.events(from)? {
-        let found = found?;
-        let another = found.event_type == "runtime.cycle" && !events.is_empty();
-        if another || found.index - from > 2 * FAR {
+    for candidate in reader.events(first_index)? {
+        let candidate = candidate?;
+        let next_cycle = candidate.event_type == "runtime.cycle" && !events.is_empty();
+        if next_cycle || candidate.index - first_index > 2 * MAX_DISTANCE {
             break;
         }
-        if found.trace_id.as_ref() == Some(trace) {
-            events.push(found);
+        if candidate.trace_id.as_ref() == Some(trace) {
+            events.push(candidate);
         }
     }
     if events.first().is_none_or(|first: &Event| first.event_type != "runtime.cycle") {

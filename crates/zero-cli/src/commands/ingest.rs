@@ -1,25 +1,23 @@
-//! `zero-bus ingest`: the receiving end of `mirror --to https://...`.
+//! `zero-bus ingest`: receive events over HTTP, from `mirror --to https://...`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
 
-use anyhow::{Context, Result, bail};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-use zero_mirror::ingest::{Limits, Receiver, Rights, Scope, Settings, Stop, add_token};
+use anyhow::{Result, bail};
+use zero_mirror::ingest::{Limits, Receiver, ReceiverOptions, Rights, Scope, add_token};
 use zero_program::message::print_message;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
+use zero_program::signals::on_stop_signal;
 
 use crate::PROGRAM;
 
-/// Receive the events of buses over HTTP, into an SQL database.
+/// Receive the events of buses over HTTP into a database.
 ///
-/// Every chain is checked as it comes in, and a batch is acknowledged when the database holds it durably. Without --tokens only
-/// this machine is listened to. GET /openapi.json says what is answered, /health whether events can be taken, /metrics how it
-/// goes.
+/// Every chain is verified on arrival. A batch is acknowledged once the database has stored it
+/// durably. Without --tokens only loopback addresses are allowed. GET /openapi.json describes the
+/// API, /health says whether events are accepted, and /metrics is for Prometheus.
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -31,68 +29,70 @@ Examples:
   zero-bus ingest --listen 0.0.0.0:8700 --to postgres://zero@db.example/fleet --tokens tokens \\
     --tls-cert cert.pem --tls-key key.pem
 
-SIGTERM or SIGINT ends it when what is under way is done; a second one at once.
+SIGINT, SIGTERM or SIGHUP stops it once the requests in progress are answered; a second signal stops it at once.
 
-Exit codes: 0 it was stopped, 2 could not be done."
+Exit codes: 0 passed (it was stopped), 2 could not run."
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
-    job: Option<Job>,
-    /// Where to listen: an IP address and a port, as in 127.0.0.1:8700. With port 0 the system chooses one.
+    command: Option<Command>,
+    /// The IP address and port to listen on, as in 127.0.0.1:8700. With port 0 the system chooses a
+    /// port.
     #[arg(long, value_name = "ADDR", required = true)]
     listen: Option<SocketAddr>,
-    /// Where to put the events: sqlite:PATH or postgres://...
+    /// The database for the events: sqlite:PATH or postgres://...
     #[arg(long, value_name = "URL", required = true)]
     to: Option<String>,
-    /// Who may do what, see `zero-bus ingest token`. A change counts from the next request on.
+    /// The tokens file, see `zero-bus ingest token`. A change takes effect with the next request.
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
-    /// The certificate for TLS and those that lead to its authority, in PEM.
+    /// The TLS certificate and its chain, in PEM.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
-    /// Its key, in PEM.
+    /// The key of the TLS certificate, in PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// A proxy in front ends TLS, so listen without it on other addresses than this machine's own too.
+    /// A proxy in front terminates TLS: allow other addresses than loopback without TLS.
     #[arg(long)]
     behind_proxy: bool,
-    /// Requests a second of each token; twice as many at once.
+    /// Requests per second allowed for each token; bursts of twice as many.
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Job {
+enum Command {
     Token(TokenArguments),
 }
 
-/// Make a token and print it; the tokens file keeps its checksum alone.
+/// Create a token and print it.
 ///
-/// To take a token back, take its line out of the file.
+/// The tokens file stores only the token's checksum. To revoke a token, delete its line from the
+/// file.
 #[derive(Debug, clap::Args)]
 struct TokenArguments {
-    /// The tokens file, which is made where there is none.
+    /// The tokens file. Created if it does not exist.
     #[arg(long, value_name = "FILE")]
     tokens: PathBuf,
-    /// The bus that it is for, by the checksum of its first event; `any`; or `first`: the first bus that it is used for,
-    /// which must be a new one.
-    #[arg(long, value_name = "ID", value_parser = scope)]
+    /// The bus that the token is for: the checksum of its first event; `any`; or `first`, the first
+    /// bus it is used for, which must be new to the receiver.
+    #[arg(long, value_name = "ID", value_parser = parse_scope)]
     bus: Scope,
-    /// For reading alone.
+    /// Allow reading only.
     #[arg(long)]
     read_only: bool,
-    /// What to call it in the file.
+    /// The token's name in the file.
     #[arg(long, value_name = "NAME", default_value = "unnamed")]
     name: String,
 }
 
-fn scope(text: &str) -> Result<Scope, String> {
+fn parse_scope(text: &str) -> Result<Scope, String> {
     Scope::parse(text)
-        .ok_or_else(|| "should be `any`, `first` or `sha256:` and 64 lower-case hex digits".to_owned())
+        .ok_or_else(|| "expected `any`, `first`, or `sha256:` and 64 lower-case hex digits".to_owned())
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<Outcome> {
-    if let Some(Job::Token(TokenArguments { tokens, bus, read_only, name })) = &arguments.job {
+    if let Some(Command::Token(TokenArguments { tokens, bus, read_only, name })) = &arguments.command {
         let rights = if *read_only { Rights::Read } else { Rights::Write };
         return print(add_token(tokens, *bus, rights, name)?.reveal(), Outcome::Passed);
     }
@@ -100,38 +100,24 @@ pub(crate) fn run(arguments: Arguments) -> Result<Outcome> {
         bail!("needs --listen and --to; see {PROGRAM} ingest --help")
     };
     if !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| to.starts_with(scheme)) {
-        // What is given may hold a password.
-        bail!("--to: events are received into a database: sqlite:PATH or postgres://...");
+        // The URL is not quoted: it may contain a password.
+        bail!("--to: not a database; name sqlite:PATH or postgres://...");
     }
     if arguments.tokens.is_none() {
-        print_message(PROGRAM, "without --tokens everybody on this machine may hand over and read events");
+        print_message(PROGRAM, "without --tokens every user of this machine can write and read events");
     }
-    let settings = Settings {
+    let options = ReceiverOptions {
         listen,
         tokens: arguments.tokens,
         tls: arguments.tls_cert.zip(arguments.tls_key),
         behind_proxy: arguments.behind_proxy,
-        limits: Limits { rate: arguments.rate, ..Limits::default() },
+        limits: Limits { requests_per_second: arguments.rate, ..Limits::default() },
     };
     let log = Arc::new(|text: &str| print_message(PROGRAM, text));
-    let receiver = Receiver::bind(settings, Box::new(move || zero_mirror::open(&to)), log)?;
-    stop_with_a_signal(receiver.stop())?;
+    let receiver = Receiver::bind(options, Box::new(move || zero_mirror::open(&to)), log)?;
+    let shutdown = receiver.shutdown();
+    on_stop_signal(move |_| shutdown.begin())?;
     print(&format!("listening on {}", receiver.url()), Outcome::Passed)?;
     receiver.run()?;
     Ok(Outcome::Passed)
-}
-
-/// A signal ends it when what is under way is done; a second one at once.
-fn stop_with_a_signal(stop: Stop) -> Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot wait for signals")?;
-    let listening = move || {
-        for (signal, before) in signals.forever().zip(0..) {
-            if before > 0 {
-                std::process::exit(128 + signal);
-            }
-            stop.stop();
-        }
-    };
-    thread::Builder::new().spawn(listening).context("cannot begin a thread to wait for signals")?;
-    Ok(())
 }

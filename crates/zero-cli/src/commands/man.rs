@@ -1,4 +1,4 @@
-//! `zero-bus man`: the manual pages.
+//! `zero-bus man`: print the manual page, or write all manual pages.
 
 use std::path::PathBuf;
 
@@ -13,9 +13,12 @@ use zero_program::output::print;
 #[command(after_help = "\
 Examples:
   zero-bus man | man -l -
-  zero-bus man --to ~/.local/share/man/man1")]
+  zero-bus man --to ~/.local/share/man/man1
+
+Exit codes: 0 passed, 2 could not run.")]
 pub(crate) struct Arguments {
-    /// Write zero-bus.1, zero-bus-append.1 and so on into this directory, which is made where there is none.
+    /// Write zero-bus.1, zero-bus-append.1 and so on into this directory. It is created if it does
+    /// not exist.
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
 }

@@ -1,29 +1,28 @@
-//! `zero-bus mirror`: the events of a bus at other places too.
+//! `zero-bus mirror`: copy the events of a bus to other destinations.
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use crate::is_failed_check;
-use crate::progress::Bar;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use zero_bus::{Checksum, Json, Reader};
-use zero_mirror::{Mirror, Plan, Report, Stop, catch_up};
-use zero_paper::summary::counted;
+use zero_mirror::{CancelHandle, CatchUpOptions, CatchUpReport, Mirror, catch_up};
+use zero_paper::text::counted;
 use zero_program::message::{print_error, print_message};
 use zero_program::outcome::{Outcome, Reported};
 use zero_program::output::{OutputClosed, print};
+use zero_program::signals::on_stop_signal;
 
-use crate::PROGRAM;
+use crate::progress::Bar;
+use crate::{PROGRAM, is_failed_check};
 
-/// Mirror the events of a bus, each exactly once, in order and with its exact line.
+/// Mirror the events of a bus to other destinations.
 ///
-/// What a destination lacks is handed over; where it holds another chain for this bus, or more than the log, nothing is
-/// written. Only events that are durable in the log are mirrored. May be stopped or killed at any moment, and run again.
+/// Each event is copied exactly once, in order, with its exact line, and only once it is durable in
+/// the log. If a destination has another chain for this bus, or more events than the log, nothing
+/// is written to it. The command may be stopped or killed at any time; run it again and it resumes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -31,164 +30,162 @@ Examples:
   zero-bus mirror bus --to sqlite:bus.db --to postgres://zero@db.example/audit --follow
   zero-bus mirror bus --to sqlite:bus.db --follow --json
 
-A password belongs into PGPASSWORD or a pgpass file rather than into the address, which `ps` shows.
+Put a password into PGPASSWORD or a pgpass file: `ps` shows the URL to other users.
 
-Without --follow a destination that is away is tried eight times, for some 10 seconds. With it, for as long as it takes.
+Without --follow an unreachable destination is tried eight times, for about 10 seconds; with --follow, until it is back.
 
-Exit codes: 0 all is there, 1 a log or a destination was found wanting (another chain, a log that is too short, damage), \
-2 could not be done.")]
+Exit codes: 0 passed, 1 failed (another chain, a log shorter than the mirror, or damage), 2 could not run.")]
 pub(crate) struct Arguments {
     /// The bus directory.
     dir: PathBuf,
-    /// Where to: sqlite:PATH, postgres://USER@HOST/DATABASE, nats://HOST/STREAM, or http(s)://HOST of a `zero-bus ingest`,
-    /// whose token is in ZERO_MIRROR_TOKEN or the file ZERO_MIRROR_TOKEN_FILE. Give it several times for several destinations.
+    /// The destination: sqlite:PATH, postgres://USER@HOST/DATABASE, nats://HOST/STREAM, or
+    /// http(s)://HOST of a `zero-bus ingest`, with the token in ZERO_MIRROR_TOKEN or in the file
+    /// ZERO_MIRROR_TOKEN_FILE. Repeat it for several destinations.
     #[arg(long, value_name = "URL", required = true)]
     to: Vec<String>,
-    /// Stay, and mirror events as they become durable.
+    /// Keep running, and mirror events as they become durable.
     #[arg(long)]
     follow: bool,
-    /// One JSON object a report: {"away", "bus", "destination", "events", "lag", "mirrored"}.
+    /// Print one JSON object per report: {"away", "bus", "destination", "events", "lag",
+    /// "mirrored"}.
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let mirrors: Vec<_> = arguments.to.iter().map(|url| zero_mirror::open(url)).collect::<Result<_, _>>()?;
-    // Reports early what every destination would run into.
+    // Fails once for a directory that is not a bus, instead of once per destination.
     Reader::open(&arguments.dir)?;
-    let stop = Stop::default();
-    stop_with_a_signal(&stop)?;
-    let show = Show::new(arguments, mirrors.len());
-    let ends: Vec<Result<()>> = thread::scope(|scope| {
-        let begin = |(number, mirror)| {
-            let (show, stop) = (&show, &stop);
-            scope.spawn(move || one(arguments, number, mirror, stop, show))
+    let stop = CancelHandle::default();
+    on_stop_signal({
+        let stop = stop.clone();
+        move |_| stop.cancel()
+    })?;
+    let reporter = Reporter::new(arguments, mirrors.len());
+    let results: Vec<Result<()>> = thread::scope(|scope| {
+        let start = |(number, mirror)| {
+            let (reporter, stop) = (&reporter, &stop);
+            scope.spawn(move || mirror_to(arguments, number, mirror, stop, reporter))
         };
-        let threads: Vec<_> = mirrors.into_iter().enumerate().map(begin).collect();
-        let ended = |thread: thread::ScopedJoinHandle<'_, _>| {
+        let threads: Vec<_> = mirrors.into_iter().enumerate().map(start).collect();
+        let join = |thread: thread::ScopedJoinHandle<'_, _>| {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };
-        threads.into_iter().map(ended).collect()
+        threads.into_iter().map(join).collect()
     });
-    // What could not be done weighs more than what was found wanting, and output that nobody reads ends it quietly.
-    let mut errors: Vec<_> = ends.into_iter().filter_map(Result::err).collect();
+    let mut errors: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+    // A closed standard output ends the program quietly, whatever the destinations reported.
     if let Some(closed) = errors.iter().position(|error| error.is::<OutputClosed>()) {
         return Err(errors.swap_remove(closed));
     }
-    match errors.iter().map(is_failed_check).reduce(|all, wanting| all && wanting) {
-        None => Ok(Outcome::Passed),
-        Some(wanting) => Err(Reported { failed_check: wanting }.into()),
+    if errors.is_empty() {
+        return Ok(Outcome::Passed);
     }
+    // Exit code 1 only if every error is a failed check: a destination that could not be reached is
+    // exit code 2.
+    Err(Reported { failed_check: errors.iter().all(is_failed_check) }.into())
 }
 
-/// Brings one destination up to the log, and says what came of it.
-fn one(
+/// Brings one destination up to the log, and prints the result or the error.
+fn mirror_to(
     arguments: &Arguments,
     number: usize,
     mut mirror: Box<dyn Mirror>,
-    stop: &Stop,
-    show: &Show<'_>,
+    stop: &CancelHandle,
+    reporter: &Reporter<'_>,
 ) -> Result<()> {
-    let plan = Plan { follow: arguments.follow, ..Plan::default() };
-    let mut closed = None;
-    let mut report = |report: &Report| {
-        if let Err(error) = show.report(number, report) {
-            closed = Some(error);
-            stop.stop();
+    let options = CatchUpOptions { follow: arguments.follow, ..CatchUpOptions::default() };
+    let mut output_error = None;
+    let mut report = |report: &CatchUpReport| {
+        if let Err(error) = reporter.report(number, report) {
+            output_error = Some(error);
+            stop.cancel();
         }
     };
-    let end = catch_up(&arguments.dir, &mut *mirror, &plan, stop, &mut report);
-    let end = match (end, closed) {
-        (_, Some(closed)) => return Err(closed),
-        (Ok(report), None) => show.end(&report),
+    let result = catch_up(&arguments.dir, &mut *mirror, &options, stop, &mut report);
+    let result = match (result, output_error) {
+        (_, Some(error)) => return Err(error),
+        (Ok(report), None) => reporter.finish(&report),
         (Err(error), None) => Err(error.into()),
     };
-    end.inspect_err(|error| {
+    result.inspect_err(|error| {
         if !error.is::<OutputClosed>() {
             print_error(PROGRAM, error);
         }
     })
 }
 
-/// A signal ends it behind the batch that is on its way; a second one at once.
-fn stop_with_a_signal(stop: &Stop) -> Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot wait for signals")?;
-    let stop = stop.clone();
-    let listening = move || {
-        for (signal, before) in signals.forever().zip(0..) {
-            if before > 0 {
-                std::process::exit(128 + signal);
-            }
-            stop.stop();
-        }
-    };
-    thread::Builder::new().spawn(listening).context("cannot begin a thread to wait for signals")?;
-    Ok(())
-}
-
-/// What is shown of the destinations.
-struct Show<'a> {
+/// Shows the progress of all destinations. Their threads share it.
+struct Reporter<'a> {
     arguments: &'a Arguments,
     bar: Bar,
-    /// Events there and in the log, and whether it was said that it is away; for each destination.
-    commands_in_force: Mutex<Vec<(u64, u64, bool)>>,
+    /// The last report of each destination. The lock also keeps the threads' messages apart.
+    latest: Mutex<Vec<Latest>>,
 }
 
-impl<'a> Show<'a> {
+#[derive(Clone, Copy, Default)]
+struct Latest {
+    mirrored: u64,
+    events: u64,
+    is_away: bool,
+}
+
+impl<'a> Reporter<'a> {
     fn new(arguments: &'a Arguments, mirrors: usize) -> Self {
         Self {
             arguments,
             bar: Bar::of_events("mirroring"),
-            commands_in_force: Mutex::new(vec![(0, 0, false); mirrors]),
+            latest: Mutex::new(vec![Latest::default(); mirrors]),
         }
     }
 
-    fn report(&self, number: usize, report: &Report) -> Result<()> {
-        let mut commands_in_force = self.commands_in_force.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_away = std::mem::replace(
-            &mut commands_in_force[number],
-            (report.mirrored, report.events, report.away.is_some()),
-        )
-        .2;
+    fn report(&self, number: usize, report: &CatchUpReport) -> Result<()> {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_away = latest[number].is_away;
+        latest[number] =
+            Latest { mirrored: report.mirrored, events: report.events, is_away: report.away.is_some() };
         if self.arguments.json {
-            return line(&Json::of(&Written::from(report))?.to_string());
+            return print_line(&Json::of(&JsonReport::from(report))?.to_string());
         }
-        let all = |one: fn(&(u64, u64, bool)) -> u64| commands_in_force.iter().map(one).sum();
-        self.bar.show_events(all(|one| one.0), all(|one| one.1));
+        self.bar.show_events(
+            latest.iter().map(|latest| latest.mirrored).sum(),
+            latest.iter().map(|latest| latest.events).sum(),
+        );
         match &report.away {
-            // Once, and not with every try.
-            Some(away) if !was_away => print_message(PROGRAM, &format!("{away}; trying again")),
-            None if was_away => print_message(PROGRAM, &format!("{}: is back", report.destination)),
+            // Printed once, not with every retry.
+            Some(away) if !was_away => print_message(PROGRAM, &format!("{away}; retrying")),
+            None if was_away => print_message(PROGRAM, &format!("{}: reachable again", report.destination)),
             _ => {}
         }
         Ok(())
     }
 
-    fn end(&self, report: &Report) -> Result<()> {
+    fn finish(&self, report: &CatchUpReport) -> Result<()> {
         if self.arguments.json {
             return Ok(());
         }
-        let Report { destination, bus, mirrored, .. } = report;
+        let CatchUpReport { destination, bus, mirrored, .. } = report;
+        let events = counted(*mirrored, "event");
         let text = match bus {
-            None => format!("{destination}: nothing to mirror, as there is no event yet"),
+            None => format!("{destination}: nothing to mirror: the log has no event yet"),
             Some(bus) if report.lag() > 0 => {
-                format!("{destination}: {} of {bus}, {} to come", counted(*mirrored, "event"), report.lag())
+                format!("{destination}: {events} of {bus}, lagging by {}", report.lag())
             }
-            Some(bus) => format!("{destination}: {} of {bus}", counted(*mirrored, "event")),
+            Some(bus) => format!("{destination}: {events} of {bus}"),
         };
         print(&text, Outcome::Passed).map(drop)
     }
 }
 
-/// A line as soon as there is one.
-fn line(text: &str) -> Result<()> {
+/// Prints a line at once. A closed pipe is an error here, so that following ends.
+fn print_line(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     Ok(writeln!(out, "{text}").and_then(|()| out.flush()).map_err(OutputClosed)?)
 }
 
-/// A report as `--json` writes it.
+/// A report as `--json` prints it.
 #[derive(Serialize)]
-struct Written<'a> {
+struct JsonReport<'a> {
     away: Option<&'a str>,
     bus: Option<Checksum>,
     destination: &'a str,
@@ -197,8 +194,8 @@ struct Written<'a> {
     mirrored: u64,
 }
 
-impl<'a> From<&'a Report> for Written<'a> {
-    fn from(report: &'a Report) -> Self {
+impl<'a> From<&'a CatchUpReport> for JsonReport<'a> {
+    fn from(report: &'a CatchUpReport) -> Self {
         Self {
             away: report.away.as_deref(),
             bus: report.bus,

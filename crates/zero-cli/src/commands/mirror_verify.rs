@@ -1,60 +1,60 @@
-//! `zero-bus mirror-verify`: the chain as a mirror holds it.
+//! `zero-bus mirror-verify`: verify the chain of a bus in a mirror.
 
-use crate::progress::Bar;
 use anyhow::Result;
 use zero_bus::Head;
-use zero_mirror::{Error, open_to_read, select_bus, verify};
-use zero_paper::summary::counted;
+use zero_mirror::{Error, open_read_only, select_bus, verify};
+use zero_paper::text::counted;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
-/// ScanProgress the whole chain of a bus as a mirror holds it, and hold what is kept beside the lines against them.
+use crate::progress::Bar;
+use crate::terminal::mark;
+
+/// Verify the whole chain of a bus in a mirror.
+///
+/// The columns that the mirror keeps next to each line are compared with the line.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   zero-bus mirror-verify sqlite:bus.db
   zero-bus mirror-verify sqlite:fleet.db --bus sha256:5c3a
 
-Exit codes: 0 sound, 1 not, 2 could not be judged.")]
+Exit codes: 0 passed, 1 failed, 2 could not run.")]
 pub(crate) struct Arguments {
     /// The mirror.
     url: String,
-    /// The bus, by its id (the checksum of its first event) or the beginning of it. May be left out where there is one.
+    /// The bus, by its id (the checksum of its first event) or a prefix of it. Optional if the
+    /// mirror has only one.
     #[arg(long, value_name = "ID")]
     bus: Option<String>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
-    const GREEN: &str = "\x1b[32m";
-    const RED: &str = "\x1b[1;31m";
-    const PLAIN: &str = "\x1b[0m";
-    let mut mirror = open_to_read(&arguments.url)?;
+    let mut mirror = open_read_only(&arguments.url)?;
     let bus = select_bus(&mut *mirror, arguments.bus.as_deref())?;
     let bar = Bar::of_events("verifying");
-    let mut sound = Head::default();
-    let walked = verify(&mut *mirror, bus, |event, _, walk| {
-        sound = event.head();
+    let mut sound_head = Head::default();
+    let verified = verify(&mut *mirror, bus, |event, _, progress| {
+        sound_head = event.head();
         if event.index % 1024 == 0 {
-            bar.show_events(walk.events, walk.events_total);
+            bar.show_events(progress.events, progress.events_total);
         }
         Ok(())
     });
     drop(bar);
-    let last = |kind: &str| sound.checksum.map(|last| format!(", {kind} {last}")).unwrap_or_default();
-    let (text, judgement) = match walked {
-        Ok(head) => {
-            (format!("{GREEN}ok{PLAIN}    {}{}", counted(head.index, "event"), last("last")), Outcome::Passed)
-        }
-        Err(Error::Corrupt { problem, .. }) => {
-            let meaning = "damage or tampering; the events before it are sound";
-            let last = last("last sound");
-            let text = format!(
-                "{RED}FAIL{PLAIN}  {} events{last}\n                {problem}\n                {meaning}",
-                sound.index
-            );
-            (text, Outcome::Failed)
-        }
+    let problem = match verified {
+        Ok(_) => None,
+        Err(Error::Corrupt { problem, .. }) => Some(problem),
         Err(error) => return Err(error.into()),
     };
-    print(&format!("bus             {bus}\nmirror    {text}"), judgement)
+    let passed = problem.is_none();
+    let events = counted(sound_head.index, "event");
+    let last = if passed { "last" } else { "last sound" };
+    let last = sound_head.checksum.map_or(String::new(), |checksum| format!(", {last} {checksum}"));
+    let mut text = format!("bus             {bus}\nmirror    {}  {events}{last}", mark(passed));
+    if let Some(problem) = problem {
+        let indent = " ".repeat(16);
+        text += &format!("\n{indent}{problem}\n{indent}damage or tampering; the events before it are sound");
+    }
+    print(&text, Outcome::of(passed))
 }

@@ -1,4 +1,4 @@
-//! One module for each subcommand: its arguments, and `run`.
+//! The subcommands: each module has the arguments of one command, and `run`.
 
 pub(crate) mod append;
 pub(crate) mod audit;

@@ -1,42 +1,44 @@
-//! `zero-bus restore`: a log again, from a mirror.
+//! `zero-bus restore`: write the log of a bus from a mirror.
 
 use std::path::PathBuf;
 
-use crate::progress::Bar;
 use anyhow::Result;
-use zero_mirror::{open_to_read, restore, select_bus};
-use zero_paper::summary::counted;
+use zero_mirror::{open_read_only, restore, select_bus};
+use zero_paper::text::counted;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
-/// Write the log of a bus again, byte for byte, from a mirror, into an empty directory.
+use crate::progress::Bar;
+
+/// Restore the log of a bus from a mirror, byte for byte.
 ///
-/// Every line is judged on the way, and the log is put in its place when it is whole: one that was interrupted is simply
-/// done again.
+/// Every line is verified. The log gets its name only once it is complete and synced, so an
+/// interrupted restore leaves no log; run the command again.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   zero-bus restore restored --from sqlite:bus.db
   zero-bus restore restored --from sqlite:fleet.db --bus 5c3a
 
-Exit codes: 0 restored, 1 the mirror is not sound (nothing is restored), 2 could not be done.")]
+Exit codes: 0 passed, 1 failed (the mirror is corrupt; nothing is restored), 2 could not run.")]
 pub(crate) struct Arguments {
-    /// The directory, empty or not there yet.
+    /// The directory to write to. It must be empty, or is created.
     dir: PathBuf,
     /// The mirror.
     #[arg(long, value_name = "URL")]
     from: String,
-    /// The bus, by its id (the checksum of its first event) or the beginning of it. May be left out where there is one.
+    /// The bus, by its id (the checksum of its first event) or a prefix of it. Optional if the
+    /// mirror has only one.
     #[arg(long, value_name = "ID")]
     bus: Option<String>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
-    let mut mirror = open_to_read(&arguments.from)?;
+    let mut mirror = open_read_only(&arguments.from)?;
     let bus = select_bus(&mut *mirror, arguments.bus.as_deref())?;
     let bar = Bar::of_events("restoring");
-    let head = restore(&mut *mirror, bus, &arguments.dir, &mut |walk| {
-        bar.show_events(walk.events, walk.events_total);
+    let head = restore(&mut *mirror, bus, &arguments.dir, &mut |progress| {
+        bar.show_events(progress.events, progress.events_total);
     })?;
     drop(bar);
     let dir = arguments.dir.display();

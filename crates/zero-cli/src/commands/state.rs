@@ -1,40 +1,44 @@
-//! `zero-bus state`: how it stood with the runtime after any event.
+//! `zero-bus state`: print the runtime's state after an event.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use zero_bus::{Json, Reader};
 use zero_paper::state::State;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
-/// The runtime's state after an event, as the log tells it: {"cycle", "event_index", "health", "positions"}.
+use crate::event_ref::{no_such_event, parse_event_index};
+
+/// Print the runtime's state after an event.
+///
+/// The result is one JSON object: {"cycle", "event_index", "health", "positions"}.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   zero-bus state bus
-  zero-bus state bus --at 4711")]
+  zero-bus state bus --at 4711
+
+Exit codes: 0 passed, 1 failed (the log is damaged at the event or before it), 2 could not run.")]
 pub(crate) struct Arguments {
     /// The bus directory.
     dir: PathBuf,
-    /// After the event at this index. Without it: the last one.
-    #[arg(long, value_name = "INDEX", value_parser = clap::value_parser!(u64).range(1..))]
+    /// The event, by its index (42) or its id (evt-000000000042). [default: the last one]
+    #[arg(long, value_name = "EVENT", value_parser = parse_event_index)]
     at: Option<u64>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let reader = Reader::open(&arguments.dir)?;
-    let state = after(&reader, &arguments.dir, arguments.at)?;
+    let state = state_after(&reader, arguments.at)?;
     print(Json::of(&state)?.as_str(), Outcome::Passed)
 }
 
-/// The state after the event at an index, which must be there; after the last one for `None`.
-pub(crate) fn after(reader: &Reader, dir: &Path, index: Option<u64>) -> Result<State> {
+/// The state after the event at `index`, which must exist, or after the last event.
+pub(crate) fn state_after(reader: &Reader, index: Option<u64>) -> Result<State> {
     let last = reader.head()?.index;
     match index {
-        Some(index) if index > last => {
-            bail!("{}: there is no event {index}; the last one is {last}", dir.display())
-        }
+        Some(index) if index > last => Err(no_such_event(reader, index)),
         index => Ok(State::at(reader, index)?),
     }
 }

@@ -1,29 +1,35 @@
-//! `zero-bus stats`: what is in a bus, by number.
+//! `zero-bus stats`: count the events of a bus.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::progress::Bar;
 use anyhow::Result;
-use zero_bus::{Event, Head, Json, Reader, Value};
+use zero_bus::{Checksum, Event, Head, Json, Reader, Value};
 use zero_paper::rfc3339;
-use zero_program::message::print_message;
+use zero_paper::text::escape;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
-use crate::PROGRAM;
+use crate::progress::Bar;
+use crate::table::column_width;
+use crate::terminal::report_torn_tail;
 
-/// Count what is in a bus: events, bytes, first and last time, rates, events by type, rejections by reason, and what was
-/// held over time.
+/// Count the events of a bus by type.
+///
+/// Shows events, bytes, first and last time, head, rates, events by type, rejections by reason, and
+/// the exposure after each cycle.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   zero-bus stats bus
-  zero-bus stats bus --json")]
+  zero-bus stats bus --json
+
+Exit codes: 0 passed, 1 failed (the log is damaged; the events before the damage are counted), 2 could not run.")]
 pub(crate) struct Arguments {
     /// The bus directory.
     dir: PathBuf,
-    /// One JSON document.
+    /// Print one JSON document.
     #[arg(long)]
     json: bool,
 }
@@ -36,7 +42,7 @@ struct Stats {
     first_as_of: Option<f64>,
     last_as_of: Option<f64>,
     head: Head,
-    exposure: Series,
+    exposure_usd: Series,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
@@ -44,7 +50,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let mut stats = Stats { bytes: reader.size_bytes()?, ..Stats::default() };
     let bar = Bar::new("counting");
     let mut events = reader.events(1)?;
-    let mut failed = None;
+    let mut damage = None;
     while let Some(event) = events.next() {
         match event {
             Ok(event) => {
@@ -54,19 +60,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
                 stats.count(event);
             }
             Err(error) => {
-                failed = Some(error);
+                damage = Some(error);
                 break;
             }
         }
     }
     drop(bar);
-    let text = if arguments.json { stats.json()?.to_string() } else { stats.in_words() };
+    let text = if arguments.json { stats.to_json()?.to_string() } else { stats.render() };
     print(&text, Outcome::Passed)?;
-    if events.torn_bytes() > 0 {
-        print_message(PROGRAM, &format!("an unfinished end of {} bytes is left out", events.torn_bytes()));
-    }
-    match failed {
-        // What could be counted is printed; the rest cannot be trusted.
+    report_torn_tail(events.torn_bytes());
+    match damage {
+        // Reported after the numbers of the sound part.
         Some(error) => Err(error.into()),
         None => Ok(Outcome::Passed),
     }
@@ -81,28 +85,28 @@ impl Stats {
             "rejection.record" => {
                 let payload = event.payload.value();
                 let reason = payload.get("reason").and_then(Value::as_str).unwrap_or("-");
-                count(&mut self.rejections, reason);
+                count_name(&mut self.rejections, reason);
             }
             "position.snapshot" => {
                 if let Some(Value::Array(positions)) = event.payload.value().get("positions") {
-                    let worth = |position: &Value| position.get("notional_usd").and_then(Value::as_f64);
-                    // From 0, since the sum of nothing is -0.
-                    self.exposure.add(positions.iter().filter_map(worth).fold(0.0, |sum, worth| sum + worth));
+                    let notional = |position: &Value| position.get("notional_usd").and_then(Value::as_f64);
+                    // `sum` starts at -0, which would be printed as "-0.00" for no positions.
+                    let exposure = positions.iter().filter_map(notional).fold(0.0, |sum, usd| sum + usd);
+                    self.exposure_usd.add(exposure);
                 }
             }
             _ => {}
         }
-        count(&mut self.event_types, &event.event_type);
+        count_name(&mut self.event_types, &event.event_type);
     }
 
-    /// Seconds from the first event to the last; `None` where that is less than a minute.
-    fn seconds(&self) -> Option<f64> {
-        let seconds = self.last_as_of? - self.first_as_of?;
-        // What a burst comes to in a day tells nothing.
-        Some(seconds).filter(|seconds| *seconds >= 60.0)
+    /// Seconds from the first event to the last. `None` for less than a minute: a rate per day
+    /// extrapolated from a short burst is meaningless.
+    fn duration_s(&self) -> Option<f64> {
+        Some(self.last_as_of? - self.first_as_of?).filter(|seconds| *seconds >= 60.0)
     }
 
-    fn json(&self) -> Result<Json> {
+    fn to_json(&self) -> Result<Json> {
         #[derive(serde::Serialize)]
         struct Document<'a> {
             bytes: u64,
@@ -113,16 +117,16 @@ impl Stats {
             exposure_max_usd: Option<f64>,
             first_as_of: Option<f64>,
             last_as_of: Option<f64>,
-            last_checksum: Option<zero_bus::Checksum>,
+            last_checksum: Option<Checksum>,
             rejections: &'a BTreeMap<String, u64>,
         }
         Ok(Json::of(&Document {
             bytes: self.bytes,
             event_types: &self.event_types,
             events: self.head.index,
-            events_per_second: self.seconds().map(|seconds| self.head.index as f64 / seconds),
-            exposure_last_usd: self.exposure.last,
-            exposure_max_usd: self.exposure.last.map(|_| self.exposure.most()),
+            events_per_second: self.duration_s().map(|seconds| self.head.index as f64 / seconds),
+            exposure_last_usd: self.exposure_usd.last,
+            exposure_max_usd: self.exposure_usd.last.map(|_| self.exposure_usd.max()),
             first_as_of: self.first_as_of,
             last_as_of: self.last_as_of,
             last_checksum: self.head.checksum,
@@ -130,7 +134,7 @@ impl Stats {
         })?)
     }
 
-    fn in_words(&self) -> String {
+    fn render(&self) -> String {
         let time = |as_of: Option<f64>| {
             as_of.map_or_else(|| "-".to_owned(), |as_of| rfc3339(as_of).unwrap_or_else(|| as_of.to_string()))
         };
@@ -142,134 +146,138 @@ impl Stats {
             format!("last    {}", time(self.last_as_of)),
             format!("head    {checksum}"),
         ];
-        if let Some(seconds) = self.seconds() {
-            let (events, bytes) = (self.head.index as f64, self.bytes as f64);
+        if let Some(seconds) = self.duration_s() {
+            let megabytes_per_day = self.bytes as f64 / 1e6 / seconds * 86400.0;
             lines.push(format!(
-                "rate    {}, {} MB a day",
-                rate(events, seconds),
-                rounded(bytes / 1e6 / seconds * 86400.0)
+                "rate    {}, {} MB per day",
+                render_rate(self.head.index as f64, seconds),
+                round(megabytes_per_day)
             ));
         }
-        lines.extend(table("by type", &self.event_types));
-        lines.extend(table("rejections by reason", &self.rejections));
-        if let Some(last) = self.exposure.last {
+        lines.extend(render_counts("by type", &self.event_types));
+        lines.extend(render_counts("rejections by reason", &self.rejections));
+        if let Some(last) = self.exposure_usd.last {
             lines.push(String::new());
             lines.push(format!(
-                "held after each cycle, in USD: at most {:.2}, now {last:.2}",
-                self.exposure.most()
+                "exposure after each cycle, USD: max {:.2}, last {last:.2}",
+                self.exposure_usd.max()
             ));
-            lines.push(self.exposure.chart());
+            lines.push(self.exposure_usd.chart());
         }
         lines.join("\n")
     }
 }
 
-/// Names that are counted one by one; what comes behind them counts as others.
-const MOST_NAMES: usize = 1000;
+/// Different names that are counted; further ones are counted together, so that memory is bounded.
+const MAX_NAMES: usize = 1000;
 
-/// Characters of a name.
-const MOST_CHARACTERS: usize = 80;
+/// Characters of a name that are kept.
+const MAX_NAME_CHARACTERS: usize = 80;
 
-/// Counts a name, in bounded memory whoever wrote it.
-fn count(counts: &mut BTreeMap<String, u64>, name: &str) {
-    let mut name: String = name.chars().take(MOST_CHARACTERS).collect();
-    if counts.len() >= MOST_NAMES && !counts.contains_key(&name) {
-        name = "(others)".to_owned();
+const OTHER_NAMES: &str = "(others)";
+
+/// Counts a name. Producers choose the names, so their length and number are bounded here.
+fn count_name(counts: &mut BTreeMap<String, u64>, name: &str) {
+    let mut name: String = name.chars().take(MAX_NAME_CHARACTERS).collect();
+    if counts.len() >= MAX_NAMES && !counts.contains_key(&name) {
+        name = OTHER_NAMES.to_owned();
     }
     *counts.entry(name).or_default() += 1;
 }
 
-/// How often something happened, in the unit in which it is a number one can read.
-fn rate(count: f64, seconds: f64) -> String {
+/// A rate in the shortest unit in which it is at least one event.
+fn render_rate(count: f64, seconds: f64) -> String {
     let units = [("second", 1.0), ("minute", 60.0), ("hour", 3600.0)];
-    let fitting = units.into_iter().find(|(_, unit)| count / seconds * unit >= 1.0);
-    let (name, unit) = fitting.unwrap_or(("day", 86400.0));
-    format!("{} events a {name}", rounded(count / seconds * unit))
+    let readable = units.into_iter().find(|(_, unit)| count / seconds * unit >= 1.0);
+    let (name, unit) = readable.unwrap_or(("day", 86400.0));
+    format!("{} events per {name}", round(count / seconds * unit))
 }
 
-fn rounded(number: f64) -> String {
+fn round(number: f64) -> String {
     if number >= 100.0 { format!("{number:.0}") } else { format!("{number:.1}") }
 }
 
-/// Counts under a heading, with a bar for each; nothing where there are none.
-fn table(heading: &str, counts: &BTreeMap<String, u64>) -> Vec<String> {
-    let mut shown: Vec<(String, u64)> =
-        counts.iter().map(|(name, count)| (name.escape_debug().to_string(), *count)).collect();
-    // The most frequent ones of very many, in the order of their names.
-    if shown.len() > SHOWN {
-        shown.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let others = shown.split_off(SHOWN).iter().map(|(_, count)| count).sum();
-        shown.sort();
-        shown.push(("(others)".to_owned(), others));
+/// Rows of a table; the least frequent names of a longer one are added up.
+const MAX_ROWS: usize = 30;
+
+/// Characters of the longest bar.
+const MAX_BAR_WIDTH: u64 = 30;
+
+/// Renders counts under a heading, in the order of their names, each with a bar. Returns no line if
+/// there are no counts.
+fn render_counts(heading: &str, counts: &BTreeMap<String, u64>) -> Vec<String> {
+    let mut rows: Vec<(String, u64)> = counts.iter().map(|(name, count)| (escape(name), *count)).collect();
+    if rows.len() > MAX_ROWS {
+        rows.sort_by_key(|(_, count)| Reverse(*count));
+        let others = rows.split_off(MAX_ROWS).iter().map(|(_, count)| count).sum();
+        rows.sort();
+        rows.push((OTHER_NAMES.to_owned(), others));
     }
-    let width = shown.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).min(MOST_CHARACTERS);
-    let digits = shown.iter().map(|(_, count)| count.to_string().len()).max().unwrap_or(0);
-    let most = shown.iter().map(|(_, count)| *count).max().unwrap_or(0);
+    let width = column_width(rows.iter().map(|(name, _)| name.as_str()), MAX_NAME_CHARACTERS);
+    let max_count = rows.iter().map(|(_, count)| *count).max().unwrap_or(0);
+    let digits = max_count.to_string().len();
     let mut lines = Vec::new();
-    if !shown.is_empty() {
+    if !rows.is_empty() {
         lines.extend([String::new(), heading.to_owned()]);
     }
-    lines.extend(shown.iter().map(|(name, count)| {
-        let bar = "=".repeat((count * BAR).div_ceil(most.max(1)) as usize);
+    lines.extend(rows.iter().map(|(name, count)| {
+        let bar = "=".repeat((count * MAX_BAR_WIDTH).div_ceil(max_count.max(1)) as usize);
         format!("{name:width$}  {count:>digits$}  {bar}")
     }));
     lines
 }
 
-/// Names in a table.
-const SHOWN: usize = 30;
-
-/// Characters of the longest bar.
-const BAR: u64 = 30;
-
 /// Columns of a chart.
-const COLUMNS: usize = 60;
+const CHART_COLUMNS: usize = 60;
 
-/// The largest values of a series, column by column, however long it becomes.
+/// The maxima of a series over consecutive stretches of equal length. Memory is bounded however
+/// long the series is.
 #[derive(Default)]
 struct Series {
+    /// At most twice [`CHART_COLUMNS`].
     columns: Vec<f64>,
-    /// Values in each whole column.
-    each: u64,
-    /// Values in the last column.
-    in_last: u64,
+    /// Values in each column but the last.
+    values_per_column: u64,
+    values_in_last: u64,
     last: Option<f64>,
 }
 
 impl Series {
     fn add(&mut self, value: f64) {
         self.last = Some(value);
-        self.each = self.each.max(1);
-        if self.in_last == 0 || self.in_last == self.each {
-            if self.columns.len() == 2 * COLUMNS {
-                // Two become one.
-                self.columns =
-                    self.columns.chunks(2).map(|pair| pair.iter().copied().fold(0.0, f64::max)).collect();
-                self.each *= 2;
+        self.values_per_column = self.values_per_column.max(1);
+        if self.values_in_last == 0 || self.values_in_last == self.values_per_column {
+            if self.columns.len() == 2 * CHART_COLUMNS {
+                self.columns = self.columns.chunks(2).map(max_of).collect();
+                self.values_per_column *= 2;
             }
             self.columns.push(0.0);
-            self.in_last = 0;
+            self.values_in_last = 0;
         }
-        self.in_last += 1;
+        self.values_in_last += 1;
         if let Some(column) = self.columns.last_mut() {
             *column = column.max(value);
         }
     }
 
-    fn most(&self) -> f64 {
-        self.columns.iter().copied().fold(0.0, f64::max)
+    fn max(&self) -> f64 {
+        max_of(&self.columns)
     }
 
-    /// One line of blocks, the highest for the most.
+    /// One line of blocks; the highest block is the maximum.
     fn chart(&self) -> String {
         const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-        let most = self.most();
-        let wide = self.columns.len().div_ceil(COLUMNS).max(1);
+        let max = self.max();
+        let columns_per_block = self.columns.len().div_ceil(CHART_COLUMNS).max(1);
         let block = |columns: &[f64]| {
-            let value = columns.iter().copied().fold(0.0, f64::max);
-            let height = if most > 0.0 { (value / most * 7.0).round() as usize } else { 0 };
+            let height = if max > 0.0 { (max_of(columns) / max * 7.0).round() as usize } else { 0 };
             BLOCKS[height.min(7)]
         };
-        self.columns.chunks(wide).map(block).collect()
+        self.columns.chunks(columns_per_block).map(block).collect()
     }
+}
+
+/// The largest of the values; 0 for none.
+fn max_of(values: &[f64]) -> f64 {
+    values.iter().copied().fold(0.0, f64::max)
 }

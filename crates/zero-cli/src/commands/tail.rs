@@ -1,25 +1,26 @@
-//! `zero-bus tail`: the events that are there and those that come; told on a terminal, their lines everywhere else.
+//! `zero-bus tail`: print events, summarized on a terminal and as lines of the log elsewhere.
 
 use std::collections::VecDeque;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
-use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use globset::{Glob, GlobMatcher};
 use zero_bus::{Event, Reader, Selected};
-use zero_paper::summary::{Tone, summarize};
-use zero_paper::{Clock, moment, rfc3339};
-use zero_program::message::print_message;
+use zero_paper::summary::summarize;
+use zero_paper::{Clock, SystemClock, moment};
 use zero_program::outcome::Outcome;
 use zero_program::output::OutputClosed;
+use zero_program::summary_lines::SummaryLines;
 
-use crate::PROGRAM;
+use crate::event_ref::parse_event_index;
+use crate::terminal::report_torn_tail;
 
-/// Print events, one line each: on a terminal what happened, everywhere else the lines of the log.
+/// Print events, one line each.
 ///
-/// What is read is checked on the way. With -n and nothing else only the end of the log is read, however long it is:
-/// whether all of it is sound, `zero-bus verify` tells.
+/// On a terminal, a line says what happened; elsewhere it is the event's line in the log. Every
+/// event that is read is also verified. With -n and no filter only the end of the log is read,
+/// however long it is; run `zero-bus verify` to check all of it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -27,80 +28,87 @@ Examples:
   zero-bus tail bus --type 'rejection.*' -f
   zero-bus tail bus --since 10m
   zero-bus tail bus --since 2026-05-01T09:00:00Z --until 2026-05-01T09:05:00Z --json
-  zero-bus tail bus --from 1001 --trace-id runtime-cycle-201")]
+  zero-bus tail bus --from 1001 --trace-id runtime-cycle-201
+
+Exit codes: 0 passed, 1 failed (the log is damaged; the events before the damage are printed), 2 could not run.")]
 pub(crate) struct Arguments {
     /// The bus directory.
     dir: PathBuf,
-    /// Only the last N of those that would be printed. Without it: all of them.
+    /// Print only the last N of the matching events.
     #[arg(short, value_name = "N")]
     n: Option<usize>,
-    /// Begin with the event at this index.
-    #[arg(long, value_name = "INDEX", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Start with this event: its index (42) or its id (evt-000000000042).
+    #[arg(long, value_name = "EVENT", value_parser = parse_event_index)]
     from: Option<u64>,
-    /// Only events whose type matches, as in `fill.*`.
-    #[arg(long = "type", value_name = "GLOB", value_parser = Kind::parse)]
-    event_type: Option<Kind>,
-    /// Only events of this trace.
+    /// Print only events whose type matches, as in `fill.*`.
+    #[arg(long = "type", value_name = "GLOB", value_parser = TypeFilter::parse)]
+    event_type: Option<TypeFilter>,
+    /// Print only events of this trace.
     #[arg(long, value_name = "TRACE")]
     trace_id: Option<String>,
-    /// Only events of this time or later: RFC 3339 (2026-05-01T09:00:00Z), or as long ago as 90s, 10m, 2h, 1d.
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    /// Print only events at or after this time: RFC 3339 (2026-05-01T09:00:00Z), or an age such as
+    /// 90s, 10m, 2h or 1d.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     since: Option<f64>,
-    /// Only events of this time or earlier, said in the same way.
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    /// Print only events at or before this time.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     until: Option<f64>,
-    /// Go on with events as they become durable, also when their writer is started anew.
+    /// Continue with events as they become durable, also after their producer is restarted.
     #[arg(short, long)]
     follow: bool,
-    /// The lines of the log also on a terminal.
+    /// Print the lines of the log on a terminal too.
     #[arg(long)]
     json: bool,
 }
 
-fn time(text: &str) -> Result<f64, String> {
-    moment(text, Clock::System.now())
+fn parse_time(text: &str) -> Result<f64, String> {
+    moment(text, SystemClock.now())
 }
 
-/// The types that are wanted.
 #[derive(Clone, Debug)]
-enum Kind {
-    /// One, which is compared in no time.
-    Named(String),
-    Matching(GlobMatcher),
+enum TypeFilter {
+    /// A type without wildcards. Comparing it is much faster than matching a glob.
+    Exact(String),
+    Glob(GlobMatcher),
 }
 
-impl Kind {
+impl TypeFilter {
     fn parse(text: &str) -> Result<Self, globset::Error> {
         let glob = Glob::new(text)?;
-        let is_name = !text.contains(['*', '?', '[', ']', '{', '}', '\\']);
-        Ok(if is_name { Self::Named(text.to_owned()) } else { Self::Matching(glob.compile_matcher()) })
+        let is_exact = !text.contains(['*', '?', '[', ']', '{', '}', '\\']);
+        Ok(if is_exact { Self::Exact(text.to_owned()) } else { Self::Glob(glob.compile_matcher()) })
     }
 
     fn matches(&self, event_type: &str) -> bool {
         match self {
-            Self::Named(name) => name == event_type,
-            Self::Matching(glob) => glob.is_match(event_type),
+            Self::Exact(name) => name == event_type,
+            Self::Glob(glob) => glob.is_match(event_type),
         }
     }
 }
 
 impl Arguments {
-    fn wants(&self, event_type: &str, trace_id: Option<&str>) -> bool {
-        self.event_type.as_ref().is_none_or(|kind| kind.matches(event_type))
+    fn matches(&self, event_type: &str, trace_id: Option<&str>) -> bool {
+        self.event_type.as_ref().is_none_or(|filter| filter.matches(event_type))
             && self.trace_id.as_deref().is_none_or(|trace| trace_id == Some(trace))
     }
 
-    fn wants_time(&self, as_of: f64) -> bool {
+    fn matches_time(&self, as_of: f64) -> bool {
         self.since.is_none_or(|since| as_of >= since) && self.until.is_none_or(|until| as_of <= until)
     }
 
-    /// Where reading begins: near the end, where only the last few are wanted and all of them match.
-    fn begin(&self, reader: &Reader) -> Result<u64> {
+    fn has_filter(&self) -> bool {
+        self.event_type.is_some() || self.trace_id.is_some() || self.since.is_some() || self.until.is_some()
+    }
+
+    /// The index of the first event to read. Without a filter, -n determines it, so that only the
+    /// end is read.
+    fn first_index(&self, reader: &Reader) -> Result<u64> {
         let from = self.from.unwrap_or(1);
-        let all_match = self.event_type.is_none() && self.trace_id.is_none();
-        let all_match = all_match && self.since.is_none() && self.until.is_none();
         Ok(match self.n {
-            Some(n) if all_match => from.max(reader.head()?.index.saturating_add(1).saturating_sub(n as u64)),
+            Some(n) if !self.has_filter() => {
+                from.max(reader.head()?.index.saturating_add(1).saturating_sub(n as u64))
+            }
             _ => from,
         })
     }
@@ -108,59 +116,59 @@ impl Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let reader = Reader::open(&arguments.dir)?;
-    let begin = arguments.begin(&reader)?;
+    let first = arguments.first_index(&reader)?;
     let mut out = Output::new(arguments.json);
-    let seen = print_what_is_there(arguments, &reader, begin, &mut out)?;
+    let last_read = print_existing(arguments, &reader, first, &mut out)?;
     if !arguments.follow {
         return Ok(Outcome::Passed);
     }
-    let mut follower = reader.follow(seen + 1)?;
-    loop {
-        let event = follower.next(Duration::MAX)?.context("waiting has no end")?;
-        if arguments.wants(&event.event_type, event.trace_id.as_deref()) && arguments.wants_time(event.as_of)
+    for event in reader.follow(last_read + 1)? {
+        let event = event?;
+        if arguments.matches(&event.event_type, event.trace_id.as_deref())
+            && arguments.matches_time(event.as_of)
         {
             out.print(&event)?;
             out.flush()?;
         }
     }
+    Ok(Outcome::Passed)
 }
 
-/// Prints what is wanted of what is there, up to the end or the first fault, which comes back. Gives the index of the last
-/// event that was looked at.
-fn print_what_is_there(arguments: &Arguments, reader: &Reader, from: u64, out: &mut Output) -> Result<u64> {
-    let mut last = VecDeque::new();
+/// Prints the matching events of the log from the index `from` on, up to its end or its first
+/// fault. Returns the index of the last event that was read; returns the fault as an error once the
+/// events before it are printed.
+fn print_existing(arguments: &Arguments, reader: &Reader, from: u64, out: &mut Output) -> Result<u64> {
+    let mut last_matches = VecDeque::new();
     let selected = reader.select(
         from,
-        |event_type, trace_id| arguments.wants(event_type, trace_id),
+        |event_type, trace_id| arguments.matches(event_type, trace_id),
         |event| {
             match arguments.n {
-                _ if !arguments.wants_time(event.as_of) => {}
+                _ if !arguments.matches_time(event.as_of) => {}
                 None => out.print(&event)?,
                 Some(n) => {
-                    last.push_back(event);
-                    if last.len() > n {
-                        last.pop_front();
+                    last_matches.push_back(event);
+                    if last_matches.len() > n {
+                        last_matches.pop_front();
                     }
                 }
             }
             Ok::<(), anyhow::Error>(())
         },
     );
-    last.iter().try_for_each(|event| out.print(event))?;
+    last_matches.iter().try_for_each(|event| out.print(event))?;
     out.flush()?;
     let Selected { last, torn_bytes } = selected?;
-    if torn_bytes > 0 {
-        print_message(PROGRAM, &format!("an unfinished end of {torn_bytes} bytes is left out"));
-    }
+    report_torn_tail(torn_bytes);
     Ok(last.max(from - 1))
 }
 
-/// Where the events go to, and in which form.
+/// Standard output, and the form in which events are printed.
 enum Output {
-    /// Each as its line.
+    /// Each event as its line in the log.
     Lines(BufWriter<std::io::Stdout>),
-    /// Each told, under the day it belongs to.
-    Summary { out: BufWriter<anstream::AutoStream<std::io::Stdout>>, day: String },
+    /// Each event as a summary, with a heading for each day.
+    Summaries { out: BufWriter<anstream::AutoStream<std::io::Stdout>>, lines: SummaryLines },
 }
 
 impl Output {
@@ -169,18 +177,15 @@ impl Output {
         if json || !stdout.is_terminal() {
             return Self::Lines(BufWriter::new(stdout));
         }
-        Self::Summary { out: BufWriter::new(anstream::stdout()), day: String::new() }
+        Self::Summaries { out: BufWriter::new(anstream::stdout()), lines: SummaryLines::default() }
     }
 
     fn print(&mut self, event: &Event) -> Result<()> {
         let written = match self {
             Self::Lines(out) => writeln!(out, "{}", event.line()),
-            Self::Summary { out, day } => {
-                let time = rfc3339(event.as_of).unwrap_or_else(|| format!("{}T-", event.as_of));
-                let (date, clock) = time.split_once('T').unwrap_or(("-", "-"));
-                let header = if date == day { String::new() } else { format!("{DIM}{date}{PLAIN}\n") };
-                date.clone_into(day);
-                write!(out, "{header}{}", told(event, clock.trim_end_matches('Z')))
+            Self::Summaries { out, lines } => {
+                let label = format!("#{:<5}", event.index);
+                write!(out, "{}", lines.format(&label, event.as_of, &summarize(event)))
             }
         };
         written.map_err(|error| OutputClosed(error).into())
@@ -189,27 +194,8 @@ impl Output {
     fn flush(&mut self) -> Result<()> {
         let flushed = match self {
             Self::Lines(out) => out.flush(),
-            Self::Summary { out, .. } => out.flush(),
+            Self::Summaries { out, .. } => out.flush(),
         };
         flushed.map_err(|error| OutputClosed(error).into())
     }
-}
-
-const DIM: &str = "\x1b[2m";
-const GREEN: &str = "\x1b[32m";
-const YELLOW: &str = "\x1b[33m";
-const BOLD: &str = "\x1b[1;36m";
-const PLAIN: &str = "\x1b[0m";
-
-fn told(event: &Event, clock: &str) -> String {
-    let told = summarize(event);
-    let colour = match told.tone {
-        Tone::Done => GREEN,
-        Tone::Refused => YELLOW,
-        Tone::Operator => BOLD,
-        Tone::Routine => DIM,
-        Tone::Other => "",
-    };
-    let end = if colour.is_empty() { "" } else { PLAIN };
-    format!("{DIM}#{:<5} {clock}{PLAIN} {colour}{:<9} {}{end}\n", event.index, told.kind, told.text)
 }

@@ -1,36 +1,32 @@
-//! `zero-bus append`.
+//! `zero-bus append`: single events and batches.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
-use crate::support::{BUS, bus, bus_with_input, tree};
+use crate::support::{BUS, append_events, bus, bus_with_input, temp_dir, tree};
 use zero_bus::{Checksum, Reader, Value};
 
-fn place() -> tempfile::TempDir {
-    tempfile::tempdir().unwrap()
-}
-
 #[test]
-fn one_event_prints_its_line() {
-    let place = place();
-    let here = place.path();
+fn append_prints_the_line_of_the_event() {
+    let temp = temp_dir();
+    let dir = temp.path();
     let arguments =
         ["append", "bus", "--type", "note.added", "--as-of", "-1.5", "--trace-id", "t", r#"{"b":1,"a":"é"}"#];
-    let line = bus(here, &arguments).fine();
-    assert_eq!(line, fs::read_to_string(here.join("bus/events.jsonl")).unwrap());
-    let event = Reader::open(here.join("bus")).unwrap().event(1).unwrap().unwrap();
+    let line = bus(dir, &arguments).success();
+    assert_eq!(line, fs::read_to_string(dir.join("bus/events.jsonl")).unwrap());
+    let event = Reader::open(dir.join("bus")).unwrap().event(1).unwrap().unwrap();
     assert_eq!((event.as_of, event.payload.as_str()), (-1.5, r#"{"a":"\u00e9","b":1}"#));
     let from_input =
-        bus_with_input(here, &["append", "bus", "--type", "note.added", "-"], "{\"c\":\n 3}\n").fine();
+        bus_with_input(dir, &["append", "bus", "--type", "note.added", "-"], "{\"c\":\n 3}\n").success();
     assert!(from_input.contains(r#""payload":{"c":3}"#), "{from_input}");
-    assert!(Reader::open(here.join("bus")).unwrap().event(2).unwrap().unwrap().as_of > 1.7e9, "now");
+    assert!(Reader::open(dir.join("bus")).unwrap().event(2).unwrap().unwrap().as_of > 1.7e9, "now");
 }
 
 #[test]
-fn what_is_no_event_is_refused_and_nothing_is_made() {
-    let place = place();
-    let here = place.path();
+fn append_refuses_an_invalid_event_and_does_not_create_the_bus() {
+    let temp = temp_dir();
+    let dir = temp.path();
     let long = "x".repeat(129);
     let cases: [(&[&str], &str); 8] = [
         (&["--type", "t", "{"], "payload: expected a key"),
@@ -43,35 +39,35 @@ fn what_is_no_event_is_refused_and_nothing_is_made() {
         (&["--batch", "missing.jsonl"], "missing.jsonl: cannot open it"),
     ];
     for (arguments, expected) in cases {
-        let said = bus(here, &[&["append", "bus"], arguments].concat()).refused();
-        assert!(said.starts_with("zero-bus: ") && said.contains(expected), "{expected}: {said}");
+        let message = bus(dir, &[&["append", "bus"], arguments].concat()).failure(2);
+        assert!(message.starts_with("zero-bus: ") && message.contains(expected), "{expected}: {message}");
     }
-    assert_eq!(bus(here, &["append", "bus", "{}"]).code, 2, "a type is needed");
-    for (mistyped, said) in [
+    assert_eq!(bus(dir, &["append", "bus", "{}"]).code, 2, "the type is missing");
+    for (mistyped, expected) in [
         (["--typ", "t", "{}"], "unexpected argument '--typ' found; a similar argument exists: '--type'"),
         (
             ["--type=t", "--trace=7", "{}"],
             "unexpected argument '--trace' found; a similar argument exists: '--trace-id'",
         ),
-        (["--type=t", "--as-of=now", "{}"], "is no number of seconds"),
+        (["--type=t", "--as-of=now", "{}"], "expected a number of seconds"),
     ] {
-        let refused = bus(here, &[&["append", "bus"], &mistyped[..]].concat()).refused();
-        assert!(refused.contains(said) && refused.ends_with("; see zero-bus append --help"), "{refused}");
+        let message = bus(dir, &[&["append", "bus"], &mistyped[..]].concat()).failure(2);
+        assert!(message.contains(expected) && message.ends_with("; see zero-bus append --help"), "{message}");
     }
-    assert_eq!(bus(here, &["append", "bus", "--batch", "-", "--type", "t"]).code, 2);
-    assert!(tree(here).is_empty());
+    assert_eq!(bus(dir, &["append", "bus", "--batch", "-", "--type", "t"]).code, 2);
+    assert!(tree(dir).is_empty());
 }
 
 #[test]
-fn a_batch_answers_each_line_in_order() {
-    let place = place();
-    let here = place.path();
+fn append_batch_answers_each_line_in_order() {
+    let temp = temp_dir();
+    let dir = temp.path();
     let lines: String =
         (1..=1000).map(|n| format!("{{\"event_type\":\"t\",\"payload\":{{\"n\":{n}}}}}\n")).collect();
-    fs::write(here.join("in.jsonl"), lines.trim_end()).unwrap();
-    let receipts = bus(here, &["append", "bus", "--batch", "in.jsonl"]).fine();
+    fs::write(dir.join("in.jsonl"), lines.trim_end()).unwrap();
+    let receipts = bus(dir, &["append", "bus", "--batch", "in.jsonl"]).success();
     let events: Vec<_> =
-        Reader::open(here.join("bus")).unwrap().events(1).unwrap().map(Result::unwrap).collect();
+        Reader::open(dir.join("bus")).unwrap().events(1).unwrap().map(Result::unwrap).collect();
     assert_eq!((events.len(), receipts.lines().count()), (1000, 1000));
     for (event, receipt) in events.iter().zip(receipts.lines()) {
         let receipt = Value::parse(receipt).unwrap();
@@ -80,64 +76,63 @@ fn a_batch_answers_each_line_in_order() {
         assert_eq!(receipt.get("checksum").unwrap().as_str().and_then(Checksum::parse), Some(event.checksum));
         assert_eq!(event.payload.as_str(), format!("{{\"n\":{}}}", event.index));
     }
-    assert_eq!(bus_with_input(here, &["append", "bus", "--batch"], "").fine(), "");
+    assert_eq!(bus_with_input(dir, &["append", "bus", "--batch"], "").success(), "");
 }
 
-/// As deep as an event's payload may be, however it is handed in.
 #[test]
-fn the_deepest_payload_goes_in_by_itself_and_in_a_batch() {
-    let place = place();
+fn append_accepts_the_deepest_payload_alone_and_in_a_batch() {
+    let temp = temp_dir();
     let nested = |depth: usize| format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
     let line = |depth: usize| format!(r#"{{"event_type":"t","payload":{}}}"#, nested(depth));
-    bus(place.path(), &["append", "bus", "--type", "t", &nested(1000)]).fine();
-    bus_with_input(place.path(), &["append", "bus", "--batch"], &line(1000)).fine();
-    let by_itself = bus(place.path(), &["append", "bus", "--type", "t", &nested(1001)]).refused();
-    assert!(by_itself.contains("nested deeper than 1000 levels"), "{by_itself}");
-    let in_a_batch = bus_with_input(place.path(), &["append", "bus", "--batch"], &line(1001)).refused();
-    assert!(in_a_batch.contains("nested deeper than"), "{in_a_batch}");
-    let [one, other] = [1, 2]
-        .map(|index| Reader::open(place.path().join("bus")).unwrap().event(index).unwrap().unwrap().payload);
-    assert_eq!(one, other);
+    bus(temp.path(), &["append", "bus", "--type", "t", &nested(1000)]).success();
+    bus_with_input(temp.path(), &["append", "bus", "--batch"], &line(1000)).success();
+    let alone = bus(temp.path(), &["append", "bus", "--type", "t", &nested(1001)]).failure(2);
+    assert!(alone.contains("nested deeper than 1000 levels"), "{alone}");
+    let in_batch = bus_with_input(temp.path(), &["append", "bus", "--batch"], &line(1001)).failure(2);
+    assert!(in_batch.contains("nested deeper than"), "{in_batch}");
+    let [first, second] = [1, 2]
+        .map(|index| Reader::open(temp.path().join("bus")).unwrap().event(index).unwrap().unwrap().payload);
+    assert_eq!(first, second);
 }
 
 #[test]
-fn a_batch_ends_at_the_first_line_that_is_none_and_keeps_those_before() {
-    let good = r#"{"event_type":"t","payload":{},"as_of":1,"trace_id":null}"#;
+fn append_batch_stops_at_an_invalid_line_and_keeps_the_events_before_it() {
+    let valid = r#"{"event_type":"t","payload":{},"as_of":1,"trace_id":null}"#;
     let long = format!(r#"{{"event_type":"t","payload":{{"a":"{}"}}}}"#, "x".repeat(17 << 20));
     let cases = [
         ("nope", "expected a value (byte 0 of the line)"),
         ("[]", "expected an object, found an array"),
-        (r#"{"payload":{}}"#, "event_type: is missing"),
-        (r#"{"event_type":"t"}"#, "payload: is missing"),
+        (r#"{"payload":{}}"#, "event_type: missing"),
+        (r#"{"event_type":"t"}"#, "payload: missing"),
         (r#"{"event_type":7,"payload":{}}"#, "event_type: expected a string, found an integer"),
         (r#"{"event_type":"t","payload":[]}"#, "payload: must be an object"),
         (r#"{"event_type":"t","payload":{},"as_of":"now"}"#, "as_of: expected a number, found a string"),
-        (r#"{"event_type":"t","payload":{},"type":"x"}"#, "type: is not known"),
-        (&long, "is longer than 16777216 bytes"),
+        (r#"{"event_type":"t","payload":{},"type":"x"}"#, "type: unknown field"),
+        (&long, "longer than 16777216 bytes"),
     ];
-    for (bad, expected) in cases {
-        let place = place();
-        let input = format!("{good}\n{good}\n{bad}\n{good}\n");
-        let ended = bus_with_input(place.path(), &["append", "bus", "--batch"], &input);
-        assert_eq!(ended.code, 2);
-        assert_eq!(ended.err.lines().count(), 1, "{}", ended.err);
+    for (invalid, expected) in cases {
+        let temp = temp_dir();
+        let input = format!("{valid}\n{valid}\n{invalid}\n{valid}\n");
+        let output = bus_with_input(temp.path(), &["append", "bus", "--batch"], &input);
+        assert_eq!(output.code, 2);
+        assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
         assert!(
-            ended.err.contains("standard input: line 3: ") && ended.err.contains(expected),
+            output.stderr.contains("standard input: line 3: ") && output.stderr.contains(expected),
             "{expected}: {}",
-            ended.err
+            output.stderr
         );
-        assert_eq!(ended.out.lines().count(), 2);
-        assert_eq!(Reader::open(place.path().join("bus")).unwrap().head().unwrap().index, 2);
+        assert_eq!(output.stdout.lines().count(), 2);
+        assert_eq!(Reader::open(temp.path().join("bus")).unwrap().head().unwrap().index, 2);
     }
 }
 
-/// Who waits for an answer before it goes on gets it: nothing is held back for a fuller batch.
+/// A producer that waits for each answer gets it: append does not wait for more lines.
 #[test]
-fn a_batch_answers_a_lone_line_at_once() {
-    let place = place();
+fn append_batch_answers_a_lone_line_at_once() {
+    let temp = temp_dir();
     let mut child = Command::new(BUS)
         .args(["append", "bus", "--batch"])
-        .current_dir(place.path())
+        .current_dir(temp.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -155,37 +150,37 @@ fn a_batch_answers_a_lone_line_at_once() {
 }
 
 #[test]
-fn blank_lines_of_a_batch_are_nothing() {
-    let place = place();
+fn append_batch_ignores_blank_lines() {
+    let temp = temp_dir();
     let input = "\n{\"event_type\":\"t\",\"payload\":{}}\n  \n\n{\"event_type\":\"t\",\"payload\":{}}\n\n";
-    let receipts = bus_with_input(place.path(), &["append", "bus", "--batch"], input).fine();
+    let receipts = bus_with_input(temp.path(), &["append", "bus", "--batch"], input).success();
     assert_eq!(receipts.lines().count(), 2);
 }
 
 #[test]
-fn four_processes_at_once_make_one_chain() {
-    let place = place();
-    let here = place.path();
+fn four_concurrent_producers_make_one_chain() {
+    let temp = temp_dir();
+    let dir = temp.path();
     let lines: String =
         (0..500).map(|n| format!("{{\"event_type\":\"t\",\"payload\":{{\"n\":{n}}}}}\n")).collect();
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| bus_with_input(here, &["append", "bus", "--batch"], &lines).fine());
+            scope.spawn(|| bus_with_input(dir, &["append", "bus", "--batch"], &lines).success());
         }
     });
-    bus(here, &["verify", "bus"]).fine();
-    assert_eq!(Reader::open(here.join("bus")).unwrap().head().unwrap().index, 2000);
+    bus(dir, &["verify", "bus"]).success();
+    assert_eq!(Reader::open(dir.join("bus")).unwrap().head().unwrap().index, 2000);
 }
 
 #[test]
-fn a_damaged_log_is_told_and_takes_nothing() {
-    let place = place();
-    crate::support::fill(place.path(), 3);
-    let log = place.path().join("bus/events.jsonl");
+fn append_refuses_a_damaged_log_and_leaves_it_unchanged() {
+    let temp = temp_dir();
+    append_events(temp.path(), 3);
+    let log = temp.path().join("bus/events.jsonl");
     let text = fs::read_to_string(&log).unwrap().replace("\"n\":3", "\"n\":4");
     fs::write(&log, &text).unwrap();
-    let ended = bus(place.path(), &["append", "bus", "--type", "t", "{}"]);
-    assert_eq!((ended.code, ended.out.as_str()), (1, ""));
-    assert!(ended.err.contains("events.jsonl: checksum mismatch at event 3 (byte "), "{}", ended.err);
+    let output = bus(temp.path(), &["append", "bus", "--type", "t", "{}"]);
+    let message = output.failure(1);
+    assert!(message.contains("events.jsonl: checksum mismatch at event 3 (byte "), "{message}");
     assert_eq!(fs::read_to_string(&log).unwrap(), text);
 }

@@ -1,19 +1,21 @@
-//! Every command block of every document is run, and what it prints is what the document says. (Rust in the README is
-//! compiled as a documentation test of `zero-bus`, and the SQL of `docs/QUERIES.md` is asked by `zero-mirror`.)
+//! Runs the command blocks of all documents, and compares the output with the document. (The Rust
+//! block of the README is a documentation test of `zero-bus`; the SQL of `docs/QUERIES.md` is
+//! tested by `zero-mirror`.)
 //!
-//! In a ```` ```console ```` block a line behind `$ ` is a command, and what follows is its output: `...` stands for
-//! any text, on a line of its own for any lines; `[1]` behind it is an exit code other than 0. The blocks of one
-//! document run one after the other in one place.
+//! In a ```` ```console ```` block, a line after `$ ` is a command and the lines after it are its
+//! output. `...` stands for any text, and on a line of its own for any number of lines. `[1]` as
+//! the last line is an exit code other than 0. The blocks of one document run in order, in one
+//! directory.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{BUS, ENGINE, root};
+use crate::support::{BUS, ENGINE, Finished, root, temp_dir};
 
-/// The one command that is not run in here, as this is it.
-const THE_TESTS: &str = "cargo test --workspace";
+/// The test command. It is not run, because it runs this test.
+const TEST_COMMAND: &str = "cargo test --workspace";
 
 struct Step {
     command: String,
@@ -28,7 +30,7 @@ fn steps(document: &str) -> Vec<Step> {
             inside = language == "console";
             assert!(
                 ["", "console", "rust,no_run", "sql", "text"].contains(&language),
-                "a block of {language} is not run"
+                "unknown block language {language}"
             );
         } else if inside {
             match line.strip_prefix("$ ") {
@@ -40,48 +42,49 @@ fn steps(document: &str) -> Vec<Step> {
     steps
 }
 
-/// Whether a text fits a pattern in which `...` stands for anything.
-fn fits(pattern: &str, text: &str) -> bool {
+/// Whether a text matches a pattern in which `...` stands for any text.
+fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once("...") {
         None => pattern == text,
         Some((before, after)) => text.strip_prefix(before).is_some_and(|rest| {
-            (0..=rest.len()).filter(|at| rest.is_char_boundary(*at)).any(|at| fits(after, &rest[at..]))
+            (0..=rest.len()).filter(|at| rest.is_char_boundary(*at)).any(|at| matches(after, &rest[at..]))
         }),
     }
 }
 
-fn lines_fit(patterns: &[String], lines: &[&str]) -> bool {
+fn lines_match(patterns: &[String], lines: &[&str]) -> bool {
     match patterns.split_first() {
         None => lines.is_empty(),
-        Some((first, rest)) if first == "..." => (0..=lines.len()).any(|at| lines_fit(rest, &lines[at..])),
-        Some((first, rest)) => {
-            lines.split_first().is_some_and(|(line, others)| fits(first, line) && lines_fit(rest, others))
-        }
+        Some((first, rest)) if first == "..." => (0..=lines.len()).any(|at| lines_match(rest, &lines[at..])),
+        Some((first, rest)) => lines
+            .split_first()
+            .is_some_and(|(line, others)| matches(first, line) && lines_match(rest, others)),
     }
 }
 
-fn run_all(document: &Path) {
-    let place = tempfile::tempdir().unwrap();
-    let here = place.path();
-    fs::create_dir_all(here.join("target/release")).unwrap();
+fn run_blocks(document: &Path) {
+    let temp = temp_dir();
+    let dir = temp.path();
+    fs::create_dir_all(dir.join("target/release")).unwrap();
     for (binary, name) in [(BUS, "zero-bus"), (*ENGINE, "zero-engine-run")] {
-        symlink(binary, here.join("target/release").join(name)).unwrap();
+        symlink(binary, dir.join("target/release").join(name)).unwrap();
     }
-    symlink(root().canonicalize().unwrap().join("examples"), here.join("examples")).unwrap();
-    let mut exported = String::new();
+    symlink(root().canonicalize().unwrap().join("examples"), dir.join("examples")).unwrap();
+    let mut exports = String::new();
     for Step { command, mut expected } in steps(&fs::read_to_string(document).unwrap()) {
         let name = format!("{}: $ {command}", document.display());
-        if command == THE_TESTS {
+        if command == TEST_COMMAND {
             assert!(expected.is_empty());
             continue;
         }
-        // What cargo would build is built already.
-        let built = command.replace("cargo run --release --bin ", "target/release/").replace(" -- ", " ");
-        if built == "cargo build --release" {
+        // The binaries are built already.
+        let command = command.replace("cargo run --release --bin ", "target/release/").replace(" -- ", " ");
+        if command == "cargo build --release" {
             continue;
         }
-        if built.starts_with("export ") {
-            exported += &format!("{built}\n");
+        // Each command runs in a shell of its own.
+        if command.starts_with("export ") {
+            exports += &format!("{command}\n");
             continue;
         }
         let code =
@@ -92,26 +95,26 @@ fn run_all(document: &Path) {
                 }
                 None => 0,
             };
-        let ended: crate::support::Ended = Command::new("sh")
-            .args(["-c", &format!("{exported}{built}")])
-            .current_dir(here)
+        let output: Finished = Command::new("sh")
+            .args(["-c", &format!("{exports}{command}")])
+            .current_dir(dir)
             .stdin(Stdio::null())
             .output()
             .unwrap()
             .into();
-        assert_eq!((ended.code, ended.err.as_str()), (code, ""), "{name}\n{}", ended.out);
-        let lines: Vec<&str> = ended.out.lines().collect();
+        assert_eq!((output.code, output.stderr.as_str()), (code, ""), "{name}\n{}", output.stdout);
+        let lines: Vec<&str> = output.stdout.lines().collect();
         assert!(
-            lines_fit(&expected, &lines),
+            lines_match(&expected, &lines),
             "{name}\nprinted\n{}\ninstead of\n{}",
-            ended.out,
+            output.stdout,
             expected.join("\n")
         );
     }
 }
 
 #[test]
-fn the_documents_say_what_happens() {
+fn the_documents_show_the_output_of_their_commands() {
     let mut documents =
         vec![root().join("README.md"), root().join("CONTRIBUTING.md"), root().join("CHANGELOG.md")];
     for folder in ["docs", "examples/real-market", "conformance"] {
@@ -119,28 +122,28 @@ fn the_documents_say_what_happens() {
         documents.extend(entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
     }
     assert!(documents.len() >= 6);
-    documents.iter().for_each(|document| run_all(document));
+    documents.iter().for_each(|document| run_blocks(document));
 }
 
 #[test]
-fn the_readme_shows_the_two_commands() {
+fn the_readme_shows_how_to_run_and_test() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    assert!(readme.contains(&format!("$ {THE_TESTS}\n")));
+    assert!(readme.contains(&format!("$ {TEST_COMMAND}\n")));
     assert!(
         steps(&readme)
             .iter()
             .any(|step| step.command.starts_with("cargo run --release --bin zero-engine-run"))
     );
     let ci = fs::read_to_string(root().join(".ci/run")).unwrap();
-    assert!(ci.lines().any(|line| line == THE_TESTS));
+    assert!(ci.lines().any(|line| line == TEST_COMMAND));
 }
 
 #[test]
-fn patterns_fit_what_they_should() {
-    assert!(fits("a...c...", "abcd") && fits("...", "") && fits("x", "x"));
-    assert!(!fits("a...c", "abd") && !fits("", "x"));
+fn patterns_match_any_text_at_an_ellipsis() {
+    assert!(matches("a...c...", "abcd") && matches("...", "") && matches("x", "x"));
+    assert!(!matches("a...c", "abd") && !matches("", "x"));
     let owned = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
-    assert!(lines_fit(&owned(&["a", "...", "d"]), &["a", "b", "c", "d"]));
-    assert!(!lines_fit(&owned(&["a", "d"]), &["a", "b", "d"]));
-    assert!(!lines_fit(&owned(&[]), &["a"]));
+    assert!(lines_match(&owned(&["a", "...", "d"]), &["a", "b", "c", "d"]));
+    assert!(!lines_match(&owned(&["a", "d"]), &["a", "b", "d"]));
+    assert!(!lines_match(&owned(&[]), &["a"]));
 }

@@ -1,479 +1,474 @@
-//! RecordPaths that somebody edited, restored, mixed up or appended to: what no crash leaves is told or refused with its place
-//! named, nothing is built upon it in silence, and the way out that is named is one.
+//! Records that were edited, restored, mixed up or appended to by others. The runtime warns of them
+//! or refuses them, names the place, and the remedy that a message names works.
 
 use std::fs;
 use std::path::Path;
 
-use crate::support::runs::{CYCLES, leave, lines, recorded, run};
-use crate::support::{CLOCK, Ended, RECORDS, bus, engine, root};
+use crate::support::runs::{CYCLES, cut_records, lines, record_six_cycles, run_cycles};
+use crate::support::{
+    CLOCK, EXAMPLE_SCENARIO, Finished, RECORDS, bus, engine, published_decisions, start_engine, temp_dir,
+    tree, wait_until,
+};
 use zero_bus::{Reader, Value};
 
-fn place() -> tempfile::TempDir {
-    tempfile::tempdir().unwrap()
-}
-
-/// All that the bus has of the last cycle is its first event, which holds the decision too.
+/// The bus has only the first event of the last cycle. That event contains the decision.
 #[test]
-fn half_a_cycle_is_held_against_the_journal() {
-    for with_its_companions in [false, true] {
-        let place = place();
-        let here = place.path();
-        let (journal, log) = recorded(here);
+fn an_incomplete_cycle_is_compared_with_the_journal() {
+    for with_sync_mark in [false, true] {
+        let temp = temp_dir();
+        let dir = temp.path();
+        let (journal, log) = record_six_cycles(dir);
         let half = &log[..5 * (CYCLES - 1) + 1];
-        let keep = |journal: &[String]| {
-            leave(here, journal, half);
-            if with_its_companions {
-                // A note that knows of no more than there is.
-                drop(zero_bus::Bus::open(here.join("bus")).unwrap());
+        let cut = |journal: &[String]| {
+            cut_records(dir, journal, half);
+            if with_sync_mark {
+                // Opening the bus writes a sync mark for the events that are left.
+                drop(zero_bus::Bus::open(dir.join("bus")).unwrap());
             }
         };
-        // The journal lacks it.
-        keep(&journal[..5]);
-        let before = crate::support::tree(here);
-        let said = run(here, "1", &[]).refused();
+        // The journal lacks the decision.
+        cut(&journal[..5]);
+        let before = tree(dir);
+        let message = run_cycles(dir, "1", &[]).failure(2);
         assert!(
-            said.contains(
+            message.contains(
                 "d.jsonl: ends with decision 5, but evt-000000000026 in bus/events.jsonl is decision 6: the bus is ahead"
             ),
-            "{said}"
+            "{message}"
         );
-        assert_eq!(crate::support::tree(here), before);
-        // It has another one.
+        assert_eq!(tree(dir), before);
+        // The journal has another decision.
         let mut other = journal.clone();
         other[5] = other[5].replace("1777593600.0", "1777593601.0");
         assert_ne!(other, journal);
-        keep(&other);
-        let said = run(here, "1", &[]).refused();
+        cut(&other);
+        let message = run_cycles(dir, "1", &[]).failure(2);
         assert!(
-            said.contains("d.jsonl: line 6 (byte ")
-                && said.contains("and evt-000000000026 in bus/events.jsonl are both decision 6, and differ"),
-            "{said}"
+            message.contains("d.jsonl: line 6 (byte ")
+                && message.contains(
+                    "and evt-000000000026 in bus/events.jsonl are both decision 6, but they differ"
+                ),
+            "{message}"
         );
-        // The way out that was named is one.
-        assert_eq!(run(here, "1", &["--rebuild-journal"]).code, 0);
-        assert_eq!(lines(&here.join("d.jsonl"))[..6], journal);
-        assert_eq!(lines(&here.join("bus/events.jsonl"))[..30], log, "the cycle is completed as it was");
-        run(here, "1", &["--rebuild-journal"]).fine_with("d.jsonl: made from the bus, 7 decisions");
+        // The remedy that the message names.
+        assert_eq!(run_cycles(dir, "1", &["--rebuild-journal"]).code, 0);
+        assert_eq!(lines(&dir.join("d.jsonl"))[..6], journal);
+        assert_eq!(lines(&dir.join("bus/events.jsonl"))[..30], log, "the cycle is completed as recorded");
+        run_cycles(dir, "1", &["--rebuild-journal"])
+            .success_with_warning("d.jsonl: rebuilt from the bus: 7 decisions");
     }
 }
 
-/// Whoever may append may call an event what he likes.
+/// Every producer can append events of every type.
 #[test]
-fn what_only_calls_itself_a_cycle_is_passed_over() {
-    let place = place();
-    let here = place.path();
-    let (_, log) = recorded(here);
+fn a_foreign_event_of_the_type_of_a_cycle_is_ignored_with_a_warning() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    let (_, log) = record_six_cycles(dir);
     let cycle = Value::parse(&log[25]).unwrap().get("payload").unwrap().clone();
     let payload = zero_bus::Json::try_from(&cycle).unwrap().to_string();
-    let undecided = payload.replace("\"allowed\":", "\"allow\":");
-    assert_ne!(undecided, payload);
+    let invalid = payload.replace("\"allowed\":", "\"allow\":");
+    assert_ne!(invalid, payload);
     for (trace, payload) in [
         ("runtime-cycle-8", "{}"),
         ("runtime-cycle-7", payload.as_str()),
-        ("runtime-cycle-6", undecided.as_str()),
+        ("runtime-cycle-6", invalid.as_str()),
     ] {
         let appended =
-            bus(here, &["append", "bus", "--type", "runtime.cycle", "--trace-id", trace, payload]).fine();
+            bus(dir, &["append", "bus", "--type", "runtime.cycle", "--trace-id", trace, payload]).success();
         let id = Value::parse(&appended).unwrap().get("event_id").unwrap().as_str().unwrap().to_owned();
         let cycle = trace.trim_start_matches("runtime-cycle-");
-        let warning = format!("warning: {id} on the bus calls itself cycle {cycle} and is no record of one");
-        run(here, "1", &[]).fine_with(&warning);
-        run(here, "1", &["--rebuild-journal"]).fine_with(&warning);
+        let warning =
+            format!("warning: {id} on the bus claims to be cycle {cycle} but is not a valid cycle record");
+        run_cycles(dir, "1", &[]).success_with_warning(&warning);
+        run_cycles(dir, "1", &["--rebuild-journal"]).success_with_warning(&warning);
     }
-    let cycles = lines(&here.join("c.jsonl"));
+    let cycles = lines(&dir.join("c.jsonl"));
     let numbers: Vec<_> = cycles
         .iter()
         .map(|line| Value::parse(line).unwrap().get("cycle_id").and_then(Value::as_u64).unwrap())
         .collect();
     assert_eq!(numbers, (1..=12).collect::<Vec<u64>>());
-    assert_eq!(crate::support::published(here), fs::read_to_string(here.join("d.jsonl")).unwrap());
-    bus(here, &["verify", "bus"]).fine();
+    assert_eq!(published_decisions(dir), fs::read_to_string(dir.join("d.jsonl")).unwrap());
+    bus(dir, &["verify", "bus"]).success();
 }
 
-/// What no crash leaves in a cycle journal is told; nothing is lost for it.
 #[test]
-fn a_cycle_journal_with_breaks_is_told() {
-    let place = place();
-    let here = place.path();
-    run(here, "12", &[]).fine();
-    let cycles = lines(&here.join("c.jsonl"));
+fn breaks_in_the_cycle_journal_are_warned_of() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    run_cycles(dir, "12", &[]).success();
+    let cycles = lines(&dir.join("c.jsonl"));
     let text = |lines: &[String]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
-    // A hole, and a doubled record.
-    let holed = [&cycles[..4], &cycles[8..]].concat();
-    fs::write(here.join("c.jsonl"), text(&holed)).unwrap();
-    run(here, "1", &[])
-        .fine_with("c.jsonl: line 5 is cycle 9 behind cycle 4; to have it made again from the bus, empty it");
-    let doubled = [&cycles[..6], &cycles[4..], &cycles[2..3]].concat();
-    fs::write(here.join("c.jsonl"), text(&doubled)).unwrap();
-    run(here, "1", &[]).fine_with("c.jsonl: line 7 is cycle 5 behind cycle 6, and 1 more breaks behind it");
-    let begun_twice = [&cycles[..1], &cycles[..]].concat();
-    fs::write(here.join("c.jsonl"), text(&begun_twice)).unwrap();
-    run(here, "1", &[]).fine_with("c.jsonl: line 2 is cycle 1 behind cycle 1");
-    let begun_again = [&cycles[..], &cycles[..1]].concat();
-    fs::write(here.join("c.jsonl"), text(&begun_again)).unwrap();
-    run(here, "1", &[]).fine_with("c.jsonl: line 13 is cycle 1 behind cycle 12");
-    assert_eq!(lines(&here.join("c.jsonl")).len(), 13 + 4, "only what it lacks is taken from the bus");
-    // The way out that was named.
-    fs::write(here.join("c.jsonl"), "").unwrap();
-    run(here, "1", &[]).fine();
-    assert_eq!(lines(&here.join("c.jsonl"))[..12], cycles);
-    assert_eq!(lines(&here.join("c.jsonl")).len(), 17);
-    // Journal and bus from an older copy, the cycle journal not.
-    let later = fs::read(here.join("c.jsonl")).unwrap();
-    fs::remove_dir_all(here.join("bus")).unwrap();
-    fs::remove_file(here.join("c.jsonl")).unwrap();
-    fs::remove_file(here.join("d.jsonl")).unwrap();
-    run(here, "6", &[]).fine();
-    fs::write(here.join("c.jsonl"), later).unwrap();
-    run(here, "1", &[]).fine_with("c.jsonl: ends with cycle 17, but there are only 6 decisions");
+    // Missing, repeated and moved records.
+    let with_gap = [&cycles[..4], &cycles[8..]].concat();
+    fs::write(dir.join("c.jsonl"), text(&with_gap)).unwrap();
+    run_cycles(dir, "1", &[]).success_with_warning(
+        "c.jsonl: line 5 is cycle 9 after cycle 4; empty the file to rebuild it from the bus",
+    );
+    let repeated = [&cycles[..6], &cycles[4..], &cycles[2..3]].concat();
+    fs::write(dir.join("c.jsonl"), text(&repeated)).unwrap();
+    run_cycles(dir, "1", &[]).success_with_warning(
+        "c.jsonl: line 7 is cycle 5 after cycle 6, and 1 later line is out of sequence",
+    );
+    let repeated_first = [&cycles[..1], &cycles[..]].concat();
+    fs::write(dir.join("c.jsonl"), text(&repeated_first)).unwrap();
+    run_cycles(dir, "1", &[]).success_with_warning("c.jsonl: line 2 is cycle 1 after cycle 1");
+    let restarted = [&cycles[..], &cycles[..1]].concat();
+    fs::write(dir.join("c.jsonl"), text(&restarted)).unwrap();
+    run_cycles(dir, "1", &[]).success_with_warning("c.jsonl: line 13 is cycle 1 after cycle 12");
+    assert_eq!(lines(&dir.join("c.jsonl")).len(), 13 + 4, "only missing records are taken from the bus");
+    // The remedy that the message names.
+    fs::write(dir.join("c.jsonl"), "").unwrap();
+    run_cycles(dir, "1", &[]).success();
+    assert_eq!(lines(&dir.join("c.jsonl"))[..12], cycles);
+    assert_eq!(lines(&dir.join("c.jsonl")).len(), 17);
+    // Journal and bus are restored from an older copy, the cycle journal is not.
+    let later = fs::read(dir.join("c.jsonl")).unwrap();
+    fs::remove_dir_all(dir.join("bus")).unwrap();
+    fs::remove_file(dir.join("c.jsonl")).unwrap();
+    fs::remove_file(dir.join("d.jsonl")).unwrap();
+    run_cycles(dir, "6", &[]).success();
+    fs::write(dir.join("c.jsonl"), later).unwrap();
+    run_cycles(dir, "1", &[])
+        .success_with_warning("c.jsonl: ends with cycle 17, but there are only 6 decisions");
 }
 
-/// Without a bus, a process that dies between a decision and its cycle record leaves one record out.
+/// Without a bus, a process that dies between a decision and its cycle record loses that record.
 #[test]
 fn without_a_bus_the_last_cycle_is_completed_from_the_journal() {
-    let place = place();
-    let here = place.path();
-    let scenario = root().join("examples/paper-trading/scenario.json");
-    let arguments = |cycles| {
-        let scenario = ["--scenario", scenario.to_str().unwrap(), "--fixed-clock", CLOCK, "--interval", "0"];
-        [&scenario, &RECORDS[..4], &["--max-cycles", cycles]]
-            .concat()
-            .iter()
-            .map(|&text| text.to_owned())
-            .collect::<Vec<_>>()
+    let temp = temp_dir();
+    let dir = temp.path();
+    let run_cycles = |cycles| {
+        let scenario = ["--scenario", *EXAMPLE_SCENARIO, "--fixed-clock", CLOCK, "--interval", "0"];
+        engine(dir, &[&scenario, &RECORDS[..4], &["--max-cycles", cycles]].concat())
     };
-    let go = |cycles| engine(here, &arguments(cycles).iter().map(String::as_str).collect::<Vec<_>>());
-    go("4").fine();
-    for left in [3, 0] {
-        let cycles = lines(&here.join("c.jsonl"));
-        let text: String = cycles[..left].iter().map(|line| format!("{line}\n")).collect();
-        fs::write(here.join("c.jsonl"), text).unwrap();
+    run_cycles("4").success();
+    for kept in [3, 0] {
+        let cycles = lines(&dir.join("c.jsonl"));
+        let text: String = cycles[..kept].iter().map(|line| format!("{line}\n")).collect();
+        fs::write(dir.join("c.jsonl"), text).unwrap();
         let journal: String =
-            lines(&here.join("d.jsonl"))[..=left].iter().map(|line| format!("{line}\n")).collect();
-        fs::write(here.join("d.jsonl"), journal).unwrap();
-        go("1").fine_with(&format!("warning: cycle {} was completed from the journal", left + 1));
-        let after = lines(&here.join("c.jsonl"));
-        assert_eq!(after.len(), left + 2);
+            lines(&dir.join("d.jsonl"))[..=kept].iter().map(|line| format!("{line}\n")).collect();
+        fs::write(dir.join("d.jsonl"), journal).unwrap();
+        let warning = format!("warning: cycle {} was completed from the journal", kept + 1);
+        run_cycles("1").success_with_warning(&warning);
+        let after = lines(&dir.join("c.jsonl"));
+        assert_eq!(after.len(), kept + 2);
         let without_recovery = |line: &String| {
             let cycle = Value::parse(line).unwrap();
             (cycle.get("act").cloned(), cycle.get("decide").cloned(), cycle.get("learn").cloned())
         };
-        assert_eq!(without_recovery(&after[left]), without_recovery(&cycles[left]));
-        go("1").fine();
+        assert_eq!(without_recovery(&after[kept]), without_recovery(&cycles[kept]));
+        run_cycles("1").success();
     }
 }
 
-/// No crash leaves these: each is refused, and stays as it is.
 #[test]
-fn what_no_crash_has_spoilt_is_refused() {
-    let scenario = root().join("examples/paper-trading/scenario.json");
-    let scenario = scenario.to_str().unwrap();
-    let base = ["--scenario", scenario, "--fixed-clock", CLOCK, "--interval", "0", "--max-cycles"];
-    let spoil = |path: &Path, numbers: std::ops::Range<usize>| {
+fn damage_that_no_crash_leaves_is_refused_and_left_unchanged() {
+    let base = ["--scenario", *EXAMPLE_SCENARIO, "--fixed-clock", CLOCK, "--interval", "0", "--max-cycles"];
+    let damage = |path: &Path, numbers: std::ops::Range<usize>| {
         let mut all = lines(path);
         all[numbers].iter_mut().for_each(|line| line.replace_range(..1, "X"));
         fs::write(path, all.join("\n") + "\n").unwrap();
     };
-    let refused = |here: &Path, journal: &str, cycle_journal: &str| {
-        let before = crate::support::tree(here);
+    let refusal = |dir: &Path, journal: &str, cycle_journal: &str| {
+        let before = tree(dir);
         let records = ["1", "--journal", journal, "--cycle-journal", cycle_journal];
-        let said = engine(here, &[&base[..], &records].concat()).refused();
-        assert_eq!(crate::support::tree(here), before, "{said}");
-        said
+        let message = engine(dir, &[&base[..], &records].concat()).failure(2);
+        assert_eq!(tree(dir), before, "{message}");
+        message
     };
-    let place = place();
-    let here = place.path();
-    engine(here, &[&base[..], &["12", "--journal", "d.jsonl", "--cycle-journal", "c.jsonl"]].concat()).fine();
-    let cycles = fs::read(here.join("c.jsonl")).unwrap();
-    let journal = fs::read(here.join("d.jsonl")).unwrap();
-    spoil(&here.join("d.jsonl"), 9..12);
-    assert!(refused(here, "d.jsonl", "c.jsonl").contains("d.jsonl: line 10 (byte "));
-    fs::write(here.join("d.jsonl"), &journal).unwrap();
-    spoil(&here.join("c.jsonl"), 2..3);
-    assert!(refused(here, "d.jsonl", "c.jsonl").contains("no crash has spoilt it"));
-    fs::write(here.join("c.jsonl"), &cycles).unwrap();
-    // Files of somebody else.
-    fs::write(here.join("two.json"), "{\n\"name\":\"x\"}\n").unwrap();
-    fs::write(here.join("blank.txt"), "\nfoo\n").unwrap();
-    fs::copy(scenario, here.join("scenario.json")).unwrap();
-    refused(here, "two.json", "c.jsonl");
-    refused(here, "blank.txt", "c.jsonl");
+    let temp = temp_dir();
+    let dir = temp.path();
+    engine(dir, &[&base[..], &["12", "--journal", "d.jsonl", "--cycle-journal", "c.jsonl"]].concat())
+        .success();
+    let cycles = fs::read(dir.join("c.jsonl")).unwrap();
+    let journal = fs::read(dir.join("d.jsonl")).unwrap();
+    damage(&dir.join("d.jsonl"), 9..12);
+    assert!(refusal(dir, "d.jsonl", "c.jsonl").contains("d.jsonl: line 10 (byte "));
+    fs::write(dir.join("d.jsonl"), &journal).unwrap();
+    damage(&dir.join("c.jsonl"), 2..3);
+    assert!(refusal(dir, "d.jsonl", "c.jsonl").contains("no crash explains it"));
+    fs::write(dir.join("c.jsonl"), &cycles).unwrap();
+    // Files that are no records.
+    fs::write(dir.join("two.json"), "{\n\"name\":\"x\"}\n").unwrap();
+    fs::write(dir.join("blank.txt"), "\nfoo\n").unwrap();
+    fs::copy(*EXAMPLE_SCENARIO, dir.join("scenario.json")).unwrap();
+    refusal(dir, "two.json", "c.jsonl");
+    refusal(dir, "blank.txt", "c.jsonl");
     for file in ["two.json", "blank.txt", "scenario.json"] {
-        let said = refused(here, "d.jsonl", file);
-        assert!(said.contains("holds something else than zero.runtime.cycle.v1"), "{said}");
+        let message = refusal(dir, "d.jsonl", file);
+        assert!(message.contains("contains lines that are not zero.runtime.cycle.v1 records"), "{message}");
     }
-    // A link that leads nowhere is not replaced by a file.
-    std::os::unix::fs::symlink("nowhere", here.join("link")).unwrap();
-    for more in
+    // A symbolic link without a target is not replaced by a file.
+    std::os::unix::fs::symlink("nowhere", dir.join("link")).unwrap();
+    for options in
         [&["--journal", "link"][..], &["--journal", "link", "--runtime-bus", "bus", "--rebuild-journal"]]
     {
-        run(here, "1", &[]).fine_with("");
-        let said = engine(here, &[&base[..], &["1"], more].concat()).refused();
-        assert!(said.contains("link: cannot open it for appending: it is a symbolic link"), "{said}");
-        assert!(fs::symlink_metadata(here.join("link")).unwrap().is_symlink());
+        run_cycles(dir, "1", &[]).success_with_warning("");
+        let message = engine(dir, &[&base[..], &["1"], options].concat()).failure(2);
+        assert!(message.contains("link: cannot open it for appending: it is a symbolic link"), "{message}");
+        assert!(fs::symlink_metadata(dir.join("link")).unwrap().is_symlink());
     }
 }
 
-/// Making the journal again takes nothing away that is there, and the bus keeps its own names.
+/// Rebuilding the journal overwrites no file, and no journal has the name of a file of the bus.
 #[test]
-fn rebuilding_removes_nothing() {
-    let place = place();
-    let here = place.path();
-    recorded(here);
+fn rebuilding_the_journal_overwrites_no_file() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    record_six_cycles(dir);
     for name in ["d.jsonl.rebuilt-1", "d.jsonl.before-rebuild-1"] {
-        fs::write(here.join(name), "somebody's\n").unwrap();
+        fs::write(dir.join(name), "another file\n").unwrap();
     }
-    run(here, "1", &["--rebuild-journal"]).fine_with("d.jsonl.before-rebuild-2");
+    run_cycles(dir, "1", &["--rebuild-journal"]).success_with_warning("d.jsonl.before-rebuild-2");
     for name in ["d.jsonl.rebuilt-1", "d.jsonl.before-rebuild-1"] {
-        assert_eq!(fs::read_to_string(here.join(name)).unwrap(), "somebody's\n");
+        assert_eq!(fs::read_to_string(dir.join(name)).unwrap(), "another file\n");
     }
     for name in
         ["bus/state-snapshot.json.tmp", "bus/bus.lock.tmp", "bus/events.jsonl.torn-at-3", "bus/events.jsonl"]
     {
-        let scenario = root().join("examples/paper-trading/scenario.json");
-        let scenario = ["--scenario", scenario.to_str().unwrap(), "--once", "--runtime-bus", "bus"];
+        let scenario = ["--scenario", *EXAMPLE_SCENARIO, "--once", "--runtime-bus", "bus"];
         for option in ["--journal", "--cycle-journal"] {
-            let said = engine(here, &[&scenario[..], &[option, name]].concat()).refused();
-            assert!(said.contains("is a file of the bus"), "{said}");
+            let message = engine(dir, &[&scenario[..], &[option, name]].concat()).failure(2);
+            assert!(message.contains("is a file of the bus"), "{message}");
         }
     }
 }
 
-/// The example scenario with some of its text changed, in a file of its own.
-fn changed_scenario(directory: &Path, from: &str, to: &str) -> String {
-    let text = fs::read_to_string(root().join("examples/paper-trading/scenario.json")).unwrap();
+/// Writes a changed copy of the example scenario. Returns its file name.
+fn changed_scenario(dir: &Path, from: &str, to: &str) -> String {
+    let text = fs::read_to_string(*EXAMPLE_SCENARIO).unwrap();
     assert!(text.contains(from));
-    fs::write(directory.join("changed.json"), text.replace(from, to)).unwrap();
+    fs::write(dir.join("changed.json"), text.replace(from, to)).unwrap();
     "changed.json".to_owned()
 }
 
-/// However they are spelled, and however many names a file has: the bus keeps its files to itself.
+/// However the path is spelled, and also under another hard link.
 #[test]
-fn no_journal_is_a_file_of_the_bus() {
-    let scenario = root().join("examples/paper-trading/scenario.json").canonicalize().unwrap();
-    let base = ["--scenario", scenario.to_str().unwrap(), "--once"];
-    let refused = |here: &Path, more: &[&str]| {
-        let before = crate::support::tree(here);
-        let said = engine(here, &[&base, more].concat()).refused();
-        assert!(said.contains("is a file of the bus"), "{said}");
-        assert_eq!(crate::support::tree(here), before);
+fn a_file_of_the_bus_is_refused_as_a_journal() {
+    let base = ["--scenario", *EXAMPLE_SCENARIO, "--once"];
+    let assert_refused = |dir: &Path, options: &[&str]| {
+        let before = tree(dir);
+        let message = engine(dir, &[&base, options].concat()).failure(2);
+        assert!(message.contains("is a file of the bus"), "{message}");
+        assert_eq!(tree(dir), before);
     };
-    let place = place();
-    let here = place.path();
-    recorded(here);
-    let inside = here.join("bus");
+    let temp = temp_dir();
+    let dir = temp.path();
+    record_six_cycles(dir);
+    let inside = dir.join("bus");
     for option in ["--journal", "--cycle-journal"] {
-        refused(here, &[option, "x/../bus/events.jsonl", "--runtime-bus", "bus"]);
-        refused(here, &[option, "./nb/bus.lock", "--runtime-bus", "nb"]);
-        refused(here, &[option, "nb/events.jsonl", "--runtime-bus", "./x/../nb/"]);
+        assert_refused(dir, &[option, "x/../bus/events.jsonl", "--runtime-bus", "bus"]);
+        assert_refused(dir, &[option, "./nb/bus.lock", "--runtime-bus", "nb"]);
+        assert_refused(dir, &[option, "nb/events.jsonl", "--runtime-bus", "./x/../nb/"]);
         for name in ["events.jsonl", "state-snapshot.json", "bus.lock"] {
-            refused(&inside, &[option, name, "--runtime-bus", "."]);
+            assert_refused(&inside, &[option, name, "--runtime-bus", "."]);
         }
-        fs::hard_link(here.join("bus/events.jsonl"), here.join("another")).unwrap();
-        refused(here, &[option, "another", "--runtime-bus", "bus"]);
-        fs::remove_file(here.join("another")).unwrap();
+        fs::hard_link(dir.join("bus/events.jsonl"), dir.join("another")).unwrap();
+        assert_refused(dir, &[option, "another", "--runtime-bus", "bus"]);
+        fs::remove_file(dir.join("another")).unwrap();
     }
-    refused(&inside, &["--journal", "events.jsonl", "--runtime-bus", ".", "--rebuild-journal"]);
-    bus(here, &["verify", "bus"]).fine();
+    assert_refused(&inside, &["--journal", "events.jsonl", "--runtime-bus", ".", "--rebuild-journal"]);
+    bus(dir, &["verify", "bus"]).success();
 }
 
-/// What stands before the last run is another run's, and not held against the journal.
+/// Earlier runs on the same bus are not compared.
 #[test]
-fn the_last_of_several_runs_is_compared() {
-    let place = place();
-    let here = place.path();
-    let scenario = root().join("examples/paper-trading/scenario.json");
-    let base = ["--scenario", scenario.to_str().unwrap(), "--interval", "0", "--max-cycles"];
+fn the_last_run_on_a_bus_is_compared_with_the_journal() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    let base = ["--scenario", *EXAMPLE_SCENARIO, "--interval", "0", "--max-cycles"];
     for (directory, clock) in [("first", CLOCK), ("second", "1777593700")] {
         let records = ["3", "--fixed-clock", clock, "--runtime-bus", directory];
-        engine(here, &[&base[..], &records].concat()).fine();
-        // One behind the other on one bus.
-        for event in Reader::open(here.join(directory)).unwrap().events(1).unwrap() {
+        engine(dir, &[&base[..], &records].concat()).success();
+        // Both runs, one after the other, on one bus.
+        for event in Reader::open(dir.join(directory)).unwrap().events(1).unwrap() {
             let event = event.unwrap();
             let trace = event.trace_id.unwrap();
             let as_of = event.as_of.to_string();
             let payload = event.payload.to_string();
             let draft = ["--type", &event.event_type, "--trace-id", &trace, "--as-of", &as_of, &payload];
-            bus(here, &[&["append", "bus"][..], &draft].concat()).fine();
+            bus(dir, &[&["append", "bus"][..], &draft].concat()).success();
         }
     }
     let records = ["1", "--journal", "d.jsonl", "--runtime-bus", "bus"];
-    let go = |more: &[&str]| engine(here, &[&base[..], &records, more].concat());
-    go(&[]).fine_with("the cycles begin anew at evt-000000000016");
-    assert_eq!(lines(&here.join("d.jsonl")).len(), 4);
-    go(&["--rebuild-journal"]).fine_with("made from the bus, 4 decisions");
-    // A journal of the first run is behind.
-    let journal = lines(&here.join("d.jsonl"));
-    fs::write(here.join("d.jsonl"), journal[0].replace("1777593700", "1777593600") + "\n").unwrap();
+    let run_engine = |options: &[&str]| engine(dir, &[&base[..], &records, options].concat());
+    run_engine(&[]).success_with_warning("the cycle numbers restart at evt-000000000016");
+    assert_eq!(lines(&dir.join("d.jsonl")).len(), 4);
+    run_engine(&["--rebuild-journal"]).success_with_warning("rebuilt from the bus: 4 decisions");
+    // A journal of the first run differs.
+    let journal = lines(&dir.join("d.jsonl"));
+    fs::write(dir.join("d.jsonl"), journal[0].replace("1777593700", "1777593600") + "\n").unwrap();
     assert!(
-        go(&[]).refused().contains("evt-000000000016 in bus/events.jsonl are both decision 1, and differ")
+        run_engine(&[])
+            .failure(2)
+            .contains("evt-000000000016 in bus/events.jsonl are both decision 1, but they differ")
     );
 }
 
-/// A first cycle beside a new bus or a new cycle journal, cut short: the decision may be the only trace of it.
+/// The journal exists before the bus or the cycle journal, and a crash cuts the first cycle with
+/// both short.
 #[test]
 fn the_last_decision_of_an_older_journal_is_published_on_a_new_bus() {
-    let place = place();
-    let here = place.path();
-    let scenario = root().join("examples/paper-trading/scenario.json");
-    let base = ["--scenario", scenario.to_str().unwrap(), "--interval", "0", "--fixed-clock", CLOCK];
-    let go = |more: &[&str]| engine(here, &[&base[..], more].concat());
-    go(&["--journal", "d.jsonl", "--max-cycles", "6"]).fine();
-    let said = "cycle 6 was completed on the bus from the journal";
-    go(&[&RECORDS[..], &["--once"]].concat()).fine_with(said);
-    bus(here, &["verify", "bus"]).fine();
+    let temp = temp_dir();
+    let dir = temp.path();
+    let base = ["--scenario", *EXAMPLE_SCENARIO, "--interval", "0", "--fixed-clock", CLOCK];
+    let run_engine = |options: &[&str]| engine(dir, &[&base[..], options].concat());
+    run_engine(&["--journal", "d.jsonl", "--max-cycles", "6"]).success();
+    run_engine(&[&RECORDS[..], &["--once"]].concat())
+        .success_with_warning("cycle 6 was completed on the bus from the journal");
+    bus(dir, &["verify", "bus"]).success();
     let numbers = |name: &str| -> Vec<u64> {
         let number =
             |line: &String| Value::parse(line).unwrap().get("cycle_id").and_then(Value::as_u64).unwrap();
-        lines(&here.join(name)).iter().map(number).collect()
+        lines(&dir.join(name)).iter().map(number).collect()
     };
     assert_eq!(numbers("c.jsonl"), [6, 7]);
-    go(&[&RECORDS[..], &["--once"]].concat()).fine_with("");
-    // The file was made, and the process died behind its decision.
-    fs::write(here.join("new.jsonl"), "").unwrap();
-    go(&["--journal", "d.jsonl", "--cycle-journal", "new.jsonl", "--once"])
-        .fine_with("cycle 8 was completed");
+    run_engine(&[&RECORDS[..], &["--once"]].concat()).success_with_warning("");
+    // The cycle journal exists, and the process died after the decision.
+    fs::write(dir.join("new.jsonl"), "").unwrap();
+    run_engine(&["--journal", "d.jsonl", "--cycle-journal", "new.jsonl", "--once"])
+        .success_with_warning("cycle 8 was completed");
     assert_eq!(numbers("new.jsonl"), [8, 9]);
-    // Of another scenario nothing can be made.
-    let other = changed_scenario(here, "first-flight", "another");
-    engine(here, &["--scenario", &other, "--once", "--journal", "d.jsonl", "--runtime-bus", "new"])
-        .fine_with("the bus begins with cycle 10");
+    // A decision of another scenario cannot be completed.
+    let other = changed_scenario(dir, "first-flight", "another");
+    engine(dir, &["--scenario", &other, "--once", "--journal", "d.jsonl", "--runtime-bus", "new"])
+        .success_with_warning("the bus begins with cycle 10");
 }
 
-/// What stands behind the last cycle under an earlier number is passed over; nothing is published twice for it.
 #[test]
-fn a_cycle_that_was_appended_again_is_passed_over() {
-    let place = place();
-    let here = place.path();
-    let (_, log) = recorded(here);
+fn a_cycle_record_that_was_appended_again_is_ignored_with_a_warning() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    let (_, log) = record_six_cycles(dir);
     let payload = |line: &str| {
         zero_bus::Json::try_from(Value::parse(line).unwrap().get("payload").unwrap()).unwrap().to_string()
     };
     let again = ["append", "bus", "--type", "runtime.cycle", "--trace-id", "runtime-cycle-3"];
-    bus(here, &[&again[..], &[&payload(&log[10])]].concat()).fine();
-    let said = "evt-000000000031 on the bus calls itself cycle 3 and stands behind cycle 6";
-    run(here, "1", &[]).fine_with(said);
-    assert_eq!(lines(&here.join("bus/events.jsonl")).len(), 36);
-    run(here, "1", &["--rebuild-journal"]).fine_with("made from the bus, 7 decisions");
-    assert_eq!(lines(&here.join("bus/events.jsonl")).len(), 41);
+    bus(dir, &[&again[..], &[&payload(&log[10])]].concat()).success();
+    let warning = "evt-000000000031 on the bus claims to be cycle 3 but comes after cycle 6";
+    run_cycles(dir, "1", &[]).success_with_warning(warning);
+    assert_eq!(lines(&dir.join("bus/events.jsonl")).len(), 36);
+    run_cycles(dir, "1", &["--rebuild-journal"]).success_with_warning("rebuilt from the bus: 7 decisions");
+    assert_eq!(lines(&dir.join("bus/events.jsonl")).len(), 41);
 }
 
-/// Others' events within half a cycle do not take the place of its own.
 #[test]
 fn foreign_events_do_not_complete_a_cycle() {
-    let first = place();
-    let (journal, log) = recorded(first.path());
+    let first = temp_dir();
+    let (journal, log) = record_six_cycles(first.path());
     // Cycle 6 is filled.
-    for kinds in [&["rejection.record"][..], &["fill.record", "position.snapshot", "runtime.health"]] {
-        let place = place();
-        let here = place.path();
-        recorded(here);
-        leave(here, &journal, &log[..27]);
-        for kind in kinds {
-            bus(here, &["append", "bus", "--type", kind, "--trace-id", "runtime-cycle-6", "{}"]).fine();
+    for event_types in [&["rejection.record"][..], &["fill.record", "position.snapshot", "runtime.health"]] {
+        let temp = temp_dir();
+        let dir = temp.path();
+        record_six_cycles(dir);
+        cut_records(dir, &journal, &log[..27]);
+        for event_type in event_types {
+            bus(dir, &["append", "bus", "--type", event_type, "--trace-id", "runtime-cycle-6", "{}"])
+                .success();
         }
-        run(here, "1", &[]).fine_with("cycle 6 was completed on the bus");
-        let after = lines(&here.join("bus/events.jsonl"));
+        run_cycles(dir, "1", &[]).success_with_warning("cycle 6 was completed on the bus");
+        let after = lines(&dir.join("bus/events.jsonl"));
         let payloads = |lines: &[String]| -> Vec<Value> {
             lines.iter().map(|line| Value::parse(line).unwrap().get("payload").unwrap().clone()).collect()
         };
-        let begins = 27 + kinds.len();
-        assert_eq!(payloads(&after[begins..begins + 3]), payloads(&log[27..30]));
-        assert_eq!(after.len(), begins + 3 + 5);
-        run(here, "1", &[]).fine();
+        let completed_from = 27 + event_types.len();
+        assert_eq!(payloads(&after[completed_from..completed_from + 3]), payloads(&log[27..30]));
+        assert_eq!(after.len(), completed_from + 3 + 5);
+        run_cycles(dir, "1", &[]).success();
     }
 }
 
-/// A cycle record made afterwards must not name limits under which it was not decided.
+/// A completed cycle record must not contain limits other than those of its decision.
 #[test]
-fn changed_limits_are_told_before_a_cycle_is_completed() {
-    let first = place();
-    let (journal, log) = recorded(first.path());
-    let place = place();
-    let here = place.path();
-    recorded(here);
-    leave(here, &journal[..4], &log[..15]);
-    fs::write(here.join("c.jsonl"), "").unwrap();
-    let other = changed_scenario(here, "1800", "9999");
-    let said = engine(here, &[&["--scenario", &other, "--once"], &RECORDS[..]].concat());
-    assert_eq!(said.code, 2);
+fn a_cycle_is_not_completed_under_changed_limits() {
+    let first = temp_dir();
+    let (journal, log) = record_six_cycles(first.path());
+    let temp = temp_dir();
+    let dir = temp.path();
+    record_six_cycles(dir);
+    cut_records(dir, &journal[..4], &log[..15]);
+    fs::write(dir.join("c.jsonl"), "").unwrap();
+    let other = changed_scenario(dir, "1800", "9999");
+    let output = engine(dir, &[&["--scenario", &other, "--once"], &RECORDS[..]].concat());
+    assert_eq!(output.code, 2);
     assert!(
-        said.err.contains(
-            "d.jsonl: decision 4 is `projected position exceeds limit`, and the limits of this scenario come to `allowed`: were \
-             they changed since? start once with the old ones"
+        output.stderr.contains(
+            "d.jsonl: decision 4 was recorded as `projected position exceeds limit`, but the current limits give \
+             `allowed`; if the limits were changed, start once with the old ones"
         ),
         "{}",
-        said.err
+        output.stderr
     );
-    assert_eq!(lines(&here.join("bus/events.jsonl")), log[..15]);
-    run(here, "1", &[]).fine_with("cycle 4 was completed");
-    assert_eq!(lines(&here.join("bus/events.jsonl")).len(), 25);
-    // Where the record is there already, it has the limits of its time.
-    leave(here, &journal[..4], &log[..17]);
-    engine(here, &[&["--scenario", &other, "--once"], &RECORDS[..]].concat())
-        .fine_with("cycle 4 was completed");
+    assert_eq!(lines(&dir.join("bus/events.jsonl")), log[..15]);
+    run_cycles(dir, "1", &[]).success_with_warning("cycle 4 was completed");
+    assert_eq!(lines(&dir.join("bus/events.jsonl")).len(), 25);
+    // A published cycle record has the limits of its decision.
+    cut_records(dir, &journal[..4], &log[..17]);
+    engine(dir, &[&["--scenario", &other, "--once"], &RECORDS[..]].concat())
+        .success_with_warning("cycle 4 was completed");
 }
 
-/// Somebody else who writes to a journal while it is open is noticed before the next line.
+/// The change is noticed before the next line is written.
 #[test]
-fn a_journal_that_is_changed_under_a_runtime_is_noticed() {
-    for spoil in ["", "x"] {
-        let place = place();
-        let here = place.path();
-        let scenario = root().join("examples/paper-trading/scenario.json");
-        let arguments =
-            ["--scenario", scenario.to_str().unwrap(), "--interval", "0.05", "--journal", "d.jsonl"];
-        let child = crate::support::start(here, &arguments);
-        let size = || fs::metadata(here.join("d.jsonl")).map_or(0, |metadata| metadata.len());
-        crate::support::wait_until(|| size() > 600);
-        let mut file = fs::OpenOptions::new().append(true).open(here.join("d.jsonl")).unwrap();
-        if spoil.is_empty() {
+fn a_journal_that_another_process_changes_ends_the_run() {
+    for appended in ["", "x"] {
+        let temp = temp_dir();
+        let dir = temp.path();
+        let arguments = ["--scenario", *EXAMPLE_SCENARIO, "--interval", "0.05", "--journal", "d.jsonl"];
+        let child = start_engine(dir, &arguments);
+        let size = || fs::metadata(dir.join("d.jsonl")).map_or(0, |metadata| metadata.len());
+        wait_until(|| size() > 600);
+        let mut file = fs::OpenOptions::new().append(true).open(dir.join("d.jsonl")).unwrap();
+        if appended.is_empty() {
             file.set_len(0).unwrap();
         } else {
-            std::io::Write::write_all(&mut file, spoil.as_bytes()).unwrap();
+            std::io::Write::write_all(&mut file, appended.as_bytes()).unwrap();
         }
-        let ended = Ended::from(child.wait_with_output().unwrap());
-        assert_eq!(ended.code, 2, "{}", ended.err);
+        let output = Finished::from(child.wait_with_output().unwrap());
+        assert_eq!(output.code, 2, "{}", output.stderr);
         assert!(
-            ended.err.contains("d.jsonl: has ") && ended.err.contains("somebody else changed it"),
+            output.stderr.contains("d.jsonl: has ") && output.stderr.contains("somebody else changed it"),
             "{}",
-            ended.err
+            output.stderr
         );
     }
 }
 
-/// A start that is refused has still told what it mended.
 #[test]
-fn a_refused_start_tells_what_it_mended() {
-    let place = place();
-    let here = place.path();
-    recorded(here);
-    bus(here, &["command", "bus", "kill"]).fine();
+fn a_refused_start_warns_of_the_tails_it_quarantined() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    record_six_cycles(dir);
+    bus(dir, &["command", "bus", "kill"]).success();
     for (file, torn) in [("bus/events.jsonl", "{\"as_of\":17"), ("d.jsonl", "{\"al")] {
-        let mut file = fs::OpenOptions::new().append(true).open(here.join(file)).unwrap();
+        let mut file = fs::OpenOptions::new().append(true).open(dir.join(file)).unwrap();
         std::io::Write::write_all(&mut file, torn.as_bytes()).unwrap();
     }
-    let ended = run(here, "1", &[]);
-    assert_eq!(ended.code, 2);
-    for said in [
+    let output = run_cycles(dir, "1", &[]);
+    assert_eq!(output.code, 2);
+    for expected in [
         "warning: bus/events.jsonl: an unfinished last line of 11 bytes was set aside",
         "warning: d.jsonl: an unfinished last line of 4 bytes was set aside",
         "the runtime was stopped",
     ] {
-        assert!(ended.err.contains(said), "{said}: {}", ended.err);
+        assert!(output.stderr.contains(expected), "{expected}: {}", output.stderr);
     }
 }
 
-/// Without a bus to hold it against, a journal's own numbers tell.
+/// Without a bus, the numbers in the journal show that lines are missing.
 #[test]
-fn a_journal_out_of_order_is_told() {
-    let place = place();
-    let here = place.path();
-    let scenario = root().join("examples/paper-trading/scenario.json");
-    let arguments = ["--scenario", scenario.to_str().unwrap(), "--interval", "0", "--journal", "d.jsonl"];
-    let go = |cycles| engine(here, &[&arguments[..], &["--max-cycles", cycles]].concat());
-    go("6").fine();
-    let journal = lines(&here.join("d.jsonl"));
-    fs::write(here.join("d.jsonl"), [&journal[..3], &journal[5..]].concat().join("\n") + "\n").unwrap();
-    go("1").fine_with("d.jsonl: line 4 is of another cycle than 4: lines are missing, or moved");
+fn a_journal_out_of_order_is_warned_of() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    let arguments = ["--scenario", *EXAMPLE_SCENARIO, "--interval", "0", "--journal", "d.jsonl"];
+    let run_engine = |cycles| engine(dir, &[&arguments[..], &["--max-cycles", cycles]].concat());
+    run_engine("6").success();
+    let journal = lines(&dir.join("d.jsonl"));
+    fs::write(dir.join("d.jsonl"), [&journal[..3], &journal[5..]].concat().join("\n") + "\n").unwrap();
+    run_engine("1").success_with_warning(
+        "d.jsonl: line 4 belongs to another cycle than 4: lines are missing or were moved",
+    );
 }

@@ -1,50 +1,54 @@
-//! Disks that are really full, and files that may really not grow: what was acknowledged is there, and once there is room
-//! both binaries go on where they were.
+//! Full disks and file size limits: acknowledged events are kept, and both binaries resume once
+//! there is space.
 //!
-//! A full disk takes the right to mount one in a name space of the test's own. Where that is refused, the variable
-//! `ZERO_TEST_WITHOUT_MOUNT=1` leaves that half out; the other half, a limit on file sizes, needs no right.
+//! A full disk needs the right to mount a file system in a namespace. Without it, set
+//! `ZERO_TEST_WITHOUT_MOUNT=1` to skip that test. A file size limit needs no right.
 
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::{BUS, CLOCK, ENGINE, RECORDS, bus, feed, published, root};
+use crate::support::runs::run_cycles;
+use crate::support::{
+    BUS, CLOCK, ENGINE, EXAMPLE_SCENARIO, RECORDS, append_events, bus, published_decisions, run_with_input,
+    temp_dir,
+};
 use zero_bus::{Reader, Value};
 
-/// What a program may not exceed.
+/// A limit on the space that a program can use.
 #[derive(Clone, Copy, Debug)]
 enum Limit {
-    /// The disk has this many bytes left.
+    /// Free bytes on the disk.
     Disk(u64),
-    /// A file may have this many bytes, by `setrlimit(2)`.
+    /// Bytes of a file, by `setrlimit(2)`.
     FileSize(u64),
 }
 
 impl Limit {
-    /// Runs a program under the limit, and lifts it.
-    fn run(self, here: &Path, program: &str, arguments: &[&str], input: &str) -> Output {
-        let filler = here.join("filler");
+    /// Runs a program under the limit, and then removes the limit.
+    fn run(self, dir: &Path, program: &str, arguments: &[&str], input: &str) -> Output {
+        let filler = dir.join("filler");
         let mut command = match self {
-            Self::Disk(left) => {
-                fill_up(&filler, left);
+            Self::Disk(free_bytes) => {
+                fill_disk(&filler, free_bytes);
                 Command::new(program)
             }
             Self::FileSize(bytes) => {
-                // The kernel cuts the write short, refuses the next one, and sends a signal.
+                // The kernel shortens the write, refuses the next one, and sends SIGXFSZ.
                 let mut limited = Command::new("prlimit");
                 limited.args([&format!("--fsize={bytes}"), program]);
                 limited
             }
         };
-        let output = feed(command.args(arguments).current_dir(here), input);
+        let output = run_with_input(command.args(arguments).current_dir(dir), input);
         if matches!(self, Self::Disk(_)) {
             fs::remove_file(filler).unwrap();
         }
         output
     }
 
-    fn says(self, output: &Output) -> bool {
+    fn is_reported(self, output: &Output) -> bool {
         let expected = match self {
             Self::Disk(_) => "No space left on device",
             Self::FileSize(_) => "File too large",
@@ -53,125 +57,123 @@ impl Limit {
     }
 }
 
-/// Leaves this many bytes of a disk.
-fn fill_up(filler: &Path, left: u64) {
+/// Fills the disk with one file, up to a number of free bytes.
+fn fill_disk(filler: &Path, free_bytes: u64) {
     let mut file = fs::File::create(filler).unwrap();
     while file.write_all(&[0; 4096]).is_ok() {}
     let size = file.metadata().unwrap().len();
-    file.set_len(size - left.min(size)).unwrap();
+    file.set_len(size - free_bytes.min(size)).unwrap();
 }
 
-/// Appends until there is no room, then with room again.
-fn appends(here: &Path, limit: Limit) {
+/// Appends until there is no space, and then with space.
+fn test_append(dir: &Path, limit: Limit) {
     let lines: String = (0..2000)
         .map(|n| format!("{{\"event_type\":\"t\",\"payload\":{{\"n\":{n}}},\"as_of\":1}}\n"))
         .collect();
-    let output = limit.run(here, BUS, &["append", "bus", "--batch"], &lines);
+    let output = limit.run(dir, BUS, &["append", "bus", "--batch"], &lines);
     assert_eq!(output.status.code(), Some(2), "{limit:?}: {output:?}");
-    assert!(limit.says(&output), "{limit:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(limit.is_reported(&output), "{limit:?}: {}", String::from_utf8_lossy(&output.stderr));
     let receipts: Vec<u64> = String::from_utf8(output.stdout)
         .unwrap()
         .lines()
         .map(|receipt| Value::parse(receipt).unwrap().get("event_index").and_then(Value::as_u64).unwrap())
         .collect();
     assert_eq!(receipts, (1..=receipts.len() as u64).collect::<Vec<_>>());
-    let room = bus(here, &["append", "bus", "--type", "t", "{}"]);
-    assert_eq!(room.code, 0, "{limit:?}: {}", room.err);
-    bus(here, &["verify", "bus"]).fine();
-    let events = Reader::open(here.join("bus")).unwrap().head().unwrap().index;
+    let resumed = bus(dir, &["append", "bus", "--type", "t", "{}"]);
+    assert_eq!(resumed.code, 0, "{limit:?}: {}", resumed.stderr);
+    bus(dir, &["verify", "bus"]).success();
+    let events = Reader::open(dir.join("bus")).unwrap().head().unwrap().index;
     assert_eq!(events, receipts.len() as u64 + 1, "{limit:?}");
 }
 
-/// Mirrors until there is no room, then with room again.
-fn mirrors(here: &Path, limit: Limit) {
-    crate::support::fill(here, 300);
-    let output = limit.run(here, BUS, &["mirror", "bus", "--to", "sqlite:m.db"], "");
+/// Mirrors until there is no space, and then with space.
+fn test_mirror(dir: &Path, limit: Limit) {
+    append_events(dir, 300);
+    let output = limit.run(dir, BUS, &["mirror", "bus", "--to", "sqlite:m.db"], "");
     assert_eq!(output.status.code(), Some(2), "{limit:?}: {output:?}");
-    let said = String::from_utf8(output.stderr).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
     let expected = match limit {
         Limit::Disk(_) => "database or disk is full",
         Limit::FileSize(_) => "disk I/O error",
     };
-    assert!(said.contains("sqlite:m.db: cannot ") && said.contains(expected), "{limit:?}: {said}");
-    let room = bus(here, &["mirror", "bus", "--to", "sqlite:m.db"]);
-    assert_eq!(room.code, 0, "{limit:?}: {}", room.err);
-    assert!(bus(here, &["mirror-verify", "sqlite:m.db"]).fine().contains("ok    300 events"));
+    assert!(stderr.contains("sqlite:m.db: cannot ") && stderr.contains(expected), "{limit:?}: {stderr}");
+    let resumed = bus(dir, &["mirror", "bus", "--to", "sqlite:m.db"]);
+    assert_eq!(resumed.code, 0, "{limit:?}: {}", resumed.stderr);
+    assert!(bus(dir, &["mirror-verify", "sqlite:m.db"]).success().contains("ok    300 events"));
 }
 
-/// Runs cycles until there is no room, then with room again. Gives the decisions there were when it ended.
-fn runs(here: &Path, limit: Limit) -> u64 {
-    let scenario = root().join("examples/paper-trading/scenario.json");
-    let arguments = |cycles| {
-        let scenario = ["--scenario", scenario.to_str().unwrap(), "--interval", "0"];
-        [&scenario[..], &RECORDS[..], &["--fixed-clock", CLOCK, "--max-cycles", cycles]].concat()
-    };
-    let output = limit.run(here, *ENGINE, &arguments("2000"), "");
+/// Runs cycles until there is no space, and then with space. Returns the number of decisions of the
+/// first run.
+fn test_runtime(dir: &Path, limit: Limit) -> u64 {
+    let scenario = ["--scenario", *EXAMPLE_SCENARIO, "--interval", "0"];
+    let arguments = [&scenario[..], &RECORDS[..], &["--fixed-clock", CLOCK, "--max-cycles", "2000"]].concat();
+    let output = limit.run(dir, *ENGINE, &arguments, "");
     assert_eq!(output.status.code(), Some(2), "{limit:?}: {output:?}");
-    assert!(limit.says(&output), "{limit:?}: {}", String::from_utf8_lossy(&output.stderr));
-    let room = crate::support::engine(here, &arguments("1"));
-    assert_eq!(room.code, 0, "{limit:?}: {}", room.err);
-    bus(here, &["verify", "bus"]).fine();
-    let journal = fs::read_to_string(here.join("d.jsonl")).unwrap();
-    assert!(journal == published(here), "{limit:?}: journal and bus differ");
-    let cycles = fs::read_to_string(here.join("c.jsonl")).unwrap().lines().count();
+    assert!(limit.is_reported(&output), "{limit:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let resumed = run_cycles(dir, "1", &[]);
+    assert_eq!(resumed.code, 0, "{limit:?}: {}", resumed.stderr);
+    bus(dir, &["verify", "bus"]).success();
+    let journal = fs::read_to_string(dir.join("d.jsonl")).unwrap();
+    assert!(journal == published_decisions(dir), "{limit:?}: journal and bus differ");
+    let cycles = fs::read_to_string(dir.join("c.jsonl")).unwrap().lines().count();
     assert_eq!(cycles, journal.lines().count(), "{limit:?}");
     cycles as u64 - 1
 }
 
 #[test]
-fn files_that_may_not_grow() {
+fn acknowledged_events_survive_a_file_size_limit() {
     for bytes in [700, 20_000, 20_001] {
-        let place = tempfile::tempdir().unwrap();
-        appends(place.path(), Limit::FileSize(bytes));
+        let temp = temp_dir();
+        test_append(temp.path(), Limit::FileSize(bytes));
     }
-    mirrors(tempfile::tempdir().unwrap().path(), Limit::FileSize(50_000));
+    test_mirror(temp_dir().path(), Limit::FileSize(50_000));
     let mut decisions = 0;
     for bytes in (4_000..40_000).step_by(3_001) {
-        let place = tempfile::tempdir().unwrap();
-        decisions += runs(place.path(), Limit::FileSize(bytes));
+        let temp = temp_dir();
+        decisions += test_runtime(temp.path(), Limit::FileSize(bytes));
     }
-    println!("{decisions} decisions before the end of the room");
+    println!("{decisions} decisions before the limit");
 }
 
 #[test]
-fn a_full_disk() {
-    let inside = |arguments: &[&str]| {
+fn acknowledged_events_survive_a_full_disk() {
+    let run_in_namespace = |arguments: &[&str]| {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--map-root-user", "--"]).args(arguments).output().unwrap()
     };
-    let mount = inside(&["sh", "-c", "mount -t tmpfs none /mnt"]);
+    let mount = run_in_namespace(&["sh", "-c", "mount -t tmpfs none /mnt"]);
     if !mount.status.success() {
         let reason = String::from_utf8_lossy(&mount.stderr);
         let skipped = std::env::var("ZERO_TEST_WITHOUT_MOUNT").is_ok_and(|value| value == "1");
-        assert!(skipped, "cannot mount a disk to fill ({reason}); ZERO_TEST_WITHOUT_MOUNT=1 leaves this out");
-        println!("SKIPPED: a full disk, as ZERO_TEST_WITHOUT_MOUNT says");
+        assert!(skipped, "cannot mount a disk ({reason}); ZERO_TEST_WITHOUT_MOUNT=1 skips this test");
+        println!("SKIPPED: a full disk, because ZERO_TEST_WITHOUT_MOUNT is set");
         return;
     }
-    let this = std::env::current_exe().unwrap();
-    let output = inside(&[
-        this.to_str().unwrap(),
+    let test_binary = std::env::current_exe().unwrap();
+    let output = run_in_namespace(&[
+        test_binary.to_str().unwrap(),
         "--ignored",
         "--exact",
-        "full_disk::on_a_disk_of_its_own",
+        "full_disk::on_a_small_disk",
         "--nocapture",
     ]);
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("1 passed"), "{said}");
-    println!("{said}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(stdout.contains("1 passed"), "{stdout}");
+    println!("{stdout}");
 }
 
-/// The inside of [`a_full_disk`].
+/// What [`acknowledged_events_survive_a_full_disk`] runs.
 #[test]
-#[ignore = "runs in a name space, which a_full_disk makes"]
-fn on_a_disk_of_its_own() {
-    let place = tempfile::tempdir().unwrap();
-    let here = place.path();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k", "none"]).arg(here).status();
+#[ignore = "runs in a namespace that acknowledged_events_survive_a_full_disk creates"]
+fn on_a_small_disk() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k", "none"]).arg(dir).status();
     assert!(mounted.unwrap().success());
-    let empty = |here: &Path| {
+    let remove_records = |dir: &Path| {
         for name in ["bus", "d.jsonl", "c.jsonl"] {
-            let path = here.join(name);
+            let path = dir.join(name);
             if path.is_dir() {
                 fs::remove_dir_all(path).unwrap();
             } else if path.exists() {
@@ -179,21 +181,21 @@ fn on_a_disk_of_its_own() {
             }
         }
     };
-    fs::create_dir(here.join("mirrored")).unwrap();
-    mirrors(&here.join("mirrored"), Limit::Disk(64 << 10));
-    fs::remove_dir_all(here.join("mirrored")).unwrap();
-    let (mut runs_ended, mut decisions) = (0, 0);
-    // A page at a time, so that each of the files is the one that finds no room.
+    fs::create_dir(dir.join("mirrored")).unwrap();
+    test_mirror(&dir.join("mirrored"), Limit::Disk(64 << 10));
+    fs::remove_dir_all(dir.join("mirrored")).unwrap();
+    let (mut runs, mut decisions) = (0, 0);
+    // In steps of a page, so that each of the files once finds no space.
     for pages in 4..=40 {
         if pages % 8 == 0 {
-            appends(here, Limit::Disk(4096 * pages));
-            empty(here);
+            test_append(dir, Limit::Disk(4096 * pages));
+            remove_records(dir);
         }
-        decisions += runs(here, Limit::Disk(4096 * pages));
-        runs_ended += 1;
-        empty(here);
+        decisions += test_runtime(dir, Limit::Disk(4096 * pages));
+        runs += 1;
+        remove_records(dir);
     }
-    println!("{runs_ended} runs ended by a full disk after {decisions} decisions in all");
-    // Out of the way of the directory's removal.
-    assert!(Command::new("umount").arg(here).status().unwrap().success());
+    println!("{runs} runs ended by a full disk after {decisions} decisions");
+    // The temporary directory cannot be removed while it is a mount point.
+    assert!(Command::new("umount").arg(dir).status().unwrap().success());
 }

@@ -1,4 +1,4 @@
-//! The receiving end of HTTP, as a real process that is asked, stopped and killed.
+//! `zero-bus ingest`: a receiver that is queried, stopped and killed.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -7,55 +7,55 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{BUS, Ended, bus, events, fill, run, wait_until};
+use crate::support::{BUS, Finished, append_events, bus, events, root, run, temp_dir, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use zero_bus::{Bus, Draft, Head, Reader};
 use zero_mirror::{Error, Http, Mirror, Record, Token};
 
-/// A receiver that is killed when this is dropped.
+/// A receiver process. It is killed when this is dropped.
 struct Receiver {
-    directory: PathBuf,
+    dir: PathBuf,
     child: Child,
     url: String,
 }
 
 impl Receiver {
-    /// Starts one in a directory, and waits until it listens.
-    fn start(directory: &Path, arguments: &[&str]) -> Self {
-        Self::start_at(directory, "127.0.0.1:0", arguments)
+    /// Starts a receiver in a directory. Returns once it listens.
+    fn start(dir: &Path, arguments: &[&str]) -> Self {
+        Self::start_at(dir, "127.0.0.1:0", arguments)
     }
 
-    fn start_at(directory: &Path, listen: &str, arguments: &[&str]) -> Self {
-        let errors = File::options().create(true).append(true).open(directory.join("receiver.err")).unwrap();
+    fn start_at(dir: &Path, listen: &str, arguments: &[&str]) -> Self {
+        let stderr = File::options().create(true).append(true).open(dir.join("receiver.err")).unwrap();
         let child = Command::new(BUS)
             .args(["ingest", "--listen", listen])
             .args(arguments)
-            .current_dir(directory)
+            .current_dir(dir)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(errors)
+            .stderr(stderr)
             .spawn()
             .unwrap();
-        let mut receiver = Self { directory: directory.to_owned(), child, url: String::new() };
+        let mut receiver = Self { dir: dir.to_owned(), child, url: String::new() };
         let mut line = String::new();
         BufReader::new(receiver.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let url = line.trim_end().strip_prefix("listening on ");
-        receiver.url = url.unwrap_or_else(|| panic!("{line}{}", receiver.said())).to_owned();
+        receiver.url = url.unwrap_or_else(|| panic!("{line}{}", receiver.stderr())).to_owned();
         receiver
     }
 
-    /// Starts one with a tokens file that has a token for any bus.
-    fn start_with_token(directory: &Path) -> (Self, String) {
-        let token = token(directory, &["--bus", "any"]);
-        (Self::start(directory, &["--to", "sqlite:store.db", "--tokens", "tokens"]), token)
+    /// Starts a receiver with a token for any bus.
+    fn start_with_token(dir: &Path) -> (Self, String) {
+        let token = create_token(dir, &["--bus", "any"]);
+        (Self::start(dir, &["--to", "sqlite:store.db", "--tokens", "tokens"]), token)
     }
 
     fn address(&self) -> &str {
         self.url.split_once("//").unwrap().1
     }
 
-    fn said(&self) -> String {
-        fs::read_to_string(self.directory.join("receiver.err")).unwrap()
+    fn stderr(&self) -> String {
+        fs::read_to_string(self.dir.join("receiver.err")).unwrap()
     }
 
     fn kill(mut self) {
@@ -76,10 +76,10 @@ impl Drop for Receiver {
     }
 }
 
-/// Makes a token in the file `tokens`.
-fn token(directory: &Path, arguments: &[&str]) -> String {
-    let printed = bus(directory, &[&["ingest", "token", "--tokens", "tokens"], arguments].concat()).fine();
-    printed.trim_end().to_owned()
+/// Creates a token in the file `tokens`.
+fn create_token(dir: &Path, arguments: &[&str]) -> String {
+    let stdout = bus(dir, &[&["ingest", "token", "--tokens", "tokens"], arguments].concat()).success();
+    stdout.trim_end().to_owned()
 }
 
 fn client(url: &str, token: &str) -> Http {
@@ -87,26 +87,27 @@ fn client(url: &str, token: &str) -> Http {
 }
 
 /// Runs `zero-bus` with a token in its environment.
-fn with_token(directory: &Path, token: &str, arguments: &[&str]) -> Ended {
+fn bus_with_token(dir: &Path, token: &str, arguments: &[&str]) -> Finished {
     let mut command = Command::new(BUS);
-    command.args(arguments).current_dir(directory).env("ZERO_MIRROR_TOKEN", token);
+    command.args(arguments).current_dir(dir).env("ZERO_MIRROR_TOKEN", token);
     command.stdin(Stdio::null()).output().unwrap().into()
 }
 
-fn chain(events: usize) -> Vec<Record> {
-    let place = tempfile::tempdir().unwrap();
-    let bus = Bus::open(place.path()).unwrap();
+/// A chain of small events.
+fn make_chain(events: usize) -> Vec<Record> {
+    let temp = temp_dir();
+    let bus = Bus::open(temp.path()).unwrap();
     let drafts = (0..events).map(|n| Draft::new("a.kind", n as f64, &BTreeMap::from([("n", n)])).unwrap());
     let record = |event: zero_bus::Event| Record { line: event.line(), event };
     bus.append_batch(drafts.collect()).unwrap().into_iter().map(record).collect()
 }
 
-fn head_of(chain: &[Record]) -> Head {
+fn head(chain: &[Record]) -> Head {
     chain.last().map(|last| last.event.head()).unwrap_or_default()
 }
 
-/// That a store holds the first of these events, and how many.
-fn held(mirror: &mut dyn Mirror, chain: &[Record]) -> usize {
+/// Asserts that a mirror holds a prefix of the chain. Returns its length.
+fn assert_holds_prefix(mirror: &mut dyn Mirror, chain: &[Record]) -> usize {
     let bus = chain[0].event.checksum;
     let index = mirror.head(bus).unwrap().index as usize;
     let mut lines = Vec::new();
@@ -123,242 +124,245 @@ fn held(mirror: &mut dyn Mirror, chain: &[Record]) -> usize {
 }
 
 #[test]
-fn a_bus_goes_there_and_comes_back() {
-    let place = tempfile::tempdir().unwrap();
-    let here = place.path();
-    fill(here, 3000);
-    let (receiver, token) = Receiver::start_with_token(here);
+fn a_bus_is_sent_and_restored_byte_for_byte() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    append_events(dir, 3000);
+    let (receiver, token) = Receiver::start_with_token(dir);
     let url = &receiver.url;
-    with_token(here, &token, &["mirror", "bus", "--to", url]).fine();
-    with_token(here, &token, &["mirror-verify", url]).fine();
-    fill(here, 500);
-    with_token(here, &token, &["mirror", "bus", "--to", url]).fine();
-    with_token(here, &token, &["restore", "again", "--from", url]).fine();
-    let log = |name: &str| fs::read(here.join(name).join("events.jsonl")).unwrap();
+    bus_with_token(dir, &token, &["mirror", "bus", "--to", url]).success();
+    bus_with_token(dir, &token, &["mirror-verify", url]).success();
+    append_events(dir, 500);
+    bus_with_token(dir, &token, &["mirror", "bus", "--to", url]).success();
+    bus_with_token(dir, &token, &["restore", "again", "--from", url]).success();
+    let log = |name: &str| fs::read(dir.join(name).join("events.jsonl")).unwrap();
     assert_eq!(log("bus"), log("again"));
-    assert_eq!(bus(here, &["mirror-verify", "sqlite:store.db"]).code, 0);
+    assert_eq!(bus(dir, &["mirror-verify", "sqlite:store.db"]).code, 0);
 
-    // Another chain is told from a bus that is merely behind.
-    with_token(here, &token, &["restore", "other", "--from", url]).fine();
-    let ours = fs::read_to_string(here.join("bus/events.jsonl")).unwrap();
+    // Another chain is distinguished from a bus that is lagging.
+    bus_with_token(dir, &token, &["restore", "other", "--from", url]).success();
+    let ours = fs::read_to_string(dir.join("bus/events.jsonl")).unwrap();
     let part: String = ours.lines().take(2000).map(|line| format!("{line}\n")).collect();
-    fs::write(here.join("other/events.jsonl"), part).unwrap();
-    bus(here, &["append", "other", "--type", "other", "{}"]).fine();
-    let ended = with_token(here, &token, &["mirror", "other", "--to", url]);
-    assert_eq!(ended.code, 1);
-    assert!(ended.err.contains("event 2001 is the first that differs"), "{}", ended.err);
+    fs::write(dir.join("other/events.jsonl"), part).unwrap();
+    bus(dir, &["append", "other", "--type", "other", "{}"]).success();
+    let output = bus_with_token(dir, &token, &["mirror", "other", "--to", url]);
+    assert_eq!(output.code, 1);
+    assert!(output.stderr.contains("event 2001 is the first that differs"), "{}", output.stderr);
     assert_eq!(receiver.terminate(), Some(0));
-    assert_eq!(fs::metadata(here.join("store.db")).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(dir.join("store.db")).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
-/// Whenever it is killed, everything that it acknowledged is there, and nothing twice.
+/// The store holds each acknowledged event once, whenever the receiver is killed.
 #[test]
-fn a_killed_receiver_loses_nothing_that_it_acknowledged() {
+fn a_killed_receiver_keeps_every_acknowledged_event() {
     const KILLS: usize = 25;
-    let place = tempfile::tempdir().unwrap();
-    let here = place.path();
-    let token = token(here, &["--bus", "any"]);
-    let chain = chain(40_000);
+    let temp = temp_dir();
+    let dir = temp.path();
+    let token = create_token(dir, &["--bus", "any"]);
+    let chain = make_chain(40_000);
     let bus = chain[0].event.checksum;
     let arguments = ["--to", "sqlite:store.db", "--tokens", "tokens"];
-    let mut receiver = Receiver::start(here, &arguments);
+    let mut receiver = Receiver::start(dir, &arguments);
     let listen = receiver.address().to_owned();
-    let (mut at, mut in_the_middle) = (0, 0);
+    let (mut sent, mut stored_unacknowledged) = (0, 0);
     for kill in 0..KILLS {
-        let (told, heard) = std::sync::mpsc::channel();
+        let (batch_sender, batches) = std::sync::mpsc::channel();
         let acknowledged = std::thread::scope(|scope| {
             let (chain, url, token) = (&chain, receiver.url.clone(), &token);
-            let sending = scope.spawn(move || {
+            let sender = scope.spawn(move || {
                 let mut client = client(&url, token);
-                let mut at = at;
+                let mut sent = sent;
                 let size = [1, 7, 100, 1000][kill % 4];
-                while at < chain.len() {
-                    let to = chain.len().min(at + size);
-                    match client.take(bus, head_of(&chain[..at]), &chain[at..to]) {
-                        Ok(()) => at = to,
+                while sent < chain.len() {
+                    let end = chain.len().min(sent + size);
+                    match client.append(bus, head(&chain[..sent]), &chain[sent..end]) {
+                        Ok(()) => sent = end,
                         Err(Error::Unavailable { .. }) => break,
                         Err(error) => panic!("{error}"),
                     }
-                    let _ = told.send(());
+                    let _ = batch_sender.send(());
                 }
-                at
+                sent
             });
-            // After some were acknowledged, in the midst of the next.
-            heard.iter().take(1 + kill % 5).for_each(drop);
+            // Kills it after some acknowledgements, during the next batch.
+            batches.iter().take(1 + kill % 5).for_each(drop);
             receiver.kill();
-            sending.join().unwrap()
+            sender.join().unwrap()
         });
-        receiver = Receiver::start_at(here, &listen, &arguments);
-        let there = held(&mut client(&receiver.url, &token), &chain);
-        assert!(acknowledged <= there, "kill {kill}: {acknowledged} were acknowledged, {there} are there");
-        in_the_middle += usize::from(acknowledged < there);
-        at = there;
+        receiver = Receiver::start_at(dir, &listen, &arguments);
+        let stored = assert_holds_prefix(&mut client(&receiver.url, &token), &chain);
+        assert!(acknowledged <= stored, "kill {kill}: {acknowledged} acknowledged, {stored} stored");
+        stored_unacknowledged += usize::from(acknowledged < stored);
+        sent = stored;
     }
-    client(&receiver.url, &token).take(bus, head_of(&chain[..at]), &chain[at..]).unwrap();
-    assert_eq!(held(&mut client(&receiver.url, &token), &chain), chain.len());
-    println!("{KILLS} kills, {in_the_middle} between the store and the answer");
+    client(&receiver.url, &token).append(bus, head(&chain[..sent]), &chain[sent..]).unwrap();
+    assert_eq!(assert_holds_prefix(&mut client(&receiver.url, &token), &chain), chain.len());
+    println!("{KILLS} kills, {stored_unacknowledged} between the commit and the acknowledgement");
 }
 
 #[test]
-fn a_mirror_that_follows_outlives_its_receiver() {
-    let place = tempfile::tempdir().unwrap();
-    let here = place.path();
-    fill(here, 10);
-    let (mut receiver, token) = Receiver::start_with_token(here);
+fn a_following_mirror_survives_restarts_of_the_receiver() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    append_events(dir, 10);
+    let (mut receiver, token) = Receiver::start_with_token(dir);
     let listen = receiver.address().to_owned();
     let following = Command::new(BUS)
         .args(["mirror", "bus", "--to", &receiver.url, "--follow"])
-        .current_dir(here)
+        .current_dir(dir)
         .env("ZERO_MIRROR_TOKEN", &token)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut following = Receiver { directory: here.to_owned(), child: following, url: String::new() };
-    let is_there = |receiver: &Receiver| {
-        let head = Reader::open(here.join("bus")).unwrap().head().unwrap();
-        let bus = events(here)[0].checksum;
+    // Wrapped so that it is killed if the test fails.
+    let mut following = Receiver { dir: dir.to_owned(), child: following, url: String::new() };
+    let wait_until_mirrored = |receiver: &Receiver| {
+        let head = Reader::open(dir.join("bus")).unwrap().head().unwrap();
+        let bus = events(dir)[0].checksum;
         let url = receiver.url.clone();
-        wait_until(|| client(&url, &token).head(bus).is_ok_and(|there| there == head));
+        wait_until(|| client(&url, &token).head(bus).is_ok_and(|mirrored| mirrored == head));
     };
-    is_there(&receiver);
+    wait_until_mirrored(&receiver);
     for _ in 0..4 {
-        fill(here, 50);
+        append_events(dir, 50);
         receiver.kill();
-        fill(here, 50);
-        receiver = Receiver::start_at(here, &listen, &["--to", "sqlite:store.db", "--tokens", "tokens"]);
-        is_there(&receiver);
+        append_events(dir, 50);
+        receiver = Receiver::start_at(dir, &listen, &["--to", "sqlite:store.db", "--tokens", "tokens"]);
+        wait_until_mirrored(&receiver);
     }
     kill_process(Pid::from_child(&following.child), Signal::TERM).unwrap();
     assert_eq!(following.child.wait().unwrap().code(), Some(0));
-    with_token(here, &token, &["restore", "again", "--from", &receiver.url]).fine();
-    let log = |name: &str| fs::read(here.join(name).join("events.jsonl")).unwrap();
+    bus_with_token(dir, &token, &["restore", "again", "--from", &receiver.url]).success();
+    let log = |name: &str| fs::read(dir.join(name).join("events.jsonl")).unwrap();
     assert_eq!(log("bus"), log("again"));
 }
 
 #[test]
-fn what_is_under_way_is_finished_when_it_is_asked_to_end() {
-    let place = tempfile::tempdir().unwrap();
-    let here = place.path();
-    let chain = chain(20_000);
+fn a_receiver_answers_the_requests_in_progress_before_it_stops() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    let chain = make_chain(20_000);
     let bus = chain[0].event.checksum;
-    let (receiver, token) = Receiver::start_with_token(here);
+    let (receiver, token) = Receiver::start_with_token(dir);
     let pid = Pid::from_child(&receiver.child);
-    let (told, heard) = std::sync::mpsc::channel();
+    let (batch_sender, batches) = std::sync::mpsc::channel();
     let acknowledged = std::thread::scope(|scope| {
         let (chain, url, token) = (&chain, receiver.url.clone(), &token);
-        let sending = scope.spawn(move || {
+        let sender = scope.spawn(move || {
             let mut client = client(&url, token);
-            let mut at = 0;
-            while at < chain.len() && client.take(bus, head_of(&chain[..at]), &chain[at..at + 50]).is_ok() {
-                at += 50;
-                let _ = told.send(());
+            let mut sent = 0;
+            while sent < chain.len()
+                && client.append(bus, head(&chain[..sent]), &chain[sent..sent + 50]).is_ok()
+            {
+                sent += 50;
+                let _ = batch_sender.send(());
             }
-            at
+            sent
         });
-        heard.iter().take(5).for_each(drop);
+        batches.iter().take(5).for_each(drop);
         kill_process(pid, Signal::TERM).unwrap();
-        sending.join().unwrap()
+        sender.join().unwrap()
     });
     assert!((250..chain.len()).contains(&acknowledged), "{acknowledged}");
-    // Nobody who was let in is turned away without an answer, so no batch is there that was not acknowledged.
+    // Every accepted request is answered, so the store holds no batch without an acknowledgement.
     let mut receiver = receiver;
     assert_eq!(receiver.child.wait().unwrap().code(), Some(0));
     assert_eq!(
-        held(&mut *zero_mirror::open(&format!("sqlite:{}/store.db", here.display())).unwrap(), &chain),
+        assert_holds_prefix(
+            &mut *zero_mirror::open(&format!("sqlite:{}/store.db", dir.display())).unwrap(),
+            &chain
+        ),
         acknowledged
     );
-    assert_eq!(receiver.said(), "");
+    assert_eq!(receiver.stderr(), "");
 }
 
 #[test]
-fn secrets_stay_where_they_belong() {
-    let place = tempfile::tempdir().unwrap();
-    let here = place.path();
-    fill(here, 10);
-    let (receiver, secret) = Receiver::start_with_token(here);
-    let reading = token(here, &["--bus", "any", "--read-only", "--name", "reader"]);
+fn tokens_and_passwords_are_in_no_output_and_no_file() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    append_events(dir, 10);
+    let (receiver, secret) = Receiver::start_with_token(dir);
+    let reading = create_token(dir, &["--bus", "any", "--read-only", "--name", "reader"]);
     assert!(secret.len() > 64 && secret != reading);
     let url = &receiver.url;
-    let all = |ended: Ended| format!("{}{}", ended.out, ended.err);
-    // Wrong in every way that there is.
-    let mut said = String::new();
-    said += &all(with_token(here, &reading, &["mirror", "bus", "--to", url]));
-    assert!(said.contains("reading"), "{said}");
-    said += &all(with_token(here, &format!("{secret}x"), &["mirror", "bus", "--to", url]));
-    assert!(said.contains("does not know the token"), "{said}");
-    said += &all(with_token(here, &format!("{secret}\u{e9}"), &["mirror", "bus", "--to", url]));
-    assert!(said.contains("ZERO_MIRROR_TOKEN: holds no token"), "{said}");
-    said += &all(bus(here, &["mirror", "bus", "--to", url]));
+    let both = |finished: Finished| format!("{}{}", finished.stdout, finished.stderr);
+    // Each way in which a token can be wrong.
+    let mut printed = String::new();
+    printed += &both(bus_with_token(dir, &reading, &["mirror", "bus", "--to", url]));
+    assert!(printed.contains("reading"), "{printed}");
+    printed += &both(bus_with_token(dir, &format!("{secret}x"), &["mirror", "bus", "--to", url]));
+    assert!(printed.contains("does not know the token"), "{printed}");
+    printed += &both(bus_with_token(dir, &format!("{secret}\u{e9}"), &["mirror", "bus", "--to", url]));
+    assert!(printed.contains("ZERO_MIRROR_TOKEN: holds no token"), "{printed}");
+    printed += &both(bus(dir, &["mirror", "bus", "--to", url]));
     let with_password = url.replace("//", "//me:zero_mirror_pass@");
-    let ended = bus(here, &["mirror", "bus", "--to", &with_password]);
-    assert_eq!(ended.code, 2);
-    said += &all(ended);
-    assert!(said.contains("ZERO_MIRROR_TOKEN_FILE"), "{said}");
-    said += &all(bus(here, &["ingest", "--listen", "127.0.0.1:0", "--to", &with_password]));
+    let output = bus(dir, &["mirror", "bus", "--to", &with_password]);
+    assert_eq!(output.code, 2);
+    printed += &both(output);
+    assert!(printed.contains("ZERO_MIRROR_TOKEN_FILE"), "{printed}");
+    printed += &both(bus(dir, &["ingest", "--listen", "127.0.0.1:0", "--to", &with_password]));
 
-    // In a file of its own.
-    fs::write(here.join("secret"), format!("{secret}\n")).unwrap();
+    // The token in a file.
+    fs::write(dir.join("secret"), format!("{secret}\n")).unwrap();
     let in_file = |mode| {
-        fs::set_permissions(here.join("secret"), fs::Permissions::from_mode(mode)).unwrap();
+        fs::set_permissions(dir.join("secret"), fs::Permissions::from_mode(mode)).unwrap();
         let mut command = Command::new(BUS);
-        command
-            .args(["mirror", "bus", "--to", url])
-            .current_dir(here)
-            .env("ZERO_MIRROR_TOKEN_FILE", "secret");
-        Ended::from(command.output().unwrap())
+        command.args(["mirror", "bus", "--to", url]).current_dir(dir).env("ZERO_MIRROR_TOKEN_FILE", "secret");
+        Finished::from(command.output().unwrap())
     };
-    let refused = in_file(0o640).refused();
-    assert!(refused.contains("chmod 600"), "{refused}");
-    said += &refused;
-    said += &in_file(0o600).fine();
+    let message = in_file(0o640).failure(2);
+    assert!(message.contains("chmod 600"), "{message}");
+    printed += &message;
+    printed += &in_file(0o600).success();
 
-    said += &receiver.said();
-    said += &fs::read_to_string(here.join("tokens")).unwrap();
-    said += &String::from_utf8_lossy(&fs::read(format!("/proc/{}/cmdline", receiver.child.id())).unwrap());
+    printed += &receiver.stderr();
+    printed += &fs::read_to_string(dir.join("tokens")).unwrap();
+    printed += &String::from_utf8_lossy(&fs::read(format!("/proc/{}/cmdline", receiver.child.id())).unwrap());
     for secret in [&secret[..], &reading, &secret[12..], "zero_mirror_pass"] {
-        assert!(!said.contains(secret), "{said}");
+        assert!(!printed.contains(secret), "{printed}");
     }
-    assert_eq!(fs::metadata(here.join("tokens")).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(dir.join("tokens")).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
 #[test]
-fn the_way_is_private_by_tls() {
-    let place = tempfile::tempdir().unwrap();
-    let here = place.path();
-    fill(here, 10);
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    fs::write(here.join("cert.pem"), made.cert.pem()).unwrap();
-    fs::write(here.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
-    fs::set_permissions(here.join("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
-    let token = token(here, &["--bus", "first"]);
+fn tls_accepts_only_the_configured_certificate() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    append_events(dir, 10);
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(dir.join("cert.pem"), certificate.cert.pem()).unwrap();
+    fs::write(dir.join("key.pem"), certificate.signing_key.serialize_pem()).unwrap();
+    fs::set_permissions(dir.join("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
+    let token = create_token(dir, &["--bus", "first"]);
     let arguments =
         ["--to", "sqlite:store.db", "--tokens", "tokens", "--tls-cert", "cert.pem", "--tls-key", "key.pem"];
-    let receiver = Receiver::start(here, &arguments);
+    let receiver = Receiver::start(dir, &arguments);
     assert!(receiver.url.starts_with("https://127.0.0.1:"));
     let url = receiver.url.replace("127.0.0.1", "localhost");
-    with_token(here, &token, &["mirror", "bus", "--to", &format!("{url}/?ca=cert.pem")]).fine();
-    let by_variable = |certificate: &str| {
+    bus_with_token(dir, &token, &["mirror", "bus", "--to", &format!("{url}/?ca=cert.pem")]).success();
+    let verify_with_ca = |certificate: &str| {
         let mut command = Command::new(BUS);
-        command.args(["mirror-verify", &url]).current_dir(here).env("ZERO_MIRROR_TOKEN", &token);
-        Ended::from(command.env("SSL_CERT_FILE", certificate).output().unwrap())
+        command.args(["mirror-verify", &url]).current_dir(dir).env("ZERO_MIRROR_TOKEN", &token);
+        Finished::from(command.env("SSL_CERT_FILE", certificate).output().unwrap())
     };
-    by_variable("cert.pem").fine();
+    verify_with_ca("cert.pem").success();
     let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    fs::write(here.join("other.pem"), other.cert.pem()).unwrap();
-    let refused = by_variable("other.pem").refused();
-    assert!(refused.contains("?ca=PATH"), "{refused}");
+    fs::write(dir.join("other.pem"), other.cert.pem()).unwrap();
+    let message = verify_with_ca("other.pem").failure(2);
+    assert!(message.contains("?ca=PATH"), "{message}");
     assert_eq!(receiver.terminate(), Some(0));
 }
 
 #[test]
-fn what_it_cannot_do_is_said_in_a_line() {
-    let place = tempfile::tempdir().unwrap();
-    let here = place.path();
-    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let held = held.local_addr().unwrap().to_string();
-    for (arguments, named) in [
+fn invalid_arguments_are_reported_in_one_line() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let used_address = listener.local_addr().unwrap().to_string();
+    for (arguments, expected) in [
         (&[] as &[&str], "--listen"),
         (&["--listen", "127.0.0.1:0"], "--to"),
         (&["--listen", "localhost", "--to", "sqlite:x.db"], "--listen"),
@@ -373,84 +377,88 @@ fn what_it_cannot_do_is_said_in_a_line() {
             "x: cannot",
         ),
         (&["--listen", "127.0.0.1:0", "--to", "sqlite:no/such/place.db"], "no/such/place.db"),
-        (&["--listen", &held, "--to", "sqlite:x.db"], "cannot listen"),
+        (&["--listen", &used_address, "--to", "sqlite:x.db"], "cannot listen"),
         (&["token", "--bus", "any"], "--tokens"),
         (&["token", "--tokens", "t", "--bus", "sha256:12"], "`any`"),
         (&["token", "--tokens", "t", "--bus", "any", "--name", "a b"], "a name has"),
         (&["token", "--tokens", "no/t", "--bus", "any"], "no/t"),
     ] {
-        let ended = bus(here, &[&["ingest"], arguments].concat());
-        assert_eq!((ended.code, ended.out.as_str()), (2, ""), "{arguments:?}: {}", ended.err);
-        let last = ended.err.lines().last().unwrap();
-        assert!(last.contains(named) && !ended.err.contains("panicked"), "{arguments:?}: {}", ended.err);
+        let output = bus(dir, &[&["ingest"], arguments].concat());
+        assert_eq!((output.code, output.stdout.as_str()), (2, ""), "{arguments:?}: {}", output.stderr);
+        let last = output.stderr.lines().last().unwrap();
+        assert!(
+            last.contains(expected) && !output.stderr.contains("panicked"),
+            "{arguments:?}: {}",
+            output.stderr
+        );
     }
 }
 
-/// The document that is served holds for what is answered, whatever is asked.
 #[test]
-fn the_document_holds_for_whatever_is_asked() {
+fn the_api_conforms_to_its_openapi_document() {
     if std::env::var_os("ZERO_TEST_WITHOUT_SCHEMATHESIS").is_some_and(|value| value == "1") {
-        println!("SKIPPED: docs/openapi.json by schemathesis, as ZERO_TEST_WITHOUT_SCHEMATHESIS says");
+        println!("SKIPPED: docs/openapi.json, because ZERO_TEST_WITHOUT_SCHEMATHESIS is set");
         return;
     }
     let schemathesis = schemathesis();
-    let place = tempfile::tempdir().unwrap();
-    let here = place.path();
-    let token = token(here, &["--bus", "any"]);
+    let temp = temp_dir();
+    let dir = temp.path();
+    let token = create_token(dir, &["--bus", "any"]);
     let receiver =
-        Receiver::start(here, &["--to", "sqlite:store.db", "--tokens", "tokens", "--rate", "1000000"]);
-    // Some events, so that there is something to be read.
-    fill(here, 10);
-    with_token(here, &token, &["mirror", "bus", "--to", &receiver.url]).fine();
-    let told = crate::support::root().join("crates/zero-cli/tests/schemathesis").canonicalize().unwrap();
-    let document = crate::support::root().join("docs/openapi.json").canonicalize().unwrap();
+        Receiver::start(dir, &["--to", "sqlite:store.db", "--tokens", "tokens", "--rate", "1000000"]);
+    // Events to read.
+    append_events(dir, 10);
+    bus_with_token(dir, &token, &["mirror", "bus", "--to", &receiver.url]).success();
+    let settings = root().join("crates/zero-cli/tests/schemathesis").canonicalize().unwrap();
+    let document = root().join("docs/openapi.json").canonicalize().unwrap();
     let output = Command::new(schemathesis)
         .arg("--config-file")
-        .arg(told.join("schemathesis.toml"))
+        .arg(settings.join("schemathesis.toml"))
         .arg("run")
         .arg(document)
         .args(["--url", &receiver.url, "--checks", "all", "--max-examples", "60", "--seed", "1"])
         .args(["--header", &format!("Authorization: Bearer {token}")])
         .args(["--generation-database", "none", "--no-color", "--continue-on-failure"])
-        .env("SCHEMATHESIS_HOOKS", told.join("hooks.py"))
-        .current_dir(here)
+        .env("SCHEMATHESIS_HOOKS", settings.join("hooks.py"))
+        .current_dir(dir)
         .output()
         .unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{out}{err}{}", receiver.said());
-    assert!(out.contains("Tested: 7"), "{out}");
-    println!("{}", out.lines().find(|line| line.contains(" generated, ")).unwrap().trim());
-    assert_eq!(receiver.said(), "");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stdout}{stderr}{}", receiver.stderr());
+    assert!(stdout.contains("Tested: 7"), "{stdout}");
+    println!("{}", stdout.lines().find(|line| line.contains(" generated, ")).unwrap().trim());
+    assert_eq!(receiver.stderr(), "");
     assert_eq!(receiver.terminate(), Some(0));
 }
 
-/// The program, from the package index into a place of its own, once.
+/// Installs schemathesis from the package index once. Returns the path of the program.
 fn schemathesis() -> PathBuf {
     const VERSION: &str = "4.32.5";
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("schemathesis-{VERSION}"));
-    let program = place.join("bin/schemathesis");
-    let lock = File::create(place.with_extension("lock")).unwrap();
+    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("schemathesis-{VERSION}"));
+    let program = venv.join("bin/schemathesis");
+    let lock = File::create(venv.with_extension("lock")).unwrap();
     lock.lock().unwrap();
-    if !place.join("installed").exists() {
-        let way_out = "install Python 3.10 or newer (Debian: python3-venv) and let pip reach its index, or set \
-                       ZERO_TEST_WITHOUT_SCHEMATHESIS=1 to leave this out";
-        let done = |program: &Path, arguments: &[&str]| {
+    if !venv.join("installed").exists() {
+        let advice = "install Python 3.10 or newer (Debian: python3-venv) and let pip reach its index, or set \
+                      ZERO_TEST_WITHOUT_SCHEMATHESIS=1 to skip this test";
+        let run = |program: &Path, arguments: &[&str]| {
             let output = Command::new(program).args(arguments).output();
-            let output = output.unwrap_or_else(|error| panic!("{}: {error}; {way_out}", program.display()));
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "schemathesis can't be installed; {way_out}: {said}");
+            let output = output.unwrap_or_else(|error| panic!("{}: {error}; {advice}", program.display()));
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "schemathesis can't be installed; {advice}: {stderr}");
         };
-        done(Path::new("python3"), &["-m", "venv", "--clear", place.to_str().unwrap()]);
+        run(Path::new("python3"), &["-m", "venv", "--clear", venv.to_str().unwrap()]);
         let package = format!("schemathesis=={VERSION}");
-        done(&place.join("bin/pip"), &["install", "--quiet", "--disable-pip-version-check", &package]);
-        File::create(place.join("installed")).unwrap();
+        run(&venv.join("bin/pip"), &["install", "--quiet", "--disable-pip-version-check", &package]);
+        File::create(venv.join("installed")).unwrap();
     }
     program
 }
 
 #[test]
-fn it_is_in_the_help() {
-    let place = tempfile::tempdir().unwrap();
-    assert!(run(BUS, place.path(), &["--help"]).fine().contains("ingest"));
-    assert!(bus(place.path(), &["ingest", "token", "--help"]).fine().contains("--read-only"));
+fn ingest_and_its_token_command_are_in_the_help() {
+    let temp = temp_dir();
+    assert!(run(BUS, temp.path(), &["--help"]).success().contains("ingest"));
+    assert!(bus(temp.path(), &["ingest", "token", "--help"]).success().contains("--read-only"));
 }

@@ -1,4 +1,4 @@
-//! The real binaries, started as an operator starts them.
+//! Runs the real binaries as an operator runs them.
 
 #![allow(clippy::unwrap_used)]
 

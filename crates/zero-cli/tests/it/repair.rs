@@ -1,4 +1,4 @@
-//! `zero-bus repair`, and what becomes of a bus whose owner dies or stands still.
+//! `zero-bus repair`, and a bus whose producers are killed or wait for a lock.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -6,124 +6,119 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{BUS, ENGINE, bus, bus_with_input, conformance, fill, root};
+use crate::support::{
+    BUS, ENGINE, EXAMPLE_SCENARIO, append_events, bus, bus_with_input, conformance, engine, temp_dir, tree,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use zero_bus::sim::Rng;
 use zero_bus::{Reader, Value};
 
-fn place() -> tempfile::TempDir {
-    tempfile::tempdir().unwrap()
-}
-
-fn add_to_log(directory: &Path, bytes: &[u8]) {
-    fs::OpenOptions::new()
-        .append(true)
-        .open(directory.join("bus/events.jsonl"))
-        .unwrap()
-        .write_all(bytes)
-        .unwrap();
+fn write_to_log(dir: &Path, bytes: &[u8]) {
+    fs::OpenOptions::new().append(true).open(dir.join("bus/events.jsonl")).unwrap().write_all(bytes).unwrap();
 }
 
 #[test]
-fn nothing_to_repair() {
-    let place = place();
-    fill(place.path(), 3);
-    assert_eq!(bus(place.path(), &["repair", "bus"]).fine(), "nothing to repair: 3 events\n");
-    assert_eq!(bus(place.path(), &["repair", "bus", "--yes"]).fine(), "nothing to repair: 3 events\n");
+fn repair_leaves_a_sound_log_unchanged() {
+    let temp = temp_dir();
+    append_events(temp.path(), 3);
+    assert_eq!(bus(temp.path(), &["repair", "bus"]).success(), "nothing to repair: 3 events\n");
+    assert_eq!(bus(temp.path(), &["repair", "bus", "--yes"]).success(), "nothing to repair: 3 events\n");
 }
 
 #[test]
-fn a_torn_tail_is_set_aside_when_it_is_said() {
-    let place = place();
-    fill(place.path(), 3);
-    add_to_log(place.path(), b"{\"as_of\":1");
-    let before = crate::support::tree(place.path());
-    let ended = bus(place.path(), &["repair", "bus"]);
-    assert_eq!(ended.code, 1);
+fn repair_quarantines_a_torn_tail_only_with_yes() {
+    let temp = temp_dir();
+    append_events(temp.path(), 3);
+    write_to_log(temp.path(), b"{\"as_of\":1");
+    let before = tree(temp.path());
+    let output = bus(temp.path(), &["repair", "bus"]);
+    assert_eq!(output.code, 1);
     assert!(
-        ended.out.contains("torn tail after event 3: 10 bytes") && ended.out.contains("run again with --yes"),
+        output.stdout.contains("torn tail after event 3: 10 bytes")
+            && output.stdout.contains("run again with --yes"),
         "{}",
-        ended.out
+        output.stdout
     );
-    assert_eq!(crate::support::tree(place.path()), before);
-    let said = bus(place.path(), &["repair", "bus", "--yes"]).fine();
+    assert_eq!(tree(temp.path()), before);
+    let stdout = bus(temp.path(), &["repair", "bus", "--yes"]).success();
     assert!(
-        said.contains("was set aside in events.jsonl.torn-at-") && said.ends_with("the log holds 3 events\n"),
-        "{said}"
+        stdout.contains("was set aside in events.jsonl.torn-at-")
+            && stdout.ends_with("the log holds 3 events\n"),
+        "{stdout}"
     );
-    bus(place.path(), &["verify", "bus"]).fine();
-    bus(place.path(), &["repair", "bus"]).fine();
+    bus(temp.path(), &["verify", "bus"]).success();
+    bus(temp.path(), &["repair", "bus"]).success();
 }
 
 #[test]
-fn what_nobody_can_tell_is_set_aside_when_somebody_decides() {
-    let place = place();
-    fill(place.path(), 3);
-    let log = fs::read_to_string(place.path().join("bus/events.jsonl")).unwrap();
-    // A hole, and a sound event behind it, none of it known to have been synced.
-    let other = place.path().join("other");
+fn repair_quarantines_an_ambiguous_tail_only_with_yes() {
+    let temp = temp_dir();
+    append_events(temp.path(), 3);
+    let log = fs::read_to_string(temp.path().join("bus/events.jsonl")).unwrap();
+    // A hole and a sound event after it, which the sync mark does not cover.
+    let other = temp.path().join("other");
     fs::create_dir(&other).unwrap();
-    fill(&other, 5);
+    append_events(&other, 5);
     let fifth =
         fs::read_to_string(other.join("bus/events.jsonl")).unwrap().lines().nth(4).unwrap().to_owned();
-    add_to_log(place.path(), format!("\0\0\0\n{fifth}\n").as_bytes());
-    let ended = bus(place.path(), &["append", "bus", "--type", "t", "{}"]);
-    assert_eq!(ended.code, 1);
-    assert!(ended.err.contains("a crash may have left this, or somebody"), "{}", ended.err);
-    assert_eq!(bus(place.path(), &["repair", "bus"]).code, 1);
-    let said = bus(place.path(), &["repair", "bus", "--yes"]).fine();
-    assert!(said.contains("undecided: not JSON at event 4"), "{said}");
-    assert_eq!(fs::read_to_string(place.path().join("bus/events.jsonl")).unwrap(), log);
-    let kept = fs::read(place.path().join(format!("bus/events.jsonl.torn-at-{}", log.len()))).unwrap();
-    assert!(String::from_utf8(kept).unwrap().contains(&fifth), "nothing is removed");
-    bus(place.path(), &["append", "bus", "--type", "t", "{}"]).fine();
-    bus(place.path(), &["verify", "bus"]).fine();
+    write_to_log(temp.path(), format!("\0\0\0\n{fifth}\n").as_bytes());
+    let output = bus(temp.path(), &["append", "bus", "--type", "t", "{}"]);
+    assert_eq!(output.code, 1);
+    assert!(output.stderr.contains("a crash may have left this, or somebody"), "{}", output.stderr);
+    assert_eq!(bus(temp.path(), &["repair", "bus"]).code, 1);
+    let stdout = bus(temp.path(), &["repair", "bus", "--yes"]).success();
+    assert!(stdout.contains("undecided: not JSON at event 4"), "{stdout}");
+    assert_eq!(fs::read_to_string(temp.path().join("bus/events.jsonl")).unwrap(), log);
+    let kept = fs::read(temp.path().join(format!("bus/events.jsonl.torn-at-{}", log.len()))).unwrap();
+    assert!(String::from_utf8(kept).unwrap().contains(&fifth), "the sound event is kept too");
+    bus(temp.path(), &["append", "bus", "--type", "t", "{}"]).success();
+    bus(temp.path(), &["verify", "bus"]).success();
 }
 
 #[test]
-fn damage_and_a_missing_tail_are_not_repaired() {
+fn repair_refuses_damage_and_a_missing_tail() {
     for name in ["garbage-line", "mutated-payload"] {
-        let ended = bus(&conformance().join("logs"), &["repair", name]);
-        assert_eq!(ended.code, 1);
-        assert!(ended.out.contains("is not mended"), "{}", ended.out);
+        let output = bus(&conformance().join("logs"), &["repair", name]);
+        assert_eq!(output.code, 1);
+        assert!(output.stdout.contains("it is not repaired"), "{}", output.stdout);
     }
-    // The snapshot remembers more than the log holds.
-    let place = place();
-    let here = place.path().join("bus");
-    fs::create_dir(&here).unwrap();
+    // The snapshot counts more events than the log holds.
+    let temp = temp_dir();
+    let dir = temp.path().join("bus");
+    fs::create_dir(&dir).unwrap();
     for file in ["events.jsonl", "state-snapshot.json"] {
-        fs::copy(conformance().join("logs/truncated-tail").join(file), here.join(file)).unwrap();
-        fs::set_permissions(here.join(file), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::copy(conformance().join("logs/truncated-tail").join(file), dir.join(file)).unwrap();
+        fs::set_permissions(dir.join(file), fs::Permissions::from_mode(0o600)).unwrap();
     }
-    let before = fs::read(here.join("events.jsonl")).unwrap();
-    let ended = bus(place.path(), &["append", "bus", "--type", "t", "{}"]);
-    assert_eq!(ended.code, 1);
+    let before = fs::read(dir.join("events.jsonl")).unwrap();
+    let output = bus(temp.path(), &["append", "bus", "--type", "t", "{}"]);
+    assert_eq!(output.code, 1);
     assert!(
-        ended.err.contains("holds 30 events, but state-snapshot.json remembers 40: its tail is missing"),
+        output.stderr.contains("holds 30 events, but state-snapshot.json remembers 40: its tail is missing"),
         "{}",
-        ended.err
+        output.stderr
     );
-    assert_eq!(fs::read(here.join("events.jsonl")).unwrap(), before);
-    assert_eq!(bus(place.path(), &["tail", "bus"]).fine().lines().count(), 30, "reading works");
-    // A snapshot that cannot be read is in nobody's way.
-    fs::write(here.join("state-snapshot.json"), "").unwrap();
-    bus(place.path(), &["append", "bus", "--type", "t", "{}"]).fine();
+    assert_eq!(fs::read(dir.join("events.jsonl")).unwrap(), before);
+    assert_eq!(bus(temp.path(), &["tail", "bus"]).success().lines().count(), 30, "the log is readable");
+    // A snapshot that cannot be read does not stop an append.
+    fs::write(dir.join("state-snapshot.json"), "").unwrap();
+    bus(temp.path(), &["append", "bus", "--type", "t", "{}"]).success();
 }
 
 #[test]
-fn a_bus_that_others_may_write_to_is_told() {
-    let place = place();
-    fill(place.path(), 1);
-    fs::set_permissions(place.path().join("bus"), fs::Permissions::from_mode(0o777)).unwrap();
-    let ended = bus(place.path(), &["append", "bus", "--type", "t", "{}"]);
-    assert_eq!(ended.code, 0);
-    assert!(ended.err.contains("warning: bus: others may write to it (mode 0777)"), "{}", ended.err);
+fn append_warns_of_a_bus_that_others_can_write_to() {
+    let temp = temp_dir();
+    append_events(temp.path(), 1);
+    fs::set_permissions(temp.path().join("bus"), fs::Permissions::from_mode(0o777)).unwrap();
+    let output = bus(temp.path(), &["append", "bus", "--type", "t", "{}"]);
+    assert_eq!(output.code, 0);
+    assert!(output.stderr.contains("warning: bus: others may write to it (mode 0777)"), "{}", output.stderr);
 }
 
-fn batch(directory: &Path) -> Child {
+fn start_batch(dir: &Path) -> Child {
     Command::new(BUS)
         .args(["append", "bus", "--batch"])
-        .current_dir(directory)
+        .current_dir(dir)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -131,14 +126,13 @@ fn batch(directory: &Path) -> Child {
         .unwrap()
 }
 
-/// Killed at any moment: every receipt that came out is true afterwards.
 #[test]
-fn a_killed_appender_has_lied_to_nobody() {
-    let place = place();
+fn every_receipt_of_a_killed_producer_is_true() {
+    let temp = temp_dir();
     let mut dice = Rng::new(7);
     let mut receipts: Vec<Value> = Vec::new();
     for kill in 0..100 {
-        let mut child = batch(place.path());
+        let mut child = start_batch(temp.path());
         let mut input = child.stdin.take().unwrap();
         let feeder = std::thread::spawn(move || {
             for n in 0.. {
@@ -151,15 +145,15 @@ fn a_killed_appender_has_lied_to_nobody() {
         std::thread::sleep(std::time::Duration::from_micros(dice.below(80_000) as u64));
         kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
         let answers = BufReader::new(child.stdout.take().unwrap());
-        // The last answer may be cut: then nobody has read it as one.
+        // The last receipt may be cut short, and is then not a receipt.
         receipts.extend(answers.lines().map_while(Result::ok).filter_map(|line| Value::parse(&line).ok()));
         child.wait().unwrap();
         feeder.join().unwrap();
     }
-    bus(place.path(), &["append", "bus", "--type", "t", "{}"]);
-    bus(place.path(), &["verify", "bus"]).fine();
+    bus(temp.path(), &["append", "bus", "--type", "t", "{}"]);
+    bus(temp.path(), &["verify", "bus"]).success();
     let events: Vec<_> =
-        Reader::open(place.path().join("bus")).unwrap().events(1).unwrap().map(Result::unwrap).collect();
+        Reader::open(temp.path().join("bus")).unwrap().events(1).unwrap().map(Result::unwrap).collect();
     for receipt in &receipts {
         let index = receipt.get("event_index").unwrap().as_u64().unwrap();
         let event = &events[index as usize - 1];
@@ -169,18 +163,18 @@ fn a_killed_appender_has_lied_to_nobody() {
     assert!(receipts.len() > 100);
 }
 
-/// Nobody takes a living owner's lock: while it stands still, the others wait. (That nobody waits for a dead one is
-/// seen where owners are killed.)
+/// Producers wait for a lock that a living process holds. The kernel releases the lock of a killed
+/// one.
 #[test]
-fn a_living_owner_keeps_its_lock() {
-    let place = place();
-    fill(place.path(), 1);
-    let lock = fs::File::open(place.path().join("bus/bus.lock")).unwrap();
+fn append_waits_for_the_lock_of_a_living_process() {
+    let temp = temp_dir();
+    append_events(temp.path(), 1);
+    let lock = fs::File::open(temp.path().join("bus/bus.lock")).unwrap();
     lock.lock().unwrap();
-    let mut child = batch(place.path());
+    let mut child = start_batch(temp.path());
     writeln!(child.stdin.take().unwrap(), "{{\"event_type\":\"t\",\"payload\":{{}}}}").unwrap();
     let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
-    let size = || fs::metadata(place.path().join("bus/events.jsonl")).unwrap().len();
+    let size = || fs::metadata(temp.path().join("bus/events.jsonl")).unwrap().len();
     let before = size();
     let waiting = std::thread::spawn(move || answers.next());
     assert_eq!((size(), waiting.is_finished()), (before, false));
@@ -189,16 +183,14 @@ fn a_living_owner_keeps_its_lock() {
     assert!(child.wait().unwrap().success());
 }
 
-/// Four appenders beside a running runtime: one sound chain, and the runtime's cycles whole.
 #[test]
-fn appenders_beside_a_running_runtime() {
-    let place = place();
-    let here = place.path();
-    let scenario = root().join("examples/paper-trading/scenario.json");
+fn four_producers_and_a_runtime_make_one_chain() {
+    let temp = temp_dir();
+    let dir = temp.path();
     let mut runtime = Command::new(*ENGINE)
         .args([
             "--scenario",
-            scenario.to_str().unwrap(),
+            *EXAMPLE_SCENARIO,
             "--journal",
             "d.jsonl",
             "--runtime-bus",
@@ -207,7 +199,7 @@ fn appenders_beside_a_running_runtime() {
             "0",
         ])
         .args(["--max-cycles", "200"])
-        .current_dir(here)
+        .current_dir(dir)
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
@@ -215,12 +207,12 @@ fn appenders_beside_a_running_runtime() {
         (0..200).map(|n| format!("{{\"event_type\":\"t\",\"payload\":{{\"n\":{n}}}}}\n")).collect();
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| bus_with_input(here, &["append", "bus", "--batch"], &lines).fine());
+            scope.spawn(|| bus_with_input(dir, &["append", "bus", "--batch"], &lines).success());
         }
     });
     assert!(runtime.wait().unwrap().success());
-    bus(here, &["verify", "bus"]).fine();
-    let types: Vec<_> = Reader::open(here.join("bus"))
+    bus(dir, &["verify", "bus"]).success();
+    let types: Vec<_> = Reader::open(dir.join("bus"))
         .unwrap()
         .events(1)
         .unwrap()
@@ -228,10 +220,7 @@ fn appenders_beside_a_running_runtime() {
         .collect();
     assert_eq!(types.len(), 4 * 200 + 5 * 200);
     assert_eq!(types.iter().filter(|event_type| *event_type == "runtime.health").count(), 200);
-    // And the runtime finds its own story in it.
-    crate::support::engine(
-        here,
-        &["--scenario", scenario.to_str().unwrap(), "--journal", "d.jsonl", "--runtime-bus", "bus", "--once"],
-    )
-    .fine();
+    // The runtime recovers from this bus.
+    engine(dir, &["--scenario", *EXAMPLE_SCENARIO, "--journal", "d.jsonl", "--runtime-bus", "bus", "--once"])
+        .success();
 }

@@ -1,13 +1,14 @@
-//! `zero-bus replay`: what was recorded is what the engine does.
+//! `zero-bus replay`: the engine decides as recorded.
 
 use std::fs;
 use std::path::Path;
 
-use crate::support::{bus, conformance, engine, root};
+use crate::support::{EXAMPLE_SCENARIO, bus, bus_with_input, conformance, engine, temp_dir};
 use zero_bus::{Bus, Draft, Json, Reader, Value};
 
-/// A copy of a recorded session's bus, with some payloads changed on the way: a sound chain of another run.
-fn copied(session: &str, directory: &Path, change: impl Fn(u64, String) -> String) {
+/// Copies the bus of a recorded session to the bus `bus`, and changes payloads. The copy is a sound
+/// chain.
+fn copy_session(session: &str, dir: &Path, change: impl Fn(u64, String) -> String) {
     let events =
         Reader::open(conformance().join("sessions").join(session).join("one-run/runtime-bus")).unwrap();
     let drafts = events.events(1).unwrap().map(|event| {
@@ -19,19 +20,19 @@ fn copied(session: &str, directory: &Path, change: impl Fn(u64, String) -> Strin
             trace_id: event.trace_id,
         }
     });
-    Bus::open(directory.join("bus")).unwrap().append_batch(drafts.collect()).unwrap();
+    Bus::open(dir.join("bus")).unwrap().append_batch(drafts.collect()).unwrap();
 }
 
 #[test]
-fn every_recorded_session_comes_out_as_it_is_on_record() {
+fn every_recorded_session_is_reproduced() {
     let mut events = 0;
     for session in fs::read_dir(conformance().join("sessions")).unwrap() {
         for run in ["one-run", "restarts"] {
-            let here = session.as_ref().unwrap().path().join(run);
-            let found = Value::parse(&bus(&here, &["replay", "runtime-bus", "--json"]).fine()).unwrap();
-            assert_eq!(found.get("difference"), Some(&Value::Null), "{}", here.display());
-            let replayed = found.get("events").unwrap().as_u64().unwrap();
-            assert_eq!(replayed, Reader::open(here.join("runtime-bus")).unwrap().head().unwrap().index);
+            let dir = session.as_ref().unwrap().path().join(run);
+            let result = Value::parse(&bus(&dir, &["replay", "runtime-bus", "--json"]).success()).unwrap();
+            assert_eq!(result.get("difference"), Some(&Value::Null), "{}", dir.display());
+            let replayed = result.get("events").unwrap().as_u64().unwrap();
+            assert_eq!(replayed, Reader::open(dir.join("runtime-bus")).unwrap().head().unwrap().index);
             events += replayed;
         }
     }
@@ -41,7 +42,7 @@ fn every_recorded_session_comes_out_as_it_is_on_record() {
 #[test]
 fn the_first_difference_is_shown_field_by_field() {
     let changes: [(u64, &str, &str, &[&str]); 4] = [
-        // The decision in the cycle record, and by itself.
+        // The decision in the cycle record, and the decision record.
         (
             1,
             r#""reason":"allowed""#,
@@ -52,31 +53,34 @@ fn the_first_difference_is_shown_field_by_field() {
         (13, r#""quantity":"#, r#""quantity":7.5,"old":"#, &["record", "payload.quantity", "7.5"]),
         (15, r#""fills":"#, r#""fills":99,"old":"#, &["runtime.health", "payload.fills", "99"]),
     ];
-    for (index, from, to, said) in changes {
-        let place = tempfile::tempdir().unwrap();
-        copied("first-steps", place.path(), |found, payload| {
-            let changed = if found == index { payload.replacen(from, to, 1) } else { payload.clone() };
-            assert!(found != index || changed != payload, "{payload}");
+    for (index, from, to, expected) in changes {
+        let temp = temp_dir();
+        copy_session("first-steps", temp.path(), |event_index, payload| {
+            if event_index != index {
+                return payload;
+            }
+            let changed = payload.replacen(from, to, 1);
+            assert_ne!(changed, payload);
             changed
         });
-        bus(place.path(), &["verify", "bus"]).fine();
-        let ended = bus(place.path(), &["replay", "bus"]);
-        assert_eq!((ended.code, ended.err.as_str()), (1, ""), "{}", ended.out);
+        bus(temp.path(), &["verify", "bus"]).success();
+        let output = bus(temp.path(), &["replay", "bus"]);
+        assert_eq!((output.code, output.stderr.as_str()), (1, ""), "{}", output.stdout);
         let first = format!("cycle {}: evt-{index:012} ", index.div_ceil(5));
-        assert!(ended.out.starts_with(&first), "{}", ended.out);
-        for text in said {
-            assert!(ended.out.contains(text), "{text}: {}", ended.out);
+        assert!(output.stdout.starts_with(&first), "{}", output.stdout);
+        for text in expected {
+            assert!(output.stdout.contains(text), "{text}: {}", output.stdout);
         }
-        let ended = bus(place.path(), &["replay", "bus", "--json"]);
-        assert_eq!(ended.code, 1);
-        let found = Value::parse(&ended.out).unwrap();
-        assert_eq!(found.get("events").unwrap().as_u64(), Some(index - 1));
+        let output = bus(temp.path(), &["replay", "bus", "--json"]);
+        assert_eq!(output.code, 1);
+        let result = Value::parse(&output.stdout).unwrap();
+        assert_eq!(result.get("events").unwrap().as_u64(), Some(index - 1));
     }
 }
 
-/// A chain that is sound, and tells another story: events missing, moved, doubled, renamed, or given another time or trace.
+/// Events of a sound chain are missing, moved, repeated, renamed, or have another time or trace.
 #[test]
-fn every_event_of_a_cycle_is_held_against_it() {
+fn every_event_of_a_cycle_is_compared() {
     let session = conformance().join("sessions/first-steps/one-run/runtime-bus");
     let drafts: Vec<Draft> = Reader::open(session)
         .unwrap()
@@ -94,160 +98,156 @@ fn every_event_of_a_cycle_is_held_against_it() {
         })
         .collect();
     let replay = |drafts: Vec<Draft>| {
-        let place = tempfile::tempdir().unwrap();
-        Bus::open(place.path().join("bus")).unwrap().append_batch(drafts).unwrap();
-        let ended = bus(place.path(), &["replay", "bus"]);
-        assert_eq!(ended.err, "");
-        (ended.code, ended.out)
+        let temp = temp_dir();
+        Bus::open(temp.path().join("bus")).unwrap().append_batch(drafts).unwrap();
+        let output = bus(temp.path(), &["replay", "bus"]);
+        assert_eq!(output.stderr, "");
+        (output.code, output.stdout)
     };
     assert_eq!(replay(drafts.clone()).0, 0);
     for at in 6..10 {
-        let kind = &drafts[at].event_type;
+        let event_type = &drafts[at].event_type;
         let mut missing = drafts.clone();
         missing.remove(at);
-        assert_eq!(replay(missing).0, 1, "without {kind}");
+        assert_eq!(replay(missing).0, 1, "{event_type} missing");
         let mut renamed = drafts.clone();
         renamed[at].event_type = "another.kind".into();
-        assert_eq!(replay(renamed).0, 1, "{kind} renamed");
+        assert_eq!(replay(renamed).0, 1, "{event_type} renamed");
         let mut moved = drafts.clone();
         moved[at].trace_id = Some("runtime-cycle-3".into());
-        assert_eq!(replay(moved).0, 1, "{kind} of another trace");
+        assert_eq!(replay(moved).0, 1, "{event_type} of another trace");
         let mut later = drafts.clone();
         later[at].as_of += 1.0;
-        assert_eq!(replay(later).0, 1, "{kind} at another time");
-        let mut doubled = drafts.clone();
-        doubled.insert(at, drafts[at].clone());
-        assert_eq!(replay(doubled).0, 1, "{kind} twice");
+        assert_eq!(replay(later).0, 1, "{event_type} at another time");
+        let mut repeated = drafts.clone();
+        repeated.insert(at, drafts[at].clone());
+        assert_eq!(replay(repeated).0, 1, "{event_type} twice");
     }
     let mut swapped = drafts.clone();
     swapped.swap(8, 9);
     assert_eq!(replay(swapped).0, 1);
     let cycles_alone = drafts.iter().filter(|draft| draft.event_type == "runtime.cycle").cloned().collect();
-    let (code, said) = replay(cycles_alone);
+    let (code, stdout) = replay(cycles_alone);
     assert_eq!(code, 1);
-    assert!(said.contains("missing before it: decision.record"), "{said}");
-    // What a crash leaves of the last one is said, and no difference.
-    let (code, said) = replay(drafts[..12].to_vec());
+    assert!(stdout.contains("missing before it: decision.record"), "{stdout}");
+    // An incomplete last cycle, as after a crash, is not a difference.
+    let (code, stdout) = replay(drafts[..12].to_vec());
     assert_eq!(code, 0);
-    assert!(said.contains("12 events: each comes out as it is on record; the last cycle lacks 3"), "{said}");
-    // Others' events are nobody's difference.
-    let mut beside = drafts.clone();
-    beside.insert(7, Draft { event_type: "note.added".into(), ..drafts[6].clone() });
-    beside.push(Draft { trace_id: None, ..drafts[7].clone() });
-    assert_eq!(replay(beside).0, 0);
+    assert!(stdout.contains("12 events: all as recorded; the last cycle lacks 3 events"), "{stdout}");
+    // Events of other producers are not a difference.
+    let mut foreign = drafts.clone();
+    foreign.insert(7, Draft { event_type: "note.added".into(), ..drafts[6].clone() });
+    foreign.push(Draft { trace_id: None, ..drafts[7].clone() });
+    assert_eq!(replay(foreign).0, 0);
 }
 
-/// What closed a position then must not open one where nothing is held.
+/// Under the other limits there is no position to close, so the flatten must not open one.
 #[test]
-fn a_flatten_stays_one_under_other_limits() {
-    let place = tempfile::tempdir().unwrap();
-    let here = place.path();
+fn a_flatten_opens_no_position_under_other_limits() {
+    let temp = temp_dir();
+    let dir = temp.path();
     let order = r#"{"symbol":"ETH","side":"buy","quantity":0.3,"price":3100,"confidence":0.9}"#;
-    fs::write(here.join("s.json"), format!(r#"{{"orders":[{order}]}}"#)).unwrap();
+    fs::write(dir.join("s.json"), format!(r#"{{"orders":[{order}]}}"#)).unwrap();
     let run =
-        || engine(here, &["--scenario", "s.json", "--once", "--journal", "d.jsonl", "--runtime-bus", "bus"]);
-    run().fine();
-    bus(here, &["command", "bus", "flatten"]).fine();
-    run().fine();
-    bus(here, &["replay", "bus"]).fine();
-    fs::write(here.join("limits.json"), r#"{"max_notional_usd":700}"#).unwrap();
-    let found = bus(here, &["replay", "bus", "--json", "--limits", "limits.json"]).fine();
-    let what_if = Value::parse(&found).unwrap().get("what_if").unwrap().clone();
-    assert_eq!(what_if.get("fills").and_then(Value::as_u64), Some(0), "{found}");
-    assert!(bus(here, &["stats", "bus"]).fine().contains("now 0.00"));
+        || engine(dir, &["--scenario", "s.json", "--once", "--journal", "d.jsonl", "--runtime-bus", "bus"]);
+    run().success();
+    bus(dir, &["command", "bus", "flatten"]).success();
+    run().success();
+    bus(dir, &["replay", "bus"]).success();
+    fs::write(dir.join("limits.json"), r#"{"max_notional_usd":700}"#).unwrap();
+    let stdout = bus(dir, &["replay", "bus", "--json", "--limits", "limits.json"]).success();
+    let what_if = Value::parse(&stdout).unwrap().get("what_if").unwrap().clone();
+    assert_eq!(what_if.get("fills").and_then(Value::as_u64), Some(0), "{stdout}");
+    assert!(bus(dir, &["stats", "bus"]).success().contains("last 0.00"));
 }
 
-/// Whoever may append may give any number of commands.
+/// Every producer can append any number of commands.
 #[test]
-fn many_commands_that_nobody_answers_cost_little() {
-    let place = tempfile::tempdir().unwrap();
-    copied("first-steps", place.path(), |_, payload| payload);
+fn replay_is_fast_with_many_commands_that_were_not_applied() {
+    let temp = temp_dir();
+    copy_session("first-steps", temp.path(), |_, payload| payload);
     let command = r#"{"event_type":"operator.command","payload":{"action":"pause"},"as_of":1}"#;
     let lines = format!("{command}\n").repeat(20_000);
-    let mut append = std::process::Command::new(crate::support::BUS);
-    let output =
-        crate::support::feed(append.args(["append", "bus", "--batch"]).current_dir(place.path()), &lines);
-    assert!(output.status.success());
-    bus(place.path(), &["replay", "bus"]).fine();
+    bus_with_input(temp.path(), &["append", "bus", "--batch"], &lines).success();
+    bus(temp.path(), &["replay", "bus"]).success();
 }
 
 #[test]
-fn other_limits_tell_what_would_have_been() {
+fn replay_with_other_limits_predicts_the_run() {
     let session = conformance().join("sessions/many/one-run");
-    let place = tempfile::tempdir().unwrap();
+    let temp = temp_dir();
     let limits = |text: &str| {
-        fs::write(place.path().join("limits.json"), text).unwrap();
-        place.path().join("limits.json").to_str().unwrap().to_owned()
+        fs::write(temp.path().join("limits.json"), text).unwrap();
+        temp.path().join("limits.json").to_str().unwrap().to_owned()
     };
-    let ask = |text: &str| {
-        let said = bus(&session, &["replay", "runtime-bus", "--json", "--limits", &limits(text)]).fine();
-        Value::parse(&said).unwrap()
+    let replay_with = |text: &str| {
+        let stdout = bus(&session, &["replay", "runtime-bus", "--json", "--limits", &limits(text)]).success();
+        Value::parse(&stdout).unwrap()
     };
-    // As recorded: nothing is different.
-    let same = ask("{}");
+    // With the recorded limits, the runs are equal.
+    let same = replay_with("{}");
     assert_eq!(same.get("recorded"), same.get("what_if"));
-    // The run itself, made with those limits, is what was foretold.
+    // A real run under the other limits has the predicted result.
     let mut scenario = fs::read_to_string(session.join("../scenario.json")).unwrap();
-    let Some(Value::Object(found)) = Value::parse(&scenario).unwrap().get("limits").cloned() else {
+    let Some(Value::Object(recorded_limits)) = Value::parse(&scenario).unwrap().get("limits").cloned() else {
         panic!("limits")
     };
-    let old = Json::try_from(&Value::Object(found)).unwrap().to_string();
+    let old = Json::try_from(&Value::Object(recorded_limits)).unwrap().to_string();
     let new = r#"{"max_notional_usd":5000,"max_position_notional_usd":5000,"min_confidence":0.1}"#;
     scenario = Json::parse(&scenario).unwrap().to_string();
     assert!(scenario.contains(&old), "{scenario}");
-    fs::write(place.path().join("other.json"), scenario.replace(&old, new)).unwrap();
+    fs::write(temp.path().join("other.json"), scenario.replace(&old, new)).unwrap();
     engine(
-        place.path(),
+        temp.path(),
         &["--scenario", "other.json", "--max-cycles", "130", "--interval", "0", "--runtime-bus", "other"],
     )
-    .fine();
-    let foretold = ask(new);
-    let made = bus(place.path(), &["replay", "other", "--json", "--limits", &limits("{}")]).fine();
-    assert_eq!(foretold.get("what_if"), Value::parse(&made).unwrap().get("recorded"));
-    assert_ne!(foretold.get("what_if"), foretold.get("recorded"));
-    // For people: a table.
-    let said = bus(&session, &["replay", "runtime-bus", "--limits", &limits(new)]).fine();
-    let width = said.lines().next().unwrap().len();
-    assert!(said.lines().all(|line| line.len() == width), "{said}");
-    assert!(said.contains("order notional exceeds limit"), "{said}");
+    .success();
+    let predicted = replay_with(new);
+    let actual = bus(temp.path(), &["replay", "other", "--json", "--limits", &limits("{}")]).success();
+    assert_eq!(predicted.get("what_if"), Value::parse(&actual).unwrap().get("recorded"));
+    assert_ne!(predicted.get("what_if"), predicted.get("recorded"));
+    // The text output is an aligned table.
+    let stdout = bus(&session, &["replay", "runtime-bus", "--limits", &limits(new)]).success();
+    let width = stdout.lines().next().unwrap().len();
+    assert!(stdout.lines().all(|line| line.len() == width), "{stdout}");
+    assert!(stdout.contains("order notional exceeds limit"), "{stdout}");
 
     for (text, problem) in [
         ("[]", "limits.json: "),
-        (r#"{"max_notional":1}"#, "limits.json: max_notional: is no limit"),
+        (r#"{"max_notional":1}"#, "limits.json: max_notional: is not a limit"),
         (r#"{"max_notional_usd":-1}"#, "max_notional_usd: must be above 0"),
         (r#"{"min_confidence":2}"#, "min_confidence: must be at most 1"),
         ("", "limits.json: "),
     ] {
-        let said = bus(&session, &["replay", "runtime-bus", "--limits", &limits(text)]).refused();
-        assert!(said.contains(problem), "{said}");
+        let message = bus(&session, &["replay", "runtime-bus", "--limits", &limits(text)]).failure(2);
+        assert!(message.contains(problem), "{message}");
     }
 }
 
 #[test]
-fn what_cannot_be_gone_through_is_said() {
-    let place = tempfile::tempdir().unwrap();
-    let here = place.path();
-    assert!(bus(here, &["replay", "missing"]).refused().contains("missing: there is no such directory"));
-    fs::create_dir(here.join("empty")).unwrap();
-    assert!(bus(here, &["replay", "empty"]).fine().contains("there is no cycle on record"));
-    let scenario = root().join("examples/paper-trading/scenario.json");
+fn replay_refuses_a_bus_that_it_cannot_replay() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    assert!(bus(dir, &["replay", "missing"]).failure(2).contains("missing: there is no such directory"));
+    fs::create_dir(dir.join("empty")).unwrap();
+    assert!(bus(dir, &["replay", "empty"]).success().contains("nothing to replay: no cycle is recorded"));
     let run = |more: &[&str]| {
-        let scenario = ["--scenario", scenario.to_str().unwrap(), "--interval", "0", "--max-cycles", "2"];
-        engine(here, &[&scenario, more].concat())
+        let scenario = ["--scenario", *EXAMPLE_SCENARIO, "--interval", "0", "--max-cycles", "2"];
+        engine(dir, &[&scenario, more].concat())
     };
-    run(&["--journal", "d.jsonl"]).fine();
-    run(&["--journal", "d.jsonl", "--runtime-bus", "bus"]).fine_with("the bus begins with cycle 2");
-    let said = bus(here, &["replay", "bus"]).refused();
+    run(&["--journal", "d.jsonl"]).success();
+    run(&["--journal", "d.jsonl", "--runtime-bus", "bus"])
+        .success_with_warning("the bus begins with cycle 2");
+    let message = bus(dir, &["replay", "bus"]).failure(2);
     assert!(
-        said.contains("bus/events.jsonl: evt-000000000001 is cycle 2, and the cycle before it"),
-        "{said}"
+        message.contains("bus/events.jsonl: evt-000000000001 is cycle 2, and the cycle before it"),
+        "{message}"
     );
-    let place = tempfile::tempdir().unwrap();
-    copied("first-steps", place.path(), |_, payload| payload);
-    let log = place.path().join("bus/events.jsonl");
-    let spoilt = fs::read_to_string(&log).unwrap().replacen("\"fills\":2", "\"fills\":3", 1);
-    fs::write(&log, spoilt).unwrap();
-    let damaged = bus(place.path(), &["replay", "bus"]);
-    assert_eq!(damaged.code, 1);
-    assert!(damaged.err.contains("checksum mismatch at event "), "{}", damaged.err);
+    let temp = temp_dir();
+    copy_session("first-steps", temp.path(), |_, payload| payload);
+    let log = temp.path().join("bus/events.jsonl");
+    let damaged = fs::read_to_string(&log).unwrap().replacen("\"fills\":2", "\"fills\":3", 1);
+    fs::write(&log, damaged).unwrap();
+    let message = bus(temp.path(), &["replay", "bus"]).failure(1);
+    assert!(message.contains("checksum mismatch at event "), "{message}");
 }

@@ -1,9 +1,9 @@
-//! The recorded sessions of `conformance/`: the real binary, the same clock, the same bytes.
+//! The recorded sessions of `conformance/`: the same scenario and clock give the same bytes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{CLOCK, bus, conformance, engine};
+use crate::support::{CLOCK, bus, conformance, engine, temp_dir};
 use zero_bus::{Json, Value};
 
 const FILES: [&str; 4] =
@@ -17,24 +17,24 @@ fn sessions() -> Vec<PathBuf> {
     sessions
 }
 
-fn same(recorded: &Path, written: &Path) {
+fn assert_same_bytes(recorded: &Path, written: &Path) {
     let (recorded_bytes, written_bytes) = (fs::read(recorded).unwrap(), fs::read(written).unwrap());
     assert!(recorded_bytes == written_bytes, "{} differs from {}", written.display(), recorded.display());
 }
 
-/// One process for each number, one after the other, in a folder beside the scenario.
-fn replay(session: &Path, run: &str) {
-    let place = tempfile::tempdir().unwrap();
-    fs::copy(session.join("scenario.json"), place.path().join("scenario.json")).unwrap();
-    let here = place.path().join(run);
-    fs::create_dir(&here).unwrap();
+/// Repeats a recorded run, one process per step, and compares the files and the last output.
+fn repeat(session: &Path, run: &str) {
+    let temp = temp_dir();
+    fs::copy(session.join("scenario.json"), temp.path().join("scenario.json")).unwrap();
+    let dir = temp.path().join(run);
+    fs::create_dir(&dir).unwrap();
     let steps = Value::parse(&fs::read_to_string(session.join(run).join("steps.json")).unwrap()).unwrap();
     let Value::Array(steps) = steps else { panic!("steps.json is a list") };
     let mut last = String::new();
     for step in &steps {
         let cycles = step.as_u64().unwrap().to_string();
         last = engine(
-            &here,
+            &dir,
             &[
                 "--scenario",
                 "../scenario.json",
@@ -52,27 +52,28 @@ fn replay(session: &Path, run: &str) {
                 CLOCK,
             ],
         )
-        .fine();
+        .success();
     }
     for file in FILES {
-        same(&session.join(run).join(file), &here.join(file));
+        assert_same_bytes(&session.join(run).join(file), &dir.join(file));
     }
     assert_eq!(last, fs::read_to_string(session.join(run).join("stdout.json")).unwrap());
-    bus(&here, &["verify", "runtime-bus"]).fine();
+    bus(&dir, &["verify", "runtime-bus"]).success();
 }
 
 #[test]
-fn one_run_comes_out_as_recorded() {
-    sessions().iter().for_each(|session| replay(session, "one-run"));
+fn one_run_is_reproduced() {
+    sessions().iter().for_each(|session| repeat(session, "one-run"));
 }
 
 #[test]
-fn restarts_come_out_as_recorded() {
-    sessions().iter().for_each(|session| replay(session, "restarts"));
+fn runs_with_restarts_are_reproduced() {
+    sessions().iter().for_each(|session| repeat(session, "restarts"));
 }
 
-/// What the recorded report must become: two checks are constants and go; the hash goes with them.
-fn without_what_may_differ(report: &str) -> Value {
+/// A parity report without two checks that are constants in the recording, and without the hash
+/// over them.
+fn comparable_report(report: &str) -> Value {
     let Value::Object(mut report) = Value::parse(report).unwrap() else { panic!("a report is an object") };
     assert!(report.remove("parity_hash").is_some());
     let Some(Value::Object(checks)) = report.get_mut("checks") else { panic!("a report has checks") };
@@ -83,11 +84,11 @@ fn without_what_may_differ(report: &str) -> Value {
 }
 
 #[test]
-fn parity_comes_out_as_recorded() {
+fn parity_reports_are_reproduced() {
     let mut compared = 0;
     for session in sessions().iter().filter(|session| session.join("parity").is_dir()) {
-        let place = tempfile::tempdir().unwrap();
-        fs::copy(session.join("scenario.json"), place.path().join("scenario.json")).unwrap();
+        let temp = temp_dir();
+        fs::copy(session.join("scenario.json"), temp.path().join("scenario.json")).unwrap();
         let arguments = [
             "--production-parity",
             "--scenario",
@@ -97,21 +98,24 @@ fn parity_comes_out_as_recorded() {
             "--fixed-clock",
             CLOCK,
         ];
-        let printed = engine(place.path(), &arguments).fine();
-        let written = fs::read_to_string(place.path().join("parity/production-parity.json")).unwrap();
+        let printed = engine(temp.path(), &arguments).success();
+        let written = fs::read_to_string(temp.path().join("parity/production-parity.json")).unwrap();
         assert_eq!(printed, written);
         let recorded = fs::read_to_string(session.join("parity/production-parity.json")).unwrap();
-        let (ours, theirs) = (without_what_may_differ(&written), without_what_may_differ(&recorded));
-        assert_eq!(Json::try_from(&ours).unwrap().pretty(), Json::try_from(&theirs).unwrap().pretty());
+        let (written_report, recorded_report) = (comparable_report(&written), comparable_report(&recorded));
+        assert_eq!(
+            Json::try_from(&written_report).unwrap().pretty(),
+            Json::try_from(&recorded_report).unwrap().pretty()
+        );
         for file in FILES {
-            same(&session.join("parity").join(file), &place.path().join("parity").join(file));
+            assert_same_bytes(&session.join("parity").join(file), &temp.path().join("parity").join(file));
         }
-        // The hash is over what the documentation says, and the time is not part of it.
+        // The hash covers the documented members, without the time.
         let report = Value::parse(&written).unwrap();
         let hash = report.get("parity_hash").cloned();
         assert_eq!(hash.as_ref().and_then(Value::as_str), Some(documented_hash(&report).as_str()));
-        // A second run writes the report anew; a later time does not change the hash.
-        let later = engine(place.path(), &[&arguments[..6], &["1777593601.5"]].concat()).fine();
+        // A later time does not change the hash.
+        let later = engine(temp.path(), &[&arguments[..6], &["1777593601.5"]].concat()).success();
         assert_eq!(Value::parse(&later).unwrap().get("parity_hash"), hash.as_ref());
         compared += 1;
     }
@@ -124,7 +128,7 @@ fn documented_hash(report: &Value) -> String {
     hashed.retain(|member, _| {
         ["checks", "cycles_run", "feedback", "scenario", "schema_version"].contains(&member.as_str())
     });
-    let Some(Value::Object(feedback)) = hashed.get_mut("feedback") else { panic!("there is feedback") };
+    let Some(Value::Object(feedback)) = hashed.get_mut("feedback") else { panic!("a report has feedback") };
     feedback.remove("generated_at");
     zero_bus::Checksum::of(Json::try_from(&Value::Object(hashed)).unwrap().as_str().as_bytes()).to_string()
 }

@@ -1,27 +1,23 @@
-//! `zero-bus tail`.
+//! `zero-bus tail`: selection, following, and a log that ends early.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 
-use crate::support::{BUS, bus, conformance, fill};
-
-fn place() -> tempfile::TempDir {
-    tempfile::tempdir().unwrap()
-}
+use crate::support::{BUS, append_events, bus, conformance, temp_dir};
 
 #[test]
-fn what_is_asked_for_is_printed() {
-    let place = place();
-    fill(place.path(), 300);
-    let log = fs::read_to_string(place.path().join("bus/events.jsonl")).unwrap();
+fn tail_prints_the_selected_events() {
+    let temp = temp_dir();
+    append_events(temp.path(), 300);
+    let log = fs::read_to_string(temp.path().join("bus/events.jsonl")).unwrap();
     let all: Vec<&str> = log.lines().collect();
     let tail = |arguments: &[&str]| -> Vec<String> {
-        let out = bus(place.path(), &[&["tail", "bus"], arguments].concat()).fine();
+        let out = bus(temp.path(), &[&["tail", "bus"], arguments].concat()).success();
         out.lines().map(str::to_owned).collect()
     };
-    let of = |wanted: fn(usize) -> bool| -> Vec<&str> {
-        (1..=300).filter(|n| wanted(*n)).map(|n| all[n - 1]).collect()
+    let only = |is_selected: fn(usize) -> bool| -> Vec<&str> {
+        (1..=300).filter(|n| is_selected(*n)).map(|n| all[n - 1]).collect()
     };
     assert_eq!(tail(&[]), all);
     assert_eq!(tail(&["-n", "7"]), all[293..]);
@@ -30,27 +26,27 @@ fn what_is_asked_for_is_printed() {
     assert_eq!(tail(&["--from", "250"]), all[249..]);
     assert_eq!(tail(&["--from", "301"]), [""; 0]);
     assert_eq!(tail(&["--from", "290", "-n", "100"]), all[289..]);
-    assert_eq!(tail(&["--type", "a.one"]), of(|n| n % 3 == 0));
-    assert_eq!(tail(&["--type", "a.*"]), of(|n| n % 3 != 2));
-    assert_eq!(tail(&["--type", "?.one", "--trace-id", "t1"]), of(|n| n % 3 != 1 && n % 2 == 1));
-    assert_eq!(tail(&["--type", "b.one", "-n", "2", "--from", "5"]), of(|n| n % 3 == 2)[98..]);
+    assert_eq!(tail(&["--type", "a.one"]), only(|n| n % 3 == 0));
+    assert_eq!(tail(&["--type", "a.*"]), only(|n| n % 3 != 2));
+    assert_eq!(tail(&["--type", "?.one", "--trace-id", "t1"]), only(|n| n % 3 != 1 && n % 2 == 1));
+    assert_eq!(tail(&["--type", "b.one", "-n", "2", "--from", "5"]), only(|n| n % 3 == 2)[98..]);
     assert_eq!(tail(&["--type", "nothing"]), [""; 0]);
-    let ended = bus(place.path(), &["tail", "bus", "--type", "[a"]);
-    assert_eq!(ended.code, 2);
-    assert!(ended.err.contains("--type"), "{}", ended.err);
+    let output = bus(temp.path(), &["tail", "bus", "--type", "[a"]);
+    assert_eq!(output.code, 2);
+    assert!(output.stderr.contains("--type"), "{}", output.stderr);
 }
 
 #[test]
-fn a_time_is_named_as_people_do() {
-    let place = place();
-    let here = place.path();
+fn since_and_until_accept_a_time_or_an_age() {
+    let temp = temp_dir();
+    let dir = temp.path();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
     for seconds_ago in [7200.0, 3000.0, 500.0, 10.0] {
-        bus(here, &["append", "bus", "--type", "a", "--as-of", &(now - seconds_ago).to_string(), "{}"])
-            .fine();
+        bus(dir, &["append", "bus", "--type", "a", "--as-of", &(now - seconds_ago).to_string(), "{}"])
+            .success();
     }
     let indexes = |arguments: &[&str]| -> Vec<String> {
-        let out = bus(here, &[&["tail", "bus"], arguments].concat()).fine();
+        let out = bus(dir, &[&["tail", "bus"], arguments].concat()).success();
         let index = |line: &str| line.split(r#""event_index":"#).nth(1).unwrap()[..1].to_owned();
         out.lines().map(index).collect()
     };
@@ -62,19 +58,20 @@ fn a_time_is_named_as_people_do() {
     assert_eq!(indexes(&["--until", "1970-01-01T00:00:00Z"]), [""; 0]);
     assert_eq!(indexes(&["--since", "1970-01-01T01:00:00+01:00"]).len(), 4);
     for wrong in ["yesterday", "10", "m", "-5m", "1.5h", ""] {
-        let said = bus(here, &["tail", "bus", &format!("--since={wrong}")]).refused();
-        assert!(said.contains("--since"), "{said}");
+        let message = bus(dir, &["tail", "bus", &format!("--since={wrong}")]).failure(2);
+        assert!(message.contains("--since"), "{message}");
     }
 }
 
-/// A writer that is killed in the middle of a line and started anew: its follower misses nothing and sees nothing twice.
+/// A producer is killed in the middle of a line and started again. The follower sees each event
+/// once.
 #[test]
-fn following_outlives_the_writer() {
-    let place = place();
-    fill(place.path(), 1);
+fn following_survives_a_restart_of_the_producer() {
+    let temp = temp_dir();
+    append_events(temp.path(), 1);
     let mut child = Command::new(BUS)
         .args(["tail", "bus", "-f"])
-        .current_dir(place.path())
+        .current_dir(temp.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -82,44 +79,43 @@ fn following_outlives_the_writer() {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     lines.next().unwrap().unwrap();
     for restart in 0..5 {
-        let mut log =
-            fs::OpenOptions::new().append(true).open(place.path().join("bus/events.jsonl")).unwrap();
+        let mut log = fs::OpenOptions::new().append(true).open(temp.path().join("bus/events.jsonl")).unwrap();
         std::io::Write::write_all(&mut log, b"{\"as_of\":17").unwrap();
         drop(log);
         let appended =
-            bus(place.path(), &["append", "bus", "--type", "again", &format!("{{\"n\":{restart}}}")]);
-        let appended = appended.fine_over_a_torn_line();
+            bus(temp.path(), &["append", "bus", "--type", "again", &format!("{{\"n\":{restart}}}")]);
+        let appended = appended.success_after_a_kill();
         assert_eq!(lines.next().unwrap().unwrap(), appended.trim_end());
     }
     child.kill().unwrap();
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
     child.wait().unwrap();
-    assert_eq!(said, "");
+    assert_eq!(stderr, "");
 }
 
 #[test]
-fn a_damaged_log_is_printed_up_to_the_fault() {
+fn tail_prints_a_damaged_log_up_to_the_fault() {
     let logs = conformance().join("logs");
-    let ended = bus(&logs, &["tail", "mutated-payload"]);
-    assert_eq!((ended.code, ended.out.lines().count()), (1, 12));
+    let output = bus(&logs, &["tail", "mutated-payload"]);
+    assert_eq!((output.code, output.stdout.lines().count()), (1, 12));
     assert!(
-        ended.err.contains("mutated-payload/events.jsonl: checksum mismatch at event 13 (byte "),
+        output.stderr.contains("mutated-payload/events.jsonl: checksum mismatch at event 13 (byte "),
         "{}",
-        ended.err
+        output.stderr
     );
-    let ended = bus(&logs, &["tail", "torn-tail"]);
-    assert_eq!((ended.code, ended.out.lines().count()), (0, 25));
-    assert!(ended.err.contains("an unfinished end of 203 bytes is left out"), "{}", ended.err);
+    let output = bus(&logs, &["tail", "torn-tail"]);
+    assert_eq!((output.code, output.stdout.lines().count()), (0, 25));
+    assert!(output.stderr.contains("skipped a torn tail of 203 bytes"), "{}", output.stderr);
 }
 
 #[test]
-fn following_goes_on_as_events_come() {
-    let place = place();
-    fill(place.path(), 3);
+fn following_prints_events_as_they_become_durable() {
+    let temp = temp_dir();
+    append_events(temp.path(), 3);
     let mut child = Command::new(BUS)
         .args(["tail", "bus", "-f", "-n", "2", "--type", "*.one"])
-        .current_dir(place.path())
+        .current_dir(temp.path())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -127,8 +123,8 @@ fn following_goes_on_as_events_come() {
     assert!(lines.next().unwrap().unwrap().contains("\"event_index\":2,"));
     assert!(lines.next().unwrap().unwrap().contains("\"event_index\":3,"));
     for index in 4..30 {
-        let kind = if index % 2 == 0 { "x.one" } else { "x.two" };
-        let line = bus(place.path(), &["append", "bus", "--type", kind, "{}"]).fine();
+        let event_type = if index % 2 == 0 { "x.one" } else { "x.two" };
+        let line = bus(temp.path(), &["append", "bus", "--type", event_type, "{}"]).success();
         if index % 2 == 0 {
             assert_eq!(lines.next().unwrap().unwrap(), line.trim_end());
         }
@@ -137,14 +133,14 @@ fn following_goes_on_as_events_come() {
     child.wait().unwrap();
 }
 
-/// Whoever reads the output and stops, like `head`, is no reason to complain.
+/// As with `zero-bus tail bus | head`.
 #[test]
-fn a_closed_pipe_ends_it_quietly() {
-    let place = place();
-    fill(place.path(), 5000);
+fn a_closed_pipe_ends_tail_quietly() {
+    let temp = temp_dir();
+    append_events(temp.path(), 5000);
     let mut child = Command::new(BUS)
         .args(["tail", "bus"])
-        .current_dir(place.path())
+        .current_dir(temp.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -152,7 +148,7 @@ fn a_closed_pipe_ends_it_quietly() {
     let mut out = child.stdout.take().unwrap();
     out.read_exact(&mut [0; 100]).unwrap();
     drop(out);
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(0), ""));
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!((child.wait().unwrap().code(), stderr.as_str()), (Some(0), ""));
 }

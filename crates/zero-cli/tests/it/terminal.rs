@@ -1,35 +1,30 @@
-//! What a terminal shows and a pipe doesn't: progress and colour.
+//! What is shown on a terminal only: progress, colour and summaries.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{BUS, fill};
+use crate::support::{BUS, append_events, bus, conformance, temp_dir};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-/// Runs it with standard output and error on a terminal; gives what the terminal was sent.
-fn on_a_terminal(directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> String {
-    on_a_terminal_of(120, directory, arguments, variables)
+/// Runs `zero-bus` with standard output and error on a terminal. Returns what the terminal
+/// received.
+fn on_terminal(dir: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+    on_terminal_of_width(120, dir, arguments, variables)
 }
 
-/// The same on a terminal of so many columns.
-fn on_a_terminal_of(
-    columns: u16,
-    directory: &Path,
-    arguments: &[&str],
-    variables: &[(&str, &str)],
-) -> String {
-    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&ours).unwrap();
-    unlockpt(&ours).unwrap();
+fn on_terminal_of_width(columns: u16, dir: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+    let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&controller).unwrap();
+    unlockpt(&controller).unwrap();
     let size = rustix::termios::Winsize { ws_row: 40, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    rustix::termios::tcsetwinsize(&ours, size).unwrap();
-    let theirs = ptsname(&ours, Vec::new()).unwrap();
-    let terminal = || OpenOptions::new().read(true).write(true).open(theirs.to_str().unwrap()).unwrap();
+    rustix::termios::tcsetwinsize(&controller, size).unwrap();
+    let name = ptsname(&controller, Vec::new()).unwrap();
+    let terminal = || OpenOptions::new().read(true).write(true).open(name.to_str().unwrap()).unwrap();
     let mut child = Command::new(BUS)
         .args(arguments)
-        .current_dir(directory)
+        .current_dir(dir)
         .env("TERM", "xterm-256color")
         .env_remove("NO_COLOR")
         .envs(variables.iter().copied())
@@ -41,9 +36,9 @@ fn on_a_terminal_of(
     let reader = std::thread::spawn(move || {
         let mut shown = Vec::new();
         let mut buffer = [0; 4096];
-        let mut ours = File::from(ours);
-        // When the last other end is closed, reading ends with an error.
-        while let Ok(read) = ours.read(&mut buffer) {
+        let mut controller = File::from(controller);
+        // Once the terminal is closed, reading fails.
+        while let Ok(read) = controller.read(&mut buffer) {
             if read == 0 {
                 break;
             }
@@ -57,15 +52,15 @@ fn on_a_terminal_of(
 
 #[test]
 fn verify_and_audit_show_progress_on_a_terminal_only() {
-    let place = tempfile::tempdir().unwrap();
-    fill(place.path(), 20_000);
-    let shown = on_a_terminal(place.path(), &["verify", "bus"], &[]);
+    let temp = temp_dir();
+    append_events(temp.path(), 20_000);
+    let shown = on_terminal(temp.path(), &["verify", "bus"], &[]);
     assert!(shown.contains("verifying ["), "{shown:?}");
-    assert!(shown.contains("\x1b[32mok\x1b[0m"), "in colour: {shown:?}");
-    let shown = on_a_terminal(place.path(), &["audit", "bus", "-o", "audit.json"], &[]);
+    assert!(shown.contains("\x1b[32mok\x1b[0m"), "colour is missing: {shown:?}");
+    let shown = on_terminal(temp.path(), &["audit", "bus", "-o", "audit.json"], &[]);
     assert!(shown.contains("auditing ["), "{shown:?}");
-    // One that is narrow is not filled beyond its line.
-    let shown = on_a_terminal_of(60, place.path(), &["verify", "bus"], &[]);
+    // On a narrow terminal the bar fits the line.
+    let shown = on_terminal_of_width(60, temp.path(), &["verify", "bus"], &[]);
     let bars: Vec<&str> =
         shown.split(['\r', '\n', '\x1b']).filter(|part| part.contains("verifying [")).collect();
     assert!(
@@ -73,24 +68,23 @@ fn verify_and_audit_show_progress_on_a_terminal_only() {
         "{bars:?}"
     );
     assert!(!shown.contains("of 0 B"), "{bars:?}");
-    // A document on the terminal is not drawn over.
-    let document = on_a_terminal(place.path(), &["audit", "bus"], &[]);
-    let written = fs::read_to_string(place.path().join("audit.json")).unwrap();
+    // No bar is drawn into a document on the terminal.
+    let document = on_terminal(temp.path(), &["audit", "bus"], &[]);
+    let written = fs::read_to_string(temp.path().join("audit.json")).unwrap();
     assert_eq!(document.trim_end(), written);
-    assert_eq!(on_a_terminal(place.path(), &["audit", "bus", "-o", "/dev/stdout"], &[]), document);
-    let plain = crate::support::bus(place.path(), &["verify", "bus"]).fine();
+    assert_eq!(on_terminal(temp.path(), &["audit", "bus", "-o", "/dev/stdout"], &[]), document);
+    let plain = bus(temp.path(), &["verify", "bus"]).success();
     assert!(!plain.contains('\x1b') && !plain.contains("verifying"));
-    assert!(fs::metadata(place.path().join("audit.json")).unwrap().len() > 0);
+    assert!(fs::metadata(temp.path().join("audit.json")).unwrap().len() > 0);
 }
 
-/// What happened, a line an event; the same command on a pipe gives the log's lines.
 #[test]
-fn tail_tells_on_a_terminal() {
-    let session = crate::support::conformance().join("sessions/first-steps/one-run");
-    let shown = on_a_terminal(&session, &["tail", "runtime-bus", "--from", "38", "-n", "8"], &[]);
+fn tail_summarizes_on_a_terminal_and_prints_lines_on_a_pipe() {
+    let session = conformance().join("sessions/first-steps/one-run");
+    let shown = on_terminal(&session, &["tail", "runtime-bus", "--from", "38", "-n", "8"], &[]);
     let lines: Vec<&str> = shown.lines().collect();
     assert_eq!(lines.len(), 9, "{shown}");
-    assert!(lines[0].contains("2026-05-01"), "the day once: {shown}");
+    assert!(lines[0].contains("2026-05-01"), "a heading for the day: {shown}");
     assert!(
         lines[1].contains("\x1b[33mrejection SOL buy 10 @ 140 order notional exceeds limit\x1b[0m")
             && lines[1].contains("#38    00:00:00"),
@@ -99,15 +93,15 @@ fn tail_tells_on_a_terminal() {
     assert!(lines[6].contains("\x1b[32mfill      BTC buy 0.01 @ 40000 = 400.00 USD"), "{shown}");
     assert!(lines[7].contains("positions BTC 0.02 @ 40000.00"), "{shown}");
     let plain =
-        on_a_terminal(&session, &["tail", "runtime-bus", "--type", "fill.record"], &[("NO_COLOR", "1")]);
+        on_terminal(&session, &["tail", "runtime-bus", "--type", "fill.record"], &[("NO_COLOR", "1")]);
     assert!(!plain.contains('\x1b'), "{plain:?}");
-    let lines = on_a_terminal(&session, &["tail", "runtime-bus", "-n", "1", "--json"], &[]);
-    let piped = crate::support::bus(&session, &["tail", "runtime-bus", "-n", "1"]).fine();
+    let lines = on_terminal(&session, &["tail", "runtime-bus", "-n", "1", "--json"], &[]);
+    let piped = bus(&session, &["tail", "runtime-bus", "-n", "1"]).success();
     assert_eq!(lines.trim_end(), piped.trim_end());
     assert!(piped.starts_with('{'));
 
-    // Nothing in an event commands the terminal.
-    let place = tempfile::tempdir().unwrap();
+    // Control characters in an event do not reach the terminal.
+    let temp = temp_dir();
     for (event_type, payload) in [
         ("note", r#"{"text":"\u001b[2J\u009b2J\nsecond line"}"#),
         ("operator.command", r#"{"action":"pause","actor":"\u001b]0;x\u0007","reason":"a\nb"}"#),
@@ -115,22 +109,18 @@ fn tail_tells_on_a_terminal() {
         ("fill.record", r#"{"symbol":7}"#),
         ("position.snapshot", r#"{"positions":[null]}"#),
     ] {
-        crate::support::bus(
-            place.path(),
-            &["append", "bus", "--type", event_type, "--as-of", "-1e300", payload],
-        )
-        .fine();
+        bus(temp.path(), &["append", "bus", "--type", event_type, "--as-of", "-1e300", payload]).success();
     }
-    let shown = on_a_terminal(place.path(), &["tail", "bus"], &[("NO_COLOR", "1")]);
+    let shown = on_terminal(temp.path(), &["tail", "bus"], &[("NO_COLOR", "1")]);
     assert!(!shown.contains('\x1b') && !shown.contains('\u{9b}') && !shown.contains('\x07'), "{shown:?}");
     assert_eq!(shown.lines().count(), 6, "{shown}");
     assert!(shown.contains("command   pause by "), "{shown}");
 }
 
 #[test]
-fn colour_can_be_declined() {
-    let place = tempfile::tempdir().unwrap();
-    fill(place.path(), 3);
-    let shown = on_a_terminal(place.path(), &["verify", "bus"], &[("NO_COLOR", "1")]);
+fn no_color_disables_colour() {
+    let temp = temp_dir();
+    append_events(temp.path(), 3);
+    let shown = on_terminal(temp.path(), &["verify", "bus"], &[("NO_COLOR", "1")]);
     assert!(shown.contains("log       ok  "), "{shown:?}");
 }

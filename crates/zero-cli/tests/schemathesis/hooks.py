@@ -1,4 +1,4 @@
-"""What schemathesis has to be told to send lines."""
+"""Lets schemathesis send bodies of lines."""
 
 import schemathesis
 

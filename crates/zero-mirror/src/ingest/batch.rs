@@ -1,43 +1,48 @@
-//! A batch as it comes in: unpacked, cut into lines, each judged as the next event of the chain.
+//! Verifies a batch: decompresses it, splits it into lines, and verifies each as the next event of
+//! the chain.
 
 use zero_bus::{Checksum, Event, Head};
+use zero_http::Problem;
 
-use super::problem::Problem;
-use super::{Limits, Record};
-use crate::wire::{self, Encoding, Spoilt};
+use super::limits::Limits;
+use super::problem::invalid_line;
+use crate::mirror::Record;
+use crate::wire::{self, DecompressError, Encoding};
 
-/// Reads a batch that is to stand behind a head. No store is asked: the batch must be sound in itself.
-pub(super) fn read(
+/// Verifies that a batch is a valid chain directly after `after`. Does not access the store.
+pub(super) fn verify(
     bus: Checksum,
-    behind: Head,
+    after: Head,
     encoding: Encoding,
-    packed: Vec<u8>,
+    body: Vec<u8>,
     limits: &Limits,
 ) -> Result<Vec<Record>, Problem> {
-    let body = wire::unpack(encoding, packed, limits.batch_bytes).map_err(|spoilt| match spoilt {
-        Spoilt::TooLong => Problem::size(format!(
-            "unpacked it is longer than {} bytes; send fewer lines",
-            limits.batch_bytes
+    let body = wire::decompress(encoding, body, limits.max_batch_bytes).map_err(|error| match error {
+        DecompressError::TooLong => Problem::payload_too_large(format!(
+            "decompressed, the body is longer than {} bytes; send fewer lines",
+            limits.max_batch_bytes
         )),
-        Spoilt::Broken(_) => Problem::request("the body is not what its content-encoding says"),
+        DecompressError::Corrupt(_) => {
+            Problem::bad_request("the body does not match its content-encoding, or is truncated")
+        }
     })?;
-    let mut head = behind;
+    let mut head = after;
     let mut records = Vec::new();
     for (number, line) in (1..).zip(wire::lines(&body)) {
-        if number > limits.batch_lines as u64 {
-            return Err(Problem::size(format!("it has more than {} lines", limits.batch_lines)));
+        if number > limits.max_batch_lines as u64 {
+            let detail = format!("the batch has more than {} lines", limits.max_batch_lines);
+            return Err(Problem::payload_too_large(detail));
         }
         let event = Event::read(line, head)
-            .map_err(|fault| Problem::line(number, format!("line {number}: {fault}")))?;
+            .map_err(|fault| invalid_line(number, format!("line {number}: {fault}")))?;
         if event.index == 1 && event.checksum != bus {
-            return Err(Problem::line(
-                number,
-                "line 1: a bus is known by the checksum of its first event, and this is the first of another",
-            ));
+            let detail = "line 1: the id of a bus is the checksum of its first event, but this is the first of another \
+                          bus";
+            return Err(invalid_line(number, detail));
         }
         head = event.head();
         let line = std::str::from_utf8(line)
-            .map_err(|_| Problem::line(number, format!("line {number}: not UTF-8")))?;
+            .map_err(|_| invalid_line(number, format!("line {number}: not UTF-8")))?;
         records.push(Record { event, line: line.to_owned() });
     }
     Ok(records)

@@ -1,185 +1,193 @@
-//! The stores behind a receiver: a few connections to one destination, each used by one thread at a time.
+//! The receiver's store: a pool of connections to one destination. Each connection is used by one
+//! thread at a time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 use zero_bus::{Checksum, Event, Head};
+use zero_http::Problem;
 
-use super::operator::{About, Operator};
-use super::problem::Problem;
-use super::{Mirror, Record};
+use super::log::{ReceiverLog, Topic};
+use super::problem;
 use crate::error::{Error, Result};
+use crate::mirror::{Mirror, Record};
 
-/// Buses whose batches wait for each other: those with the same first bits.
-const STRIPES: usize = 64;
+/// Number of locks that the buses share. Buses whose first byte maps to the same lock wait for each
+/// other.
+const BUS_LOCKS: usize = 64;
 
-/// Opens one more connection to the store.
-pub type Open = Box<dyn Fn() -> Result<Box<dyn Mirror>> + Send + Sync>;
+/// Opens a further connection to the store.
+pub type OpenStore = Box<dyn Fn() -> Result<Box<dyn Mirror>> + Send + Sync>;
 
-/// The stores.
-pub(super) struct Stores {
-    open: Open,
+pub(super) struct StorePool {
+    open: OpenStore,
     idle: Mutex<Vec<Box<dyn Mirror>>>,
-    /// As many as may be in use at once.
-    free: Arc<Semaphore>,
-    stripes: Vec<Arc<tokio::sync::Mutex<()>>>,
-    operator: Arc<Operator>,
+    /// One permit for each connection that may be in use.
+    permits: Arc<Semaphore>,
+    /// Held while a batch is appended, so that batches of one bus are appended one after the other.
+    bus_locks: Vec<Arc<tokio::sync::Mutex<()>>>,
+    log: Arc<ReceiverLog>,
 }
 
-impl Stores {
-    /// Opens the first one at once, so that what is wrong with it is said at the start. One that is away may come.
-    pub(super) fn open(open: Open, at_once: usize, operator: Arc<Operator>) -> Result<Self> {
+impl StorePool {
+    /// Opens the first connection at once, so that an invalid address is reported at the start. An
+    /// unavailable store is accepted, since it may come back.
+    pub(super) fn open(open: OpenStore, max_connections: usize, log: Arc<ReceiverLog>) -> Result<Self> {
         let mut first = open()?;
-        match first.head(nobody()) {
-            Err(error @ Error::Unavailable { .. }) => {
-                operator.tell(About::Store, &format!("the store: {error}"))
-            }
-            asked => drop(asked?),
+        match first.head(probe_bus()) {
+            Err(error @ Error::Unavailable { .. }) => log.print(Topic::Store, &format!("the store: {error}")),
+            probed => drop(probed?),
         }
         Ok(Self {
             open,
             idle: Mutex::new(vec![first]),
-            free: Arc::new(Semaphore::new(at_once.max(1))),
-            stripes: (0..STRIPES).map(|_| Arc::default()).collect(),
-            operator,
+            permits: Arc::new(Semaphore::new(max_connections.max(1))),
+            bus_locks: (0..BUS_LOCKS).map(|_| Arc::default()).collect(),
+            log,
         })
     }
 
-    /// Waits until nobody else hands over events of a bus.
-    pub(super) async fn alone(&self, bus: Checksum) -> OwnedMutexGuard<()> {
-        let stripe = usize::from(bus.as_bytes()[0]) % STRIPES;
-        Arc::clone(&self.stripes[stripe]).lock_owned().await
+    /// Takes the lock of a bus.
+    pub(super) async fn lock_bus(&self, bus: Checksum) -> OwnedMutexGuard<()> {
+        let position = usize::from(bus.as_bytes()[0]) % BUS_LOCKS;
+        Arc::clone(&self.bus_locks[position]).lock_owned().await
     }
 
-    /// Does something with one of the stores, in a thread that may block. It goes on to its end even where nobody waits for
-    /// it any more. A store that a panic met is not used again.
-    pub(super) async fn with<T: Send + 'static>(
+    /// Runs a job with a connection, in a thread that may block. The job runs to its end even if
+    /// the caller is dropped. A connection whose job panicked is not used again.
+    pub(super) async fn run<T: Send + 'static>(
         self: &Arc<Self>,
-        job: impl FnOnce(&mut dyn Mirror) -> Result<T, Failure> + Send + 'static,
+        job: impl FnOnce(&mut dyn Mirror) -> Result<T, JobError> + Send + 'static,
     ) -> Result<T, Problem> {
-        let stores = Arc::clone(self);
-        let Ok(permit) = Arc::clone(&self.free).acquire_owned().await else { return Err(Problem::broken()) };
-        let done = tokio::task::spawn_blocking(move || {
+        let pool = Arc::clone(self);
+        let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
+            return Err(Problem::internal());
+        };
+        let finished = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let idle = stores.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut store = match idle {
                 Some(store) => store,
-                None => (stores.open)()?,
+                None => (pool.open)()?,
             };
-            let done = job(&mut *store);
-            let mut idle = stores.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            // What lost one connection has lost the others too.
-            if matches!(done, Err(Failure::Store(Error::Unavailable { .. }))) {
-                idle.clear()
+            let result = job(&mut *store);
+            let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            // If this connection was lost, the idle ones are probably lost too.
+            if matches!(result, Err(JobError::Store(Error::Unavailable { .. }))) {
+                idle.clear();
             } else {
-                idle.push(store)
+                idle.push(store);
             }
-            done
+            result
         });
-        match done.await {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(Failure::Problem(problem))) => Err(problem),
-            Ok(Err(Failure::Store(error))) => {
-                self.operator.tell(About::Store, &format!("the store: {error}"));
+        match finished.await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(JobError::Problem(problem))) => Err(problem),
+            Ok(Err(JobError::Store(error))) => {
+                // Only the operator sees the store's own message, which may name internal hosts.
+                self.log.print(Topic::Store, &format!("the store: {error}"));
                 Err(match error {
                     Error::Unavailable { .. } => {
-                        Problem::away("the store behind the receiver is away; try again")
+                        Problem::unavailable("the receiver's store is unavailable; try again")
                     }
-                    Error::Corrupt { index, problem, .. } => Problem::unsound(index, &problem),
-                    _ => Problem::broken(),
+                    Error::Corrupt { index, problem, .. } => problem::unsound(index, &problem),
+                    _ => Problem::internal(),
                 })
             }
             Err(_) => {
-                self.operator.tell(About::Store, "a thread that used the store panicked");
-                Err(Problem::broken())
+                self.log.print(Topic::Store, "a thread that used the store panicked");
+                Err(Problem::internal())
             }
         }
     }
 }
 
-/// A bus that there is not, to ask a store whether it answers.
-pub(super) fn nobody() -> Checksum {
+/// The id of a bus that does not exist, to test whether a store responds.
+pub(super) fn probe_bus() -> Checksum {
     Checksum::of(b"")
 }
 
-/// Why something with a store was not done.
-pub(super) enum Failure {
-    /// It is the client's to know.
+/// Why a job failed.
+pub(super) enum JobError {
+    /// A problem for the client.
     Problem(Problem),
-    /// It is the operator's to know.
+    /// An error of the store, for the operator.
     Store(Error),
 }
 
-impl From<Error> for Failure {
+impl From<Error> for JobError {
     fn from(error: Error) -> Self {
         Self::Store(error)
     }
 }
 
-impl From<Problem> for Failure {
+impl From<Problem> for JobError {
     fn from(problem: Problem) -> Self {
         Self::Problem(problem)
     }
 }
 
-/// Puts a batch into a store, where it belongs there. When this returns, it is durable.
-pub(super) fn put(
+/// Appends a verified batch to a store. It is durable when this returns `Ok`. `before_append` runs
+/// after the position was checked and before anything is stored; it does not run for an empty
+/// batch.
+pub(super) fn append(
     store: &mut dyn Mirror,
     bus: Checksum,
-    behind: Head,
+    after: Head,
     batch: &[Record],
-    claim: impl FnOnce() -> Result<(), Failure>,
-) -> Result<Head, Failure> {
-    let held = store.head(bus)?;
-    if held != behind {
-        return Err(compare(store, bus, held, behind, batch)?.into());
+    before_append: impl FnOnce() -> Result<(), JobError>,
+) -> Result<Head, JobError> {
+    let head = store.head(bus)?;
+    if head != after {
+        return Err(explain_mismatch(store, bus, head, after, batch)?.into());
     }
     if batch.is_empty() {
-        return Ok(held);
+        return Ok(head);
     }
-    claim()?;
-    match store.take(bus, behind, batch) {
-        Ok(()) => Ok(batch.last().map_or(held, |last| last.event.head())),
+    before_append()?;
+    match store.append(bus, after, batch) {
+        Ok(()) => Ok(batch.last().map_or(head, |last| last.event.head())),
         // Another receiver uses the same store.
         Err(Error::CursorMoved { .. }) => {
-            let held = store.head(bus)?;
-            Err(compare(store, bus, held, behind, batch)?.into())
+            let head = store.head(bus)?;
+            Err(explain_mismatch(store, bus, head, after, batch)?.into())
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// What keeps a batch from being put where it should go: it begins elsewhere, or belongs to another chain.
-fn compare(
+/// Why a batch does not continue the store's chain: it belongs to another chain, or it starts
+/// elsewhere.
+fn explain_mismatch(
     store: &mut dyn Mirror,
     bus: Checksum,
-    held: Head,
-    behind: Head,
+    head: Head,
+    after: Head,
     batch: &[Record],
 ) -> Result<Problem> {
-    if behind.index > held.index {
-        return Ok(Problem::position(bus, held));
+    if after.index > head.index {
+        return Ok(problem::position(bus, head));
     }
     let mut page = HashMap::new();
-    let mut at = |store: &mut dyn Mirror, index: u64| -> Result<Option<Checksum>> {
-        if index == held.index {
-            return Ok(held.checksum);
+    let mut stored_checksum = |store: &mut dyn Mirror, index: u64| -> Result<Option<Checksum>> {
+        if index == head.index {
+            return Ok(head.checksum);
         }
         if !page.contains_key(&index) {
             page = store.lines(bus, index)?.into_iter().collect();
         }
-        // What can't be read there is not what comes in.
+        // An unreadable line has no checksum, so it differs from every event of the batch.
         let line = page.get(&index);
         Ok(line.and_then(|line| Event::read_alone(line.as_bytes(), index).ok()).map(|event| event.checksum))
     };
-    if behind.index > 0 && at(store, behind.index)? != behind.checksum {
-        return Ok(Problem::fork(bus, held, behind.index, false));
+    if after.index > 0 && stored_checksum(store, after.index)? != after.checksum {
+        return Ok(problem::fork(bus, head, after.index, false));
     }
-    for record in batch.iter().take_while(|record| record.event.index <= held.index) {
-        if at(store, record.event.index)? != Some(record.event.checksum) {
-            return Ok(Problem::fork(bus, held, record.event.index, true));
+    for record in batch.iter().take_while(|record| record.event.index <= head.index) {
+        if stored_checksum(store, record.event.index)? != Some(record.event.checksum) {
+            return Ok(problem::fork(bus, head, record.event.index, true));
         }
     }
-    Ok(Problem::position(bus, held))
+    Ok(problem::position(bus, head))
 }

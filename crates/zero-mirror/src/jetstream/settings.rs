@@ -1,61 +1,63 @@
-//! What the stream of a bus is called, and how it is set: so that it keeps every event, in order, for good.
+//! Name, subjects and settings of a bus's stream. With these settings it keeps every event, in
+//! order, without expiry.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zero_bus::Checksum;
 
-/// With what every subject of a bus begins.
-const SUBJECTS: &str = "zero.runtime";
+/// First tokens of every subject.
+const SUBJECT_ROOT: &str = "zero.runtime";
 
-/// What is written `%XX` in a part of an event type, by RFC 3986: all but letters, digits, `-` and `_`.
-const WRITTEN_IN_HEX: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+/// Bytes that are percent-encoded in an event type: all but ASCII letters, digits, `-` and `_`.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
-/// The 64 digits of a checksum.
-fn digits(bus: Checksum) -> String {
+/// The 64 hex digits of a checksum.
+fn hex_digits(bus: Checksum) -> String {
     bus.as_bytes().iter().fold(String::new(), |mut digits, byte| {
-        // Into a string, which takes everything.
+        // Writing to a string cannot fail.
         let _ = write!(digits, "{byte:02x}");
         digits
     })
 }
 
-/// The stream of a bus: the address's prefix, `-`, and the bus.
+/// The name of a bus's stream: the address's prefix, `-`, and the bus in hex digits.
 pub(super) fn stream_name(prefix: &str, bus: Checksum) -> String {
-    format!("{prefix}-{}", digits(bus))
+    format!("{prefix}-{}", hex_digits(bus))
 }
 
-/// The bus of a stream; `None` where it is none of this prefix.
-pub(super) fn bus_of(prefix: &str, stream: &str) -> Option<Checksum> {
+/// The bus of a stream; `None` if the stream is not one of this prefix.
+pub(super) fn bus_of_stream(prefix: &str, stream: &str) -> Option<Checksum> {
     let digits = stream.strip_prefix(prefix)?.strip_prefix('-')?;
     Checksum::parse(&format!("sha256:{digits}"))
 }
 
-/// With what the subjects of one bus begin, including the last dot.
-pub(super) fn subjects_of(bus: Checksum) -> String {
-    format!("{SUBJECTS}.{}.", digits(bus))
+/// What all subjects of a bus start with, including the last dot.
+pub(super) fn subject_prefix(bus: Checksum) -> String {
+    format!("{SUBJECT_ROOT}.{}.", hex_digits(bus))
 }
 
-/// Appends an event type as a subject has it. Its dots separate parts there as they do in the type, so that
-/// `zero.runtime.*.fill.>` finds every fill; whatever could mean something else in a subject, also a dot without a part
-/// before or behind it, is written `%XX`. Two types never give the same text.
+/// Appends an event type to a subject. The dots of the type separate tokens of the subject too, so
+/// that `zero.runtime.*.fill.>` selects every fill. Every byte with another meaning in a subject is
+/// percent-encoded, and so is a dot that would leave an empty token. Different types have different
+/// subjects.
 pub(super) fn write_event_type(event_type: &str, subject: &mut String) {
-    let mut parts = event_type.split('.').peekable();
-    while let Some(part) = parts.next() {
-        subject.extend(utf8_percent_encode(part, WRITTEN_IN_HEX));
-        if let Some(next) = parts.peek() {
-            subject.push_str(if part.is_empty() || next.is_empty() { "%2E" } else { "." });
+    let mut tokens = event_type.split('.').peekable();
+    while let Some(token) = tokens.next() {
+        subject.extend(utf8_percent_encode(token, ENCODED));
+        if let Some(next) = tokens.peek() {
+            subject.push_str(if token.is_empty() || next.is_empty() { "%2E" } else { "." });
         }
     }
 }
 
-/// The settings of a bus's stream, as it is created.
-pub(super) fn config(prefix: &str, bus: Checksum, replicas: usize) -> Config {
+/// The settings with which a bus's stream is created.
+pub(super) fn stream_config(prefix: &str, bus: Checksum, replicas: usize) -> Config {
     Config {
         name: stream_name(prefix, bus),
         description: Some(format!("bus {bus}: one message an event, its sequence is the event's index")),
-        subjects: vec![format!("{}>", subjects_of(bus))],
+        subjects: vec![format!("{}>", subject_prefix(bus))],
         storage: StorageType::File,
         num_replicas: replicas,
         retention: RetentionPolicy::Limits,
@@ -71,50 +73,52 @@ pub(super) fn config(prefix: &str, bus: Checksum, replicas: usize) -> Config {
     }
 }
 
-/// What of a stream's settings does not keep a bus; `None` where they do. More replicas than wanted are welcome, and
-/// so is what says nothing of keeping.
-pub(super) fn objection(found: &Config, wanted: &Config) -> Option<String> {
-    let told = |setting: &str, found: &dyn std::fmt::Display, wanted: &str| {
-        Some(format!("its {setting} is {found}, but must be {wanted}"))
+/// The first setting of a stream that violates the required ones. More replicas than required are
+/// accepted, and so is any setting that does not affect which events are kept.
+pub(super) fn find_violation(actual: &Config, required: &Config) -> Option<String> {
+    let violation = |setting: &str, actual: &dyn Display, required: &str| {
+        Some(format!("its {setting} is {actual}, but must be {required}"))
     };
-    let unlimited = |limit: i64| limit <= 0;
-    if found.subjects != wanted.subjects {
-        return told("subjects", &format!("{:?}", found.subjects), &format!("{:?}", wanted.subjects));
+    if actual.subjects != required.subjects {
+        let (actual, required) = (format!("{:?}", actual.subjects), format!("{:?}", required.subjects));
+        return violation("subjects", &actual, &required);
     }
-    if found.storage != StorageType::File {
-        return told("storage", &"memory", "file");
+    if actual.storage != StorageType::File {
+        return violation("storage", &"memory", "file");
     }
-    if found.num_replicas < wanted.num_replicas {
-        let least = format!("at least {}; raise it, or ask for fewer with ?replicas=", wanted.num_replicas);
-        return told("number of replicas", &found.num_replicas, &least);
+    if actual.num_replicas < required.num_replicas {
+        let minimum = required.num_replicas;
+        let required = format!("at least {minimum}; raise it, or set fewer with ?replicas=");
+        return violation("number of replicas", &actual.num_replicas, &required);
     }
-    if found.retention != RetentionPolicy::Limits {
-        return told("retention", &"by interest or work queue", "by limits");
+    if actual.retention != RetentionPolicy::Limits {
+        return violation("retention", &"by interest or work queue", "by limits");
     }
-    if found.discard != DiscardPolicy::New {
-        return told("discard policy", &"old", "new");
+    if actual.discard != DiscardPolicy::New {
+        return violation("discard policy", &"old", "new");
     }
     for (setting, limit) in [
-        ("max_age", i64::try_from(found.max_age.as_nanos()).unwrap_or(i64::MAX)),
-        ("max_msgs", found.max_messages),
-        ("max_bytes", found.max_bytes),
-        ("max_msgs_per_subject", found.max_messages_per_subject),
+        ("max_age", i64::try_from(actual.max_age.as_nanos()).unwrap_or(i64::MAX)),
+        ("max_msgs", actual.max_messages),
+        ("max_bytes", actual.max_bytes),
+        ("max_msgs_per_subject", actual.max_messages_per_subject),
     ] {
-        if !unlimited(limit) {
-            return told(setting, &limit, "unlimited");
+        let is_unlimited = limit <= 0;
+        if !is_unlimited {
+            return violation(setting, &limit, "unlimited");
         }
     }
-    for (setting, found, wanted) in [
-        ("deny_delete", found.deny_delete, true),
-        ("deny_purge", found.deny_purge, true),
-        ("allow_rollup_hdrs", found.allow_rollup, false),
-        ("no_ack", found.no_ack, false),
-        ("sealed", found.sealed, false),
-        ("mirror", found.mirror.is_some(), false),
-        ("sources", found.sources.is_some(), false),
+    for (setting, actual, required) in [
+        ("deny_delete", actual.deny_delete, true),
+        ("deny_purge", actual.deny_purge, true),
+        ("allow_rollup_hdrs", actual.allow_rollup, false),
+        ("no_ack", actual.no_ack, false),
+        ("sealed", actual.sealed, false),
+        ("mirror", actual.mirror.is_some(), false),
+        ("sources", actual.sources.is_some(), false),
     ] {
-        if found != wanted {
-            return told(setting, &found, if wanted { "true" } else { "false" });
+        if actual != required {
+            return violation(setting, &actual, if required { "true" } else { "false" });
         }
     }
     None
@@ -127,7 +131,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn every_event_type_has_a_subject_of_its_own() {
+    fn different_event_types_have_different_subjects() {
         let subject = |event_type: &str| {
             let mut subject = String::new();
             write_event_type(event_type, &mut subject);
@@ -139,11 +143,11 @@ mod tests {
         assert_eq!(subject("."), "%2E");
         assert_eq!(subject(".a"), "%2Ea");
         assert_eq!(subject("a."), "a%2E");
-        // All types of up to six letters from these.
+        // All types of up to six of these parts.
         let mut types: Vec<String> = vec![String::new()];
         let mut last = types.clone();
         for _ in 0..6 {
-            let longer = |start: &String| ["a", ".", "%", ">", "2E"].map(|letter| format!("{start}{letter}"));
+            let longer = |start: &String| ["a", ".", "%", ">", "2E"].map(|part| format!("{start}{part}"));
             last = last.iter().flat_map(longer).collect();
             types.extend(last.clone());
         }
@@ -151,52 +155,52 @@ mod tests {
         let subjects: BTreeSet<String> = types.iter().map(|event_type| subject(event_type)).collect();
         assert_eq!(types.len(), subjects.len());
         for subject in subjects {
-            assert!(subject.split('.').all(|part| !part.is_empty()), "{subject}");
+            assert!(subject.split('.').all(|token| !token.is_empty()), "{subject}");
             assert!(!subject.contains([' ', '*', '>']), "{subject}");
         }
     }
 
     #[test]
-    fn a_streams_name_tells_its_bus() {
+    fn a_stream_name_contains_its_bus() {
         let bus = Checksum::of(b"bus");
         let name = stream_name("FLEET", bus);
-        assert_eq!(bus_of("FLEET", &name), Some(bus));
-        assert_eq!(bus_of("FLEE", &name), None);
-        assert_eq!(bus_of("FLEET", "FLEET-"), None);
-        assert_eq!(bus_of("FLEET", "FLEET-é"), None);
-        assert_eq!(bus_of("FLEET", &name.to_uppercase()), None);
+        assert_eq!(bus_of_stream("FLEET", &name), Some(bus));
+        assert_eq!(bus_of_stream("FLEE", &name), None);
+        assert_eq!(bus_of_stream("FLEET", "FLEET-"), None);
+        assert_eq!(bus_of_stream("FLEET", "FLEET-é"), None);
+        assert_eq!(bus_of_stream("FLEET", &name.to_uppercase()), None);
     }
 
     #[test]
-    fn a_stream_that_would_forget_is_objected_to() {
-        let wanted = config("FLEET", Checksum::of(b"bus"), 3);
-        assert_eq!(objection(&wanted, &wanted), None);
-        let more = Config { num_replicas: 5, description: None, ..wanted.clone() };
-        assert_eq!(objection(&more, &wanted), None);
-        let changed = |change: &dyn Fn(&mut Config)| {
-            let mut found = wanted.clone();
-            change(&mut found);
-            objection(&found, &wanted).unwrap()
+    fn settings_that_would_lose_events_are_violations() {
+        let required = stream_config("FLEET", Checksum::of(b"bus"), 3);
+        assert_eq!(find_violation(&required, &required), None);
+        let more = Config { num_replicas: 5, description: None, ..required.clone() };
+        assert_eq!(find_violation(&more, &required), None);
+        let violation = |change: &dyn Fn(&mut Config)| {
+            let mut actual = required.clone();
+            change(&mut actual);
+            find_violation(&actual, &required).unwrap()
         };
-        let subjects = changed(&|found| found.subjects.push("more.>".to_owned()));
+        let subjects = violation(&|actual| actual.subjects.push("more.>".to_owned()));
         assert!(subjects.contains("more.>"), "{subjects}");
-        let replicas = changed(&|found| found.num_replicas = 1);
+        let replicas = violation(&|actual| actual.num_replicas = 1);
         assert!(replicas.contains("replicas is 1, but must be at least 3"), "{replicas}");
-        for (problem, word) in [
-            (changed(&|found| found.storage = StorageType::Memory), "memory"),
-            (changed(&|found| found.retention = RetentionPolicy::WorkQueue), "retention"),
-            (changed(&|found| found.discard = DiscardPolicy::Old), "discard"),
-            (changed(&|found| found.max_age = Duration::from_secs(1)), "max_age"),
-            (changed(&|found| found.max_messages = 7), "max_msgs"),
-            (changed(&|found| found.max_bytes = 7), "max_bytes"),
-            (changed(&|found| found.max_messages_per_subject = 7), "max_msgs_per_subject"),
-            (changed(&|found| found.deny_delete = false), "deny_delete"),
-            (changed(&|found| found.deny_purge = false), "deny_purge"),
-            (changed(&|found| found.allow_rollup = true), "allow_rollup"),
-            (changed(&|found| found.no_ack = true), "no_ack"),
-            (changed(&|found| found.sealed = true), "sealed"),
+        for (message, word) in [
+            (violation(&|actual| actual.storage = StorageType::Memory), "memory"),
+            (violation(&|actual| actual.retention = RetentionPolicy::WorkQueue), "retention"),
+            (violation(&|actual| actual.discard = DiscardPolicy::Old), "discard"),
+            (violation(&|actual| actual.max_age = Duration::from_secs(1)), "max_age"),
+            (violation(&|actual| actual.max_messages = 7), "max_msgs"),
+            (violation(&|actual| actual.max_bytes = 7), "max_bytes"),
+            (violation(&|actual| actual.max_messages_per_subject = 7), "max_msgs_per_subject"),
+            (violation(&|actual| actual.deny_delete = false), "deny_delete"),
+            (violation(&|actual| actual.deny_purge = false), "deny_purge"),
+            (violation(&|actual| actual.allow_rollup = true), "allow_rollup"),
+            (violation(&|actual| actual.no_ack = true), "no_ack"),
+            (violation(&|actual| actual.sealed = true), "sealed"),
         ] {
-            assert!(problem.contains(word), "{problem}");
+            assert!(message.contains(word), "{message}");
         }
     }
 }

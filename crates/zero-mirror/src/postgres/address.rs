@@ -1,7 +1,8 @@
-//! A PostgreSQL address, and the password for it from where libpq looks for one.
+//! A PostgreSQL address, and its password from the places where libpq looks for one.
 
 use std::fmt;
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,11 +12,16 @@ use tokio_postgres::config::{Host, SslMode};
 
 use super::tls::{Mode, Tls};
 
-/// Where to connect to, and how.
+const USAGE: &str = "write postgres://USER@HOST:PORT/DATABASE";
+
+/// Maximum size of a pgpass file.
+const MAX_PGPASS_BYTES: u64 = 1 << 20;
+
+/// A valid address.
 pub(super) struct Address {
     pub(super) config: Config,
     pub(super) tls: Tls,
-    /// For messages: without the password and the settings.
+    /// The address for messages, without the password and the settings.
     pub(super) name: String,
 }
 
@@ -26,7 +32,8 @@ impl fmt::Debug for Address {
 }
 
 impl Address {
-    /// Reads an address as libpq takes it; or says what is wrong with it, and never the password.
+    /// Reads an address in libpq's form, or returns the problem. The problem never contains the
+    /// password.
     pub(super) fn parse(url: &str) -> Result<Self, String> {
         let (address, settings) = url.split_once('?').unwrap_or((url, ""));
         let mut others = Vec::new();
@@ -34,12 +41,12 @@ impl Address {
         for setting in settings.split('&').filter(|setting| !setting.is_empty()) {
             match setting.split_once('=') {
                 Some(("sslmode", name)) => {
-                    let known = Mode::named(name).ok_or_else(|| {
-                        "sslmode is none of disable, prefer, require, verify-ca and verify-full".to_owned()
+                    let parsed = Mode::parse(name).ok_or_else(|| {
+                        "sslmode must be disable, prefer, require, verify-ca or verify-full".to_owned()
                     })?;
-                    mode = Some(known);
+                    mode = Some(parsed);
                 }
-                Some(("sslrootcert", file)) => authorities = Some(PathBuf::from(decoded(file)?)),
+                Some(("sslrootcert", file)) => authorities = Some(PathBuf::from(decode_percent(file)?)),
                 _ => others.push(setting),
             }
         }
@@ -48,20 +55,20 @@ impl Address {
         let mut config: Config = plain.parse().map_err(|error: tokio_postgres::Error| {
             let cause =
                 std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-            format!("is no address of a database{cause}; write postgres://USER@HOST:PORT/DATABASE")
+            format!("the address is invalid{cause}; {USAGE}")
         })?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            return Err("names no host; write postgres://USER@HOST:PORT/DATABASE".to_owned());
+            return Err(format!("the address names no host; {USAGE}"));
         }
         if config.get_user().is_none() {
             match std::env::var("PGUSER").or_else(|_| std::env::var("USER")) {
                 Ok(user) => _ = config.user(user),
-                Err(_) => return Err("names no user; write postgres://USER@HOST:PORT/DATABASE".to_owned()),
+                Err(_) => return Err(format!("the address names no user; {USAGE}")),
             }
         }
-        let near = config.get_hosts().iter().all(is_near)
+        let is_local = config.get_hosts().iter().all(is_local_host)
             && config.get_hostaddrs().iter().all(|ip| ip.is_loopback());
-        let mode = mode.unwrap_or(if near { Mode::Disable } else { Mode::VerifyFull });
+        let mode = mode.unwrap_or(if is_local { Mode::Disable } else { Mode::VerifyFull });
         config.ssl_mode(match mode {
             Mode::Disable => SslMode::Disable,
             Mode::Prefer => SslMode::Prefer,
@@ -69,11 +76,12 @@ impl Address {
         });
         config.application_name("zero-bus").connect_timeout(Duration::from_secs(10));
         config.keepalives_idle(Duration::from_secs(30)).tcp_user_timeout(Duration::from_secs(30));
-        let name = named(&config);
+        let name = display_name(&config);
         Ok(Self { config, tls: Tls { mode, authorities }, name })
     }
 
-    /// The settings with a password, if there is one: that of the address, of `PGPASSWORD`, or of the pgpass file.
+    /// The configuration with the password of the address, of `PGPASSWORD`, or of the pgpass file,
+    /// in this order.
     pub(super) fn with_password(&self) -> Result<Config, String> {
         let mut config = self.config.clone();
         if config.get_password().is_none() {
@@ -87,8 +95,8 @@ impl Address {
     }
 }
 
-/// Whether a host is this machine, so that nobody listens on the way.
-fn is_near(host: &Host) -> bool {
+/// Whether a host is this machine, so that nothing goes over a network.
+fn is_local_host(host: &Host) -> bool {
     match host {
         Host::Unix(_) => true,
         Host::Tcp(name) => {
@@ -97,8 +105,8 @@ fn is_near(host: &Host) -> bool {
     }
 }
 
-/// An address that can be shown.
-fn named(config: &Config) -> String {
+/// The address without secrets.
+fn display_name(config: &Config) -> String {
     let ports = config.get_ports();
     let hosts = config.get_hosts().iter().enumerate().map(|(n, host)| {
         let port = ports.get(n).or(ports.first()).copied().unwrap_or(5432);
@@ -112,9 +120,10 @@ fn named(config: &Config) -> String {
     format!("postgres://{user}@{hosts}/{}", config.get_dbname().unwrap_or(user))
 }
 
-/// The password of a pgpass file: lines of `host:port:database:user:password`, of which the first that fits counts; `*` fits
-/// all, `\` makes the next character an ordinary one (<https://www.postgresql.org/docs/15/libpq-pgpass.html>). A file that
-/// others may read is refused.
+/// The password in the pgpass file. Its lines are `host:port:database:user:password`, and the first
+/// match counts. `*` matches everything, and `\` escapes the next character
+/// (<https://www.postgresql.org/docs/15/libpq-pgpass.html>). A file that other users may read is
+/// refused.
 fn from_pgpass(config: &Config) -> Result<Option<String>, String> {
     let file = match std::env::var_os("PGPASSFILE").filter(|file| !file.is_empty()) {
         Some(file) => PathBuf::from(file),
@@ -128,74 +137,82 @@ fn from_pgpass(config: &Config) -> Result<Option<String>, String> {
         return Ok(None);
     };
     match metadata {
-        (false, _) => return Err(format!("{}: is no file of passwords", file.display())),
+        (false, _) => return Err(format!("{}: is not a file", file.display())),
         (true, mode) if mode & 0o077 != 0 => {
-            return Err(format!("{}: others may read the passwords in it; make it 0600", file.display()));
+            return Err(format!(
+                "{}: other users may read the passwords; run: chmod 600 on it",
+                file.display()
+            ));
         }
         _ => {}
     }
-    let text = read(&file).map_err(|error| format!("{}: cannot read it: {error}", file.display()))?;
+    let text =
+        read_pgpass(&file).map_err(|error| format!("{}: cannot read the file: {error}", file.display()))?;
     let host = match config.get_hosts().first() {
         Some(Host::Tcp(name)) => name.clone(),
-        // As libpq has it for the socket in its usual place.
+        // libpq looks up a socket in its default directory as `localhost`.
         Some(Host::Unix(_)) => "localhost".to_owned(),
         None => config.get_hostaddrs().first().map(ToString::to_string).unwrap_or_default(),
     };
     let port = config.get_ports().first().copied().unwrap_or(5432).to_string();
     let user = config.get_user().unwrap_or_default();
-    let wanted = [&host, &port, config.get_dbname().unwrap_or(user), user];
-    Ok(text.lines().find_map(|line| password_of(line, wanted)))
+    let connection = [&host, &port, config.get_dbname().unwrap_or(user), user];
+    Ok(text.lines().find_map(|line| password_for(line, connection)))
 }
 
-/// A file of passwords is small; what is not is none.
-fn read(file: &Path) -> std::io::Result<String> {
+fn read_pgpass(file: &Path) -> std::io::Result<String> {
     let mut text = String::new();
-    std::io::Read::read_to_string(&mut std::io::Read::take(fs::File::open(file)?, 1 << 20), &mut text)?;
+    fs::File::open(file)?.take(MAX_PGPASS_BYTES).read_to_string(&mut text)?;
     Ok(text)
 }
 
-/// The password of a line, if it is for the wanted connection.
-fn password_of(line: &str, wanted: [&str; 4]) -> Option<String> {
+/// The password in a line, if the line matches a connection: host, port, database, user.
+fn password_for(line: &str, connection: [&str; 4]) -> Option<String> {
     if line.starts_with('#') {
         return None;
     }
     let (mut fields, mut field) = (Vec::new(), String::new());
     let mut characters = line.chars();
-    let mut star = false;
+    // Whether the field is an unescaped `*`.
+    let mut is_wildcard = false;
     while let Some(character) = characters.next() {
         match character {
             '\\' => field.extend(characters.next()),
             ':' if fields.len() < 4 => {
-                fields.push((std::mem::take(&mut field), star));
-                star = false;
+                fields.push((std::mem::take(&mut field), is_wildcard));
+                is_wildcard = false;
             }
             _ => {
-                star = character == '*' && field.is_empty();
+                is_wildcard = character == '*' && field.is_empty();
                 field.push(character);
             }
         }
     }
-    let fits = |(field, star): &(String, bool), wanted: &str| (*star && field == "*") || field == wanted;
-    let all = fields.len() == 4 && fields.iter().zip(wanted).all(|(field, wanted)| fits(field, wanted));
-    (all && !field.is_empty()).then_some(field)
+    let matches =
+        |(field, is_wildcard): &(String, bool), value: &str| (*is_wildcard && field == "*") || field == value;
+    let is_match = fields.len() == 4
+        && fields.iter().zip(connection).all(|(field, value)| matches(field, value))
+        && !field.is_empty();
+    is_match.then_some(field)
 }
 
-/// A value of an address, its `%XX` resolved.
-fn decoded(value: &str) -> Result<String, String> {
-    let problem = || "holds a %XX that is none".to_owned();
+/// Decodes the percent-escapes of a value.
+fn decode_percent(value: &str) -> Result<String, String> {
+    let invalid = || "holds an invalid percent-escape".to_owned();
     let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.as_bytes();
-    while let [first, behind @ ..] = rest {
-        rest = behind;
+    let mut unread = value.as_bytes();
+    while let [first, others @ ..] = unread {
+        unread = others;
         if *first != b'%' {
             bytes.push(*first);
             continue;
         }
-        let digits = rest.get(..2).and_then(|digits| std::str::from_utf8(digits).ok()).ok_or_else(problem)?;
-        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| problem())?);
-        rest = &rest[2..];
+        let digits =
+            unread.get(..2).and_then(|digits| std::str::from_utf8(digits).ok()).ok_or_else(invalid)?;
+        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| invalid())?);
+        unread = &unread[2..];
     }
-    String::from_utf8(bytes).map_err(|_| problem())
+    String::from_utf8(bytes).map_err(|_| invalid())
 }
 
 #[cfg(test)]
@@ -203,26 +220,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_never_in_what_is_shown() {
+    fn no_message_contains_the_password() {
         let address =
             Address::parse("postgres://me:secret@db.example:6000/audit?application_name=x").unwrap();
         assert_eq!(address.name, "postgres://me@db.example:6000/audit");
         assert_eq!(format!("{address:?}"), address.name);
-        for wrong in [
+        for invalid in [
             "postgres://me:secret@db.example:port/audit",
             "postgres://me:secret@db.example/audit?secret=secret%",
             "postgres://me:secret@/audit",
             "postgres://me:secret@db.example/audit?sslmode=secret",
             "postgres://me:secret@db.example/audit?sslrootcert=%secret",
         ] {
-            let problem = Address::parse(wrong).map(|address| address.name).unwrap_err();
+            let problem = Address::parse(invalid).map(|address| address.name).unwrap_err();
             assert!(!problem.contains("secret") || problem.contains("`secret`"), "{problem}");
             assert!(!problem.contains("me:"), "{problem}");
         }
     }
 
     #[test]
-    fn who_is_far_away_has_to_show_who_it_is() {
+    fn a_remote_host_needs_a_verified_certificate_by_default() {
         for (url, mode) in [
             ("postgres://me@db.example/a", Mode::VerifyFull),
             ("postgresql://me@10.0.0.1/a", Mode::VerifyFull),
@@ -240,8 +257,8 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_a_pgpass_file_fits_or_not() {
-        let wanted = ["db.example", "5432", "a:b", "me"];
+    fn a_pgpass_line_matches_exactly_or_by_wildcard() {
+        let connection = ["db.example", "5432", "a:b", "me"];
         for (line, password) in [
             ("db.example:5432:a\\:b:me:pass", Some("pass")),
             ("*:*:*:*:pa:ss\\\\", Some("pa:ss\\")),
@@ -253,7 +270,7 @@ mod tests {
             ("", None),
             ("*:*:*", None),
         ] {
-            assert_eq!(password_of(line, wanted).as_deref(), password, "{line}");
+            assert_eq!(password_for(line, connection).as_deref(), password, "{line}");
         }
     }
 }

@@ -1,23 +1,22 @@
-//! Events as rows of a binary `COPY`
-//! (<https://www.postgresql.org/docs/15/sql-copy.html#id-1.9.3.55.9.4>): a header, rows of fields with their lengths, and
-//! an end.
+//! Writes events as rows of a binary `COPY`: a header, rows of length-prefixed fields, and a
+//! trailer (<https://www.postgresql.org/docs/15/sql-copy.html#id-1.9.3.55.9.4>).
 
 use bytes::{BufMut, BytesMut};
 
-use crate::Record;
+use crate::mirror::Record;
 
-/// The table and the columns that [`row`] writes.
+/// The statement for the rows of [`row`].
 pub(super) const STATEMENT: &str = "COPY zero.events (bus, event_index, event_type, trace_id, as_of, checksum, payload, \
                                     line) FROM STDIN (FORMAT binary)";
 
-/// The signature, no flags, no extension.
+/// Writes the header: signature, no flags, no extension.
 pub(super) fn header(out: &mut BytesMut) {
     out.put_slice(b"PGCOPY\n\xff\r\n\0");
     out.put_i32(0);
     out.put_i32(0);
 }
 
-/// An event as a row.
+/// Writes an event as a row.
 pub(super) fn row(bus: i32, Record { event, line }: &Record, out: &mut BytesMut) {
     out.put_i16(8);
     out.put_i32(4);
@@ -25,7 +24,7 @@ pub(super) fn row(bus: i32, Record { event, line }: &Record, out: &mut BytesMut)
     out.put_i32(8);
     out.put_i64(event.index as i64);
     text(&event.event_type, out);
-    match kept_trace(event.trace_id.as_deref()) {
+    match storable_trace(event.trace_id.as_deref()) {
         Some(trace) => text(trace, out),
         None => out.put_i32(-1),
     }
@@ -35,7 +34,7 @@ pub(super) fn row(bus: i32, Record { event, line }: &Record, out: &mut BytesMut)
     let payload = event.payload.as_str();
     if fits_jsonb(payload) {
         out.put_i32(payload.len() as i32 + 1);
-        // The version of jsonb's binary form, which is its text.
+        // The binary form of jsonb is a version number and the text.
         out.put_u8(1);
         out.put_slice(payload.as_bytes());
     } else {
@@ -44,38 +43,41 @@ pub(super) fn row(bus: i32, Record { event, line }: &Record, out: &mut BytesMut)
     text(line, out);
 }
 
-/// What stands behind the last row.
-pub(super) fn end(out: &mut BytesMut) {
+/// Writes the trailer.
+pub(super) fn trailer(out: &mut BytesMut) {
     out.put_i16(-1);
 }
 
-/// Lines and payloads are far below what a length can say.
+/// Writes a text field. Lines and payloads are far shorter than the maximum of an `i32`.
 fn text(text: &str, out: &mut BytesMut) {
     out.put_i32(text.len() as i32);
     out.put_slice(text.as_bytes());
 }
 
-/// The trace as the table has it: text cannot hold a NUL.
-pub(super) fn kept_trace(trace: Option<&str>) -> Option<&str> {
+/// The trace as the table stores it: null if it contains a NUL, which `text` cannot represent.
+pub(super) fn storable_trace(trace: Option<&str>) -> Option<&str> {
     trace.filter(|trace| !trace.contains('\0'))
 }
 
-/// Whether canonical JSON can be a `jsonb`, which holds no NUL and keeps numbers as `numeric`, of at most 131,072 digits
-/// before the point (<https://www.postgresql.org/docs/15/datatype-json.html>).
+/// Whether canonical JSON can be stored as `jsonb`. `jsonb` cannot represent a NUL, and stores
+/// numbers as `numeric`, with at most 131,072 digits before the point
+/// (<https://www.postgresql.org/docs/15/datatype-json.html>).
 pub(super) fn fits_jsonb(payload: &str) -> bool {
     const MAX_DIGITS: usize = 131_072;
-    !holds_a_nul(payload)
+    !contains_nul(payload)
         && (payload.len() <= MAX_DIGITS || {
-            let longest = payload.as_bytes().chunk_by(|a, b| a.is_ascii_digit() && b.is_ascii_digit());
-            // Digits within a string count too, which costs a column and no event.
-            longest.map(<[u8]>::len).max().unwrap_or(0) <= MAX_DIGITS
+            let runs = payload.as_bytes().chunk_by(|a, b| a.is_ascii_digit() && b.is_ascii_digit());
+            // This counts digits in a string too. The column is null then, but the event is still
+            // stored.
+            runs.map(<[u8]>::len).max().unwrap_or(0) <= MAX_DIGITS
         })
 }
 
-/// Whether a string of canonical JSON holds U+0000, which is written as an escape there.
-fn holds_a_nul(payload: &str) -> bool {
-    payload.match_indices("u0000").any(|(at, _)| {
-        let backslashes = payload.as_bytes()[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
+/// Whether a string in canonical JSON contains U+0000. It is always escaped, as `u0000` after an
+/// odd number of backslashes.
+fn contains_nul(payload: &str) -> bool {
+    payload.match_indices("u0000").any(|(start, _)| {
+        let backslashes = payload.as_bytes()[..start].iter().rev().take_while(|byte| **byte == b'\\').count();
         backslashes % 2 == 1
     })
 }
@@ -85,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_jsonb_cannot_hold_is_known() {
+    fn fits_jsonb_refuses_a_nul_and_overlong_numbers() {
         for fits in [r#"{"a":"u0000"}"#, r#"{"a":"\\u0000"}"#, r#"{"a":"\\\\u0000"}"#, r#"{"a":1e308}"#] {
             assert!(fits_jsonb(fits), "{fits}");
         }

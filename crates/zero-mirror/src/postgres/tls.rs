@@ -1,4 +1,4 @@
-//! How much of a server's certificate is believed: the modes of libpq
+//! Verification of a server's certificate: libpq's modes
 //! (<https://www.postgresql.org/docs/15/libpq-ssl.html>), by rustls.
 
 use std::path::{Path, PathBuf};
@@ -11,23 +11,23 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-/// `sslmode`. `allow` is left out: it is plain text first.
+/// `sslmode`. `allow` is not supported, since it prefers plain text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     /// No TLS.
     Disable,
-    /// TLS where the server has it, with whatever certificate.
+    /// TLS if the server supports it, with any certificate.
     Prefer,
-    /// TLS with whatever certificate; with `sslrootcert` as `verify-ca`, as in libpq.
+    /// TLS with any certificate. With `sslrootcert` the same as `verify-ca`, as in libpq.
     Require,
-    /// A certificate that a known authority has signed.
+    /// TLS with a certificate that a trusted authority signed.
     VerifyCa,
-    /// That, and of the host that was named.
+    /// The same, and the certificate must name the host.
     VerifyFull,
 }
 
 impl Mode {
-    pub(super) fn named(name: &str) -> Option<Self> {
+    pub(super) fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "disable" => Self::Disable,
             "prefer" => Self::Prefer,
@@ -39,17 +39,17 @@ impl Mode {
     }
 }
 
-/// What to believe.
+/// Which certificates to trust.
 #[derive(Clone, Debug)]
 pub(super) struct Tls {
     pub(super) mode: Mode,
-    /// `sslrootcert`: a PEM file of authorities, or `system`.
+    /// `sslrootcert`: a PEM file of certificate authorities, or `system`.
     pub(super) authorities: Option<PathBuf>,
 }
 
 impl Tls {
-    /// The configuration for a connection; or what is wrong with the authorities.
-    pub(super) fn client(&self) -> Result<ClientConfig, String> {
+    /// The configuration of a connection, or the problem with the authorities.
+    pub(super) fn client_config(&self) -> Result<ClientConfig, String> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -58,39 +58,40 @@ impl Tls {
             Mode::VerifyFull => {
                 return Ok(builder.with_root_certificates(self.roots()?).with_no_client_auth());
             }
-            Mode::Require if self.authorities.is_none() => Verifier { provider, chain: None },
-            Mode::Disable | Mode::Prefer => Verifier { provider, chain: None },
+            Mode::Require if self.authorities.is_none() => Verifier { provider, authority_check: None },
+            Mode::Disable | Mode::Prefer => Verifier { provider, authority_check: None },
             Mode::Require | Mode::VerifyCa => {
-                let chain = WebPkiServerVerifier::builder_with_provider(
+                let check = WebPkiServerVerifier::builder_with_provider(
                     Arc::new(self.roots()?),
                     Arc::clone(&provider),
                 );
-                let chain = chain.build().map_err(|error| error.to_string())?;
-                Verifier { provider, chain: Some(chain) }
+                let check = check.build().map_err(|error| error.to_string())?;
+                Verifier { provider, authority_check: Some(check) }
             }
         };
         Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
     }
 
-    /// The authorities: those of the file that was named, of libpq's file where it is there, of the system.
+    /// The trusted authorities: of the named file, or of libpq's file if it exists, or of the
+    /// system.
     fn roots(&self) -> Result<RootCertStore, String> {
-        let libpq = std::env::home_dir().map(|home| home.join(".postgresql/root.crt"));
+        let libpq_file = std::env::home_dir().map(|home| home.join(".postgresql/root.crt"));
         let mut roots = RootCertStore::empty();
-        match (&self.authorities, libpq) {
-            (Some(file), _) if file != Path::new("system") => add(&mut roots, file)?,
-            (None, Some(file)) if file.exists() => add(&mut roots, &file)?,
+        match (&self.authorities, libpq_file) {
+            (Some(file), _) if file != Path::new("system") => add_authorities(&mut roots, file)?,
+            (None, Some(file)) if file.exists() => add_authorities(&mut roots, &file)?,
             _ => {
                 roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             }
         }
         if roots.is_empty() {
-            return Err("knows no authority to trust; name a file of them with sslrootcert".to_owned());
+            return Err("no certificate authority is known; name a file of them with sslrootcert".to_owned());
         }
         Ok(roots)
     }
 }
 
-fn add(roots: &mut RootCertStore, file: &Path) -> Result<(), String> {
+fn add_authorities(roots: &mut RootCertStore, file: &Path) -> Result<(), String> {
     let problem = |error: &dyn std::fmt::Display| format!("sslrootcert {}: {error}", file.display());
     for certificate in CertificateDer::pem_file_iter(file).map_err(|error| problem(&error))? {
         let certificate = certificate.map_err(|error| problem(&error))?;
@@ -99,11 +100,12 @@ fn add(roots: &mut RootCertStore, file: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Believes a certificate without its name, or altogether. Who holds it must still have signed the handshake.
+/// Accepts a certificate for any host name, and without `authority_check` any certificate. The
+/// server must still prove, by its signature of the handshake, that it has the certificate's key.
 #[derive(Debug)]
 struct Verifier {
     provider: Arc<CryptoProvider>,
-    chain: Option<Arc<WebPkiServerVerifier>>,
+    authority_check: Option<Arc<WebPkiServerVerifier>>,
 }
 
 impl ServerCertVerifier for Verifier {
@@ -115,9 +117,9 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
-        // The name is looked at when the chain was found right.
-        match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+        let Some(check) = &self.authority_check else { return Ok(ServerCertVerified::assertion()) };
+        // rustls checks the name last, so with this error the authority has been verified.
+        match check.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::contract::logs::Log;
 use crate::contract::{bus_of, lines_of};
 use zero_bus::{Checksum, Event, Head, MAX_LINE_BYTES};
-use zero_mirror::{Error, Mirror, Plan, Record, Result, Stop, catch_up, restore, scan};
+use zero_mirror::{CancelHandle, CatchUpOptions, Error, Mirror, Record, Result, catch_up, restore, scan};
 
 /// What is answered about a log's lines from an index on.
 type Answer = fn(&[String], u64) -> Vec<(u64, String)>;
@@ -42,7 +42,7 @@ impl Mirror for Liar {
         Ok(self.head)
     }
 
-    fn take(&mut self, _: Checksum, _: Head, _: &[Record]) -> Result<()> {
+    fn append(&mut self, _: Checksum, _: Head, _: &[Record]) -> Result<()> {
         (self.take)()
     }
 
@@ -120,8 +120,8 @@ fn a_lie_about_a_fork_ends_too() {
 
 fn go(log: &Log, mirror: &mut Liar, follow: bool) -> Result<u64> {
     let waits = Duration::from_micros(100);
-    let plan = Plan { follow, wait_min: waits, wait_max: waits, ..Plan::default() };
-    catch_up(log.path(), mirror, &plan, &Stop::default(), &mut |_| {}).map(|report| report.mirrored)
+    let plan = CatchUpOptions { follow, wait_min: waits, wait_max: waits, ..CatchUpOptions::default() };
+    catch_up(log.path(), mirror, &plan, &CancelHandle::default(), &mut |_| {}).map(|report| report.mirrored)
 }
 
 /// It is asked as often as the plan says, and no more.
@@ -153,11 +153,12 @@ fn a_follower_waits_until_it_is_stopped() {
         Err(Error::Unavailable { destination: "liar".into(), action: "write", source: "it is away".into() })
     });
     let for_ever = Duration::from_secs(1 << 40);
-    let plan = Plan { follow: true, wait_min: for_ever, wait_max: for_ever, ..Plan::default() };
-    let stop = Stop::default();
+    let plan =
+        CatchUpOptions { follow: true, wait_min: for_ever, wait_max: for_ever, ..CatchUpOptions::default() };
+    let stop = CancelHandle::default();
     let last = catch_up(log.path(), &mut liar, &plan, &stop, &mut |report| {
         assert_eq!(report.away.as_deref(), Some("liar: cannot write: it is away"));
-        stop.stop();
+        stop.cancel();
     });
     assert_eq!((last.unwrap().mirrored, liar.asked), (0, 1));
 }
@@ -176,7 +177,7 @@ fn only_what_a_reader_may_give_out_is_mirrored() {
     text += &whole.lines().last().unwrap()[..50];
     std::fs::write(log.path().join("events.jsonl"), &text).unwrap();
     let plan = crate::contract::plan(7);
-    let report = catch_up(log.path(), &mut keeper, &plan, &Stop::default(), &mut |_| {}).unwrap();
+    let report = catch_up(log.path(), &mut keeper, &plan, &CancelHandle::default(), &mut |_| {}).unwrap();
     assert_eq!((report.mirrored, report.lag()), (20, 0));
     assert_eq!(taken, (1..=20).collect::<Vec<_>>());
     // Damage is told, when what is before it has been mirrored.
@@ -188,7 +189,8 @@ fn only_what_a_reader_may_give_out_is_mirrored() {
     .unwrap();
     let mut taken = Vec::new();
     let mut keeper = Keeper { taken: &mut taken, record };
-    let error = catch_up(damaged.path(), &mut keeper, &plan, &Stop::default(), &mut |_| {}).unwrap_err();
+    let error =
+        catch_up(damaged.path(), &mut keeper, &plan, &CancelHandle::default(), &mut |_| {}).unwrap_err();
     assert!(matches!(error, Error::Bus(zero_bus::Error::Damaged { .. })), "{error:?}");
     assert_eq!(taken, (1..=12).collect::<Vec<_>>());
 }
@@ -212,7 +214,7 @@ impl Mirror for Keeper<'_> {
         Ok(Head::default())
     }
 
-    fn take(&mut self, _: Checksum, _: Head, batch: &[Record]) -> Result<()> {
+    fn append(&mut self, _: Checksum, _: Head, batch: &[Record]) -> Result<()> {
         (self.record)(self.taken, batch);
         Ok(())
     }

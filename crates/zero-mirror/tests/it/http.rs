@@ -10,7 +10,7 @@ use crate::receiver::{
     Mood, Running, all_lines, body_of, bus_of, chain, head_of, posting, settings, texts_of,
 };
 use zero_bus::{Bus, Draft, Event, Head};
-use zero_mirror::ingest::{Rights, Scope, Settings, add_token};
+use zero_mirror::ingest::{ReceiverOptions, Rights, Scope, add_token};
 use zero_mirror::{Error, Http, Mirror, Record, Token};
 
 #[test]
@@ -23,10 +23,10 @@ fn what_is_handed_over_comes_back_byte_for_byte() {
     assert!(client.buses().unwrap().is_empty());
     assert!(client.lines(bus, 1).unwrap().is_empty());
     // More than goes into one request, and then a little.
-    client.take(bus, Head::default(), &chain[..24_000]).unwrap();
-    client.take(bus, head_of(&chain[..24_000]), &chain[24_000..24_001]).unwrap();
-    client.take(bus, head_of(&chain[..24_001]), &chain[24_001..]).unwrap();
-    client.take(bus, head_of(&chain), &[]).unwrap();
+    client.append(bus, Head::default(), &chain[..24_000]).unwrap();
+    client.append(bus, head_of(&chain[..24_000]), &chain[24_000..24_001]).unwrap();
+    client.append(bus, head_of(&chain[..24_001]), &chain[24_001..]).unwrap();
+    client.append(bus, head_of(&chain), &[]).unwrap();
     assert_eq!(client.head(bus).unwrap(), head_of(&chain));
     assert_eq!(client.buses().unwrap(), [bus]);
     assert_eq!(all_lines(&mut client, bus), texts_of(&chain));
@@ -51,7 +51,7 @@ fn the_longest_lines_and_other_spellings_go_through() {
     chain.push(Record { event, line });
     let running = Running::start();
     let mut client = running.client();
-    client.take(bus_of(&chain), Head::default(), &chain).unwrap();
+    client.append(bus_of(&chain), Head::default(), &chain).unwrap();
     assert_eq!(running.memory.lines_of(bus_of(&chain)), texts_of(&chain));
     assert_eq!(all_lines(&mut client, bus_of(&chain)), texts_of(&chain));
 }
@@ -63,9 +63,9 @@ fn a_fork_is_named_by_its_first_event() {
     let (ours, theirs) = (chain("ours", 6, 12), chain("theirs", 6, 12));
     let bus = bus_of(&ours);
     assert_eq!(bus, bus_of(&theirs));
-    client.take(bus, Head::default(), &ours).unwrap();
+    client.append(bus, Head::default(), &ours).unwrap();
     for behind in [0, 3, 6] {
-        let error = client.take(bus, head_of(&theirs[..behind]), &theirs[behind..]).unwrap_err();
+        let error = client.append(bus, head_of(&theirs[..behind]), &theirs[behind..]).unwrap_err();
         assert!(matches!(&error, Error::Fork { index: 7, bus: found, .. } if *found == bus), "{error}");
         let answer = running.post(bus, head_of(&theirs[..behind]), "", &body_of(&theirs[behind..]));
         answer.is_problem(409, "fork");
@@ -73,7 +73,7 @@ fn a_fork_is_named_by_its_first_event() {
     }
     // Where the fork lies before the batch, its client finds out more by asking.
     for behind in [7, 11, 12] {
-        let error = client.take(bus, head_of(&theirs[..behind]), &theirs[behind..]).unwrap_err();
+        let error = client.append(bus, head_of(&theirs[..behind]), &theirs[behind..]).unwrap_err();
         assert!(matches!(error, Error::CursorMoved { .. }), "{error}");
         let answer = running.post(bus, head_of(&theirs[..behind]), "", &body_of(&theirs[behind..]));
         answer.is_problem(409, "fork");
@@ -91,9 +91,9 @@ fn a_batch_that_begins_elsewhere_is_told_where_to_begin() {
     let mut client = running.client();
     let chain = chain("a", 0, 10);
     let bus = bus_of(&chain);
-    client.take(bus, Head::default(), &chain[..5]).unwrap();
+    client.append(bus, Head::default(), &chain[..5]).unwrap();
     for (from, to) in [(0, 5), (0, 10), (2, 4), (6, 10), (10, 10), (0, 0)] {
-        let error = client.take(bus, head_of(&chain[..from]), &chain[from..to]).unwrap_err();
+        let error = client.append(bus, head_of(&chain[..from]), &chain[from..to]).unwrap_err();
         assert!(matches!(error, Error::CursorMoved { .. }), "{from} {to}: {error}");
         let answer = running.post(bus, head_of(&chain[..from]), "", &body_of(&chain[from..to]));
         answer.is_problem(409, "position");
@@ -146,19 +146,19 @@ fn tokens_open_what_they_are_for() {
 
     // One bus.
     let mut client = running.client_with(&scoped);
-    client.take(bus, none, &one[..2]).unwrap();
-    assert!(matches!(client.take(bus_of(&other), none, &other).unwrap_err(), Error::Refused { .. }));
+    client.append(bus, none, &one[..2]).unwrap();
+    assert!(matches!(client.append(bus_of(&other), none, &other).unwrap_err(), Error::Refused { .. }));
     assert!(matches!(client.head(bus_of(&other)).unwrap_err(), Error::Refused { .. }));
     assert!(matches!(client.lines(bus_of(&other), 1).unwrap_err(), Error::Refused { .. }));
     running.get("/metrics", &header(&scoped)).is_problem(403, "scope");
 
     // Every bus, and reading alone.
-    running.client_with(&any).take(bus_of(&other), none, &other).unwrap();
+    running.client_with(&any).append(bus_of(&other), none, &other).unwrap();
     assert_eq!(client.buses().unwrap(), [bus]);
     let mut client = running.client_with(&reader);
     assert_eq!(client.buses().unwrap().len(), 2);
     assert_eq!(all_lines(&mut client, bus), texts_of(&one[..2]));
-    assert!(client.take(bus, head_of(&one[..2]), &one[2..]).unwrap_err().to_string().contains("reading"));
+    assert!(client.append(bus, head_of(&one[..2]), &one[2..]).unwrap_err().to_string().contains("reading"));
     assert_eq!(running.get("/metrics", &header(&reader)).status, 200);
 
     // Taken out, it ends at once; what is left alone goes on over the same connection.
@@ -171,7 +171,7 @@ fn tokens_open_what_they_are_for() {
         .map(|line| format!("{line}\n"))
         .collect();
     fs::write(&path, kept).unwrap();
-    let error = client.take(bus, head_of(&one[..2]), &one[2..]).unwrap_err().to_string();
+    let error = client.append(bus, head_of(&one[..2]), &one[2..]).unwrap_err().to_string();
     assert!(error.contains("ZERO_MIRROR_TOKEN") && !error.contains(scoped.reveal()), "{error}");
     // A tokens file that can't be read lets nobody in.
     fs::write(&path, "nonsense\n").unwrap();
@@ -191,22 +191,22 @@ fn a_token_for_the_first_bus_is_bound_to_it() {
     let any = add_token(&path, Scope::Any, Rights::Write, "any").unwrap();
     let first = add_token(&path, Scope::First, Rights::Write, "first").unwrap();
     let running = Running::with_tokens(&path);
-    running.client_with(&any).take(bus_of(&held), Head::default(), &held).unwrap();
+    running.client_with(&any).append(bus_of(&held), Head::default(), &held).unwrap();
     let mut client = running.client_with(&first);
     assert!(client.buses().unwrap().is_empty());
     // It opens nothing that is held already, and a batch that is not taken binds it to nothing.
     assert!(matches!(client.head(bus_of(&held)).unwrap_err(), Error::Refused { .. }));
     assert!(matches!(client.lines(bus_of(&held), 1).unwrap_err(), Error::Refused { .. }));
-    let error = client.take(bus_of(&held), head_of(&held), &[]).unwrap_err();
+    let error = client.append(bus_of(&held), head_of(&held), &[]).unwrap_err();
     assert!(matches!(error, Error::Refused { .. }), "{error}");
     assert!(matches!(
-        client.take(bus_of(&one), head_of(&one[..2]), &one[2..]).unwrap_err(),
+        client.append(bus_of(&one), head_of(&one[..2]), &one[2..]).unwrap_err(),
         Error::CursorMoved { .. }
     ));
     assert_eq!(client.head(bus_of(&one)).unwrap(), Head::default());
-    client.take(bus_of(&other), Head::default(), &other[..2]).unwrap();
-    client.take(bus_of(&other), head_of(&other[..2]), &other[2..]).unwrap();
-    assert!(matches!(client.take(bus_of(&one), Head::default(), &one).unwrap_err(), Error::Refused { .. }));
+    client.append(bus_of(&other), Head::default(), &other[..2]).unwrap();
+    client.append(bus_of(&other), head_of(&other[..2]), &other[2..]).unwrap();
+    assert!(matches!(client.append(bus_of(&one), Head::default(), &one).unwrap_err(), Error::Refused { .. }));
     assert_eq!(client.buses().unwrap(), [bus_of(&other)]);
     assert!(fs::read_to_string(&path).unwrap().contains(&format!("{} write first", bus_of(&other))));
 }
@@ -218,13 +218,13 @@ fn a_store_that_is_away_is_told_without_its_name() {
     let chain = chain("a", 0, 4);
     let bus = bus_of(&chain);
     assert_eq!(running.get("/health", "").text(), r#"{"status":"ok"}"#);
-    client.take(bus, Head::default(), &chain[..2]).unwrap();
+    client.append(bus, Head::default(), &chain[..2]).unwrap();
     running.memory.set(Mood::Unavailable);
     for error in [
         client.head(bus).unwrap_err(),
         client.buses().unwrap_err(),
         client.lines(bus, 1).unwrap_err(),
-        client.take(bus, head_of(&chain[..2]), &chain[2..]).unwrap_err(),
+        client.append(bus, head_of(&chain[..2]), &chain[2..]).unwrap_err(),
     ] {
         assert!(
             matches!(&error, Error::Unavailable { .. }) && !error.to_string().contains("internal"),
@@ -236,7 +236,7 @@ fn a_store_that_is_away_is_told_without_its_name() {
     let answer = running.get(&format!("/v1/buses/{bus}"), "");
     answer.is_problem(500, "broken");
     running.memory.set(Mood::Fine);
-    client.take(bus, head_of(&chain[..2]), &chain[2..]).unwrap();
+    client.append(bus, head_of(&chain[..2]), &chain[2..]).unwrap();
     assert_eq!(running.memory.lines_of(bus), texts_of(&chain));
 }
 
@@ -263,7 +263,7 @@ fn many_clients_of_one_bus_put_every_event_once() {
                         break;
                     }
                     let to = (at + step).min(chain.len());
-                    match client.take(bus, head_of(&chain[..at]), &chain[at..to]) {
+                    match client.append(bus, head_of(&chain[..at]), &chain[at..to]) {
                         Ok(()) => {}
                         Err(Error::CursorMoved { .. }) => {
                             moved.fetch_add(1, Ordering::Relaxed);
@@ -286,7 +286,7 @@ fn a_hundred_buses_do_not_mix() {
             let mut client = running.client();
             scope.spawn(move || {
                 for chain in chains {
-                    client.take(bus_of(chain), Head::default(), chain).unwrap();
+                    client.append(bus_of(chain), Head::default(), chain).unwrap();
                 }
             });
         }
@@ -308,7 +308,7 @@ fn what_is_under_way_is_finished_before_the_end() {
     running.memory.set(Mood::Waits);
     std::thread::scope(|scope| {
         let (chain, mut client) = (&chain, running.client());
-        let taken = scope.spawn(move || client.take(bus, Head::default(), chain));
+        let taken = scope.spawn(move || client.append(bus, Head::default(), chain));
         running.memory.until_waiting(1);
         running.ask_to_stop();
         // Nobody new is let in, once it has heard.
@@ -334,7 +334,7 @@ fn a_client_that_goes_away_leaves_a_whole_batch() {
     drop(stream);
     running.memory.set(Mood::Fine);
     // Whoever comes next waits for it, and then finds it there.
-    let error = running.client().take(bus, Head::default(), &chain).unwrap_err();
+    let error = running.client().append(bus, Head::default(), &chain).unwrap_err();
     assert!(matches!(error, Error::CursorMoved { .. }), "{error}");
     assert_eq!(running.memory.lines_of(bus), texts_of(&chain));
 }
@@ -350,7 +350,7 @@ fn the_way_is_kept_private_by_tls() {
     fs::write(file("other.pem"), other.cert.pem()).unwrap();
     fs::write(file("other-key.pem"), other.signing_key.serialize_pem()).unwrap();
     let with = |cert: &str, key: &str| {
-        let settings = Settings { tls: Some((file(cert), file(key))), ..settings() };
+        let settings = ReceiverOptions { tls: Some((file(cert), file(key))), ..settings() };
         zero_mirror::ingest::Receiver::bind(
             settings,
             Box::new(|| Ok(Box::new(crate::receiver::Memory::default()))),
@@ -367,12 +367,13 @@ fn the_way_is_kept_private_by_tls() {
     assert!(with("key.pem", "key.pem").unwrap_err().to_string().contains("no certificate"));
     assert!(with("none.pem", "key.pem").unwrap_err().to_string().contains("none.pem"));
 
-    let running = Running::with(Settings { tls: Some((file("cert.pem"), file("key.pem"))), ..settings() });
+    let running =
+        Running::with(ReceiverOptions { tls: Some((file("cert.pem"), file("key.pem"))), ..settings() });
     let port = running.address.port();
     let url = |host: &str, ca: &str| format!("https://{host}:{port}/?ca={}", file(ca).display());
     let chain = chain("a", 0, 3);
     let mut client = Http::with_token(&url("localhost", "cert.pem"), None).unwrap();
-    client.take(bus_of(&chain), Head::default(), &chain).unwrap();
+    client.append(bus_of(&chain), Head::default(), &chain).unwrap();
     assert_eq!(all_lines(&mut client, bus_of(&chain)), texts_of(&chain));
     // Another authority, another name, no TLS at all.
     for (host, ca) in [("localhost", "other.pem"), ("127.0.0.1", "cert.pem")] {
@@ -394,7 +395,7 @@ fn only_what_is_safe_is_listened_on() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("tokens");
     add_token(&path, Scope::Any, Rights::Write, "any").unwrap();
-    let bind = |settings: Settings| {
+    let bind = |settings: ReceiverOptions| {
         let bound = zero_mirror::ingest::Receiver::bind(
             settings,
             Box::new(|| Ok(Box::new(crate::receiver::Memory::default()))),
@@ -402,19 +403,19 @@ fn only_what_is_safe_is_listened_on() {
         );
         bound.map(drop).map_err(|error| error.to_string())
     };
-    let open = Settings { listen: "0.0.0.0:0".parse().unwrap(), ..settings() };
+    let open = ReceiverOptions { listen: "0.0.0.0:0".parse().unwrap(), ..settings() };
     assert!(bind(open.clone()).unwrap_err().contains("tokens file"));
-    let plain = Settings { tokens: Some(path.clone()), ..open.clone() };
+    let plain = ReceiverOptions { tokens: Some(path.clone()), ..open.clone() };
     assert!(bind(plain.clone()).unwrap_err().contains("proxy"));
-    bind(Settings { behind_proxy: true, ..plain }).unwrap();
+    bind(ReceiverOptions { behind_proxy: true, ..plain }).unwrap();
     assert!(
-        bind(Settings { tokens: Some(place.path().join("none")), ..settings() })
+        bind(ReceiverOptions { tokens: Some(place.path().join("none")), ..settings() })
             .unwrap_err()
             .contains("none")
     );
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     assert!(
-        bind(Settings { listen: taken.local_addr().unwrap(), ..settings() })
+        bind(ReceiverOptions { listen: taken.local_addr().unwrap(), ..settings() })
             .unwrap_err()
             .contains("cannot listen")
     );
@@ -424,7 +425,7 @@ fn only_what_is_safe_is_listened_on() {
 fn what_is_served_says_what_it_is() {
     let running = Running::start();
     let chain = chain("a", 0, 3);
-    running.client().take(bus_of(&chain), Head::default(), &chain).unwrap();
+    running.client().append(bus_of(&chain), Head::default(), &chain).unwrap();
     let document =
         fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json")).unwrap();
     let answer = running.get("/openapi.json", "");

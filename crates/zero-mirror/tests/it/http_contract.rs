@@ -11,8 +11,8 @@ use crate::database::{Postgres, left_out, sql};
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 use zero_bus::Checksum;
-use zero_mirror::ingest::{Limits, Receiver, Settings};
-use zero_mirror::{Plan, Stop, catch_up};
+use zero_mirror::ingest::{Limits, Receiver, ReceiverOptions};
+use zero_mirror::{CancelHandle, CatchUpOptions, catch_up};
 
 /// What the receiving process is told.
 const WORK: [&str; 2] = ["ZERO_TEST_RECEIVER_LISTEN", "ZERO_TEST_RECEIVER_STORE"];
@@ -193,10 +193,10 @@ fn the_database_behind_it_goes_away_and_comes_back() {
     let receiver = Process::start(postgres.database(), "127.0.0.1:0");
     let (log, url) = (Log::of(10), format!("http://{}", receiver.address));
     let (reports, reported) = mpsc::channel();
-    let stop = Stop::default();
+    let stop = CancelHandle::default();
     std::thread::scope(|scope| {
         let following = scope.spawn(|| {
-            let patient = Plan { follow: true, wait_max: Duration::from_secs(1), ..plan(5) };
+            let patient = CatchUpOptions { follow: true, wait_max: Duration::from_secs(1), ..plan(5) };
             catch_up(log.path(), &mut *open(&url), &patient, &stop, &mut |report| {
                 reports.send(report.clone()).unwrap();
             })
@@ -206,11 +206,11 @@ fn the_database_behind_it_goes_away_and_comes_back() {
             postgres.kill();
             log.append(events + 1, events + 20, "while it was away");
             let away = reported.iter().find_map(|report| report.away).unwrap();
-            assert!(away.contains("the store behind the receiver is away"), "{away}");
+            assert!(away.contains("the receiver's store is unavailable"), "{away}");
             postgres.run();
             reported.iter().find(|report| report.mirrored == events + 20).unwrap();
         }
-        stop.stop();
+        stop.cancel();
         following.join().unwrap().unwrap();
     });
     holds_all(log.path(), &url);
@@ -220,7 +220,7 @@ fn the_database_behind_it_goes_away_and_comes_back() {
 #[test]
 fn the_receiving_process() {
     let [Ok(listen), Ok(store)] = WORK.map(std::env::var) else { return };
-    let settings = Settings {
+    let settings = ReceiverOptions {
         listen: listen.parse().unwrap(),
         tokens: None,
         tls: None,

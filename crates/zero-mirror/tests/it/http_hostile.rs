@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::receiver::{Answer, Running, body_of, bus_of, chain, head_of, posting, settings, texts_of};
 use zero_bus::{Bus, Draft, Head};
-use zero_mirror::ingest::{Limits, Rights, Scope, Settings, add_token};
+use zero_mirror::ingest::{Limits, ReceiverOptions, Rights, Scope, add_token};
 use zero_mirror::{Error, Http, Mirror, Token};
 
 fn zstd_of(bytes: &[u8]) -> Vec<u8> {
@@ -51,7 +51,7 @@ fn a_line_that_is_not_the_next_event_is_named() {
     let mut wrong = whole.clone();
     wrong[1].line.insert(0, '!');
     assert!(matches!(
-        running.client().take(bus, Head::default(), &wrong).unwrap_err(),
+        running.client().append(bus, Head::default(), &wrong).unwrap_err(),
         Error::Refused { .. }
     ));
 }
@@ -158,8 +158,8 @@ fn what_is_not_understood_is_refused() {
 
 #[test]
 fn what_is_too_large_is_refused_before_it_is_held() {
-    let limits = Limits { batch_bytes: 1 << 20, batch_lines: 100, ..Limits::default() };
-    let running = Running::with(Settings { limits, ..settings() });
+    let limits = Limits { max_batch_bytes: 1 << 20, max_batch_lines: 100, ..Limits::default() };
+    let running = Running::with(ReceiverOptions { limits, ..settings() });
     let chain = chain("a", 0, 101);
     let (bus, none) = (bus_of(&chain), Head::default());
     running.post(bus, none, "", &body_of(&chain)).is_problem(413, "size");
@@ -192,8 +192,8 @@ fn a_token_that_asks_too_often_waits() {
     let path = place.path().join("tokens");
     let busy = add_token(&path, Scope::Any, Rights::Write, "busy").unwrap();
     let calm = add_token(&path, Scope::Any, Rights::Write, "calm").unwrap();
-    let limits = Limits { rate: 1, ..Limits::default() };
-    let running = Running::with(Settings { tokens: Some(path), limits, ..settings() });
+    let limits = Limits { requests_per_second: 1, ..Limits::default() };
+    let running = Running::with(ReceiverOptions { tokens: Some(path), limits, ..settings() });
     let header = format!("authorization: Bearer {}\r\n", busy.reveal());
     let answer =
         (0..1000).map(|_| running.get("/v1/buses", &header)).find(|answer| answer.status != 200).unwrap();
@@ -215,12 +215,12 @@ fn a_token_that_asks_too_often_waits() {
 #[test]
 fn who_is_silent_is_not_waited_for() {
     let limits = Limits {
-        silence: Duration::from_millis(100),
-        body: Duration::from_millis(300),
-        connections: 4,
+        idle_timeout: Duration::from_millis(100),
+        body_timeout: Duration::from_millis(300),
+        max_connections: 4,
         ..Limits::default()
     };
-    let running = Running::with(Settings { limits, ..settings() });
+    let running = Running::with(ReceiverOptions { limits, ..settings() });
     let chain = chain("a", 0, 3);
     let bus = bus_of(&chain);
     let whole = posting(bus, Head::default(), "", &body_of(&chain));
@@ -250,14 +250,14 @@ fn who_is_silent_is_not_waited_for() {
     assert!(matches!(answer.status, 0 | 408), "{answer:?}");
     dripping.join().unwrap();
     let mut client = running.client();
-    client.take(bus, Head::default(), &chain).unwrap();
+    client.append(bus, Head::default(), &chain).unwrap();
     assert_eq!(client.head(bus).unwrap(), head_of(&chain));
 }
 
 #[test]
 fn who_does_not_go_on_gives_up_his_place() {
-    let limits = Limits { silence: Duration::from_millis(100), connections: 1, ..Limits::default() };
-    let running = Running::with(Settings { limits, ..settings() });
+    let limits = Limits { idle_timeout: Duration::from_millis(100), max_connections: 1, ..Limits::default() };
+    let running = Running::with(ReceiverOptions { limits, ..settings() });
     let place = tempfile::tempdir().unwrap();
     let bus = Bus::open(place.path()).unwrap();
     let text = "x".repeat(1 << 20);
@@ -265,7 +265,7 @@ fn who_does_not_go_on_gives_up_his_place() {
     let events = bus.append_batch(drafts.collect()).unwrap();
     let chain: Vec<_> = events.into_iter().map(crate::receiver::record).collect();
     let bus = bus_of(&chain);
-    running.client().take(bus, Head::default(), &chain).unwrap();
+    running.client().append(bus, Head::default(), &chain).unwrap();
     // Each has the only place until it is closed: who asks for a lot and takes none of it, and who was answered and stays.
     let mut greedy = running.connect();
     greedy
@@ -360,7 +360,7 @@ fn a_token_goes_to_no_other_address() {
     let location = format!("location: http://{}/v1/buses\r\n", elsewhere.local_addr().unwrap());
     let statuses = ["301 x", "302 x", "303 x", "307 x", "308 x"];
     let (url, server) = answering(statuses.iter().map(|status| answer(status, &location, b"")).collect());
-    let token = Token::generate().unwrap();
+    let token = Token::generate("zero_mirror_").unwrap();
     let mut client = Http::with_token(&url, Some(token.clone())).unwrap();
     for _ in statuses {
         let error = client.buses().unwrap_err();
@@ -406,7 +406,7 @@ fn a_server_that_is_none_is_no_danger() {
     let calls: [Call<'_>; 4] = [
         &|client| client.buses().map(drop),
         &|client| client.head(bus).map(drop),
-        &|client| client.take(bus, Head::default(), &chain),
+        &|client| client.append(bus, Head::default(), &chain),
         &|client| {
             client
                 .lines(bus, 1)

@@ -78,7 +78,7 @@ fn mirror(mirror: &mut JetStream, records: &[Record], batch: usize, held: &Atomi
         };
         let done = head.and_then(|head| {
             let batch = &records[index..records.len().min(index + batch)];
-            mirror.take(bus, head, batch).map(|()| batch.len())
+            mirror.append(bus, head, batch).map(|()| batch.len())
         });
         match done {
             Ok(0) => return,
@@ -166,9 +166,9 @@ fn a_single_server_takes_a_bus_and_gives_it_back() {
     assert_eq!(there.lines(bus, 3000).unwrap(), [(3000, records[2999].line.clone())]);
     assert_eq!(there.lines(bus, 3001).unwrap(), []);
     // Behind another place than it stands at, nothing is taken.
-    let late = there.take(bus, head_at(&records, 2000), &records[2000..2500]);
+    let late = there.append(bus, head_at(&records, 2000), &records[2000..2500]);
     assert!(matches!(late, Err(Error::CursorMoved { .. })), "{late:?}");
-    let early = there.take(bus, head_at(&records, 3000), &[]);
+    let early = there.append(bus, head_at(&records, 3000), &[]);
     assert!(early.is_ok(), "{early:?}");
     assert_holds(&mut there, &records);
 }
@@ -327,7 +327,7 @@ fn two_chains_of_one_bus_are_told_apart() {
     fill(&mut there, &theirs, 100);
     // Whoever takes it for his own is told where it differs.
     let behind = head_at(&ours, 300);
-    let told = there.take(bus_of(&ours), behind, &ours[300..]);
+    let told = there.append(bus_of(&ours), behind, &ours[300..]);
     assert!(matches!(told, Err(Error::Fork { index: 301, .. })), "{told:?}");
     assert_holds(&mut there, &theirs);
 }
@@ -364,7 +364,7 @@ fn administrate<T>(nats: &Nats, act: impl AsyncFnOnce(jetstream::Context) -> T) 
 }
 
 fn refusal(there: &mut JetStream, records: &[Record]) -> String {
-    let said = match there.take(bus_of(records), Head::default(), records) {
+    let said = match there.append(bus_of(records), Head::default(), records) {
         Err(error @ Error::Refused { .. }) => error.to_string(),
         other => panic!("{other:?}"),
     };
@@ -476,7 +476,7 @@ fn what_somebody_else_publishes_is_no_event() {
     administrate(&nats, async |context| {
         context.publish(subject, "no event".into()).await.unwrap().await.unwrap();
     });
-    let moved = there.take(bus, head_at(&records, 20), &records[20..]);
+    let moved = there.append(bus, head_at(&records, 20), &records[20..]);
     assert!(matches!(moved, Err(Error::Fork { index: 21, .. })), "{moved:?}");
     let head = there.head(bus);
     assert!(matches!(head, Err(Error::Corrupt { index: 21, .. })), "{head:?}");
@@ -495,7 +495,7 @@ fn an_event_that_is_too_long_for_the_server_is_named() {
     let events = bus.append_batch([10, 20, 5000, 30].map(draft).to_vec()).unwrap();
     let records: Vec<_> = events.into_iter().map(record).collect();
     let mut there = JetStream::new(&nats.address("LONG")).unwrap();
-    let said = match there.take(bus_of(&records), Head::default(), &records) {
+    let said = match there.append(bus_of(&records), Head::default(), &records) {
         Err(error @ Error::Refused { .. }) => error.to_string(),
         other => panic!("{other:?}"),
     };
@@ -561,11 +561,11 @@ fn a_subject_that_is_not_its_events_is_found() {
     let mut there = JetStream::new(&nats.address("SUBJECT")).unwrap();
     fill(&mut there, &records[..5], 5);
     let events: Vec<_> = records.iter().map(|record| record.event.clone()).collect();
-    assert_eq!(there.differs(bus, &events[..5]).unwrap(), None);
+    assert_eq!(there.first_mismatch(bus, &events[..5]).unwrap(), None);
     let subject = format!("zero.runtime.{}.cuckoo", &bus.to_string()["sha256:".len()..]);
     let line = records[5].line.clone();
     administrate(&nats, async |context| context.publish(subject, line.into()).await.unwrap().await.unwrap());
     fill(&mut there, &records, 5);
     assert_holds(&mut there, &records);
-    assert_eq!(there.differs(bus, &events).unwrap(), Some((6, "subject")));
+    assert_eq!(there.first_mismatch(bus, &events).unwrap(), Some((6, "subject")));
 }

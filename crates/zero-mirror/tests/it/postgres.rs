@@ -88,21 +88,22 @@ fn what_cannot_be_a_mirror_is_refused_by_name() {
     sql(&foreign, "CREATE SCHEMA zero; CREATE TABLE zero.notes (text text)");
     assert!(
         refusal(&foreign)
-            .ends_with("has a schema `zero` that is another program's; name another database for the mirror")
+            .ends_with("has a schema `zero` of another program; name another database for the mirror")
     );
 
     let newer = server.database();
     mirror(Log::of(1).path(), &newer, 5).unwrap();
     sql(&newer, "UPDATE zero.version SET version = 7");
     assert!(
-        refusal(&newer)
-            .ends_with("has tables of version 7, and this program knows them up to 1: use a newer one")
+        refusal(&newer).ends_with(
+            "has tables of version 7, but this program supports versions up to 1: use a newer one"
+        )
     );
 
     sql(&server.url("postgres"), "CREATE DATABASE latin ENCODING LATIN1 TEMPLATE template0");
     assert!(
         refusal(&server.url("latin"))
-            .ends_with("has the encoding LATIN1, which cannot hold every text; use a UTF8 database")
+            .ends_with("has the encoding LATIN1, which cannot represent every text; use a UTF8 database")
     );
 
     // Without the right to make the tables, and with the right to fill those that are there.
@@ -122,7 +123,7 @@ fn what_cannot_be_a_mirror_is_refused_by_name() {
 
     // Looking makes nothing.
     let empty = server.database();
-    let looked = zero_mirror::open_to_read(&empty).unwrap().buses().unwrap_err().to_string();
+    let looked = zero_mirror::open_read_only(&empty).unwrap().buses().unwrap_err().to_string();
     assert!(looked.ends_with("holds no mirror: nothing was mirrored to it"), "{looked}");
     assert_eq!(sql(&empty, "SELECT FROM pg_namespace WHERE nspname = 'zero'").len(), 0);
 }
@@ -178,7 +179,7 @@ fn a_column_that_differs_from_its_line_is_found() {
             Err(error @ Error::Corrupt { .. }) => {
                 let said = error.to_string();
                 assert!(
-                    said.ends_with(&format!("event {index} has another `{column}` than its line")),
+                    said.ends_with(&format!("event {index}: its `{column}` does not match its line")),
                     "{said}"
                 );
             }
@@ -299,7 +300,7 @@ fn a_password_need_not_be_in_the_address() {
     assert!(go(&|command| command.env("PGPASSWORD", PASSWORD)).0);
     fs::set_permissions(&pgpass, fs::Permissions::from_mode(0o640)).unwrap();
     let (fine, said) = go(&|command| command.env("PGPASSFILE", &pgpass));
-    assert!(!fine && said.contains("others may read the passwords in it; make it 0600"), "{said}");
+    assert!(!fine && said.contains("other users may read the passwords; run: chmod 600 on it"), "{said}");
     fs::set_permissions(&pgpass, fs::Permissions::from_mode(0o600)).unwrap();
     assert!(go(&|command| command.env("PGPASSFILE", &pgpass)).0);
     fs::copy(&pgpass, home.path().join(".pgpass")).unwrap();

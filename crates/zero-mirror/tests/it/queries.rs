@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
-use zero_mirror::{Plan, Stop, catch_up};
+use zero_mirror::{CancelHandle, CatchUpOptions, catch_up};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -39,7 +39,9 @@ fn cell(text: Option<String>) -> String {
 fn mirror(url: &str) {
     let log = root().join("conformance/sessions/first-steps/one-run/runtime-bus");
     let mut mirror = zero_mirror::open(url).unwrap();
-    let report = catch_up(&log, &mut *mirror, &Plan::default(), &Stop::default(), &mut |_| {}).unwrap();
+    let report =
+        catch_up(&log, &mut *mirror, &CatchUpOptions::default(), &CancelHandle::default(), &mut |_| {})
+            .unwrap();
     assert_eq!(report.mirrored, 45);
 }
 

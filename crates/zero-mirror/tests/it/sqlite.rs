@@ -110,13 +110,13 @@ fn what_cannot_be_a_mirror_is_refused_by_name_and_left_as_it_is() {
     let directory = files.directory.path().display().to_string();
     assert_eq!(
         refusal(&format!("sqlite:{directory}")),
-        format!("sqlite:{directory}: is no file; name a file for the mirror")
+        format!("sqlite:{directory}: is not a file; name a file for the mirror")
     );
-    assert!(refusal(&format!("sqlite:{directory}/no/where.db")).contains("cannot make it: No such file"));
+    assert!(refusal(&format!("sqlite:{directory}/no/where.db")).contains("cannot create it: No such file"));
 
     let text = files.destination();
     fs::write(file(&text), "no database, but a text that is long enough to be looked at".repeat(20)).unwrap();
-    assert!(refusal(&text).ends_with("is no SQLite database; name another file for the mirror"));
+    assert!(refusal(&text).ends_with("is not an SQLite database; name another file for the mirror"));
 
     let foreign = files.destination();
     Connection::open(file(&foreign)).unwrap().execute_batch("CREATE TABLE notes (text)").unwrap();
@@ -128,8 +128,9 @@ fn what_cannot_be_a_mirror_is_refused_by_name_and_left_as_it_is() {
     crate::contract::mirror(crate::contract::logs::Log::of(1).path(), &newer, 5).unwrap();
     Connection::open(file(&newer)).unwrap().pragma_update(None, "user_version", 7).unwrap();
     assert!(
-        refusal(&newer)
-            .ends_with("has tables of version 7, and this program knows them up to 1: use a newer one")
+        refusal(&newer).ends_with(
+            "has tables of version 7, but this program supports versions up to 1: use a newer one"
+        )
     );
 
     let damaged = files.destination();
@@ -141,7 +142,7 @@ fn what_cannot_be_a_mirror_is_refused_by_name_and_left_as_it_is() {
     fs::write(file(&damaged), bytes).unwrap();
     let said = refusal(&damaged);
     assert!(
-        said.contains("is damaged (") && said.ends_with("); move it away, and mirror the bus anew"),
+        said.contains("is damaged (") && said.ends_with("); move it away, and mirror the bus again"),
         "{said}"
     );
 }
@@ -151,23 +152,23 @@ fn what_cannot_be_a_mirror_is_refused_by_name_and_left_as_it_is() {
 fn reading_needs_only_the_right_to_read() {
     let mut files = Files::start();
     let (log, url) = (crate::contract::logs::Log::of(9), files.destination());
-    let problem = |url: &str| zero_mirror::open_to_read(url).unwrap().buses().unwrap_err().to_string();
+    let problem = |url: &str| zero_mirror::open_read_only(url).unwrap().buses().unwrap_err().to_string();
     assert!(problem(&url).ends_with("there is no such file"));
     assert!(!fs::exists(file(&url)).unwrap());
     fs::write(file(&url), "").unwrap();
     assert!(problem(&url).ends_with("is empty: nothing was mirrored to it"));
     crate::contract::mirror(log.path(), &url, 5).unwrap();
-    let mut reading = zero_mirror::open_to_read(&url).unwrap();
+    let mut reading = zero_mirror::open_read_only(&url).unwrap();
     assert_eq!(reading.lines(crate::contract::bus_of(log.path()), 3).unwrap().len(), 7);
     assert_eq!(reading.lines(crate::contract::bus_of(log.path()), 10).unwrap(), []);
     assert_eq!(reading.lines(Checksum::of(b"another"), 1).unwrap(), []);
     assert_eq!(reading.lines(crate::contract::bus_of(log.path()), u64::MAX).unwrap(), []);
     drop(reading);
     log.append(10, 11, "more");
-    let mut reading = zero_mirror::open_to_read(&url).unwrap();
+    let mut reading = zero_mirror::open_read_only(&url).unwrap();
     let (plan, stop) = (crate::contract::plan(5), Default::default());
     let refused = zero_mirror::catch_up(log.path(), &mut *reading, &plan, &stop, &mut |_| {}).unwrap_err();
-    assert!(refused.to_string().contains("may not be written to ("), "{refused}");
+    assert!(refused.to_string().contains("is not writable ("), "{refused}");
     assert_eq!(crate::contract::lines_at(&url, crate::contract::bus_of(log.path())).len(), 9);
 }
 
@@ -209,7 +210,10 @@ fn a_column_that_differs_from_its_line_is_found() {
         match walked {
             Err(error @ zero_mirror::Error::Corrupt { index: 5, .. }) => {
                 let said = error.to_string();
-                assert!(said.ends_with(&format!("event 5 has another `{column}` than its line")), "{said}");
+                assert!(
+                    said.ends_with(&format!("event 5: its `{column}` does not match its line")),
+                    "{said}"
+                );
             }
             other => panic!("{column}: {other:?}"),
         }

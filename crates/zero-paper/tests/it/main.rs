@@ -6,4 +6,5 @@ mod crash;
 mod engine;
 mod live;
 mod operator;
+mod order_source;
 mod state;

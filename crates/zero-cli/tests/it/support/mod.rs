@@ -1,4 +1,4 @@
-//! Runs the real binaries.
+//! Runs the real binaries, and checks what they print and how they exit.
 
 pub(crate) mod runs;
 
@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
 
+use tempfile::TempDir;
 use zero_bus::{Event, Reader};
 
-/// The binary of the package `zero-engine-run`, which Cargo puts beside this package's own.
+/// The binary of the package `zero-engine-run`. Cargo puts it next to this package's binary.
 pub(crate) static ENGINE: LazyLock<&'static str> = LazyLock::new(|| {
     let engine = Path::new(BUS).with_file_name("zero-engine-run");
     assert!(engine.exists(), "{} is missing; build it: cargo build -p zero-engine-run", engine.display());
@@ -17,10 +18,10 @@ pub(crate) static ENGINE: LazyLock<&'static str> = LazyLock::new(|| {
 });
 pub(crate) const BUS: &str = env!("CARGO_BIN_EXE_zero-bus");
 
-/// The time of the recorded sessions.
+/// The clock of the recorded sessions, for `--fixed-clock`.
 pub(crate) const CLOCK: &str = "1777593600.0";
 
-/// A runtime's files, as the tests name them.
+/// The options that name a runtime's record files.
 pub(crate) const RECORDS: [&str; 6] =
     ["--journal", "d.jsonl", "--cycle-journal", "c.jsonl", "--runtime-bus", "bus"];
 
@@ -28,107 +29,126 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// The scenario of the README's first command.
+pub(crate) static EXAMPLE_SCENARIO: LazyLock<&'static str> =
+    LazyLock::new(|| String::leak(path_text(&root().join("examples/paper-trading/scenario.json"))));
+
+/// 250 orders on real prices.
+pub(crate) static REAL_MARKET_SCENARIO: LazyLock<&'static str> =
+    LazyLock::new(|| String::leak(path_text(&root().join("examples/real-market/scenario.json"))));
+
+fn path_text(path: &Path) -> String {
+    path.canonicalize().unwrap().to_str().unwrap().to_owned()
+}
+
+pub(crate) fn temp_dir() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
 pub(crate) fn conformance() -> PathBuf {
     root().join("conformance")
 }
 
-/// What a program left behind when it ended.
+/// The result of a program that exited.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct Finished {
     pub(crate) code: i32,
-    pub(crate) out: String,
-    pub(crate) err: String,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
-impl Ended {
+impl Finished {
+    /// Asserts exit code 0 and an empty standard error. Returns standard output.
     #[track_caller]
-    pub(crate) fn fine(self) -> String {
-        assert_eq!((self.code, self.err.as_str()), (0, ""), "{}", self.out);
-        self.out
+    pub(crate) fn success(self) -> String {
+        assert_eq!((self.code, self.stderr.as_str()), (0, ""), "{}", self.stdout);
+        self.stdout
     }
 
-    /// What was done, and said on standard error.
+    /// Asserts exit code 0 and a warning on standard error. Returns standard output.
     #[track_caller]
-    pub(crate) fn fine_with(self, said: &str) -> String {
-        assert_eq!(self.code, 0, "{}{}", self.out, self.err);
-        assert!(self.err.contains(said), "{}", self.err);
-        self.out
+    pub(crate) fn success_with_warning(self, warning: &str) -> String {
+        assert_eq!(self.code, 0, "{}{}", self.stdout, self.stderr);
+        assert!(self.stderr.contains(warning), "{}", self.stderr);
+        self.stdout
     }
 
-    /// The same where a killed runtime may have left part of a line, whose setting aside is said, or a command unapplied.
+    /// Asserts exit code 0, and on standard error nothing but the warnings that follow a killed
+    /// runtime: a quarantined tail, and a command that is not applied yet. Returns standard output.
     #[track_caller]
-    pub(crate) fn fine_over_a_torn_line(self) -> String {
-        assert_eq!(self.code, 0, "{}{}", self.out, self.err);
-        let torn = |line: &str| {
+    pub(crate) fn success_after_a_kill(self) -> String {
+        assert_eq!(self.code, 0, "{}{}", self.stdout, self.stderr);
+        let is_expected = |line: &str| {
             (line.contains("an unfinished last line of") && line.contains("was set aside"))
-                || line.contains("is not obeyed yet")
+                || line.contains("is not applied yet")
         };
-        assert!(self.err.lines().all(torn), "{}", self.err);
-        self.out
+        assert!(self.stderr.lines().all(is_expected), "{}", self.stderr);
+        self.stdout
     }
 
-    /// The one line on standard error of something that could not be done.
+    /// Asserts an exit code, an empty standard output and one line on standard error. Returns that
+    /// line.
     #[track_caller]
-    pub(crate) fn refused(self) -> String {
-        assert_eq!(self.code, 2, "{}{}", self.out, self.err);
-        assert_eq!(self.out, "");
-        assert_eq!(self.err.lines().count(), 1, "{}", self.err);
-        assert!(!self.err.contains("panicked"), "{}", self.err);
-        self.err.trim_end().to_owned()
+    pub(crate) fn failure(self, code: i32) -> String {
+        assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
+        assert_eq!(self.stdout, "");
+        assert_eq!(self.stderr.lines().count(), 1, "{}", self.stderr);
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self.stderr.trim_end().to_owned()
     }
 }
 
-impl From<Output> for Ended {
+impl From<Output> for Finished {
     fn from(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        let code = output.status.code().unwrap_or_else(|| panic!("ended by a signal: {}", output.status));
-        Self { code, out: text(output.stdout), err: text(output.stderr) }
+        let code = output.status.code().unwrap_or_else(|| panic!("output by a signal: {}", output.status));
+        Self { code, stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 }
 
-pub(crate) fn run(program: &str, directory: &Path, arguments: &[&str]) -> Ended {
-    Command::new(program).args(arguments).current_dir(directory).stdin(Stdio::null()).output().unwrap().into()
+pub(crate) fn run(program: &str, dir: &Path, arguments: &[&str]) -> Finished {
+    Command::new(program).args(arguments).current_dir(dir).stdin(Stdio::null()).output().unwrap().into()
 }
 
-pub(crate) fn bus(directory: &Path, arguments: &[&str]) -> Ended {
-    run(BUS, directory, arguments)
+pub(crate) fn bus(dir: &Path, arguments: &[&str]) -> Finished {
+    run(BUS, dir, arguments)
 }
 
-pub(crate) fn engine(directory: &Path, arguments: &[&str]) -> Ended {
-    run(*ENGINE, directory, arguments)
+pub(crate) fn engine(dir: &Path, arguments: &[&str]) -> Finished {
+    run(*ENGINE, dir, arguments)
 }
 
-/// The same with something on standard input.
-pub(crate) fn bus_with_input(directory: &Path, arguments: &[&str], input: &str) -> Ended {
-    feed(Command::new(BUS).args(arguments).current_dir(directory), input).into()
+pub(crate) fn bus_with_input(dir: &Path, arguments: &[&str], input: &str) -> Finished {
+    run_with_input(Command::new(BUS).args(arguments).current_dir(dir), input).into()
 }
 
-/// What a program answers to something on its standard input.
-pub(crate) fn feed(command: &mut Command, input: &str) -> Output {
+pub(crate) fn run_with_input(command: &mut Command, input: &str) -> Output {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_owned();
-    // A program that ends early closes its end; that is for its own answer to tell.
-    let feeder = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
+    // The write fails if the program exits early. That is not an error here: the caller checks the
+    // program's result.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
     let output = child.wait_with_output().unwrap();
-    feeder.join().unwrap();
+    writer.join().unwrap();
     output
 }
 
-/// Waits for what a process is about to do, and not for ever if it does not.
-pub(crate) fn wait_until(happened: impl Fn() -> bool) {
+/// Waits until a condition holds. Panics after a minute.
+pub(crate) fn wait_until(condition: impl Fn() -> bool) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while !happened() {
-        assert!(std::time::Instant::now() < deadline, "it did not happen");
+    while !condition() {
+        assert!(std::time::Instant::now() < deadline, "the condition did not become true");
         std::thread::yield_now();
     }
 }
 
-pub(crate) fn start(directory: &Path, arguments: &[&str]) -> Child {
+/// Starts `zero-engine-run`.
+pub(crate) fn start_engine(dir: &Path, arguments: &[&str]) -> Child {
     Command::new(*ENGINE)
         .args(arguments)
-        .current_dir(directory)
+        .current_dir(dir)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -136,42 +156,44 @@ pub(crate) fn start(directory: &Path, arguments: &[&str]) -> Child {
         .unwrap()
 }
 
-/// Every event on the bus `bus` in a directory.
-pub(crate) fn events(directory: &Path) -> Vec<Event> {
-    Reader::open(directory.join("bus")).unwrap().events(1).unwrap().map(Result::unwrap).collect()
+/// All events of the bus `bus` in a directory.
+pub(crate) fn events(dir: &Path) -> Vec<Event> {
+    Reader::open(dir.join("bus")).unwrap().events(1).unwrap().map(Result::unwrap).collect()
 }
 
-/// The decisions on the bus `bus` in a directory, as a journal has them.
-pub(crate) fn published(directory: &Path) -> String {
-    let of_decisions = |event: &Event| event.event_type == "decision.record";
-    events(directory)
+/// The decisions on the bus `bus` in a directory, in the form of a decision journal.
+pub(crate) fn published_decisions(dir: &Path) -> String {
+    events(dir)
         .iter()
-        .filter(|event| of_decisions(event))
+        .filter(|event| event.event_type == "decision.record")
         .map(|event| format!("{}\n", event.payload))
         .collect()
 }
 
-/// Appends this many small events to the bus `bus` in a directory.
-pub(crate) fn fill(directory: &Path, events: usize) {
-    let lines: String = (1..=events)
+/// Appends small events of three types and two traces to the bus `bus` in a directory.
+pub(crate) fn append_events(dir: &Path, count: usize) {
+    let lines: String = (1..=count)
         .map(|n| {
-            let kind = ["a.one", "a.two", "b.one"][n % 3];
-            format!("{{\"event_type\":\"{kind}\",\"payload\":{{\"n\":{n}}},\"as_of\":{n},\"trace_id\":\"t{}\"}}\n", n % 2)
+            let event_type = ["a.one", "a.two", "b.one"][n % 3];
+            let trace = n % 2;
+            format!(
+                "{{\"event_type\":\"{event_type}\",\"payload\":{{\"n\":{n}}},\"as_of\":{n},\"trace_id\":\"t{trace}\"}}\n"
+            )
         })
         .collect();
-    let receipts = bus_with_input(directory, &["append", "bus", "--batch"], &lines).fine();
-    assert_eq!(receipts.lines().count(), events);
+    let receipts = bus_with_input(dir, &["append", "bus", "--batch"], &lines).success();
+    assert_eq!(receipts.lines().count(), count);
 }
 
 /// Every file below a directory, with its content.
 pub(crate) fn tree(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = Vec::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).unwrap() {
+    let mut pending = vec![root.to_owned()];
+    while let Some(dir) = pending.pop() {
+        for entry in std::fs::read_dir(&dir).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                folders.push(path);
+                pending.push(path);
             } else {
                 files.push((path.strip_prefix(root).unwrap().to_owned(), std::fs::read(&path).unwrap()));
             }

@@ -1,38 +1,35 @@
-//! Runs of the example scenario, and what a crash leaves of their records.
+//! Runs of the example scenario, and the records that a crash leaves.
 
 use std::fs;
 use std::path::Path;
 
-use super::{CLOCK, Ended, RECORDS, engine, root};
+use super::{CLOCK, EXAMPLE_SCENARIO, Finished, RECORDS, engine};
 
 pub(crate) const CYCLES: usize = 6;
 
-pub(crate) fn run(directory: &Path, cycles: &str, more: &[&str]) -> Ended {
-    let scenario = root().join("examples/paper-trading/scenario.json");
-    let scenario = ["--scenario", scenario.to_str().unwrap(), "--interval", "0"];
-    let cycles = ["--fixed-clock", CLOCK, "--max-cycles", cycles];
-    engine(directory, &[&scenario, &RECORDS[..], &cycles, more].concat())
+/// Runs cycles of the example scenario with all records.
+pub(crate) fn run_cycles(dir: &Path, cycles: &str, options: &[&str]) -> Finished {
+    let base = ["--scenario", *EXAMPLE_SCENARIO, "--interval", "0", "--fixed-clock", CLOCK];
+    engine(dir, &[&base, &RECORDS[..], &["--max-cycles", cycles], options].concat())
 }
 
-/// A run of six cycles; what its files hold, line by line.
-pub(crate) fn recorded(directory: &Path) -> (Vec<String>, Vec<String>) {
-    run(directory, "6", &[]).fine();
-    let lines = |file: &str| -> Vec<String> {
-        fs::read_to_string(directory.join(file)).unwrap().lines().map(str::to_owned).collect()
-    };
-    let (journal, log) = (lines("d.jsonl"), lines("bus/events.jsonl"));
+/// Runs six cycles. Returns the lines of the journal and of the log.
+pub(crate) fn record_six_cycles(dir: &Path) -> (Vec<String>, Vec<String>) {
+    run_cycles(dir, "6", &[]).success();
+    let (journal, log) = (lines(&dir.join("d.jsonl")), lines(&dir.join("bus/events.jsonl")));
     assert_eq!((journal.len(), log.len()), (CYCLES, 5 * CYCLES));
     (journal, log)
 }
 
-/// Leaves this much of the two, as a crash of the process does: the companion knows of no more than the log has.
-pub(crate) fn leave(directory: &Path, journal: &[String], log: &[String]) {
+/// Cuts journal and log to these lines, as a crash of the process does: the sync mark does not
+/// count events that the log lacks.
+pub(crate) fn cut_records(dir: &Path, journal: &[String], log: &[String]) {
     let text = |lines: &[String]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
-    fs::write(directory.join("d.jsonl"), text(journal)).unwrap();
-    fs::write(directory.join("bus/events.jsonl"), text(log)).unwrap();
+    fs::write(dir.join("d.jsonl"), text(journal)).unwrap();
+    fs::write(dir.join("bus/events.jsonl"), text(log)).unwrap();
     for name in ["bus/bus.lock", "bus/state-snapshot.json"] {
-        let removed = fs::remove_file(directory.join(name));
-        assert!(removed.is_ok() || !directory.join(name).exists());
+        let removed = fs::remove_file(dir.join(name));
+        assert!(removed.is_ok() || !dir.join(name).exists());
     }
 }
 

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use zero_bus::{Event, Reader};
-use zero_mirror::{Error, Plan, Stop, catch_up, restore, scan, select_bus};
+use zero_mirror::{CancelHandle, CatchUpOptions, Error, catch_up, restore, scan, select_bus};
 
 use super::logs::{Log, recorded};
 use super::process::{self, Death};
@@ -35,11 +35,11 @@ pub(crate) fn all<P: Place>() -> [(&'static str, Case<P>); 14] {
 }
 
 /// Stops what follows when a case ends, also where it panics.
-struct Ending<'a>(&'a Stop);
+struct Ending<'a>(&'a CancelHandle);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        self.0.stop();
+        self.0.cancel();
     }
 }
 
@@ -74,7 +74,7 @@ fn nothing_to_do<P: Place>(place: &mut P) -> String {
     for _ in 0..3 {
         let mut reports = 0;
         let report =
-            catch_up(log.path(), &mut *open(&url), &plan(7), &Stop::default(), &mut |_| reports += 1)
+            catch_up(log.path(), &mut *open(&url), &plan(7), &CancelHandle::default(), &mut |_| reports += 1)
                 .unwrap();
         assert_eq!((report.mirrored, reports), (20, 1));
     }
@@ -105,11 +105,11 @@ fn writer_meanwhile<P: Place>(place: &mut P) -> String {
     const EVENTS: u64 = 2000;
     let (log, url) = (Log::empty(), place.destination());
     let (reports, reported) = mpsc::channel();
-    let stop = Stop::default();
+    let stop = CancelHandle::default();
     thread::scope(|scope| {
         let _ending = Ending(&stop);
         let following = scope.spawn(|| {
-            let plan = Plan { follow: true, ..plan(64) };
+            let plan = CatchUpOptions { follow: true, ..plan(64) };
             let mut last = 0;
             catch_up(log.path(), &mut *open(&url), &plan, &stop, &mut |report| {
                 assert!(report.mirrored >= last, "it goes forwards");
@@ -127,7 +127,7 @@ fn writer_meanwhile<P: Place>(place: &mut P) -> String {
             }
         }
         reported.iter().find(|report| report.mirrored == EVENTS).unwrap();
-        stop.stop();
+        stop.cancel();
         assert_eq!(following.join().unwrap().unwrap().mirrored, EVENTS);
     });
     holds_all(log.path(), &url);
@@ -180,21 +180,22 @@ fn down_and_back<P: Place>(place: &mut P) -> String {
     }
     place.server().unwrap().kill();
     // Without `follow` it is given up.
-    let impatient = Plan { tries: 3, ..plan(5) };
+    let impatient = CatchUpOptions { tries: 3, ..plan(5) };
     let mut tries = 0;
-    let given_up = catch_up(log.path(), &mut *open(&url), &impatient, &Stop::default(), &mut |report| {
-        tries += usize::from(report.away.is_some());
-    });
+    let given_up =
+        catch_up(log.path(), &mut *open(&url), &impatient, &CancelHandle::default(), &mut |report| {
+            tries += usize::from(report.away.is_some());
+        });
     assert!(matches!(given_up, Err(Error::Unavailable { .. })), "{given_up:?}");
     assert_eq!(tries, 2);
     // With it, it is not.
     let (reports, reported) = mpsc::channel();
-    let stop = Stop::default();
+    let stop = CancelHandle::default();
     let mut events = 10;
     thread::scope(|scope| {
         let _ending = Ending(&stop);
         let following = scope.spawn(|| {
-            let patient = Plan { follow: true, wait_max: Duration::from_secs(1), ..plan(5) };
+            let patient = CatchUpOptions { follow: true, wait_max: Duration::from_secs(1), ..plan(5) };
             catch_up(log.path(), &mut *open(&url), &patient, &stop, &mut |report| {
                 reports.send(report.clone()).unwrap();
             })
@@ -212,7 +213,7 @@ fn down_and_back<P: Place>(place: &mut P) -> String {
         }
         place.server().unwrap().start();
         reported.iter().find(|report| report.mirrored == events).unwrap();
-        stop.stop();
+        stop.cancel();
         following.join().unwrap().unwrap();
     });
     holds_all(log.path(), &url);
@@ -270,14 +271,14 @@ fn racing<P: Place>(place: &mut P) -> String {
     // And as threads, following a writer.
     let (log, url) = (Log::of(1), place.destination());
     let (reports, reported) = mpsc::channel();
-    let stop = Stop::default();
+    let stop = CancelHandle::default();
     thread::scope(|scope| {
         let _ending = Ending(&stop);
         for _ in 0..2 {
             let (reports, log, url, stop) = (reports.clone(), &log, &url, &stop);
             scope.spawn(move || {
-                let plan = Plan { follow: true, ..plan(5) };
-                let mut report = |report: &zero_mirror::Report| reports.send(report.mirrored).unwrap();
+                let plan = CatchUpOptions { follow: true, ..plan(5) };
+                let mut report = |report: &zero_mirror::CatchUpReport| reports.send(report.mirrored).unwrap();
                 catch_up(log.path(), &mut *open(url), &plan, stop, &mut report).unwrap();
             });
         }
@@ -285,7 +286,7 @@ fn racing<P: Place>(place: &mut P) -> String {
             log.append(2 + n * 4, 5 + n * 4, "racing");
         }
         reported.iter().find(|mirrored| *mirrored == 401).unwrap();
-        stop.stop();
+        stop.cancel();
     });
     holds_all(log.path(), &url);
     "600 events by 3 processes, 401 by 2 threads".to_owned()

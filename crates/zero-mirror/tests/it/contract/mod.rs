@@ -7,7 +7,7 @@ pub(crate) mod process;
 use std::path::Path;
 
 use zero_bus::{Checksum, Reader};
-use zero_mirror::{Mirror, Plan, Report, Stop, catch_up, verify};
+use zero_mirror::{CancelHandle, CatchUpOptions, CatchUpReport, Mirror, catch_up, verify};
 
 /// Where destinations of one kind are made. Dropping it stops what was started for it, also when a test panics.
 pub(crate) trait Place {
@@ -68,13 +68,13 @@ pub(crate) fn open(url: &str) -> Box<dyn Mirror> {
 }
 
 /// Small batches, so that there are many boundaries.
-pub(crate) fn plan(batch_events: usize) -> Plan {
-    Plan { batch_events, ..Plan::default() }
+pub(crate) fn plan(batch_events: usize) -> CatchUpOptions {
+    CatchUpOptions { batch_events, ..CatchUpOptions::default() }
 }
 
 /// Brings a destination up to a log as it is now.
-pub(crate) fn mirror(log: &Path, url: &str, batch_events: usize) -> zero_mirror::Result<Report> {
-    catch_up(log, &mut *open(url), &plan(batch_events), &Stop::default(), &mut |_| {})
+pub(crate) fn mirror(log: &Path, url: &str, batch_events: usize) -> zero_mirror::Result<CatchUpReport> {
+    catch_up(log, &mut *open(url), &plan(batch_events), &CancelHandle::default(), &mut |_| {})
 }
 
 pub(crate) fn bus_of(log: &Path) -> Checksum {

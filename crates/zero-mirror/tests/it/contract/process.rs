@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, getpid, kill_process};
 use zero_bus::{Checksum, Head};
-use zero_mirror::{Mirror, Record, Result, Stop, catch_up};
+use zero_mirror::{CancelHandle, Mirror, Record, Result, catch_up};
 
 use super::{open, plan};
 
@@ -83,7 +83,7 @@ pub(crate) fn mirroring_process() {
     let [Ok(log), Ok(url), Ok(batch), Ok(death)] = WORK.map(std::env::var) else { return };
     let mut mirror = Mortal { mirror: open(&url), death, batches: 0 };
     let batch = batch.parse().unwrap();
-    catch_up(Path::new(&log), &mut mirror, &plan(batch), &Stop::default(), &mut |_| {}).unwrap();
+    catch_up(Path::new(&log), &mut mirror, &plan(batch), &CancelHandle::default(), &mut |_| {}).unwrap();
 }
 
 fn tell(death: Death) -> String {
@@ -123,14 +123,14 @@ impl Mirror for Mortal {
         self.mirror.head(bus)
     }
 
-    fn take(&mut self, bus: Checksum, behind: Head, batch: &[Record]) -> Result<()> {
+    fn append(&mut self, bus: Checksum, after: Head, batch: &[Record]) -> Result<()> {
         self.batches += 1;
         self.perhaps_die("before");
         if self.death == "during" {
             let mut out = std::io::stdout().lock();
             writeln!(out, "taking {}", self.batches).and_then(|()| out.flush()).unwrap();
         }
-        self.mirror.take(bus, behind, batch)?;
+        self.mirror.append(bus, after, batch)?;
         self.perhaps_die("behind");
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use zero_bus::{Bus, Checksum, Draft, Event, Head};
-use zero_mirror::ingest::{Limits, Receiver, Settings, Stop};
+use zero_mirror::ingest::{Limits, Receiver, ReceiverOptions, Shutdown};
 use zero_mirror::{Error, Http, Mirror, Record, Result, Token};
 
 /// What is asked of a store in memory besides storing.
@@ -90,14 +90,14 @@ impl Mirror for Memory {
         Ok(Event::read_alone(last.as_bytes(), lines.len() as u64).unwrap().head())
     }
 
-    fn take(&mut self, bus: Checksum, behind: Head, batch: &[Record]) -> Result<()> {
+    fn append(&mut self, bus: Checksum, after: Head, batch: &[Record]) -> Result<()> {
         let mut inside = self.inside()?;
         inside.waiting += 1;
         self.0.1.notify_all();
         inside = self.0.1.wait_while(inside, |inside| inside.mood == Mood::Waits).unwrap();
         inside.waiting -= 1;
         let lines = inside.buses.entry(*bus.as_bytes()).or_default();
-        assert_eq!(lines.len() as u64, behind.index, "the receiver judged that");
+        assert_eq!(lines.len() as u64, after.index, "the receiver verified that");
         lines.extend(batch.iter().map(|record| record.line.clone()));
         Ok(())
     }
@@ -115,7 +115,7 @@ pub(crate) struct Running {
     pub(crate) url: String,
     pub(crate) memory: Memory,
     pub(crate) said: Arc<Mutex<Vec<String>>>,
-    stop: Stop,
+    stop: Shutdown,
     thread: Option<JoinHandle<Result<()>>>,
 }
 
@@ -124,7 +124,7 @@ impl Running {
         Self::with(settings())
     }
 
-    pub(crate) fn with(settings: Settings) -> Self {
+    pub(crate) fn with(settings: ReceiverOptions) -> Self {
         let memory = Memory::default();
         let said: Arc<Mutex<Vec<String>>> = Arc::default();
         let (store, log) = (memory.clone(), Arc::clone(&said));
@@ -134,22 +134,22 @@ impl Running {
             Arc::new(move |text| log.lock().unwrap().push(text.to_owned())),
         )
         .unwrap();
-        let (address, url, stop) = (receiver.address(), receiver.url(), receiver.stop());
+        let (address, url, stop) = (receiver.address(), receiver.url(), receiver.shutdown());
         let thread = Some(std::thread::spawn(move || receiver.run()));
         Self { address, url, memory, said, stop, thread }
     }
 
     pub(crate) fn with_tokens(path: &Path) -> Self {
-        Self::with(Settings { tokens: Some(path.to_owned()), ..settings() })
+        Self::with(ReceiverOptions { tokens: Some(path.to_owned()), ..settings() })
     }
 
     pub(crate) fn ask_to_stop(&self) {
-        self.stop.stop();
+        self.stop.begin();
     }
 
     /// Stops it, and waits until it has.
     pub(crate) fn stop(mut self) {
-        self.stop.stop();
+        self.stop.begin();
         self.thread.take().unwrap().join().unwrap().unwrap();
     }
 
@@ -189,15 +189,15 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.memory.set(Mood::Fine);
-        self.stop.stop();
+        self.stop.begin();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-pub(crate) fn settings() -> Settings {
-    Settings {
+pub(crate) fn settings() -> ReceiverOptions {
+    ReceiverOptions {
         listen: "127.0.0.1:0".parse().unwrap(),
         tokens: None,
         tls: None,

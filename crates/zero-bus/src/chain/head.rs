@@ -1,0 +1,66 @@
+//! The head of a chain.
+
+use serde::{Deserialize, Serialize};
+
+use crate::checksum::Checksum;
+use crate::event::Event;
+
+/// The end of a chain: how many events it has, and the checksum of the last one.
+///
+/// Serializes as an object with `index` and `checksum`. Deserializing refuses an empty chain with a
+/// checksum, and any other chain without one.
+///
+/// ```
+/// use zero_bus::Head;
+/// let head: Head = serde_json::from_str(r#"{"index":0,"checksum":null}"#).unwrap();
+/// assert_eq!(head, Head::default());
+/// assert!(serde_json::from_str::<Head>(r#"{"index":7,"checksum":null}"#).is_err());
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "UncheckedHead")]
+pub struct Head {
+    /// Number of events, which is the index of the last one; 0 for an empty chain.
+    pub index: u64,
+    /// The checksum of the last event; `None` for an empty chain.
+    pub checksum: Option<Checksum>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UncheckedHead {
+    index: u64,
+    // Named explicitly so that a missing member is an error rather than `None`.
+    #[serde(deserialize_with = "Option::deserialize")]
+    checksum: Option<Checksum>,
+}
+
+impl TryFrom<UncheckedHead> for Head {
+    type Error = &'static str;
+
+    fn try_from(UncheckedHead { index, checksum }: UncheckedHead) -> Result<Self, Self::Error> {
+        match (index, checksum) {
+            (0, Some(_)) => Err("index 0 is an empty chain, which has no checksum"),
+            (1.., None) => Err("a chain with events has a checksum"),
+            _ => Ok(Self { index, checksum }),
+        }
+    }
+}
+
+impl Event {
+    /// The head of a chain that ends with this event.
+    pub fn head(&self) -> Head {
+        Head { index: self.index, checksum: Some(self.checksum) }
+    }
+}
+
+/// Appends the value of `previous_checksum` in the event after a head with this checksum.
+pub(crate) fn write_previous(previous: Option<Checksum>, out: &mut String) {
+    match previous {
+        None => out.push_str("null"),
+        Some(previous) => {
+            out.push('"');
+            out.push_str(previous.to_text().as_str());
+            out.push('"');
+        }
+    }
+}

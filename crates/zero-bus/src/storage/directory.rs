@@ -1,0 +1,250 @@
+//! A directory of the file system as a [`Storage`].
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, SeekFrom};
+
+use super::interface::{Access, Lock, Storage, StorageFile, Watch};
+use super::path_guard::PathGuard;
+use super::watch;
+
+/// A directory of the file system.
+#[derive(Debug)]
+pub struct Directory {
+    /// Files are opened relative to this handle, so that all of them belong to one directory even
+    /// if its path is moved.
+    handle: File,
+    path: PathBuf,
+    /// Directories that [`Directory::create`] made, outermost first.
+    created: Vec<PathBuf>,
+    path_guard: PathGuard,
+}
+
+impl Directory {
+    /// Opens an existing directory.
+    ///
+    /// # Errors
+    /// What the system reports, [`io::ErrorKind::NotADirectory`] for a file.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let handle = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+        Ok(Self { handle, path: path.to_owned(), created: Vec::new(), path_guard: PathGuard::default() })
+    }
+
+    /// Opens a directory, and creates it and its missing parents (0700). Syncs the parent of each
+    /// directory it creates.
+    ///
+    /// # Errors
+    /// What the system reports. Directories created before the error are removed again.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let mut created = Vec::new();
+        let mut ancestors: Vec<&Path> =
+            path.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
+        ancestors.reverse();
+        let opened = ancestors.into_iter().try_for_each(|ancestor| {
+            match fs::DirBuilder::new().mode(0o700).create(ancestor) {
+                Ok(()) => created.push(ancestor.to_owned()),
+                // If it is not a directory, the next step fails.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+                // A directory can exist where the system refuses to create one, as on a read-only
+                // mount.
+                Err(error) => return if ancestor.is_dir() { Ok(()) } else { Err(error) },
+            }
+            let parent = ancestor.parent().filter(|parent| !parent.as_os_str().is_empty());
+            match File::open(parent.unwrap_or(Path::new("."))) {
+                Ok(parent) => parent.sync_all(),
+                // A parent may be writable but not readable; then it cannot be synced.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+                Err(error) => Err(error),
+            }
+        });
+        match opened.and_then(|()| Self::open(path)) {
+            Ok(directory) => Ok(Self { created, ..directory }),
+            Err(error) => {
+                remove_if_empty(&created);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes an exclusive lock on the directory itself (`flock`) until this value is dropped;
+    /// `false` if it is held elsewhere.
+    ///
+    /// The lock is advisory and independent of `bus.lock`: appending does not take it. A program
+    /// that must be the only one of its kind on a bus, such as a runtime, takes it at start to keep
+    /// a second instance off.
+    ///
+    /// # Errors
+    /// What the system reports.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use zero_bus::storage::Directory;
+    ///
+    /// let first = Directory::create(&dir.path().join("bus"))?;
+    /// let second = Directory::open(&dir.path().join("bus"))?;
+    /// assert!(first.try_lock_directory()?);
+    /// assert!(!second.try_lock_directory()?);
+    /// drop(first);
+    /// assert!(second.try_lock_directory()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn try_lock_directory(&self) -> io::Result<bool> {
+        try_lock(&self.handle)
+    }
+
+    /// Removes the directories that [`Directory::create`] made for this value and that are still
+    /// empty.
+    ///
+    /// A program that fails between opening a directory and writing to it calls this to leave no
+    /// trace.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use zero_bus::storage::Directory;
+    ///
+    /// let directory = Directory::create(&dir.path().join("backups/bus"))?;
+    /// directory.remove_created();
+    /// assert!(!dir.path().join("backups").exists());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn remove_created(&self) {
+        remove_if_empty(&self.created);
+    }
+}
+
+/// Removes empty directories, innermost first. The system refuses to remove the others.
+fn remove_if_empty(directories: &[PathBuf]) {
+    directories.iter().rev().for_each(|directory| drop(fs::remove_dir(directory)));
+}
+
+impl Storage for Directory {
+    fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn StorageFile>> {
+        let mode_flags = match access {
+            Access::Read => OFlags::RDONLY,
+            Access::Append => OFlags::RDWR | OFlags::APPEND | OFlags::CREATE,
+            Access::ReadWrite => OFlags::RDWR | OFlags::CREATE,
+            Access::New => OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL,
+            Access::Truncate => OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::TRUNC,
+        };
+        // NONBLOCK keeps `open` from blocking on a pipe; it has no effect on a regular file.
+        let flags = mode_flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let handle =
+            rustix::fs::openat(&self.handle, name, flags, Mode::RUSR | Mode::WUSR).map_err(|error| {
+                if error == rustix::io::Errno::LOOP {
+                    io::Error::other("it is a symbolic link, which is not followed")
+                } else {
+                    error.into()
+                }
+            })?;
+        let file = File::from(handle);
+        let metadata = file.metadata()?;
+        let kind = metadata.file_type();
+        if kind.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory, not a file"));
+        }
+        if !kind.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        Ok(Box::new(OpenFile { file, identity: (metadata.dev(), metadata.ino()) }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.handle, from, &self.handle, to)?)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.handle.sync_all()
+    }
+
+    fn is_current(&self, name: &str, file: &dyn StorageFile) -> io::Result<bool> {
+        // Looks up the whole path, not the handle: another directory may have taken this one's
+        // place.
+        self.path_guard.is_current(&self.path, name, file.identity()?, || {
+            match rustix::fs::lstat(self.path.join(name)) {
+                Ok(stat) => Ok(Some((stat.st_dev, stat.st_ino))),
+                Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        })
+    }
+
+    fn watch(&self) -> io::Result<Box<dyn Watch>> {
+        Ok(Box::new(watch::DirectoryWatch::open(&self.path)?))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mode = self.handle.metadata().map_or(0, |metadata| metadata.mode());
+        let warning =
+            || format!("{}: others may write to it (mode {:04o})", self.path.display(), mode & 0o7777);
+        (mode & 0o022 != 0).then(warning).into_iter().collect()
+    }
+}
+
+/// An open file. Its identity cannot change while it is open, so it is read once.
+struct OpenFile {
+    file: File,
+    identity: (u64, u64),
+}
+
+impl StorageFile for OpenFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        io::Write::write_all(&mut &self.file, bytes)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        // Faster than `fstat`. Moving the file position is harmless: no other call here depends on
+        // it.
+        Ok(rustix::fs::seek(&self.file, SeekFrom::End(0))?)
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn identity(&self) -> io::Result<(u64, u64)> {
+        Ok(self.identity)
+    }
+
+    fn lock(&self, lock: Lock) -> io::Result<()> {
+        match lock {
+            Lock::Shared => self.file.lock_shared(),
+            Lock::Exclusive => self.file.lock(),
+        }
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        try_lock(&self.file)
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        self.file.unlock()
+    }
+}
+
+fn try_lock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(fs::TryLockError::WouldBlock) => Ok(false),
+        Err(fs::TryLockError::Error(error)) => Err(error),
+    }
+}

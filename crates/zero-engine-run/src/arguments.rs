@@ -1,0 +1,91 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+
+/// Run the paper trading runtime.
+///
+/// Each cycle observes, orients, decides, acts and learns, and is recorded. Standard output gets
+/// the last cycle record (or the parity report) and nothing else. On a terminal, standard error
+/// shows the cycles and a summary. SIGINT, SIGTERM and SIGHUP end the run after the current cycle;
+/// a second signal ends it at once.
+#[derive(Debug, Parser)]
+#[command(name = "zero-engine-run", version, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// The scenario to trade. Default: examples/paper-trading/scenario.json, or a built-in copy of
+    /// it if that file does not exist.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) scenario: Option<PathBuf>,
+    /// Keep the decisions in this file, and resume from the decisions in it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) journal: Option<PathBuf>,
+    /// Append every cycle record to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cycle_journal: Option<PathBuf>,
+    /// Publish every cycle on the bus in this directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) runtime_bus: Option<PathBuf>,
+    /// Rebuild the decision journal from the bus before the start. The old journal is kept next to
+    /// it.
+    #[arg(long, requires = "journal", requires = "runtime_bus")]
+    pub(crate) rebuild_journal: bool,
+    /// Run one cycle.
+    #[arg(long, conflicts_with = "max_cycles")]
+    pub(crate) once: bool,
+    /// Run this many cycles. Without this option and --once, the runtime runs until it is stopped.
+    #[arg(long, value_name = "N", value_parser = parse_cycles, allow_negative_numbers = true)]
+    pub(crate) max_cycles: Option<u64>,
+    /// Pause this long between two cycles.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "5.0",
+        value_parser = parse_interval,
+        allow_negative_numbers = true
+    )]
+    pub(crate) interval: Duration,
+    /// Give every record this time, in seconds since the Unix epoch, so that a run can be repeated
+    /// byte for byte.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, allow_negative_numbers = true)]
+    pub(crate) fixed_clock: Option<f64>,
+    /// Write the production-parity report instead: run the scenario on paper and show that the live
+    /// path refuses its orders.
+    #[arg(long)]
+    pub(crate) production_parity: bool,
+    /// Directory of the parity report and its records. Used with --production-parity only.
+    #[arg(long, value_name = "DIR", default_value = "artifacts/runtime-parity")]
+    pub(crate) output: PathBuf,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  zero-engine-run --once
+  zero-engine-run --scenario my.json --journal decisions.jsonl --runtime-bus bus --interval 1
+  zero-engine-run --production-parity --scenario my.json --output parity
+
+Exit codes: 0 passed, 1 failed (the parity report is not ok, or a record is damaged), 2 could not run.";
+
+impl Arguments {
+    /// Returns the number of cycles to run; `None` to run until stopped.
+    pub(crate) fn cycles(&self) -> Option<u64> {
+        if self.once { Some(1) } else { self.max_cycles }
+    }
+}
+
+fn parse_cycles(text: &str) -> Result<u64, String> {
+    let cycles = text.parse().ok().filter(|cycles| *cycles > 0);
+    cycles.ok_or_else(|| "must be a whole number, at least 1".to_owned())
+}
+
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds.is_finite() => Ok(seconds),
+        _ => Err("not a finite number of seconds".to_owned()),
+    }
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    Duration::try_from_secs_f64(parse_seconds(text)?).map_err(|_| "is negative or too large".to_owned())
+}

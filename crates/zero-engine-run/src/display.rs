@@ -1,0 +1,191 @@
+//! What a run shows on standard error if that is a terminal: the start, each cycle and a summary.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Stderr, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anstream::AutoStream;
+use zero_paper::cycle::CycleRecord;
+use zero_paper::engine::Engine;
+use zero_paper::position::PositionRecord;
+use zero_paper::summary::summarize_decision;
+use zero_paper::text::{counted, escape, format_money, format_number};
+use zero_paper::{RecordPaths, Scenario};
+use zero_program::summary_lines::SummaryLines;
+
+const DIM: &str = "\x1b[2m";
+const RESET: &str = "\x1b[0m";
+
+/// The display of a run. Clones share it. It shows nothing if standard error is not a terminal.
+///
+/// Errors of the terminal are ignored, because they must not stop a run.
+#[derive(Clone)]
+pub(crate) struct Display(Option<Arc<Mutex<Terminal>>>);
+
+impl Display {
+    pub(crate) fn on_standard_error() -> Self {
+        let is_terminal = std::io::stderr().is_terminal();
+        Self(is_terminal.then(|| Arc::new(Mutex::new(Terminal::new(anstream::stderr())))))
+    }
+
+    /// Shows the scenario, its limits, the files and the recovered state.
+    pub(crate) fn show_start(
+        &self,
+        source: &str,
+        scenario: &Scenario,
+        records: &RecordPaths,
+        engine: &Engine,
+    ) {
+        self.with(|terminal| terminal.show_start(source, scenario, records, engine));
+    }
+
+    /// Shows a finished cycle.
+    pub(crate) fn show_cycle(&self, cycle: &CycleRecord) {
+        self.with(|terminal| terminal.show_cycle(cycle));
+    }
+
+    /// Shows the counts of this run and the positions at its end.
+    pub(crate) fn show_summary(&self, engine: &Engine) {
+        self.with(|terminal| terminal.show_summary(engine));
+    }
+
+    fn with(&self, show: impl FnOnce(&mut Terminal)) {
+        if let Some(terminal) = &self.0 {
+            show(&mut terminal.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}
+
+/// A terminal, and the counts for the summary.
+struct Terminal {
+    out: AutoStream<Stderr>,
+    lines: SummaryLines,
+    /// First and last cycle of this run.
+    cycles: Option<(u64, u64)>,
+    fills: u64,
+    /// Number of rejections by reason.
+    rejections: BTreeMap<String, u64>,
+}
+
+impl Terminal {
+    fn new(out: AutoStream<Stderr>) -> Self {
+        let lines = SummaryLines::default();
+        Self { out, lines, cycles: None, fills: 0, rejections: BTreeMap::new() }
+    }
+
+    fn show_start(&mut self, source: &str, scenario: &Scenario, records: &RecordPaths, engine: &Engine) {
+        let limits = &scenario.limits;
+        let orders = counted(scenario.orders.len() as u64, "order");
+        self.show_row("scenario", &format!("{}, {orders} ({source})", scenario.name));
+        self.show_row(
+            "limits",
+            &format!(
+                "order {} USD, position {} USD, confidence at least {}",
+                format_money(limits.max_notional_usd),
+                format_money(limits.max_position_notional_usd),
+                limits.min_confidence
+            ),
+        );
+        let files = [
+            ("journal", &records.journal),
+            ("cycle journal", &records.cycle_journal),
+            ("bus", &records.runtime_bus),
+        ];
+        for (label, path) in files {
+            if let Some(path) = path {
+                self.show_row(label, &Path::display(path).to_string());
+            }
+        }
+        if files.iter().all(|(_, path)| path.is_none()) {
+            self.show_row("records", "none; --journal and --runtime-bus keep them");
+        }
+        let counts = engine.counts();
+        let recovered = match counts.decisions {
+            0 => "nothing, this is a new run".to_owned(),
+            decisions => format!(
+                "{}, {}, {}, {}",
+                counted(decisions, "decision"),
+                counted(counts.fills, "fill"),
+                counted(counts.rejections, "rejection"),
+                counted(engine.book().open_positions(), "open position")
+            ),
+        };
+        self.show_row("recovered", &recovered);
+    }
+
+    fn show_cycle(&mut self, cycle: &CycleRecord) {
+        let decision = &cycle.act.decision;
+        let first = self.cycles.map_or(cycle.cycle_id, |(first, _)| first);
+        self.cycles = Some((first, cycle.cycle_id));
+        if decision.allowed {
+            self.fills += 1;
+        } else {
+            *self.rejections.entry(decision.reason.clone()).or_default() += 1;
+        }
+        let label = format!("cycle {:<5}", cycle.cycle_id);
+        let line = self.lines.format(&label, cycle.as_of, &summarize_decision(decision));
+        let _ = self.out.write_all(line.as_bytes());
+    }
+
+    fn show_summary(&mut self, engine: &Engine) {
+        let _ = writeln!(self.out);
+        let cycles = match self.cycles {
+            Some((first, last)) if first == last => format!("1 (cycle {first})"),
+            Some((first, last)) => format!("{} (cycles {first} to {last})", last - first + 1),
+            None => "0".to_owned(),
+        };
+        self.show_row("cycles", &cycles);
+        self.show_row("fills", &self.fills.to_string());
+        self.show_row("rejections", &self.rejections.values().sum::<u64>().to_string());
+        for row in count_rows(&self.rejections) {
+            self.show_row("", &row);
+        }
+        let positions = position_rows(&engine.book().records());
+        if positions.is_empty() {
+            self.show_row("positions", "none");
+        }
+        for (row, label) in positions.iter().zip(std::iter::once("positions").chain(std::iter::repeat(""))) {
+            self.show_row(label, row);
+        }
+    }
+
+    fn show_row(&mut self, label: &str, text: &str) {
+        let _ = writeln!(self.out, "{DIM}{label:<13}{RESET} {}", escape(text));
+    }
+}
+
+/// One row per name, with the counts in a column.
+fn count_rows(counts: &BTreeMap<String, u64>) -> Vec<String> {
+    let name_width = width(counts.keys().map(String::as_str));
+    let counts: Vec<(&String, String)> =
+        counts.iter().map(|(name, count)| (name, count.to_string())).collect();
+    let count_width = width(counts.iter().map(|(_, count)| count.as_str()));
+    let row = |(name, count): &(&String, String)| format!("{name:name_width$}  {count:>count_width$}");
+    counts.iter().map(row).collect()
+}
+
+/// One row per position, with columns for symbol, quantity, average price and notional.
+fn position_rows(positions: &[PositionRecord]) -> Vec<String> {
+    let cells: Vec<[String; 4]> = positions
+        .iter()
+        .map(|position| {
+            [
+                position.symbol.clone(),
+                format_number(position.quantity),
+                format_money(position.avg_price),
+                format_money(position.notional_usd),
+            ]
+        })
+        .collect();
+    let [symbol, quantity, price, notional] =
+        [0, 1, 2, 3].map(|column| width(cells.iter().map(|row| row[column].as_str())));
+    let row = |[a, b, c, d]: &[String; 4]| {
+        format!("{a:symbol$}  {b:>quantity$} @ {c:>price$} = {d:>notional$} USD")
+    };
+    cells.iter().map(row).collect()
+}
+
+fn width<'a>(texts: impl Iterator<Item = &'a str>) -> usize {
+    texts.map(|text| text.chars().count()).max().unwrap_or(0)
+}

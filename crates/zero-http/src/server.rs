@@ -1,0 +1,136 @@
+//! A server: its options are checked, then it listens, then it serves a router until it is shut
+//! down.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use axum::Router;
+use rustls::ServerConfig;
+use tokio_rustls::TlsAcceptor;
+
+use crate::connections::{self, ConnectionLimits};
+use crate::error::{Error, Result};
+use crate::shutdown::Shutdown;
+use crate::tls::TlsFiles;
+
+/// Threads that run the asynchronous part of a server. They never block.
+const WORKER_THREADS: usize = 2;
+
+/// Where and how a server listens.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// The address to listen on. With port 0 the system chooses a port.
+    pub listen: SocketAddr,
+    /// Whether clients must present a token.
+    pub requires_tokens: bool,
+    /// Certificate and key; `None` for plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// A reverse proxy in front of the server terminates TLS, so plain HTTP is allowed on any
+    /// address.
+    pub behind_proxy: bool,
+    /// Limits on connections.
+    pub limits: ConnectionLimits,
+}
+
+/// The threads of a server.
+#[derive(Clone, Debug)]
+pub struct Threads {
+    /// Name of the threads.
+    pub name: &'static str,
+    /// Maximum number of threads for blocking calls.
+    pub max_blocking: usize,
+}
+
+/// A server whose options are valid. It does not listen yet.
+pub struct Server {
+    listen: SocketAddr,
+    tls: Option<Arc<ServerConfig>>,
+    limits: ConnectionLimits,
+}
+
+impl Server {
+    /// Checks the options and loads the TLS files. An address other than loopback requires tokens,
+    /// and TLS or a proxy that terminates it: otherwise anyone could write, or read the tokens on
+    /// the network.
+    ///
+    /// # Errors
+    /// [`Error`] naming what to change.
+    pub fn new(options: ServerOptions) -> Result<Self> {
+        let ServerOptions { listen, requires_tokens, tls, behind_proxy, limits } = options;
+        if !listen.ip().is_loopback() {
+            if !requires_tokens {
+                let problem = "without tokens anyone who reaches this address could write; name a tokens file, or \
+                               listen on 127.0.0.1";
+                return Err(Error::new(listen.to_string(), problem));
+            }
+            if tls.is_none() && !behind_proxy {
+                let problem = "without TLS the tokens could be read on the network; name a certificate and a key, \
+                               state that a proxy terminates TLS, or listen on 127.0.0.1";
+                return Err(Error::new(listen.to_string(), problem));
+            }
+        }
+        let tls = tls.map(|files| files.load()).transpose()?;
+        Ok(Self { listen, tls, limits })
+    }
+
+    /// Binds the address. From now on connections queue up; [`Listening::serve`] accepts them.
+    ///
+    /// # Errors
+    /// [`Error`] if the system refuses the address.
+    pub fn listen(self) -> Result<Listening> {
+        let Self { listen, tls, limits } = self;
+        let cannot =
+            |error: std::io::Error| Error::new(listen.to_string(), format!("cannot listen: {error}"));
+        let listener = TcpListener::bind(listen).map_err(cannot)?;
+        listener.set_nonblocking(true).map_err(cannot)?;
+        let address = listener.local_addr().map_err(cannot)?;
+        Ok(Listening { listener, address, tls, limits, shutdown: Shutdown::new() })
+    }
+}
+
+/// A server that listens.
+pub struct Listening {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Option<Arc<ServerConfig>>,
+    limits: ConnectionLimits,
+    shutdown: Shutdown,
+}
+
+impl Listening {
+    /// The bound address, with the port that the system chose if it was 0.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL for clients.
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.address)
+    }
+
+    /// A handle that shuts the server down.
+    pub fn shutdown(&self) -> Shutdown {
+        self.shutdown.clone()
+    }
+
+    /// Serves the router until the server is shut down and the requests in progress are finished.
+    /// Returns only after all blocking calls have returned, so no work goes on in the background.
+    ///
+    /// # Errors
+    /// [`Error`] if the system refuses threads.
+    pub fn serve(self, router: Router, threads: Threads) -> Result<()> {
+        let Self { listener, address, tls, limits, shutdown } = self;
+        let cannot =
+            move |error: std::io::Error| Error::new(address.to_string(), format!("cannot start: {error}"));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(WORKER_THREADS)
+            .max_blocking_threads(threads.max_blocking.max(1))
+            .thread_name(threads.name)
+            .enable_all()
+            .build()
+            .map_err(cannot)?;
+        let tls = tls.map(TlsAcceptor::from);
+        runtime.block_on(connections::serve(listener, tls, router, limits, shutdown)).map_err(cannot)
+        // Dropping the runtime waits for the threads that are in a blocking call.
+    }
+}

@@ -1,0 +1,83 @@
+//! Where a runtime keeps its records, and whether those files can coexist.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// Where a runtime keeps its records. A record without a path is not kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordPaths {
+    /// The decision journal.
+    pub journal: Option<PathBuf>,
+    /// The cycle journal: the cycle records, one per line.
+    pub cycle_journal: Option<PathBuf>,
+    /// The bus directory.
+    pub runtime_bus: Option<PathBuf>,
+    /// Rebuild the decision journal from the bus before starting. The old journal is kept under
+    /// another name.
+    pub rebuild_journal: bool,
+}
+
+impl RecordPaths {
+    /// Checks that no file has two roles, and that the bus exists if the journal is to be rebuilt
+    /// from it. Creates nothing.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], or [`zero_bus::Error::NotABus`] if the bus path is a file.
+    pub(crate) fn check(&self) -> Result<()> {
+        let refused = |path: &Path, problem: &str| {
+            Err(Error::Refused { path: path.to_owned(), problem: problem.to_owned() })
+        };
+        if let (Some(journal), Some(cycle_journal)) = (&self.journal, &self.cycle_journal)
+            && journal == cycle_journal
+        {
+            return refused(journal, "is named as both journals; name another file");
+        }
+        let Some(bus) = &self.runtime_bus else { return Ok(()) };
+        if bus.exists() && !bus.is_dir() {
+            let reason = "it is a file, not a directory".to_owned();
+            return Err(zero_bus::Error::NotABus { path: bus.clone(), reason }.into());
+        }
+        if self.rebuild_journal && !bus.is_dir() {
+            return refused(bus, "cannot rebuild the journal: this bus does not exist; name another bus");
+        }
+        for journal in [&self.journal, &self.cycle_journal].into_iter().flatten() {
+            if is_bus_file(journal, bus) {
+                return refused(journal, "is a file of the bus; name another file");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a path leads to a file of a bus, under whatever name, or has the name of one in the bus
+/// directory.
+fn is_bus_file(path: &Path, bus: &Path) -> bool {
+    const BUS_FILES: [&str; 3] = [zero_bus::LOG, zero_bus::LOCK, zero_bus::SNAPSHOT];
+    let inode = |path: &Path| path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    let same_file = |a: &Path, b: &Path| inode(a).is_some_and(|inode_a| Some(inode_a) == inode(b));
+    // The bus also owns names that extend those of its files: `snapshot.json.tmp`,
+    // `events.jsonl.torn-at-7`.
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let has_bus_name = BUS_FILES.iter().any(|file| name.starts_with(file));
+    let directory = resolve(path.parent().unwrap_or(Path::new("")));
+    let in_bus_directory = directory == resolve(bus) || same_file(&directory, bus);
+    (has_bus_name && in_bus_directory) || BUS_FILES.iter().any(|file| same_file(path, &bus.join(file)))
+}
+
+/// Resolves a path as `canonicalize` does, but accepts components that do not exist yet.
+fn resolve(path: &Path) -> PathBuf {
+    let mut resolved = PathBuf::from(".").canonicalize().unwrap_or_default();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                resolved.pop();
+            }
+            Component::CurDir => {}
+            part => resolved.push(part),
+        }
+        resolved = resolved.canonicalize().unwrap_or(resolved);
+    }
+    resolved
+}

@@ -1,0 +1,119 @@
+//! Text for people: escaping, plurals, numbers, amounts and times.
+//!
+//! Every program of this project formats text with these functions, so that a value reads the same
+//! everywhere.
+
+use crate::clock::rfc3339;
+
+/// Escapes control characters, line separators and marks that change the writing direction.
+///
+/// The text of events and scenarios was written by other programs. Unescaped, it could send
+/// commands to a terminal, break a message into two lines, or display characters in another order
+/// than stored.
+///
+/// ```
+/// use zero_paper::text::escape;
+/// assert_eq!(escape("say \"hi\"\n\x1b[2J"), r#"say "hi"\n\u{1b}[2J"#);
+/// assert_eq!(escape("1\u{202e}32"), r"1\u{202e}32");
+/// ```
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || is_line_separator(c) || is_direction_mark(c) {
+            escaped.extend(c.escape_default());
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+fn is_line_separator(c: char) -> bool {
+    matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+fn is_direction_mark(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Cuts a text after `max_chars` characters and marks the cut with three dots.
+///
+/// ```
+/// use zero_paper::text::shorten;
+/// assert_eq!(shorten("projected position", 9), "projected...");
+/// assert_eq!(shorten("position", 9), "position");
+/// ```
+pub fn shorten(text: &str, max_chars: usize) -> String {
+    match text.char_indices().nth(max_chars) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Formats a count and its noun, with a plural `s` unless the count is 1: `1 event`, `30 events`.
+pub fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Formats a number with at most twelve significant digits, which hides the rounding errors of
+/// sums.
+///
+/// ```
+/// use zero_paper::text::format_number;
+/// assert_eq!(format_number(0.1 + 0.2), "0.3");
+/// assert_eq!(format_number(64000.0), "64000");
+/// ```
+pub fn format_number(number: f64) -> String {
+    let rounded: f64 = format!("{number:.11e}").parse().unwrap_or(number);
+    rounded.to_string()
+}
+
+/// Formats an amount of money with two decimals and grouped thousands.
+///
+/// ```
+/// use zero_paper::text::format_money;
+/// assert_eq!(format_money(-12345.678), "-12,345.68");
+/// assert_eq!(format_money(0.5), "0.50");
+/// ```
+pub fn format_money(amount: f64) -> String {
+    let text = format!("{:.2}", amount.abs());
+    let (whole, cents) = text.split_once('.').unwrap_or((&text, "00"));
+    let mut grouped = String::new();
+    for (position, digit) in whole.chars().enumerate() {
+        if position > 0 && (whole.len() - position).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    let sign = if amount < 0.0 { "-" } else { "" };
+    format!("{sign}{grouped}.{cents}")
+}
+
+/// Formats the date and the time of day of a Unix time, both in UTC.
+///
+/// A time outside of the years -9999 to 9999 has no date: its seconds take the place of the date,
+/// and its time of day is `-`.
+///
+/// ```
+/// use zero_paper::text::format_date_and_time;
+/// let text = |date: &str, time: &str| (date.to_owned(), time.to_owned());
+/// assert_eq!(format_date_and_time(1777593605.0), text("2026-05-01", "00:00:05"));
+/// assert_eq!(format_date_and_time(1e12), text("1000000000000", "-"));
+/// ```
+pub fn format_date_and_time(seconds: f64) -> (String, String) {
+    let formatted = rfc3339(seconds);
+    match formatted.as_deref().and_then(|text| text.strip_suffix('Z')?.split_once('T')) {
+        Some((date, time)) => (date.to_owned(), time.to_owned()),
+        None => (seconds.to_string(), "-".to_owned()),
+    }
+}
+
+/// Formats a duration in its largest sensible unit: `59.0 s`, `12 min`, `5 h`, `3 days`.
+pub fn format_duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{s:.1} s"),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s if s < 172_800.0 => format!("{:.0} h", s / 3600.0),
+        s => format!("{:.0} days", s / 86400.0),
+    }
+}
