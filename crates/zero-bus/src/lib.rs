@@ -77,6 +77,7 @@ mod lines;
 mod log;
 mod queue;
 mod reader;
+mod open;
 mod recover;
 mod snapshot;
 mod sync;
@@ -99,6 +100,7 @@ pub use lines::{LOCK, LOG};
 pub use log::{Bus, Ticket};
 pub use reader::{Events, Reader, Selected};
 pub use recover::{JournalTail, QuarantinedTail};
+pub use open::OpenOptions;
 pub use snapshot::{SNAPSHOT, SNAPSHOT_SCHEMA, Snapshot, SnapshotIntegrity};
 pub use verify::Verdict;
 

@@ -13,7 +13,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
@@ -28,12 +28,9 @@ use crate::lines::{LOCK, LOG};
 use crate::queue::{Queue, Slot};
 use crate::recover::{self, End, Purpose, QuarantinedTail};
 use crate::snapshot::{self, Snapshot};
-use crate::storage::{Access, Directory, Lock, Storage, StorageFile};
+use crate::storage::{Access, Lock, Storage, StorageFile};
 use crate::sync::{Arc, Mutex, lock};
 use crate::sync_mark::SyncMark;
-
-/// Bytes that may be [submitted](Bus::submit) to one batch before the next submitter waits.
-const MAX_PENDING_BYTES: usize = 1 << 20;
 
 /// Times that a writer reopens a lock file that was replaced while it waited for the lock.
 const MAX_LOCK_ATTEMPTS: usize = 8;
@@ -113,58 +110,12 @@ impl fmt::Debug for Ticket {
 }
 
 impl Bus {
-    /// Opens the bus in a directory for appending. Creates the directory (mode 0700) and the files
-    /// (0600) if they are missing.
-    ///
-    /// A crash can leave an incomplete last line. It is moved to a file next to the log; see
-    /// [`Bus::quarantined`]. Bytes that a crash left unsynced are made durable. Opening reads the
-    /// lines after the last sync, or the last two lines.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`], [`Error::Ambiguous`] or [`Error::Missing`] if the log needs an operator,
-    /// [`Error::NotABus`] if the path is not a directory, [`Error::Io`] if the system refuses a
-    /// file operation.
-    ///
-    /// ```
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// # let path = dir.path().join("bus");
-    /// let bus = zero_bus::Bus::open(&path)?;
-    /// assert_eq!(bus.head().index, 0);
-    /// # Ok::<(), zero_bus::Error>(())
-    /// ```
-    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        if path.exists() && !path.is_dir() {
-            return Err(Error::NotABus {
-                path: path.to_owned(),
-                reason: "it is a file, not a directory".to_owned(),
-            });
-        }
-        let directory = Directory::create(path).map_err(Error::io("open the directory", path))?;
-        Self::open_in(Arc::new(directory))
-    }
-
-    /// Opens the bus in any [`Storage`]; otherwise as [`Bus::open`].
-    ///
-    /// # Errors
-    /// As [`Bus::open`].
-    pub fn open_in(storage: Arc<dyn Storage>) -> Result<Self> {
-        Self::open_with(storage, None)
-    }
-
-    /// Opens a bus with an ambiguous tail ([`Error::Ambiguous`]) and quarantines the tail that
-    /// starts at `byte_offset`, by decision of an operator. Everything else is as with
-    /// [`Bus::open`].
-    ///
-    /// # Errors
-    /// As [`Bus::open`]; [`Error::Ambiguous`] if the ambiguous tail starts elsewhere.
-    pub fn open_quarantining(path: impl AsRef<Path>, byte_offset: u64) -> Result<Self> {
-        let path = path.as_ref();
-        let directory = Directory::open(path).map_err(Error::io("open the directory", path))?;
-        Self::open_with(Arc::new(directory), Some(byte_offset))
-    }
-
-    fn open_with(storage: Arc<dyn Storage>, quarantine_from: Option<u64>) -> Result<Self> {
+    /// Opens the log and recovers it. `max_pending_bytes` must not be 0.
+    pub(crate) fn open_with(
+        storage: Arc<dyn Storage>,
+        max_pending_bytes: usize,
+        quarantine_from: Option<u64>,
+    ) -> Result<Self> {
         let open = |name, access| {
             storage.open(name, access).map_err(Error::io("open it for appending", &storage.path(name)))
         };
@@ -175,7 +126,7 @@ impl Bus {
         let (end, lines) = (End::default(), String::new());
         let mut writer = Writer { log, lock_file, end, poisoned: false, quarantined: Vec::new(), lines };
         writer.with_lock(&*storage, |writer| writer.recover(&*storage, Purpose::Open { quarantine_from }))?;
-        let (writer, queue) = (Mutex::new(writer), Queue::new(MAX_PENDING_BYTES));
+        let (writer, queue) = (Mutex::new(writer), Queue::new(max_pending_bytes));
         let core = Core { storage, writer, queue, poisoned: AtomicBool::new(false) };
         Ok(Self { core: Arc::new(core), committer: Mutex::new(None) })
     }
@@ -282,8 +233,9 @@ impl Bus {
     /// submitted or appended.
     ///
     /// A submitted event is committed even if its ticket is dropped. Dropping the handle waits for
-    /// that. Blocks while 1 MiB is pending, so that a thread that submits faster than the disk
-    /// syncs cannot exhaust the memory.
+    /// that. Blocks while [`OpenOptions::max_pending_bytes`](crate::OpenOptions::max_pending_bytes)
+    /// (1 MiB by default) are pending, so that a thread that submits faster than the disk syncs
+    /// cannot exhaust the memory.
     ///
     /// If the disk fails, the ticket returns the error, and so does every later call. A program
     /// that drops its tickets therefore learns of a failure from its next call, but not of a

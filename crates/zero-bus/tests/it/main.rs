@@ -14,6 +14,7 @@ mod follow;
 mod fuzz;
 mod group;
 mod queue_model;
+mod open;
 mod read;
 mod support;
 mod sync;
