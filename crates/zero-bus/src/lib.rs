@@ -64,6 +64,7 @@ mod checksum;
 mod event;
 mod fault;
 #[cfg(feature = "sim")]
+mod head;
 pub mod sim;
 pub mod storage;
 
@@ -76,8 +77,8 @@ mod integrity;
 mod lines;
 mod log;
 mod queue;
-mod reader;
 mod open;
+mod reader;
 mod recover;
 mod snapshot;
 mod sync;
@@ -89,18 +90,18 @@ mod error;
 pub use audit::{AUDIT_SCHEMA, AuditError, Summary};
 pub use backup::{Backup, BackupError};
 pub use canonical::{Integer, Json, JsonError, MAX_DEPTH, Value};
-pub use chain::Head;
 pub use checksum::{Checksum, ChecksumError};
 pub use error::{Error, Result};
 pub use event::{Draft, EVENT_SCHEMA, Event, MAX_LINE_BYTES, MAX_TYPE_CHARACTERS, event_id, index_of_id};
 pub use fault::{Fault, FaultKind};
 pub use follow::{CancelHandle, Follow};
 pub use integrity::{Finding, Integrity, Progress};
+pub use head::Head;
 pub use lines::{LOCK, LOG};
 pub use log::{Bus, Ticket};
 pub use reader::{Events, Reader, Selected};
-pub use recover::{JournalTail, QuarantinedTail};
 pub use open::OpenOptions;
+pub use recover::{JournalTail, QuarantinedTail};
 pub use snapshot::{SNAPSHOT, SNAPSHOT_SCHEMA, Snapshot, SnapshotIntegrity};
 pub use verify::Verdict;
 

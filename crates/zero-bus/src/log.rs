@@ -50,16 +50,22 @@ pub struct Bus {
     committer: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// The drafts of one job, which are appended next to each other. A single draft needs no
-/// allocation.
+/// Drafts that are appended next to each other. A single draft needs no allocation.
 type Drafts = SmallVec<[Draft; 1]>;
 type Events = SmallVec<[Event; 1]>;
+
+/// One call to append or submit.
+struct Job {
+    drafts: Drafts,
+    /// The head to which the drafts must be appended. Any head if `None`.
+    expected: Option<Head>,
+}
 
 /// The part of a handle that its tickets and its committer share.
 struct Core {
     storage: Arc<dyn Storage>,
     writer: Mutex<Writer>,
-    queue: Queue<Drafts, Result<Events>>,
+    queue: Queue<Job, Result<Events>>,
     /// A copy of `Writer::poisoned` that can be read without waiting for the batch that holds the
     /// mutex. Set after the failed batch has given up the mutex.
     poisoned: AtomicBool,
@@ -191,7 +197,7 @@ impl Bus {
     /// ```
     pub fn append(&self, draft: Draft) -> Result<Event> {
         // The job has one draft, so it has one event.
-        self.append_all(Drafts::from_buf([draft])).map(|mut events| events.remove(0))
+        self.append_job(Drafts::from_buf([draft]), None).map(|mut events| events.remove(0))
     }
 
     /// Appends events in order and next to each other, with one write and one sync. When this
@@ -219,12 +225,46 @@ impl Bus {
         if drafts.is_empty() {
             return Ok(Vec::new());
         }
-        self.append_all(Drafts::from_vec(drafts)).map(Events::into_vec)
+        self.append_job(Drafts::from_vec(drafts), None).map(Events::into_vec)
     }
 
-    fn append_all(&self, drafts: Drafts) -> Result<Events> {
+    /// Appends one event, but only if the head of the chain is `expected` at the commit point. When
+    /// this returns the event, it has been synced.
+    ///
+    /// The head is compared under the bus's lock, so it includes the events of all other threads,
+    /// handles and processes. Of several producers that expect the same head, exactly one appends.
+    /// If `expected` has an index above 0 and no checksum, any event at that index matches.
+    /// [`Head::default`] expects an empty log. Costs as much as [`Bus::append`].
+    ///
+    /// # Errors
+    /// [`Error::HeadMismatch`] with the actual head: nothing of this event was written, and the
+    /// handle accepts further events. Other errors as [`Bus::append_batch`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use std::collections::BTreeMap;
+    /// use zero_bus::{Bus, Draft, Error, Head};
+    ///
+    /// let bus = Bus::open(dir.path())?;
+    /// let draft = || Draft::new("lease.taken", 1777593600.0, &BTreeMap::from([("by", "worker-1")]));
+    /// let event = bus.append_expecting(Head::default(), draft()?)?;
+    ///
+    /// // The log is no longer empty.
+    /// match bus.append_expecting(Head::default(), draft()?) {
+    ///     Err(Error::HeadMismatch { actual, .. }) => assert_eq!(actual, event.head()),
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn append_expecting(&self, expected: Head, draft: Draft) -> Result<Event> {
+        // The job has one draft, so it has one event.
+        self.append_job(Drafts::from_buf([draft]), Some(expected)).map(|mut events| events.remove(0))
+    }
+
+    fn append_job(&self, drafts: Drafts, expected: Option<Head>) -> Result<Events> {
         drafts.iter().try_for_each(Draft::check)?;
-        let committed = self.core.queue.submit_and_wait(drafts, |jobs| self.core.commit(jobs));
+        let job = Job { drafts, expected };
+        let committed = self.core.queue.submit_and_wait(job, |jobs| self.core.commit(jobs));
         self.core.resolve(committed)
     }
 
@@ -277,7 +317,8 @@ impl Bus {
         let text_bytes = draft.payload.as_str().len() + draft.event_type.len() + trace_id_bytes;
         let size_bytes = size_of::<Draft>() + text_bytes;
         let core = &self.core;
-        let slot = core.queue.submit(Drafts::from_buf([draft]), size_bytes, |jobs| core.commit(jobs));
+        let job = Job { drafts: Drafts::from_buf([draft]), expected: None };
+        let slot = core.queue.submit(job, size_bytes, |jobs| core.commit(jobs));
         core.queue.wake();
         Ok(Ticket { core: Arc::clone(&self.core), slot })
     }
@@ -362,7 +403,7 @@ impl Core {
 
     /// Commits jobs as one batch and returns one result for each, in order. Only the leader of the
     /// queue calls this. An invalid job fails alone; any other error fails the whole batch.
-    fn commit(&self, jobs: &mut impl Iterator<Item = Drafts>) -> Vec<Result<Events>> {
+    fn commit(&self, jobs: &mut impl Iterator<Item = Job>) -> Vec<Result<Events>> {
         let storage = &*self.storage;
         let mut taken = 0;
         let mut writer = lock(&self.writer);
@@ -490,7 +531,7 @@ impl Writer {
     fn commit(
         &mut self,
         storage: &dyn Storage,
-        jobs: impl Iterator<Item = Drafts>,
+        jobs: impl Iterator<Item = Job>,
     ) -> Result<Vec<Result<Events>>> {
         let mut lines = std::mem::take(&mut self.lines);
         lines.clear();
@@ -499,7 +540,14 @@ impl Writer {
         }
         let mut head = self.end.head;
         let mut results = Vec::new();
-        for drafts in jobs {
+        for Job { drafts, expected } in jobs {
+            // Compared with the head at this place of the batch: the events of the jobs before this
+            // one count, since a result is published only if the whole batch is synced.
+            if let Some(expected) = expected.filter(|expected| !expected.expects(head)) {
+                let path = storage.path(LOG);
+                results.push(Err(Error::HeadMismatch { path, expected, actual: head }));
+                continue;
+            }
             let (length_before, head_before) = (lines.len(), head);
             let linked = link(&mut head, drafts, &mut lines);
             if linked.is_err() {

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::head::Head;
+use crate::head::Head;
 use super::layout::{Layout, is_quoted};
 use crate::canonical::{self, Json};
 use crate::checksum::Checksum;

@@ -1,6 +1,6 @@
 //! Writing: a draft becomes the next event of a chain.
 
-use super::head::{Head, write_previous};
+use crate::head::{Head, write_previous};
 use crate::canonical::{self, Json};
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};

@@ -27,7 +27,7 @@
 
 use std::ops::Range;
 
-use super::head::{Head, write_previous};
+use crate::head::{Head, write_previous};
 use super::layout::{Layout, float_end, is_quoted, member_value, object_end};
 use super::line::Line;
 use crate::canonical::{Template, string_end, unescaped_string_end};

@@ -1,6 +1,6 @@
 //! Reading and verifying single events, for programs that receive lines from elsewhere.
 
-use super::head::Head;
+use crate::head::Head;
 use super::line::Line;
 use crate::event::{Event, MAX_LINE_BYTES};
 use crate::fault::{Fault, FaultKind};
