@@ -471,7 +471,9 @@ fn follow(
         // A failed call, or a log that was cut, ends this follower. The next pass starts another
         // one.
         let Ok(mut follower) = Reader::open_in(Arc::clone(storage)).follow(last_index + 1) else { continue };
-        while let Ok(Some(event)) = follower.next_timeout(Duration::from_millis(if is_last_pass { 0 } else { 5 })) {
+        while let Ok(Some(event)) =
+            follower.next_timeout(Duration::from_millis(if is_last_pass { 0 } else { 5 }))
+        {
             last_index = event.index;
             for survivor in disk.survivors(last_index, 8) {
                 states += 1;
