@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::canonical::JsonError;
 use crate::fault::Fault;
+use crate::head::Head;
 
 /// Every error of this library.
 ///
@@ -87,6 +88,19 @@ pub enum Error {
         /// What changed, and what to do.
         reason: &'static str,
     },
+    /// The head of the chain is not the one that
+    /// [`Bus::append_expecting`](crate::Bus::append_expecting) expected. Nothing was appended. Read
+    /// the events up to the actual head, then decide again.
+    #[error("{}: nothing was appended, since the head is {actual}, not {expected}. Read the new events, then decide \
+             again", path.display())]
+    HeadMismatch {
+        /// The log.
+        path: PathBuf,
+        /// The head that the caller expected.
+        expected: Head,
+        /// The head of the chain at the commit point.
+        actual: Head,
+    },
     /// An earlier write or sync on this handle failed, so the state of the log on disk is unknown.
     /// Open the bus again, which recovers the log.
     #[error("{}: an earlier write or sync failed, so this handle accepts no more events. Open the bus again", path.display())]
@@ -139,6 +153,9 @@ impl Error {
                 Self::Missing { path: path.clone(), events: *events, recorded: *recorded, recorded_in }
             }
             Self::Changed { path, reason } => Self::Changed { path: path.clone(), reason },
+            Self::HeadMismatch { path, expected, actual } => {
+                Self::HeadMismatch { path: path.clone(), expected: *expected, actual: *actual }
+            }
             Self::Poisoned { path } => Self::Poisoned { path: path.clone() },
         }
     }

@@ -18,7 +18,8 @@
 //! // Append. The caller sets the time, so that a run can be repeated byte for byte.
 //! let bus = Bus::open(&path)?;
 //! let reading = BTreeMap::from([("celsius", 21.5)]);
-//! let event = bus.append(Draft::new("sensor.reading", 1777593600.0, &reading)?.traced("morning"))?;
+//! let draft = Draft::new("sensor.reading", 1777593600.0, &reading)?.traced("morning");
+//! let event = bus.append(draft)?;
 //! assert_eq!(event.id(), "evt-000000000001");
 //!
 //! // Verify, here or in another process.
@@ -63,6 +64,7 @@ mod chain;
 mod checksum;
 mod event;
 mod fault;
+mod head;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod storage;
@@ -75,6 +77,7 @@ mod follow;
 mod integrity;
 mod lines;
 mod log;
+mod open;
 mod queue;
 mod reader;
 mod recover;
@@ -88,19 +91,36 @@ mod error;
 pub use audit::{AUDIT_SCHEMA, AuditError, Summary};
 pub use backup::{Backup, BackupError};
 pub use canonical::{Integer, Json, JsonError, MAX_DEPTH, Value};
-pub use chain::Head;
 pub use checksum::{Checksum, ChecksumError};
 pub use error::{Error, Result};
 pub use event::{Draft, EVENT_SCHEMA, Event, MAX_LINE_BYTES, MAX_TYPE_CHARACTERS, event_id, index_of_id};
 pub use fault::{Fault, FaultKind};
 pub use follow::{CancelHandle, Follow};
+pub use head::Head;
 pub use integrity::{Finding, Integrity, Progress};
 pub use lines::{LOCK, LOG};
 pub use log::{Bus, Ticket};
+pub use open::OpenOptions;
 pub use reader::{Events, Reader, Selected};
 pub use recover::{JournalTail, QuarantinedTail};
 pub use snapshot::{SNAPSHOT, SNAPSHOT_SCHEMA, Snapshot, SnapshotIntegrity};
 pub use verify::Verdict;
+
+// Threads may move every handle, and may share those whose methods take `&self`.
+const _: () = {
+    const fn assert_send<T: Send>() {}
+    const fn assert_send_and_sync<T: Send + Sync>() {}
+    assert_send_and_sync::<Bus>();
+    assert_send_and_sync::<Reader>();
+    assert_send_and_sync::<Ticket>();
+    assert_send_and_sync::<CancelHandle>();
+    assert_send_and_sync::<OpenOptions>();
+    assert_send_and_sync::<Snapshot>();
+    assert_send_and_sync::<Event>();
+    assert_send_and_sync::<Error>();
+    assert_send::<Events>();
+    assert_send::<Follow>();
+};
 
 /// Compiles the Rust examples in the README.
 #[cfg(doctest)]

@@ -13,7 +13,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
@@ -28,12 +28,9 @@ use crate::lines::{LOCK, LOG};
 use crate::queue::{Queue, Slot};
 use crate::recover::{self, End, Purpose, QuarantinedTail};
 use crate::snapshot::{self, Snapshot};
-use crate::storage::{Access, Directory, Lock, Storage, StorageFile};
+use crate::storage::{Access, Lock, Storage, StorageFile};
 use crate::sync::{Arc, Mutex, lock};
 use crate::sync_mark::SyncMark;
-
-/// Bytes that may be [submitted](Bus::submit) to one batch before the next submitter waits.
-const MAX_PENDING_BYTES: usize = 1 << 20;
 
 /// Times that a writer reopens a lock file that was replaced while it waited for the lock.
 const MAX_LOCK_ATTEMPTS: usize = 8;
@@ -53,16 +50,22 @@ pub struct Bus {
     committer: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// The drafts of one job, which are appended next to each other. A single draft needs no
-/// allocation.
+/// Drafts that are appended next to each other. A single draft needs no allocation.
 type Drafts = SmallVec<[Draft; 1]>;
 type Events = SmallVec<[Event; 1]>;
+
+/// One call to append or submit.
+struct Job {
+    drafts: Drafts,
+    /// The head to which the drafts must be appended. Any head if `None`.
+    expected: Option<Head>,
+}
 
 /// The part of a handle that its tickets and its committer share.
 struct Core {
     storage: Arc<dyn Storage>,
     writer: Mutex<Writer>,
-    queue: Queue<Drafts, Result<Events>>,
+    queue: Queue<Job, Result<Events>>,
     /// A copy of `Writer::poisoned` that can be read without waiting for the batch that holds the
     /// mutex. Set after the failed batch has given up the mutex.
     poisoned: AtomicBool,
@@ -113,58 +116,12 @@ impl fmt::Debug for Ticket {
 }
 
 impl Bus {
-    /// Opens the bus in a directory for appending. Creates the directory (mode 0700) and the files
-    /// (0600) if they are missing.
-    ///
-    /// A crash can leave an incomplete last line. It is moved to a file next to the log; see
-    /// [`Bus::quarantined`]. Bytes that a crash left unsynced are made durable. Opening reads the
-    /// lines after the last sync, or the last two lines.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`], [`Error::Ambiguous`] or [`Error::Missing`] if the log needs an operator,
-    /// [`Error::NotABus`] if the path is not a directory, [`Error::Io`] if the system refuses a
-    /// file operation.
-    ///
-    /// ```
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// # let path = dir.path().join("bus");
-    /// let bus = zero_bus::Bus::open(&path)?;
-    /// assert_eq!(bus.head().index, 0);
-    /// # Ok::<(), zero_bus::Error>(())
-    /// ```
-    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        if path.exists() && !path.is_dir() {
-            return Err(Error::NotABus {
-                path: path.to_owned(),
-                reason: "it is a file, not a directory".to_owned(),
-            });
-        }
-        let directory = Directory::create(path).map_err(Error::io("open the directory", path))?;
-        Self::open_in(Arc::new(directory))
-    }
-
-    /// Opens the bus in any [`Storage`]; otherwise as [`Bus::open`].
-    ///
-    /// # Errors
-    /// As [`Bus::open`].
-    pub fn open_in(storage: Arc<dyn Storage>) -> Result<Self> {
-        Self::open_with(storage, None)
-    }
-
-    /// Opens a bus with an ambiguous tail ([`Error::Ambiguous`]) and quarantines the tail that
-    /// starts at `byte_offset`, by decision of an operator. Everything else is as with
-    /// [`Bus::open`].
-    ///
-    /// # Errors
-    /// As [`Bus::open`]; [`Error::Ambiguous`] if the ambiguous tail starts elsewhere.
-    pub fn open_quarantining(path: impl AsRef<Path>, byte_offset: u64) -> Result<Self> {
-        let path = path.as_ref();
-        let directory = Directory::open(path).map_err(Error::io("open the directory", path))?;
-        Self::open_with(Arc::new(directory), Some(byte_offset))
-    }
-
-    fn open_with(storage: Arc<dyn Storage>, quarantine_from: Option<u64>) -> Result<Self> {
+    /// Opens the log and recovers it. `max_pending_bytes` must not be 0.
+    pub(crate) fn open_with(
+        storage: Arc<dyn Storage>,
+        max_pending_bytes: usize,
+        quarantine_from: Option<u64>,
+    ) -> Result<Self> {
         let open = |name, access| {
             storage.open(name, access).map_err(Error::io("open it for appending", &storage.path(name)))
         };
@@ -175,7 +132,7 @@ impl Bus {
         let (end, lines) = (End::default(), String::new());
         let mut writer = Writer { log, lock_file, end, poisoned: false, quarantined: Vec::new(), lines };
         writer.with_lock(&*storage, |writer| writer.recover(&*storage, Purpose::Open { quarantine_from }))?;
-        let (writer, queue) = (Mutex::new(writer), Queue::new(MAX_PENDING_BYTES));
+        let (writer, queue) = (Mutex::new(writer), Queue::new(max_pending_bytes));
         let core = Core { storage, writer, queue, poisoned: AtomicBool::new(false) };
         Ok(Self { core: Arc::new(core), committer: Mutex::new(None) })
     }
@@ -240,7 +197,7 @@ impl Bus {
     /// ```
     pub fn append(&self, draft: Draft) -> Result<Event> {
         // The job has one draft, so it has one event.
-        self.append_all(Drafts::from_buf([draft])).map(|mut events| events.remove(0))
+        self.append_job(Drafts::from_buf([draft]), None).map(|mut events| events.remove(0))
     }
 
     /// Appends events in order and next to each other, with one write and one sync. When this
@@ -268,12 +225,46 @@ impl Bus {
         if drafts.is_empty() {
             return Ok(Vec::new());
         }
-        self.append_all(Drafts::from_vec(drafts)).map(Events::into_vec)
+        self.append_job(Drafts::from_vec(drafts), None).map(Events::into_vec)
     }
 
-    fn append_all(&self, drafts: Drafts) -> Result<Events> {
+    /// Appends one event, but only if the head of the chain is `expected` at the commit point. When
+    /// this returns the event, it has been synced.
+    ///
+    /// The head is compared under the bus's lock, so it includes the events of all other threads,
+    /// handles and processes. Of several producers that expect the same head, exactly one appends.
+    /// If `expected` has an index above 0 and no checksum, any event at that index matches.
+    /// [`Head::default`] expects an empty log. Costs as much as [`Bus::append`].
+    ///
+    /// # Errors
+    /// [`Error::HeadMismatch`] with the actual head: nothing of this event was written, and the
+    /// handle accepts further events. Other errors as [`Bus::append_batch`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use std::collections::BTreeMap;
+    /// use zero_bus::{Bus, Draft, Error, Head};
+    ///
+    /// let bus = Bus::open(dir.path())?;
+    /// let draft = || Draft::new("lease.taken", 1777593600.0, &BTreeMap::from([("by", "worker-1")]));
+    /// let event = bus.append_expecting(Head::default(), draft()?)?;
+    ///
+    /// // The log is no longer empty.
+    /// match bus.append_expecting(Head::default(), draft()?) {
+    ///     Err(Error::HeadMismatch { actual, .. }) => assert_eq!(actual, event.head()),
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn append_expecting(&self, expected: Head, draft: Draft) -> Result<Event> {
+        // The job has one draft, so it has one event.
+        self.append_job(Drafts::from_buf([draft]), Some(expected)).map(|mut events| events.remove(0))
+    }
+
+    fn append_job(&self, drafts: Drafts, expected: Option<Head>) -> Result<Events> {
         drafts.iter().try_for_each(Draft::check)?;
-        let committed = self.core.queue.submit_and_wait(drafts, |jobs| self.core.commit(jobs));
+        let job = Job { drafts, expected };
+        let committed = self.core.queue.submit_and_wait(job, |jobs| self.core.commit(jobs));
         self.core.resolve(committed)
     }
 
@@ -282,8 +273,9 @@ impl Bus {
     /// submitted or appended.
     ///
     /// A submitted event is committed even if its ticket is dropped. Dropping the handle waits for
-    /// that. Blocks while 1 MiB is pending, so that a thread that submits faster than the disk
-    /// syncs cannot exhaust the memory.
+    /// that. Blocks while [`OpenOptions::max_pending_bytes`](crate::OpenOptions::max_pending_bytes)
+    /// (1 MiB by default) are pending, so that a thread that submits faster than the disk syncs
+    /// cannot exhaust the memory.
     ///
     /// If the disk fails, the ticket returns the error, and so does every later call. A program
     /// that drops its tickets therefore learns of a failure from its next call, but not of a
@@ -325,7 +317,8 @@ impl Bus {
         let text_bytes = draft.payload.as_str().len() + draft.event_type.len() + trace_id_bytes;
         let size_bytes = size_of::<Draft>() + text_bytes;
         let core = &self.core;
-        let slot = core.queue.submit(Drafts::from_buf([draft]), size_bytes, |jobs| core.commit(jobs));
+        let job = Job { drafts: Drafts::from_buf([draft]), expected: None };
+        let slot = core.queue.submit(job, size_bytes, |jobs| core.commit(jobs));
         core.queue.wake();
         Ok(Ticket { core: Arc::clone(&self.core), slot })
     }
@@ -410,7 +403,7 @@ impl Core {
 
     /// Commits jobs as one batch and returns one result for each, in order. Only the leader of the
     /// queue calls this. An invalid job fails alone; any other error fails the whole batch.
-    fn commit(&self, jobs: &mut impl Iterator<Item = Drafts>) -> Vec<Result<Events>> {
+    fn commit(&self, jobs: &mut impl Iterator<Item = Job>) -> Vec<Result<Events>> {
         let storage = &*self.storage;
         let mut taken = 0;
         let mut writer = lock(&self.writer);
@@ -538,7 +531,7 @@ impl Writer {
     fn commit(
         &mut self,
         storage: &dyn Storage,
-        jobs: impl Iterator<Item = Drafts>,
+        jobs: impl Iterator<Item = Job>,
     ) -> Result<Vec<Result<Events>>> {
         let mut lines = std::mem::take(&mut self.lines);
         lines.clear();
@@ -547,7 +540,14 @@ impl Writer {
         }
         let mut head = self.end.head;
         let mut results = Vec::new();
-        for drafts in jobs {
+        for Job { drafts, expected } in jobs {
+            // Compared with the head at this place of the batch: the events of the jobs before this
+            // one count, since a result is published only if the whole batch is synced.
+            if let Some(expected) = expected.filter(|expected| !expected.expects(head)) {
+                let path = storage.path(LOG);
+                results.push(Err(Error::HeadMismatch { path, expected, actual: head }));
+                continue;
+            }
             let (length_before, head_before) = (lines.len(), head);
             let linked = link(&mut head, drafts, &mut lines);
             if linked.is_err() {

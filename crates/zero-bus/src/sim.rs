@@ -27,7 +27,7 @@
 //!
 //! for survivor in disk.survivors(7, 100) {
 //!     let events = Bus::open_in(survivor.storage())?.head().index;
-//!     assert!(events == 1 || events == 2, "the acknowledged event is there, the other one may be");
+//!     assert!(events == 1 || events == 2, "the acknowledged event was lost");
 //! }
 //! # Ok::<(), zero_bus::Error>(())
 //! ```

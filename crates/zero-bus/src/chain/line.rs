@@ -7,12 +7,12 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::head::Head;
 use super::layout::{Layout, is_quoted};
 use crate::canonical::{self, Json};
 use crate::checksum::Checksum;
 use crate::event::{EVENT_SCHEMA, Event, MAX_TYPE_CHARACTERS, event_id, index_of_id, type_problem};
 use crate::fault::FaultKind;
+use crate::head::Head;
 
 /// A line with the fields of an event, each of its type. Its content is not verified yet: see
 /// [`Line::verify_after`] and [`Line::verify_alone`].

@@ -1,10 +1,10 @@
 //! Writing: a draft becomes the next event of a chain.
 
-use super::head::{Head, write_previous};
 use crate::canonical::{self, Json};
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::event::{Draft, EVENT_SCHEMA, Event, MAX_LINE_BYTES, type_problem, write_decimal, write_id};
+use crate::head::{Head, write_previous};
 
 /// Size of a line without its texts, roughly: keys, numbers, checksums.
 const FIXED_BYTES_ESTIMATE: usize = 400;

@@ -9,7 +9,6 @@
 //! with new checksums. To detect those, compare it with a checksum that was stored elsewhere.
 
 // Each module uses only modules above it.
-mod head;
 mod layout;
 mod link;
 
@@ -17,8 +16,7 @@ mod line;
 mod next_line;
 mod read;
 
-pub use head::Head;
-pub(crate) use head::write_previous;
+pub(crate) use crate::head::{Head, write_previous};
 pub(crate) use line::{Line, is_unfinished};
 pub(crate) use link::link;
 pub(crate) use next_line::NextLineMatcher;

@@ -27,12 +27,12 @@
 
 use std::ops::Range;
 
-use super::head::{Head, write_previous};
 use super::layout::{Layout, float_end, is_quoted, member_value, object_end};
 use super::line::Line;
 use crate::canonical::{Template, string_end, unescaped_string_end};
 use crate::checksum::{Checksum, PairHasher};
 use crate::event::{EVENT_SCHEMA, MAX_LINE_BYTES, MAX_TYPE_CHARACTERS, event_id};
+use crate::head::{Head, write_previous};
 
 /// Lines from this length on are hashed alone: hashing in pairs copies both lines, which then costs
 /// more than it saves.

@@ -1,9 +1,9 @@
 //! Reading and verifying single events, for programs that receive lines from elsewhere.
 
-use super::head::Head;
 use super::line::Line;
 use crate::event::{Event, MAX_LINE_BYTES};
 use crate::fault::{Fault, FaultKind};
+use crate::head::Head;
 
 impl Event {
     /// Reads and verifies the line of the event after `head`, as a receiver of a log does. The line

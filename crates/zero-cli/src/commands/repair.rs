@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use zero_bus::{Bus, Finding, Reader, Verdict};
+use zero_bus::{Finding, OpenOptions, Reader, Verdict};
 use zero_paper::text::counted;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
@@ -72,7 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     if !arguments.yes {
         return print(&format!("{finding}\nrun again with --yes to quarantine it"), Outcome::Failed);
     }
-    let bus = Bus::open_quarantining(&arguments.dir, byte_offset)?;
+    let bus = OpenOptions::new().create(false).quarantine_from(byte_offset).open(&arguments.dir)?;
     let quarantined: Vec<String> = bus.quarantined().iter().map(ToString::to_string).collect();
     let events = counted(bus.head().index, "event");
     print(&format!("{finding}\n{}\nthe log holds {events}", quarantined.join("\n")), Outcome::Passed)

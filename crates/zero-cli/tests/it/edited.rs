@@ -450,8 +450,8 @@ fn a_refused_start_warns_of_the_tails_it_quarantined() {
     let output = run_cycles(dir, "1", &[]);
     assert_eq!(output.code, 2);
     for expected in [
-        "warning: bus/events.jsonl: an unfinished last line of 11 bytes was set aside",
-        "warning: d.jsonl: an unfinished last line of 4 bytes was set aside",
+        "warning: bus/events.jsonl: quarantined an incomplete last line of 11 bytes in",
+        "warning: d.jsonl: quarantined an incomplete last line of 4 bytes in",
         "the runtime was stopped",
     ] {
         assert!(output.stderr.contains(expected), "{expected}: {}", output.stderr);

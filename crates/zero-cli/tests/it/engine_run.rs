@@ -282,9 +282,7 @@ fn an_unfinished_last_line_of_a_journal_is_quarantined() {
     assert_eq!(output.code, 0);
     assert_eq!(output.stderr.lines().count(), 2);
     assert!(
-        output
-            .stderr
-            .contains("d.jsonl: an unfinished last line of 7 bytes was set aside in d.jsonl.torn-at-"),
+        output.stderr.contains("d.jsonl: quarantined an incomplete last line of 7 bytes in d.jsonl.torn-at-"),
         "{}",
         output.stderr
     );

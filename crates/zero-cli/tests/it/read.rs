@@ -72,11 +72,7 @@ fn reading_commands_refuse_a_path_that_is_not_a_bus() {
         };
         assert!(run("missing").failure(2).contains("missing: there is no such directory"));
         assert!(run("file").failure(2).contains("file: it is a file, not a directory"));
-        assert!(
-            run("odd")
-                .failure(2)
-                .contains("events.jsonl: cannot open it for reading: it is a directory, not a file")
-        );
+        assert!(run("odd").failure(2).contains("events.jsonl for reading: it is a directory, not a file"));
         if command[0] == "show" {
             assert!(run("empty").failure(2).contains("empty/events.jsonl: has no event 1: the log is empty"));
         } else {

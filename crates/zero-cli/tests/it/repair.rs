@@ -42,7 +42,7 @@ fn repair_quarantines_a_torn_tail_only_with_yes() {
     assert_eq!(tree(temp.path()), before);
     let stdout = bus(temp.path(), &["repair", "bus", "--yes"]).success();
     assert!(
-        stdout.contains("was set aside in events.jsonl.torn-at-")
+        stdout.contains("quarantined an incomplete last line of 10 bytes in events.jsonl.torn-at-")
             && stdout.ends_with("the log holds 3 events\n"),
         "{stdout}"
     );
@@ -94,7 +94,7 @@ fn repair_refuses_damage_and_a_missing_tail() {
     let output = bus(temp.path(), &["append", "bus", "--type", "t", "{}"]);
     assert_eq!(output.code, 1);
     assert!(
-        output.stderr.contains("holds 30 events, but state-snapshot.json remembers 40: its tail is missing"),
+        output.stderr.contains("holds 30 events, but state-snapshot.json records 40: its end is missing"),
         "{}",
         output.stderr
     );

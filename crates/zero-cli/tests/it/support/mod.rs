@@ -79,8 +79,7 @@ impl Finished {
     pub(crate) fn success_after_a_kill(self) -> String {
         assert_eq!(self.code, 0, "{}{}", self.stdout, self.stderr);
         let is_expected = |line: &str| {
-            (line.contains("an unfinished last line of") && line.contains("was set aside"))
-                || line.contains("is not applied yet")
+            line.contains(": quarantined an incomplete last line of ") || line.contains("is not applied yet")
         };
         assert!(self.stderr.lines().all(is_expected), "{}", self.stderr);
         self.stdout

@@ -1,5 +1,7 @@
 //! The head of a chain.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::checksum::Checksum;
@@ -46,6 +48,22 @@ impl TryFrom<UncheckedHead> for Head {
     }
 }
 
+impl Head {
+    /// Returns whether `actual` is the head that `self` expects. Without a checksum, `self` expects
+    /// any event at its index.
+    pub(crate) fn expects(&self, actual: Head) -> bool {
+        self.index == actual.index && (self.checksum.is_none() || self.checksum == actual.checksum)
+    }
+}
+
+/// Writes `INDEX:CHECKSUM`, or only the index if there is no checksum.
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.index)?;
+        self.checksum.map_or(Ok(()), |checksum| write!(f, ":{checksum}"))
+    }
+}
+
 impl Event {
     /// The head of a chain that ends with this event.
     pub fn head(&self) -> Head {
@@ -62,5 +80,27 @@ pub(crate) fn write_previous(previous: Option<Checksum>, out: &mut String) {
             out.push_str(previous.to_text().as_str());
             out.push('"');
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Head;
+    use crate::checksum::Checksum;
+
+    #[test]
+    fn an_expected_head_without_a_checksum_expects_any_event_at_its_index() {
+        let head = |index, text: Option<&str>| Head {
+            index,
+            checksum: text.map(|text| Checksum::of(text.as_bytes())),
+        };
+        assert!(head(0, None).expects(head(0, None)));
+        assert!(head(1, None).expects(head(1, Some("a"))));
+        assert!(head(1, Some("a")).expects(head(1, Some("a"))));
+        assert!(!head(1, Some("a")).expects(head(1, Some("b"))));
+        assert!(!head(1, None).expects(head(2, Some("a"))));
+        assert!(!head(0, Some("a")).expects(head(0, None)));
+        assert_eq!(head(0, None).to_string(), "0");
+        assert!(head(7, Some("a")).to_string().starts_with("7:sha256:ca978112"));
     }
 }

@@ -1,0 +1,138 @@
+//! Opening a bus for appending: [`OpenOptions`], and the shorthands [`Bus::open`] and
+//! [`Bus::open_in`].
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::lines::LOG;
+use crate::log::Bus;
+use crate::storage::{Access, Directory, Storage};
+
+/// How to open a bus for appending. [`Bus::open`] opens with the defaults.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// use zero_bus::{Bus, Error, OpenOptions};
+///
+/// let missing = dir.path().join("missing");
+/// let refused = OpenOptions::new().create(false).open(&missing);
+/// assert!(matches!(refused, Err(Error::NotABus { .. })));
+/// assert!(!missing.exists());
+///
+/// let bus = OpenOptions::new().max_pending_bytes(64 << 10).open(dir.path())?;
+/// assert_eq!(bus.head().index, 0);
+/// # Ok::<(), zero_bus::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    create: bool,
+    max_pending_bytes: usize,
+    quarantine_from: Option<u64>,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl OpenOptions {
+    /// Returns the defaults: create a missing bus, let 1 MiB be pending, and refuse an ambiguous
+    /// tail.
+    pub fn new() -> Self {
+        Self { create: true, max_pending_bytes: 1 << 20, quarantine_from: None }
+    }
+
+    /// Sets whether a missing bus is created. With `false`, opening a directory that does not exist
+    /// or holds no log is [`Error::NotABus`], and nothing is created.
+    pub fn create(&mut self, create: bool) -> &mut Self {
+        self.create = create;
+        self
+    }
+
+    /// Sets how many bytes of [submitted](Bus::submit) events may be pending before the next
+    /// submission blocks. This bounds the memory of the handle and the size of a batch; the last
+    /// event may exceed it. 0 counts as 1. Events that a thread waits for are not counted, since
+    /// each thread adds only one.
+    pub fn max_pending_bytes(&mut self, bytes: usize) -> &mut Self {
+        self.max_pending_bytes = bytes;
+        self
+    }
+
+    /// Quarantines an ambiguous tail ([`Error::Ambiguous`]) that starts at `byte_offset`, by
+    /// decision of an operator who knows that no acknowledged event is in it. The tail is moved to
+    /// a file next to the log. An ambiguous tail that starts elsewhere is still refused, and any
+    /// other log is opened as usual.
+    pub fn quarantine_from(&mut self, byte_offset: u64) -> &mut Self {
+        self.quarantine_from = Some(byte_offset);
+        self
+    }
+
+    /// Opens the bus in a directory.
+    ///
+    /// # Errors
+    /// As [`Bus::open`]; [`Error::NotABus`] also if the bus is missing and must not be created.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Bus> {
+        let path = path.as_ref();
+        let not_a_bus = |reason: &str| Error::NotABus { path: path.to_owned(), reason: reason.to_owned() };
+        if path.exists() && !path.is_dir() {
+            return Err(not_a_bus("it is a file, not a directory"));
+        }
+        let directory = if self.create { Directory::create(path) } else { Directory::open(path) };
+        let directory = directory.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound if !self.create => not_a_bus("there is no such directory"),
+            _ => Error::io("open the directory", path)(error),
+        })?;
+        self.open_in(Arc::new(directory))
+    }
+
+    /// Opens the bus in any [`Storage`].
+    ///
+    /// # Errors
+    /// As [`OpenOptions::open`].
+    pub fn open_in(&self, storage: Arc<dyn Storage>) -> Result<Bus> {
+        if !self.create {
+            let path = storage.path(LOG);
+            storage.open(LOG, Access::Read).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => Error::NotABus { path, reason: "there is no such log".to_owned() },
+                _ => Error::io("open it for reading", &path)(error),
+            })?;
+        }
+        Bus::open_with(storage, self.max_pending_bytes.max(1), self.quarantine_from)
+    }
+}
+
+impl Bus {
+    /// Opens the bus in a directory for appending. Creates the directory (mode 0700) and the files
+    /// (0600) if they are missing. [`OpenOptions`] has more choices.
+    ///
+    /// A crash can leave an incomplete last line. It is moved to a file next to the log; see
+    /// [`Bus::quarantined`]. Bytes that a crash left unsynced are made durable. Opening reads the
+    /// lines after the last sync, or the last two lines.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Ambiguous`] or [`Error::Missing`] if the log needs an operator,
+    /// [`Error::NotABus`] if the path is not a directory, [`Error::Io`] if the system refuses a
+    /// file operation.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("bus");
+    /// let bus = zero_bus::Bus::open(&path)?;
+    /// assert_eq!(bus.head().index, 0);
+    /// # Ok::<(), zero_bus::Error>(())
+    /// ```
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        OpenOptions::new().open(path)
+    }
+
+    /// Opens the bus in any [`Storage`]; otherwise as [`Bus::open`].
+    ///
+    /// # Errors
+    /// As [`Bus::open`].
+    pub fn open_in(storage: Arc<dyn Storage>) -> Result<Self> {
+        OpenOptions::new().open_in(storage)
+    }
+}
