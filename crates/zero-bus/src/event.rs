@@ -168,7 +168,8 @@ impl Event {
 
     /// The payload as a type of the caller, deserialized by serde_json.
     ///
-    /// The payload may nest at most 128 deep, serde_json's own limit.
+    /// The payload may nest at most 127 deep: serde_json's recursion limit of 128 refuses the 128th
+    /// level.
     ///
     /// Integers must fit the type they are read into: an `i128` or `u128` is exact, and an integer
     /// beyond 128 bits is an error. Read into an `f64`, an integer becomes the nearest double. An

@@ -185,9 +185,9 @@ impl FusedIterator for Follow {}
 
 /// Cancels a [`Follow`] from any thread.
 ///
-/// A cancelled follower that waits wakes at once. Its iterator then ends, and its timed calls
-/// return `Ok(None)`, even if there are more events. To resume, follow again from the index after
-/// the last event.
+/// A cancelled follower that waits for events wakes at once. A read in progress is completed first.
+/// The iterator then ends, and the timed calls return `Ok(None)`, even if there are more events. To
+/// resume, follow again from the index after the last event.
 #[derive(Clone, Debug)]
 pub struct CancelHandle {
     cancelled: Arc<AtomicBool>,

@@ -56,8 +56,8 @@ pub enum Finding {
         bytes: u64,
     },
     /// The beginning of the last event, although `bus.lock` records that this event was synced
-    /// completely. A crash cannot leave this: the disk lost the rest, or a person cut it off. The
-    /// next open for appending quarantines it and reports that.
+    /// completely. A crash cannot leave this: the disk lost bytes, or the file was cut. The next
+    /// open for appending quarantines it and reports that.
     Truncated {
         /// Byte offset of the incomplete event in the log.
         byte_offset: u64,

@@ -191,8 +191,8 @@ impl Reader {
     /// The empty head is the start of every log.
     ///
     /// This is the check for a checksum that was kept elsewhere. If [`Reader::verify`] passes too,
-    /// no event up to `head` was changed or removed since that head was recorded, even if somebody
-    /// rewrote the whole log. By itself, this method verifies only that one event.
+    /// no event up to `head` was changed or removed since that head was recorded, and the log was
+    /// not rewritten. By itself, this method verifies only that one event.
     ///
     /// # Errors
     /// As [`Reader::event`].

@@ -22,9 +22,9 @@ pub enum Access<S> {
 /// Why a request was not admitted.
 #[derive(Debug)]
 pub enum AuthError {
-    /// The client is told.
+    /// A problem for the client.
     Denied(Problem),
-    /// The tokens file is unusable. The operator is told the reason; the client gets
+    /// The tokens file is unusable. The reason is for the operator only; the client gets
     /// [`Problem::internal`].
     TokensFile(Error),
 }

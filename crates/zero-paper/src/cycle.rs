@@ -1,7 +1,7 @@
 //! One OODA cycle (observe, orient, decide, act, learn) and its record, `zero.runtime.cycle.v1`.
 //!
 //! A cycle takes exactly one order through the risk checks. [`run`] decides about a new order;
-//! [`rerun_recorded`] rebuilds the record of a decision that is already in the journal.
+//! `rerun_recorded` rebuilds the record of a decision that is already in the journal.
 
 use std::path::Path;
 

@@ -2,7 +2,7 @@
 //!
 //! The runtime writes a decision to the journal first and publishes the cycle on the bus second. A
 //! crash can therefore leave the journal ahead of the bus by one decision, or leave the last cycle
-//! on the bus without some of its events. [`reconcile`] measures that gap, and the runtime closes
+//! on the bus without some of its events. `reconcile` measures that gap, and the runtime closes
 //! it from the journal. It also tolerates cycles that the bus lacks, because a run may have been
 //! without its bus for a while.
 //!

@@ -342,7 +342,7 @@ impl Runtime {
     }
 
     fn refused(&self, problem: &str) -> Error {
-        let path = self.bus.as_ref().map(Bus::log_path).unwrap_or_default();
+        let path = self.bus.as_ref().map_or_else(|| self.engine.journal().path(), Bus::log_path);
         Error::Refused { path, problem: problem.to_owned() }
     }
 

@@ -52,7 +52,7 @@ impl Event {
         Json::from_canonical_line(self.line())
     }
 
-    /// The canonical line as a log holds it, without its line break. Computes the checksum anew.
+    /// The canonical line as a log holds it, without its line break. Recomputes the checksum.
     pub fn line(&self) -> String {
         let mut line = String::new();
         write_line(self.index, Content::from(self), self.previous_checksum, &mut line);

@@ -363,7 +363,7 @@ fn the_way_is_kept_private_by_tls() {
     assert!(with("cert.pem", "key.pem").unwrap_err().to_string().contains("chmod o="));
     fs::set_permissions(file("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
     fs::set_permissions(file("other-key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
-    assert!(with("cert.pem", "other-key.pem").unwrap_err().to_string().contains("does not go with"));
+    assert!(with("cert.pem", "other-key.pem").unwrap_err().to_string().contains("does not match the key"));
     assert!(with("key.pem", "key.pem").unwrap_err().to_string().contains("no certificate"));
     assert!(with("none.pem", "key.pem").unwrap_err().to_string().contains("none.pem"));
 
