@@ -4,6 +4,7 @@
 
 mod commands;
 mod event_ref;
+mod head_arg;
 mod input;
 mod progress;
 mod table;

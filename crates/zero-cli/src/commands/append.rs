@@ -4,9 +4,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use serde::Serialize;
 use zero_bus::{Bus, Draft, Event, Json, Value};
+use zero_paper::text::counted;
 use zero_paper::{Clock, SystemClock};
-use zero_program::message::{describe_json_error, print_warning};
+use zero_program::message::{describe_json_error, print_message, print_warning};
 use zero_program::outcome::Outcome;
 use zero_program::output::OutputClosed;
 
@@ -39,6 +41,9 @@ pub(crate) struct Arguments {
     /// "event_index"}.
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     batch: Option<PathBuf>,
+    /// Answer an invalid line of a batch with {"error", "line"}, and continue; exit 1 at the end.
+    #[arg(long, requires = "batch")]
+    keep_going: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -46,17 +51,19 @@ Examples:
   zero-bus append bus --type note.added '{\"text\":\"switched to the spare line\"}'
   zero-bus append bus --type note.added --trace-id shift-7 - < note.json
   my-program | zero-bus append bus --batch
+  zero-bus append bus --batch events.jsonl --keep-going
 
-Exit codes: 0 passed, 1 failed (the log is damaged), 2 could not run.";
+Exit codes: 0 passed, 1 failed (the log is damaged, or --keep-going met an invalid line), 2 could not run.";
 
 fn parse_seconds(text: &str) -> Result<f64, String> {
     text.parse().map_err(|_| "expected a number of seconds, as in 1777593600 or 1777593600.5".to_owned())
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<Outcome> {
-    let Arguments { dir, event_type, trace_id, as_of, payload, batch } = arguments;
+    let Arguments { dir, event_type, trace_id, as_of, payload, batch, keep_going } = arguments;
     if let Some(batch) = batch {
-        return append_batch(&dir, Input::open(&batch)?);
+        let input = Input::open(&batch)?;
+        return Batch { dir: &dir, bus: None, input, keep_going, invalid_lines: 0 }.append();
     }
     let payload = match payload.unwrap_or_default() {
         dash if dash == "-" => Input::open(Path::new("-"))?.read_all()?,
@@ -75,45 +82,127 @@ pub(crate) fn run(arguments: Arguments) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-fn append_batch(dir: &Path, mut input: Input) -> Result<Outcome> {
-    let mut bus = None;
-    loop {
-        let group = input.next_group()?;
-        if group.is_empty() {
-            return Ok(Outcome::Passed);
-        }
-        let mut drafts = Vec::with_capacity(group.len());
-        let mut invalid_line = None;
-        let mut last_line = 0;
-        for Line { number, text } in group {
-            match text.and_then(|text| parse_line(&text)) {
-                Ok(None) => {}
-                Ok(Some(draft)) => {
-                    drafts.push(draft);
-                    last_line = number;
-                }
-                Err(problem) => {
-                    let problem = format!("{problem}; this line and those after it were not appended");
-                    invalid_line = Some(input.error_in_line(number, &problem));
-                    break;
+/// Appends the events of a stream, a group of lines at a time.
+struct Batch<'a> {
+    dir: &'a Path,
+    /// Opened for the first valid event, so that invalid input does not create a bus.
+    bus: Option<Bus>,
+    input: Input,
+    keep_going: bool,
+    /// Lines that were answered with an error.
+    invalid_lines: u64,
+}
+
+/// A line of a batch that is not blank.
+#[derive(Clone)]
+struct Entry {
+    line: u64,
+    draft: Result<Draft, String>,
+}
+
+impl Batch<'_> {
+    fn append(mut self) -> Result<Outcome> {
+        loop {
+            let group = self.input.next_group()?;
+            if group.is_empty() {
+                break;
+            }
+            let mut entries = Vec::with_capacity(group.len());
+            let mut invalid_line = None;
+            for Line { number, text } in group {
+                let draft = text.and_then(|text| parse_line(&text)).transpose();
+                match draft {
+                    None => {}
+                    Some(Err(problem)) if !self.keep_going => {
+                        let problem = format!("{problem}; this line and those after it were not appended");
+                        invalid_line = Some(self.input.error_in_line(number, &problem));
+                        break;
+                    }
+                    Some(draft) => entries.push(Entry { line: number, draft }),
                 }
             }
-        }
-        if !drafts.is_empty() {
-            if bus.is_none() {
-                bus = Some(open(dir)?);
+            self.append_entries(entries)?;
+            if let Some(error) = invalid_line {
+                return Err(error);
             }
-            let bus = bus.as_ref().context("the bus is open")?;
-            let count = drafts.len();
-            let events = bus.append_batch(drafts).with_context(|| {
-                format!("{}: the {count} events up to line {last_line} were not appended", input.name)
-            })?;
-            print_receipts(&events.iter().map(receipt).collect::<Vec<_>>())?;
         }
-        if let Some(error) = invalid_line {
-            return Err(error);
+        if self.invalid_lines > 0 {
+            let lines = counted(self.invalid_lines, "invalid line");
+            print_message(PROGRAM, &format!("{}: {lines}; all others were appended", self.input.name));
         }
+        Ok(Outcome::of(self.invalid_lines == 0))
     }
+
+    /// Appends the valid entries as one batch, and prints the answers in the order of the lines.
+    fn append_entries(&mut self, entries: Vec<Entry>) -> Result<()> {
+        let Some(last_line) = entries.last().map(|entry| entry.line) else { return Ok(()) };
+        let retry = self.keep_going.then(|| entries.clone());
+        let mut drafts = Vec::with_capacity(entries.len());
+        let mut problems = Vec::with_capacity(entries.len());
+        for Entry { line, draft } in entries {
+            match draft {
+                Ok(draft) => {
+                    drafts.push(draft);
+                    problems.push(None);
+                }
+                Err(error) => problems.push(Some(InvalidLine { error, line })),
+            }
+        }
+        let count = drafts.len();
+        let events = match (self.append_drafts(drafts), retry) {
+            (Ok(events), _) => events,
+            // The exact length of an event's line is known only at its place in the chain, so an
+            // event of a checked batch can still be too long. Nothing of the batch was appended:
+            // append the events one by one, and answer that one with the error.
+            (Err(error @ zero_bus::Error::Invalid { .. }), Some(entries)) => {
+                let is_single = entries.len() == 1;
+                return entries.into_iter().try_for_each(|mut entry| {
+                    if is_single {
+                        entry.draft = Err(error.to_string());
+                    }
+                    self.append_entries(vec![entry])
+                });
+            }
+            (Err(error), _) => {
+                return Err(error).with_context(|| {
+                    format!(
+                        "{}: the {count} events up to line {last_line} were not appended",
+                        self.input.name
+                    )
+                });
+            }
+        };
+        let mut events = events.iter();
+        let mut answers = Vec::with_capacity(problems.len());
+        for problem in problems {
+            answers.push(match problem {
+                None => receipt(events.next().context("one event per draft")?),
+                Some(problem) => {
+                    self.invalid_lines += 1;
+                    Json::of(&problem)?.to_string()
+                }
+            });
+        }
+        print_receipts(&answers)
+    }
+
+    fn append_drafts(&mut self, drafts: Vec<Draft>) -> zero_bus::Result<Vec<Event>> {
+        if drafts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let bus = match self.bus.take() {
+            Some(bus) => bus,
+            None => open(self.dir)?,
+        };
+        self.bus.insert(bus).append_batch(drafts)
+    }
+}
+
+/// The answer to an invalid line.
+#[derive(Serialize)]
+struct InvalidLine {
+    error: String,
+    line: u64,
 }
 
 /// Parses a line of a batch. A blank line is not an event.
@@ -156,7 +245,7 @@ fn parse_line(line: &str) -> Result<Option<Draft>, String> {
 }
 
 /// Opens a bus for appending, and prints its warnings.
-pub(crate) fn open(dir: &Path) -> Result<Bus> {
+pub(crate) fn open(dir: &Path) -> zero_bus::Result<Bus> {
     let bus = Bus::open(dir)?;
     for warning in bus.warnings() {
         print_warning(PROGRAM, &warning);

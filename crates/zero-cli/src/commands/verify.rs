@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use zero_bus::{Finding, Integrity, Json, LOG, Reader, Verdict};
+use serde::Serialize;
+use zero_bus::{Finding, Head, Integrity, Json, LOG, Reader, SnapshotIntegrity, Verdict};
 use zero_paper::text::counted;
 use zero_program::message::print_message;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
 use crate::PROGRAM;
+use crate::head_arg::{parse_head, render_head};
 use crate::progress::Bar;
 use crate::terminal::mark;
 
@@ -19,14 +21,43 @@ use crate::terminal::mark;
 Examples:
   zero-bus verify bus
   zero-bus verify bus --json
-
+  zero-bus verify bus --min-events 4711 --expect \"$(cat /offsite/bus.head)\"
 Exit codes: 0 passed, 1 failed, 2 could not run.")]
 pub(crate) struct Arguments {
     /// The bus directory.
     dir: PathBuf,
-    /// Print one JSON document: {"integrity", "snapshot_integrity"}.
+    /// Fail unless the log has this event: the index and the checksum of a head that was recorded
+    /// earlier and kept elsewhere. Repeat it for several events.
+    #[arg(long, value_name = "INDEX:CHECKSUM", value_parser = parse_head)]
+    expect: Vec<Head>,
+    /// Fail unless the log has at least N valid events.
+    #[arg(long, value_name = "N")]
+    min_events: Option<u64>,
+    /// Print one JSON document: {"integrity", "snapshot_integrity"}, and with --expect or
+    /// --min-events also {"expectations": [{"expect" or "min_events", "ok", "reason"}]}.
     #[arg(long)]
     json: bool,
+}
+
+/// The result of `--expect` or `--min-events`, under the name of the option.
+#[derive(Serialize)]
+struct Expectation {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expect: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_events: Option<u64>,
+    ok: bool,
+    /// `ok`, or what is wrong.
+    reason: String,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    /// Absent without an expectation, so that the document is then the verdict alone.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    expectations: &'a [Expectation],
+    integrity: &'a Integrity,
+    snapshot_integrity: &'a SnapshotIntegrity,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
@@ -37,8 +68,64 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     if verdict.integrity.head.index == 0 && !arguments.dir.join(LOG).exists() {
         print_message(PROGRAM, &format!("{}: has no {LOG}; the bus is empty", arguments.dir.display()));
     }
-    let text = if arguments.json { Json::of(&verdict)?.to_string() } else { render(&verdict) };
-    print(&text, Outcome::of(verdict.ok()))
+    let expectations = check_expectations(arguments, &reader, verdict.integrity.head)?;
+    let passed = verdict.ok() && expectations.iter().all(|expectation| expectation.ok);
+    let text = if arguments.json {
+        let Verdict { integrity, snapshot_integrity } = &verdict;
+        Json::of(&Document { expectations: &expectations, integrity, snapshot_integrity })?.to_string()
+    } else {
+        let mut lines = vec![render(&verdict)];
+        lines.extend(expectations.iter().map(render_expectation));
+        if passed {
+            lines.push(Verdict::SCOPE.to_owned());
+        }
+        lines.join("\n")
+    };
+    print(&text, Outcome::of(passed))
+}
+
+/// Compares the valid part of the log, which ends with `last_valid`, with the expectations.
+fn check_expectations(arguments: &Arguments, reader: &Reader, last_valid: Head) -> Result<Vec<Expectation>> {
+    let events = counted(last_valid.index, "valid event");
+    let mut expectations = Vec::new();
+    for head in &arguments.expect {
+        // Events after the valid part do not count, whatever their checksums are.
+        let problem = if head.index > last_valid.index {
+            Some(format!("the log has only {events}"))
+        } else if reader.contains(*head)? {
+            None
+        } else {
+            Some(format!(
+                "event {} has another checksum: the log was rewritten, or is another log",
+                head.index
+            ))
+        };
+        expectations.push(Expectation {
+            expect: Some(render_head(*head)),
+            min_events: None,
+            ok: problem.is_none(),
+            reason: problem.unwrap_or_else(|| "ok".to_owned()),
+        });
+    }
+    if let Some(min_events) = arguments.min_events {
+        let ok = last_valid.index >= min_events;
+        expectations.push(Expectation {
+            expect: None,
+            min_events: Some(min_events),
+            ok,
+            reason: if ok { "ok".to_owned() } else { format!("the log has only {events}") },
+        });
+    }
+    Ok(expectations)
+}
+
+fn render_expectation(expectation: &Expectation) -> String {
+    let expected = match (&expectation.expect, expectation.min_events) {
+        (Some(head), _) => format!("event {head}"),
+        (None, min_events) => format!("at least {}", counted(min_events.unwrap_or(0), "event")),
+    };
+    let problem = if expectation.ok { String::new() } else { format!(": {}", expectation.reason) };
+    format!("expected  {}  {expected}{problem}", mark(expectation.ok))
 }
 
 fn render(verdict: &Verdict) -> String {

@@ -126,6 +126,74 @@ fn append_batch_stops_at_an_invalid_line_and_keeps_the_events_before_it() {
     }
 }
 
+#[test]
+fn append_batch_with_keep_going_answers_invalid_lines_and_appends_the_others() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    let valid = r#"{"event_type":"t","payload":{},"as_of":1}"#;
+    // Too long as a line of input, as any event, and as an event after the first.
+    let long_line = format!(r#"{{"event_type":"t","payload":{{"a":"{}"}}}}"#, "x".repeat(17 << 20));
+    let with_text = |length: usize| {
+        format!(r#"{{"event_type":"t","payload":{{"a":"{}"}},"as_of":1}}"#, "x".repeat(length))
+    };
+    let max_line_bytes = zero_bus::MAX_LINE_BYTES;
+    let long_event = with_text(max_line_bytes - 100);
+    let first = bus(dir, &["append", "first", "--type", "t", "--as-of", "1", r#"{"a":""}"#]).success();
+    let long_in_place = with_text(max_line_bytes - first.trim_end().len());
+    let lines = [
+        "nope",
+        valid,
+        "",
+        r#"{"event_type":"t"}"#,
+        &long_line,
+        valid,
+        &long_event,
+        valid,
+        &long_in_place,
+        valid,
+    ];
+    let mut input = lines.join("\n").into_bytes();
+    input.extend_from_slice(b"\n\xff\n");
+    input.extend_from_slice(valid.as_bytes());
+    fs::write(dir.join("in.jsonl"), input).unwrap();
+    let output = bus(dir, &["append", "bus", "--batch", "in.jsonl", "--keep-going"]);
+    assert_eq!(output.code, 1, "{}", output.stderr);
+    assert_eq!(output.stderr, "zero-bus: in.jsonl: 6 invalid lines; all others were appended\n");
+    let answers: Vec<Value> = output.stdout.lines().map(|line| Value::parse(line).unwrap()).collect();
+    let number = |answer: &Value, key: &str| answer.get(key).and_then(Value::as_u64);
+    // In the order of the lines: (index of the event, number of the invalid line).
+    let expected = [
+        (None, Some(1)),
+        (Some(1), None),
+        (None, Some(4)),
+        (None, Some(5)),
+        (Some(2), None),
+        (None, Some(7)),
+        (Some(3), None),
+        (None, Some(9)),
+        (Some(4), None),
+        (None, Some(11)),
+        (Some(5), None),
+    ];
+    let indexes: Vec<_> =
+        answers.iter().map(|answer| (number(answer, "event_index"), number(answer, "line"))).collect();
+    assert_eq!(indexes, expected);
+    let error = |position: usize| answers[position].get("error").and_then(Value::as_str).unwrap();
+    assert_eq!(error(0), "expected a value (byte 0 of the line)");
+    assert_eq!(error(2), "payload: missing");
+    assert_eq!(error(3), "longer than 16777216 bytes");
+    for too_long in [5, 7] {
+        assert!(error(too_long).contains("makes a line of "), "{}", error(too_long));
+    }
+    assert_eq!(error(9), "not UTF-8 (byte 0 of the line)");
+    bus(dir, &["verify", "bus", "--min-events", "5"]).success();
+    // Invalid lines alone do not create a bus.
+    let output = bus_with_input(dir, &["append", "other", "--batch", "--keep-going"], "nope\n");
+    assert_eq!((output.code, output.stdout.lines().count()), (1, 1));
+    assert!(!dir.join("other").exists());
+    bus(dir, &["append", "bus", "--keep-going", "--type", "t", "{}"]).failure(2);
+}
+
 /// A producer that waits for each answer gets it: append does not wait for more lines.
 #[test]
 fn append_batch_answers_a_lone_line_at_once() {

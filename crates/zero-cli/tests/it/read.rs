@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::{BUS, Finished, append_events, bus, bus_with_input, conformance, temp_dir, tree};
-use zero_bus::{Json, Value};
+use zero_bus::{Json, Reader, Value, Verdict};
 
 #[test]
 fn verify_prints_the_recorded_verdicts_and_exit_codes() {
@@ -43,7 +43,7 @@ fn verify_prints_text_without_colour_on_a_pipe() {
     append_events(temp.path(), 3);
     let stdout = bus(temp.path(), &["verify", "bus"]).success();
     assert!(stdout.starts_with("log       ok    3 events, last sha256:"), "{stdout}");
-    assert!(stdout.ends_with("snapshot  ok    no snapshot\n"), "{stdout}");
+    assert!(stdout.ends_with(&format!("\nsnapshot  ok    no snapshot\n{}\n", Verdict::SCOPE)), "{stdout}");
     let output = bus(&conformance().join("logs"), &["verify", "torn-tail"]);
     assert_eq!(output.code, 1);
     assert!(output.stdout.contains("FAIL  25 events"), "{}", output.stdout);
@@ -53,6 +53,67 @@ fn verify_prints_text_without_colour_on_a_pipe() {
             .contains("torn tail after event 25: 203 bytes of an unfinished append (byte 12966 of the log)")
     );
     assert!(!output.stdout.contains('\x1b'), "{}", output.stdout);
+}
+
+#[test]
+fn verify_fails_unless_the_expected_heads_and_events_are_in_the_log() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    append_events(dir, 5);
+    let plain = bus(dir, &["verify", "bus", "--json"]).success();
+    let reader = Reader::open(dir.join("bus")).unwrap();
+    let head = |index: u64| format!("{index}:{}", reader.event(index).unwrap().unwrap().checksum);
+    let (third, last) = (head(3), head(5));
+    let met = ["verify", "bus", "--expect", &third, "--expect", &last, "--min-events", "5"];
+    let stdout = bus(dir, &met).success();
+    assert!(
+        stdout.contains(&format!("\nexpected  ok    event {third}\nexpected  ok    event {last}\n")),
+        "{stdout}"
+    );
+    assert!(stdout.contains("\nexpected  ok    at least 5 events\n"), "{stdout}");
+    // The verdicts are the same, with one key more.
+    let stdout = bus(dir, &[&met[..], &["--json"]].concat()).success();
+    let without_braces = |text: &str| text.trim_end().trim_start_matches('{').to_owned();
+    assert_eq!(
+        stdout.trim_end(),
+        format!(
+            r#"{{"expectations":[{{"expect":"{third}","ok":true,"reason":"ok"}},{{"expect":"{last}","ok":true,"reason":"ok"}},{{"min_events":5,"ok":true,"reason":"ok"}}],{}"#,
+            without_braces(&plain)
+        )
+    );
+    // The checksum of one event at the index of another, and more events than there are.
+    let other = third.replacen("3:", "4:", 1);
+    let beyond = last.replacen("5:", "6:", 1);
+    for (options, expected) in [
+        (["--expect", &other], "event 4 has another checksum"),
+        (["--expect", &beyond], "the log has only 5 valid events"),
+        (["--min-events", "6"], "at least 6 events: the log has only 5 valid events"),
+    ] {
+        let output = bus(dir, &[&["verify", "bus"], &options[..]].concat());
+        assert_eq!((output.code, output.stderr.as_str()), (1, ""));
+        assert!(
+            output.stdout.contains("expected  FAIL  ") && output.stdout.contains(expected),
+            "{}",
+            output.stdout
+        );
+        assert!(!output.stdout.contains(Verdict::SCOPE), "{}", output.stdout);
+        let output = bus(dir, &[&["verify", "bus", "--json"], &options[..]].concat());
+        assert_eq!(output.code, 1);
+        assert!(output.stdout.contains(r#""ok":false,"reason":""#), "{}", output.stdout);
+    }
+    for invalid in ["5", "5:", "0:sha256:00", "x:sha256:00", "5:sha256:12"] {
+        let message = bus(dir, &["verify", "bus", "--expect", invalid]).failure(2);
+        assert!(message.contains("expected INDEX:CHECKSUM"), "{message}");
+    }
+    // Events after damage do not count.
+    let log = fs::read_to_string(dir.join("bus/events.jsonl")).unwrap();
+    fs::write(dir.join("bus/events.jsonl"), log.replace("\"n\":4}", "\"n\":5}")).unwrap();
+    let output = bus(dir, &["verify", "bus", "--expect", &last, "--expect", &third]);
+    assert_eq!(output.code, 1);
+    assert!(
+        output.stdout.contains(&format!("expected  FAIL  event {last}: the log has only 3 valid events"))
+    );
+    assert!(output.stdout.contains(&format!("expected  ok    event {third}")), "{}", output.stdout);
 }
 
 #[test]
