@@ -368,3 +368,20 @@ fn comments_have_at_most_100_columns_and_documents_120() {
     }
     assert!(long.is_empty(), "{} lines are too long:\n{}", long.len(), long.join("\n"));
 }
+
+#[test]
+#[ignore = "prints the tables"]
+fn print_tables() {
+    for name in crates() {
+        let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (from, to) in Crate::load(&name).arrows() {
+            let Some(from) = from.first() else { continue };
+            let others = to.iter().filter_map(|to| to.first()).filter(|to| *to != from).cloned();
+            used.entry(from.clone()).or_default().extend(others);
+        }
+        println!("## {name}");
+        for (m, u) in used {
+            println!("{m}: {}", u.iter().map(|u| format!("`{u}`")).collect::<Vec<_>>().join(", "));
+        }
+    }
+}
