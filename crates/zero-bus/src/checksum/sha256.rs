@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 /// A SHA-256 checksum. Its text form is `sha256:` and 64 lower-case hex digits, also in every serde
 /// format.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Checksum([u8; 32]);
+pub struct Checksum(pub(super) [u8; 32]);
 
 /// A text is not a checksum.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -123,7 +123,21 @@ impl Crate {
 /// A text without its comments and its unit tests.
 fn code(text: &str) -> String {
     let end = text.find("#[cfg(test)]\nmod ").unwrap_or(text.len());
-    text[..end].lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+    let code: String = text[..end]
+        .lines()
+        .map(|line| format!("{}\n", line.split("//").next().unwrap_or_default()))
+        .collect();
+    // Inside an inline module, `super` is the module of the file.
+    let mut parts = code.split("\nmod ");
+    let mut joined = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let inline = part
+            .split_once(|c| c == '{' || c == ';')
+            .is_some_and(|(name, _)| part[name.len()..].starts_with('{'));
+        let end = if inline { part.find("\n}").unwrap_or(part.len()) } else { 0 };
+        joined += &format!("\nmod {}{}", part[..end].replace("super::", "self::"), &part[end..]);
+    }
+    joined
 }
 
 /// Every `name::` in a text that begins a path, and the text after it.
@@ -210,13 +224,18 @@ fn find_cycle(arrows: &Arrows) -> Option<Vec<String>> {
 fn tables() -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
     let text = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
     let mut tables: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
-    let mut table = None;
+    let (mut table, mut in_table) = (None, false);
     for line in text.lines() {
         if line.starts_with('#') {
             let crate_name =
                 line.split_once("`crates/").and_then(|(_, rest)| rest.split_once('`')).map(|(name, _)| name);
             table = if line == "## Crates" { Some("crates") } else { crate_name }.map(str::to_owned);
         }
+        let is_row = line.starts_with('|');
+        if in_table && !is_row {
+            table = None;
+        }
+        in_table = is_row;
         let (Some(table), true) = (&table, line.starts_with("| `")) else { continue };
         let cells: Vec<&str> = line.trim_matches('|').split('|').collect();
         let names = |cell: &str| -> BTreeSet<String> {
@@ -367,21 +386,4 @@ fn comments_have_at_most_100_columns_and_documents_120() {
         }
     }
     assert!(long.is_empty(), "{} lines are too long:\n{}", long.len(), long.join("\n"));
-}
-
-#[test]
-#[ignore = "prints the tables"]
-fn print_tables() {
-    for name in crates() {
-        let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for (from, to) in Crate::load(&name).arrows() {
-            let Some(from) = from.first() else { continue };
-            let others = to.iter().filter_map(|to| to.first()).filter(|to| *to != from).cloned();
-            used.entry(from.clone()).or_default().extend(others);
-        }
-        println!("## {name}");
-        for (m, u) in used {
-            println!("{m}: {}", u.iter().map(|u| format!("`{u}`")).collect::<Vec<_>>().join(", "));
-        }
-    }
 }
