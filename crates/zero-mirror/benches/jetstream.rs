@@ -1,6 +1,6 @@
-//! Compares mirroring to JetStream with a bare publisher, in alternating order, and reports the peak
-//! memory. The publisher sends the same messages with the same window to a stream with the same
-//! settings. Run: `cargo bench -p zero-mirror --bench jetstream [-- SERVERS [EVENTS]]`
+//! Compares mirroring to JetStream with a bare publisher, in alternating order, and reports the
+//! peak memory. The publisher sends the same messages with the same window to a stream with the
+//! same settings. Run: `cargo bench -p zero-mirror --bench jetstream [-- SERVERS [EVENTS]]`
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]

@@ -134,7 +134,8 @@ fn bare_sqlite(file: &Path, rows: &[(Event, String)]) -> f64 {
     rate(start)
 }
 
-/// Measures the time from the return of an append until the event is durable at an idle destination.
+/// Measures the time from the return of an append until the event is durable at an idle
+/// destination.
 fn measure_follow(directory: &Path) {
     const APPENDS: usize = 500;
     let log = directory.join("followed");

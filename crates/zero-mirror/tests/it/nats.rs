@@ -226,12 +226,12 @@ impl Nats {
             .find(|node| self.replica(*node, stream).and_then(|replica| replica.leader) == Some(*node))
     }
 
-    /// Waits until a stream has a leader and every replica reports the same sequences as the leader.
-    /// Returns the leader.
+    /// Waits until a stream has a leader and every replica reports the same sequences as the
+    /// leader. Returns the leader.
     ///
     /// A killed replica of nats-server 2.9.10 can restart with a Raft log that it does not allow to
-    /// be repaired ("Wrong index, ae is ...", nats-server issue 3644). This function restarts such a
-    /// replica, as an operator would, and counts it in `stuck`.
+    /// be repaired ("Wrong index, ae is ...", nats-server issue 3644). This function restarts such
+    /// a replica, as an operator would, and counts it in `stuck`.
     #[track_caller]
     pub(crate) fn wait_until_complete(&mut self, stream: &str) -> usize {
         let mut leader = None;

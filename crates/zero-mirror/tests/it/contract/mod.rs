@@ -27,7 +27,8 @@ pub(crate) trait TestBed {
         None
     }
 
-    /// Changes the events at a destination without the mirror. Returns `false` if that is impossible.
+    /// Changes the events at a destination without the mirror. Returns `false` if that is
+    /// impossible.
     fn tamper(&mut self, url: &str, bus: Checksum, tampering: &Tampering) -> bool;
 }
 

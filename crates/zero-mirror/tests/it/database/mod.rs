@@ -1,5 +1,5 @@
-//! A real PostgreSQL server on a free loopback port, in a temporary directory. Dropping [`Postgres`]
-//! stops the server and removes its files.
+//! A real PostgreSQL server on a free loopback port, in a temporary directory. Dropping
+//! [`Postgres`] stops the server and removes its files.
 
 use std::fs;
 use std::net::TcpListener;
