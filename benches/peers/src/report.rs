@@ -200,10 +200,10 @@ impl Report {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => format!("{BEGIN}\n{END}\n"),
             Err(error) => return Err(error).context("cannot read PERFORMANCE.md"),
         };
-        let Some((before, rest)) = old.split_once(BEGIN) else {
+        let Some((before, after_begin)) = old.split_once(BEGIN) else {
             bail!("PERFORMANCE.md lacks the line {BEGIN}");
         };
-        let Some((_, after)) = rest.split_once(END) else {
+        let Some((_, after)) = after_begin.split_once(END) else {
             bail!("PERFORMANCE.md lacks the line {END} after {BEGIN}");
         };
         let measured = self.markdown(method, dir);

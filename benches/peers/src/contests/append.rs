@@ -68,12 +68,12 @@ pub fn okaywal_16(setup: &Setup, _: &mut Logs, report: &mut Report) -> Result<()
 pub fn bound(setup: &Setup, _: &mut Logs, report: &mut Report) -> Result<()> {
     let temp_dir = setup.temp_dir()?;
     let lines: Lines = Arc::new(event::lines(temp_dir.path(), LINES)?);
-    let mut one = Bare::open(temp_dir.path(), &lines, 1)?;
-    let row = compare(setup, &mut one, &mut One::open(temp_dir.path(), &lines)?)?;
-    report.rows.push(Row { work: format!("{}, 1 producer", one.name()), ..row });
-    let mut many = Bare::open(temp_dir.path(), &lines, 16)?;
-    let row = compare(setup, &mut many, &mut Batching::open(temp_dir.path(), &lines, 16)?)?;
-    report.rows.push(Row { work: many.name(), ..row });
+    let mut single = Bare::open(temp_dir.path(), &lines, 1)?;
+    let row = compare(setup, &mut single, &mut One::open(temp_dir.path(), &lines)?)?;
+    report.rows.push(Row { work: format!("{}, 1 producer", single.name()), ..row });
+    let mut batched = Bare::open(temp_dir.path(), &lines, 16)?;
+    let row = compare(setup, &mut batched, &mut Batching::open(temp_dir.path(), &lines, 16)?)?;
+    report.rows.push(Row { work: batched.name(), ..row });
     Ok(())
 }
 

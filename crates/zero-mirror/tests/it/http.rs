@@ -66,7 +66,7 @@ fn a_fork_is_reported_with_its_first_event() {
     client.append(bus, Head::default(), &ours).unwrap();
     for after in [0, 3, 6] {
         let error = client.append(bus, head_of(&theirs[..after]), &theirs[after..]).unwrap_err();
-        assert!(matches!(&error, Error::Fork { index: 7, bus: found, .. } if *found == bus), "{error}");
+        assert!(matches!(&error, Error::Fork { index: 7, bus: forked, .. } if *forked == bus), "{error}");
         let answer = running.post(bus, head_of(&theirs[..after]), "", &body_of(&theirs[after..]));
         answer.is_problem(409, "fork");
         assert_eq!(answer.member("index"), "7");
@@ -293,8 +293,8 @@ fn a_hundred_buses_are_kept_apart() {
     });
     let mut expected: Vec<_> = chains.iter().map(|chain| bus_of(chain).to_string()).collect();
     expected.sort();
-    let found: Vec<_> = running.client().buses().unwrap().iter().map(ToString::to_string).collect();
-    assert_eq!(found, expected);
+    let buses: Vec<_> = running.client().buses().unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(buses, expected);
     for chain in &chains {
         assert_eq!(running.memory.lines_of(bus_of(chain)), texts_of(chain));
     }
@@ -447,6 +447,6 @@ fn the_openapi_document_and_metrics_are_served() {
         "zero_ingest_request_duration_seconds_count{operation=\"take\"} 1".to_owned(),
         "# EOF".to_owned(),
     ] {
-        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        assert!(text.lines().any(|metric| metric == line), "{line}\n{text}");
     }
 }

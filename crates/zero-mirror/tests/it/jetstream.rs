@@ -67,10 +67,10 @@ struct Stats {
 fn mirror(mirror: &mut JetStream, records: &[Record], batch: usize, held: &AtomicU64, stats: &mut Stats) {
     let bus = bus_of(records);
     let deadline = Instant::now() + Duration::from_secs(300);
-    let mut at = None;
+    let mut known_head = None;
     loop {
         assert!(Instant::now() < deadline, "not mirrored in time: {stats:?}");
-        let head = at.take().map_or_else(|| mirror.head(bus), Ok);
+        let head = known_head.take().map_or_else(|| mirror.head(bus), Ok);
         let index = match &head {
             Ok(head) => {
                 assert_eq!(*head, head_at(records, head.index));
@@ -85,9 +85,9 @@ fn mirror(mirror: &mut JetStream, records: &[Record], batch: usize, held: &Atomi
         });
         match done {
             Ok(0) => return,
-            Ok(taken) => {
+            Ok(stored) => {
                 stats.batches += 1;
-                at = Some(head_at(records, (index + taken) as u64));
+                known_head = Some(head_at(records, (index + stored) as u64));
             }
             Err(error @ Error::Unavailable { .. }) => {
                 let message = error.to_string();
@@ -229,7 +229,7 @@ fn kill_while_mirroring(prefix: &str, rounds: u64, victims: impl Fn(usize) -> Ve
             log_end.store(start + part * 3 / 4, SeqCst);
             let kill_at = start + random() % (part / 2);
             nats.wait_for("the mirror to make progress", |_| held.load(SeqCst) >= kill_at);
-            let at = held.load(SeqCst);
+            let killed_at = held.load(SeqCst);
             for victim in &victims {
                 nats.kill(*victim);
             }
@@ -240,11 +240,11 @@ fn kill_while_mirroring(prefix: &str, rounds: u64, victims: impl Fn(usize) -> Ve
             for victim in &victims {
                 nats.restart(*victim);
             }
-            kills.push((victims, at, start + part * 3 / 4));
+            kills.push((victims, killed_at, start + part * 3 / 4));
         }
         (mirroring.join().unwrap(), kills)
     });
-    let while_sending = kills.iter().filter(|(_, at, end)| at < end).count();
+    let while_sending = kills.iter().filter(|(_, killed_at, end)| killed_at < end).count();
     assert!(while_sending as u64 >= rounds / 2, "too few kills hit a mirror that was sending: {kills:?}");
     nats.wait_until_complete(&stream);
     // A leader answers reads from its own copy, so each replica must lead once.
@@ -264,7 +264,7 @@ fn kill_while_mirroring(prefix: &str, rounds: u64, victims: impl Fn(usize) -> Ve
         }
     }
     println!(
-        "{prefix}: {events} events, killed (nodes, at event, of the log so far) {kills:?}; {stats:?}; each of 3 \
+        "{prefix}: {events} events, killed (nodes, at event, of events in the log) {kills:?}; {stats:?}; each of 3 \
          replicas byte-equal; {} stuck replicas restarted",
         nats.stuck
     );
@@ -514,10 +514,10 @@ fn a_failed_login_is_refused_without_revealing_the_password() {
     }
     let nats = Nats::start_with(1, "authorization { user: ann, password: \"s3cret/&\" }");
     let records = records(3, "ann");
-    let at = |login: &str| nats.address("LOGIN").replace("nats://", &format!("nats://{login}"));
-    fill(&mut JetStream::new(&at("ann:s3cret%2F%26@")).unwrap(), &records, 3);
+    let address = |login: &str| nats.address("LOGIN").replace("nats://", &format!("nats://{login}"));
+    fill(&mut JetStream::new(&address("ann:s3cret%2F%26@")).unwrap(), &records, 3);
     for login in ["ann:s3cret@", "s3cret@", ""] {
-        let mut destination = JetStream::new(&at(login)).unwrap();
+        let mut destination = JetStream::new(&address(login)).unwrap();
         match destination.head(bus_of(&records)) {
             Err(error @ Error::Refused { .. }) => {
                 let message = format!("{error} {error:?} {}", destination.name());

@@ -207,7 +207,7 @@ impl Nats {
             _ => None,
         });
         let stream =
-            details.flatten().find(|found| found.get("name").and_then(Value::as_str) == Some(stream))?;
+            details.flatten().find(|details| details.get("name").and_then(Value::as_str) == Some(stream))?;
         let state = stream.get("state")?;
         let number = |key| state.get(key).and_then(Value::as_u64);
         let of_cluster = |key| stream.get("cluster").and_then(|cluster| cluster.get(key));

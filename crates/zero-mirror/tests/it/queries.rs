@@ -18,8 +18,8 @@ fn queries() -> Vec<(String, Vec<String>)> {
     let mut parts = document.split("\n```sql\n");
     parts.next().unwrap();
     for part in parts {
-        let (query, rest) = part.split_once("\n```\n").unwrap();
-        let answer = rest.split_once("```\n").unwrap().1.split_once("```").unwrap().0;
+        let (query, after_query) = part.split_once("\n```\n").unwrap();
+        let answer = after_query.split_once("```\n").unwrap().1.split_once("```").unwrap().0;
         queries.push((query.to_owned(), answer.lines().map(str::to_owned).collect()));
     }
     assert_eq!(queries.len(), 10);

@@ -116,7 +116,7 @@ fn an_unsuitable_file_is_refused_and_not_changed() {
     assert!(refusal(&format!("sqlite:{directory}/no/where.db")).contains("cannot create it: No such file"));
 
     let text = files.destination();
-    fs::write(file(&text), "no database, but a text that is long enough to be looked at".repeat(20)).unwrap();
+    fs::write(file(&text), "not a database, but long enough to be checked".repeat(20)).unwrap();
     assert!(refusal(&text).ends_with("is not an SQLite database; name another file for the mirror"));
 
     let foreign = files.destination();

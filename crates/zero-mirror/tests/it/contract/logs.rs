@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use zero_bus::{Bus, Draft, Json};
 
-/// A log in a directory of its own.
+/// A log in a temporary directory.
 pub(crate) struct Log {
     pub(crate) directory: TempDir,
 }

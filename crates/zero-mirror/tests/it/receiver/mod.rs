@@ -265,8 +265,8 @@ impl Answer {
 
 /// A chain of events. Chains of different names share the first `common` events.
 pub(crate) fn chain(name: &str, common: usize, events: usize) -> Vec<Record> {
-    let place = tempfile::tempdir().unwrap();
-    let bus = Bus::open(place.path()).unwrap();
+    let temporary = tempfile::tempdir().unwrap();
+    let bus = Bus::open(temporary.path()).unwrap();
     let drafts = (1..=events).map(|n| {
         let name = if n <= common { "same" } else { name };
         let payload =
