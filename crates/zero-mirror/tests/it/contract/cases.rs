@@ -34,8 +34,8 @@ pub(crate) fn all<B: TestBed>() -> [(&'static str, Case<B>); 14] {
     ]
 }
 
-/// Cancels the following threads when a case ends, even if it panics; the scope would wait for
-/// them forever otherwise.
+/// Cancels the follower threads when a case ends, even if it panics. Otherwise their scope would
+/// wait forever.
 struct CancelOnDrop<'a>(&'a CancelHandle);
 
 impl Drop for CancelOnDrop<'_> {
