@@ -1,9 +1,10 @@
-//! The house rules: `docs/ARCHITECTURE.md` says which crate and which module may use which, and this test reads both the
-//! document and the sources.
+//! The house rules: `docs/ARCHITECTURE.md` says which crate and which module may use which, and
+//! this test reads both the document and the sources.
 //!
-//! A *module* here is a source file. An arrow is drawn from the file that names a path (`crate::a::b`, `super::c`, a child
-//! `c::d`) to the file in which that path leads deepest. Declaring a child (`mod c;`) is not an arrow, re-exporting from
-//! it is. Comments and `#[cfg(test)] mod` blocks are not read.
+//! A *module* here is a source file. An arrow is drawn from the file that names a path
+//! (`crate::a::b`, `super::c`, a child `c::d`) to the file in which that path leads deepest.
+//! Declaring a child (`mod c;`) is not an arrow, re-exporting from it is. Comments and
+//! `#[cfg(test)] mod` blocks are not read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -219,8 +220,9 @@ fn find_cycle(arrows: &Arrows) -> Option<Vec<String>> {
     arrows.keys().find_map(|module| visit(module, arrows, &mut Vec::new(), &mut done))
 }
 
-/// The tables of `docs/ARCHITECTURE.md`: under a heading that holds `` `crates/NAME` `` one row for each module, and under
-/// `## Crates` one for each crate. The first column is a name, the last one names what it may use.
+/// The tables of `docs/ARCHITECTURE.md`: under a heading that holds `` `crates/NAME` `` one row for
+/// each module, and under `## Crates` one for each crate. The first column is a name, the last one
+/// names what it may use.
 fn tables() -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
     let text = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
     let mut tables: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
@@ -314,7 +316,8 @@ fn crates_depend_only_on_what_architecture_md_allows() {
     assert_eq!(found, documented);
 }
 
-/// The checks above can fail: this crate has a cycle through a re-export, a use tree and an inline path.
+/// The checks above can fail: this crate has a cycle through a re-export, a use tree and an inline
+/// path.
 #[test]
 fn a_cycle_is_found_however_it_is_written() {
     let source = |files: &[(&str, &str)]| {
