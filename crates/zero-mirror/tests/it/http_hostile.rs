@@ -329,7 +329,7 @@ fn conflicting_lengths_and_garbage_are_refused() {
 
 /// A server that sends the next of these responses to each connection. Its thread returns the
 /// requests.
-fn serve(answers: Vec<Vec<u8>>) -> (String, std::thread::JoinHandle<Vec<String>>) {
+fn answering(answers: Vec<Vec<u8>>) -> (String, std::thread::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/prefix/", listener.local_addr().unwrap());
     let thread = std::thread::spawn(move || {
@@ -349,7 +349,7 @@ fn serve(answers: Vec<Vec<u8>>) -> (String, std::thread::JoinHandle<Vec<String>>
     (url, thread)
 }
 
-fn response(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let head =
         format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n", body.len());
     [head.as_bytes(), body].concat()
@@ -361,7 +361,7 @@ fn a_redirect_is_refused_and_gets_no_token() {
     elsewhere.set_nonblocking(true).unwrap();
     let location = format!("location: http://{}/v1/buses\r\n", elsewhere.local_addr().unwrap());
     let statuses = ["301 x", "302 x", "303 x", "307 x", "308 x"];
-    let (url, server) = serve(statuses.iter().map(|status| response(status, &location, b"")).collect());
+    let (url, server) = answering(statuses.iter().map(|status| answer(status, &location, b"")).collect());
     let token = Token::generate("zero_mirror_").unwrap();
     let mut client = Http::with_token(&url, Some(token.clone())).unwrap();
     for _ in statuses {
@@ -384,20 +384,20 @@ fn invalid_responses_become_errors() {
     let zstd = "content-encoding: zstd\r\nzero-first-index: 1\r\n";
     let bomb = zstd_of(&vec![b'\n'; 256 << 20]);
     let invalid = [
-        response("200 x", json, b""),
-        response("200 x", json, b"{"),
-        response("200 x", json, &b"[".repeat(1 << 20)),
-        response("200 x", json, b"\xff\xfe"),
-        response("200 x", json, br#"{"buses":["x"],"index":1,"checksum":null,"bus":"x"}"#),
-        response("200 x", json, &format!(r#"{{"bus":"{bus}","checksum":null,"index":1}}"#).into_bytes()),
-        response("200 x", "content-encoding: br\r\n", b"x"),
-        response("200 x", zstd, b"x"),
-        response("200 x", zstd, &bomb),
-        response("200 x", "", &vec![b'x'; 40 << 20]),
-        response("409 x", json, br#"{"type":"urn:zero-bus:problem:other"}"#),
-        response("409 x", json, b"{}"),
-        response("500 x", "", b"\x1b[31mboo"),
-        response("503 x", "retry-after: \x1b[0m\r\n", b"{}"),
+        answer("200 x", json, b""),
+        answer("200 x", json, b"{"),
+        answer("200 x", json, &b"[".repeat(1 << 20)),
+        answer("200 x", json, b"\xff\xfe"),
+        answer("200 x", json, br#"{"buses":["x"],"index":1,"checksum":null,"bus":"x"}"#),
+        answer("200 x", json, &format!(r#"{{"bus":"{bus}","checksum":null,"index":1}}"#).into_bytes()),
+        answer("200 x", "content-encoding: br\r\n", b"x"),
+        answer("200 x", zstd, b"x"),
+        answer("200 x", zstd, &bomb),
+        answer("200 x", "", &vec![b'x'; 40 << 20]),
+        answer("409 x", json, br#"{"type":"urn:zero-bus:problem:other"}"#),
+        answer("409 x", json, b"{}"),
+        answer("500 x", "", b"\x1b[31mboo"),
+        answer("503 x", "retry-after: \x1b[0m\r\n", b"{}"),
         b"HTTP/1.1 200 x\r\ncontent-length: 100\r\n\r\n{".to_vec(),
         b"HTTP/1.1 200 x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_vec(),
         b"\x15\x03\x01\x00\x02\x02\x46".to_vec(),
@@ -417,7 +417,7 @@ fn invalid_responses_become_errors() {
     ];
     for call in calls {
         for response in &invalid {
-            let (url, server) = serve(vec![response.clone()]);
+            let (url, server) = answering(vec![response.clone()]);
             let error = call(&mut Http::with_token(&url, None).unwrap()).unwrap_err();
             assert!(matches!(error, Error::Unavailable { .. } | Error::Refused { .. }), "{error}");
             let message = error.to_string();
@@ -426,7 +426,7 @@ fn invalid_responses_become_errors() {
         }
     }
     // Lines of other events than the requested ones.
-    let (url, server) = serve(vec![response("200 x", "zero-first-index: 4\r\n", b"{}\n")]);
+    let (url, server) = answering(vec![answer("200 x", "zero-first-index: 4\r\n", b"{}\n")]);
     let error = Http::with_token(&url, None).unwrap().lines(bus, 5).unwrap_err();
     assert!(error.to_string().contains("other events"), "{error}");
     server.join().unwrap();
