@@ -1,20 +1,22 @@
 //! Group commit without a timer.
 //!
-//! Threads enqueue jobs. The first thread that finds no commit in progress becomes the *leader*: it
-//! takes the pending jobs one by one, commits them as one *batch*, publishes one result per job and
-//! wakes the batch's *waiters*. A job that arrives while the leader still takes jobs joins its
-//! batch. A job that arrives later, while the leader writes and syncs, joins the next batch. Before
-//! the leader returns, it nominates a waiter of the next batch to lead that one. A lone producer
-//! therefore commits its own job at once, in its own thread and without sleeping.
+//! Threads enqueue jobs. A thread that waits for the result of its job is a *waiter* of the job's
+//! batch. The first waiter that finds no leader becomes the *leader*: it takes the pending jobs one
+//! by one, commits them as one *batch*, publishes one result per job and wakes the batch's waiters.
+//! A job that arrives while the leader still takes jobs joins its batch. A job that arrives later,
+//! while the leader writes and syncs, joins the next batch. Before the leader returns, it nominates
+//! a waiter of the next batch to lead that one. A thread that appends alone therefore leads at once
+//! and commits its own job without sleeping.
 //!
 //! All waiters of a batch sleep on one futex ([`Gate`]), so that waking them is a single system
 //! call. One wake-up per waiter would cost more than the sync itself.
 //!
-//! Jobs that no thread waits for are committed by the *committer*, a thread in
-//! [`Queue::run_committer`].
+//! Any leader also commits jobs that no thread waits for. If no thread leads, the *committer*, a
+//! thread in [`Queue::run_committer`], does.
 //!
 //! Back-pressure: a waiting thread adds one job to a batch, but a thread that does not wait could
-//! add any number. [`Queue::submit`] therefore blocks while `max_pending_bytes` are pending.
+//! add any number. [`Queue::submit`] therefore blocks while `max_unwaited_bytes` are submitted and
+//! not committed.
 //!
 //! Locks: the mutex in `Queue` protects all of `State`, and the mutex in each `Slot` protects that
 //! slot's result. No thread holds both. No thread holds either while it commits, sleeps or yields.
@@ -26,14 +28,20 @@ use std::collections::VecDeque;
 
 use crate::sync::{Arc, Condvar, Gate, MAX_IDLE_SPINS, Mutex, MutexGuard, Wake, lock, wait, yield_now};
 
-/// Jobs `J` to be committed in batches, and their results `R`. Any thread may call any method.
+/// Jobs `J` to be committed in batches, and their results `R`.
+///
+/// Any thread may call any method, but only one at a time may be in [`Queue::run_committer`].
+///
+/// Each method that may lead takes a `commit` function. It must take every job of its [`Batch`] and
+/// return one result for each, in the order in which it took them. A job without a result counts as
+/// one whose leader panicked.
 pub(crate) struct Queue<J, R> {
     state: Mutex<State<J, R>>,
     /// Wakes the committer. Signalled when a job may have no thread that waits for it, and on
     /// close.
     committer: Condvar,
-    /// Bound on `State::pending_bytes`. Only the last job submitted may exceed it.
-    max_pending_bytes: usize,
+    /// Bound on `State::unwaited_bytes`. The last job submitted may carry the sum past it.
+    max_unwaited_bytes: usize,
 }
 
 /// The *forming batch* is the one that new jobs join. Its leader may already be taking jobs from
@@ -42,20 +50,22 @@ struct State<J, R> {
     /// Jobs of the forming batch that its leader has not taken yet, in arrival order. The leader
     /// commits jobs and publishes their results in this order.
     pending: VecDeque<(J, Arc<Slot<R>>)>,
-    /// Gate of the forming batch. Replaced by a new one when the batch ends.
+    /// Gate of the forming batch. Replaced by a new one when the batch closes, unless the batch has
+    /// no slots and therefore no waiters.
     gate: Arc<Gate>,
     /// Threads that sleep on `gate` or are about to.
     waiters: usize,
     /// Bytes submitted to the forming batch without waiting, taken by its leader or not. Bounded by
-    /// `max_pending_bytes`.
-    pending_bytes: usize,
+    /// `max_unwaited_bytes`.
+    unwaited_bytes: usize,
     /// A leader exists. Only the thread that sets this flag may commit. [`Batch`] clears the flag
     /// when it is dropped, even if the leader panics.
     committing: bool,
     /// [`Queue::close`] was called: the committer returns once no job is left.
     closed: bool,
-    /// Jobs in the last batch, and those pending when it ended. A leader yields while its batch has
-    /// fewer, since the producers that were just woken are likely to enqueue again.
+    /// Jobs in the last batch plus those that were pending when its leader gave up leadership. A
+    /// leader yields while its batch has fewer, since the threads that were just woken are likely to
+    /// enqueue again.
     last_batch_len: usize,
 }
 
@@ -68,25 +78,27 @@ pub(crate) struct Slot<R> {
 }
 
 impl<J, R> Queue<J, R> {
-    /// Creates a queue in which [`Queue::submit`] blocks while `max_pending_bytes` are pending. The
-    /// bound must not be 0, since every submission would block for ever.
-    pub(crate) fn new(max_pending_bytes: usize) -> Self {
+    /// Creates a queue in which [`Queue::submit`] blocks while `max_unwaited_bytes` or more are
+    /// submitted and not committed. A bound of 0 would block every submission for ever.
+    pub(crate) fn new(max_unwaited_bytes: usize) -> Self {
         let state = State {
             pending: VecDeque::new(),
             gate: Arc::new(Gate::new()),
             waiters: 0,
-            pending_bytes: 0,
+            unwaited_bytes: 0,
             committing: false,
             closed: false,
             last_batch_len: 0,
         };
-        Self { state: Mutex::new(state), committer: Condvar::new(), max_pending_bytes }
+        Self { state: Mutex::new(state), committer: Condvar::new(), max_unwaited_bytes }
     }
 
     /// Enqueues a job without waiting for its result, which [`Queue::wait`] returns.
     ///
-    /// Blocks while `max_pending_bytes` are pending. A blocked thread leads the batch itself if no
-    /// other thread does, so that it makes progress without a committer.
+    /// The caller must then call [`Queue::wake`], or the job may stay until another thread leads.
+    ///
+    /// Blocks while `max_unwaited_bytes` are submitted and not committed. A blocked thread leads the
+    /// batch itself if no other thread does, so that it makes progress without a committer.
     pub(crate) fn submit(
         &self,
         job: J,
@@ -94,12 +106,12 @@ impl<J, R> Queue<J, R> {
         commit: impl Fn(&mut Batch<'_, J, R>) -> Vec<R>,
     ) -> Arc<Slot<R>> {
         let mut state = self.state();
-        while state.pending_bytes >= self.max_pending_bytes {
+        while state.unwaited_bytes >= self.max_unwaited_bytes {
             let gate = Arc::clone(&state.gate);
             self.wait_or_lead(state, &gate, &commit);
             state = self.state();
         }
-        state.pending_bytes += size_bytes;
+        state.unwaited_bytes += size_bytes;
         state.enqueue(job)
     }
 
@@ -140,8 +152,6 @@ impl<J, R> Queue<J, R> {
         commit: &impl Fn(&mut Batch<'_, J, R>) -> Vec<R>,
     ) {
         loop {
-            // With another gate, this batch has ended: its leader has all its jobs and opens the
-            // gate.
             if Arc::ptr_eq(&state.gate, gate) {
                 if state.try_lead() {
                     drop(state);
@@ -151,6 +161,8 @@ impl<J, R> Queue<J, R> {
                     drop(state);
                 }
             } else {
+                // The queue has a new gate: a leader has taken all jobs of the batch of `gate`, and
+                // will open `gate`.
                 drop(state);
             }
             if gate.wait() == Wake::Opened {
@@ -196,7 +208,7 @@ impl<J, R> Queue<J, R> {
             queue: self,
             own_job,
             own_len,
-            ended: false,
+            closed: false,
             gate: None,
             slots: Vec::new(),
             idle_spins: 0,
@@ -226,10 +238,10 @@ impl<J, R> State<J, R> {
         !std::mem::replace(&mut self.committing, true)
     }
 
-    /// Ends the forming batch: jobs that arrive from now on join the next one. Returns the ended
+    /// Closes the forming batch: jobs that arrive from now on join the next one. Returns the closed
     /// batch's gate, which its leader must open.
-    fn end_batch(&mut self) -> Arc<Gate> {
-        (self.waiters, self.pending_bytes) = (0, 0);
+    fn close_batch(&mut self) -> Arc<Gate> {
+        (self.waiters, self.unwaited_bytes) = (0, 0);
         std::mem::replace(&mut self.gate, Arc::new(Gate::new()))
     }
 }
@@ -242,8 +254,9 @@ pub(crate) struct Batch<'a, J, R> {
     /// 1 if the leader has its own job, else 0. That job has no slot.
     own_len: usize,
     /// No more jobs join this batch.
-    ended: bool,
-    /// Gate of this batch. Set when the batch ends, unless no thread waits for any of its jobs.
+    closed: bool,
+    /// Gate of this batch. Set when the batch closes. Stays `None` if the batch has no slots, that
+    /// is, if it holds at most the leader's own job.
     gate: Option<Arc<Gate>>,
     /// Slots of the jobs taken from `pending`, in the order in which they were taken.
     slots: Vec<Arc<Slot<R>>>,
@@ -252,7 +265,7 @@ pub(crate) struct Batch<'a, J, R> {
 }
 
 impl<J, R> Batch<'_, J, R> {
-    /// Jobs taken so far.
+    /// Jobs taken so far, the leader's own job included.
     fn len(&self) -> usize {
         self.own_len + self.slots.len()
     }
@@ -261,15 +274,15 @@ impl<J, R> Batch<'_, J, R> {
 impl<J, R> Iterator for Batch<'_, J, R> {
     type Item = J;
 
-    /// Takes the next job. When none is pending, yields to the producers that the last batch woke,
-    /// so that their next jobs join this batch. That is not a delay: if no other thread is ready to
-    /// run, yielding returns at once, and after `MAX_IDLE_SPINS` yields without a job the batch
-    /// ends.
+    /// Takes the next job. While none is pending and this batch is smaller than the last one, yields
+    /// to the threads that the last leader woke, so that their next jobs join this batch. No timer
+    /// is involved: yielding returns at once if no other thread is ready to run, and after more than
+    /// `MAX_IDLE_SPINS` yields in a row the batch closes.
     fn next(&mut self) -> Option<J> {
         if let Some(job) = self.own_job.take() {
             return Some(job);
         }
-        while !self.ended {
+        while !self.closed {
             let mut state = self.queue.state();
             if let Some((job, slot)) = state.pending.pop_front() {
                 drop(state);
@@ -277,12 +290,12 @@ impl<J, R> Iterator for Batch<'_, J, R> {
                 self.slots.push(slot);
                 return Some(job);
             }
-            let full = state.pending_bytes >= self.queue.max_pending_bytes;
+            let full = state.unwaited_bytes >= self.queue.max_unwaited_bytes;
             if full || self.len() >= state.last_batch_len || self.idle_spins > MAX_IDLE_SPINS {
-                self.ended = true;
+                self.closed = true;
                 // Without slots, no thread waits for this batch: the next batch can keep the gate.
                 if !self.slots.is_empty() {
-                    self.gate = Some(state.end_batch());
+                    self.gate = Some(state.close_batch());
                 }
             } else {
                 drop(state);
@@ -298,21 +311,21 @@ impl<J, R> Drop for Batch<'_, J, R> {
     /// Gives up leadership, nominates the next leader and wakes the waiters of this batch.
     fn drop(&mut self) {
         let mut state = self.queue.state();
-        if !self.ended {
+        if !self.closed {
             // `commit` stopped before it had taken all jobs. The pending ones belong to this batch
             // and get no result.
             state.pending.clear();
-            self.gate = Some(state.end_batch());
+            self.gate = Some(state.close_batch());
         }
         state.committing = false;
         state.last_batch_len = self.len() + state.pending.len();
-        // The lock is held until the nomination is made. A thread that is not counted in `waiters`
-        // yet takes the lock afterwards and finds that nobody leads.
+        // The lock is held until the nomination is made. A thread that is not in `waiters` yet takes
+        // the lock afterwards: it leads, or it is counted and nominated later. No wake-up is lost.
         if !state.pending.is_empty() && state.waiters > 0 {
             state.gate.nominate_one();
         } else if state.closed || !state.pending.is_empty() {
-            // No thread waits for the pending jobs, or the committer waits for the last batch to
-            // end.
+            // No thread sleeps on the gate of the pending jobs, or the queue is closed and the
+            // committer waits for this batch to finish.
             self.queue.committer.notify_one();
         }
         drop(state);

@@ -10,7 +10,8 @@ pub(crate) use std::thread::yield_now;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// How many times in a row a leader of [`crate::queue`] yields without receiving a job.
+/// A leader of [`crate::queue`] closes its batch after more than this many yields in a row without
+/// receiving a job.
 pub(crate) const MAX_IDLE_SPINS: usize = 30;
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
