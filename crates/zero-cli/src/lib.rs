@@ -6,6 +6,7 @@ mod commands;
 mod event_ref;
 mod head_arg;
 mod input;
+mod program;
 mod progress;
 mod table;
 mod terminal;
@@ -13,11 +14,13 @@ mod terminal;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use zero_program::arguments::parse_arguments;
-use zero_program::exit::{exit, is_damage};
+use zero_program::exit::exit;
 use zero_program::message::report_file_size_limits;
 use zero_program::outcome::Outcome;
+
+use crate::program::{PROGRAM, is_failed_check};
 
 /// Read a runtime bus, and write to it.
 ///
@@ -55,8 +58,6 @@ enum Command {
     Man(commands::man::Arguments),
 }
 
-const PROGRAM: &str = "zero-bus";
-
 /// Runs the program: reads the arguments, runs the command and returns the exit code.
 pub fn main() -> ExitCode {
     report_file_size_limits(PROGRAM);
@@ -84,19 +85,7 @@ fn run(command: Command) -> Result<Outcome> {
         Command::MirrorVerify(arguments) => commands::mirror_verify::run(&arguments),
         Command::Restore(arguments) => commands::restore::run(&arguments),
         Command::Ingest(arguments) => commands::ingest::run(arguments),
-        Command::Completions(arguments) => commands::completions::run(&arguments),
-        Command::Man(arguments) => commands::man::run(&arguments),
+        Command::Completions(arguments) => commands::completions::run(&arguments, Arguments::command()),
+        Command::Man(arguments) => commands::man::run(&arguments, Arguments::command()),
     }
-}
-
-/// Whether an error is the finding of a check (exit code 1): damage to a log, or a mirror that
-/// contradicts it.
-pub(crate) fn is_failed_check(error: &anyhow::Error) -> bool {
-    use zero_mirror::Error::{Corrupt, Fork, LogShorter};
-    is_damage(error)
-        || error.chain().any(|cause| match cause.downcast_ref() {
-            Some(Fork { .. } | LogShorter { .. } | Corrupt { .. }) => true,
-            Some(zero_mirror::Error::Bus(inner)) => zero_program::exit::is_damaged_log(inner),
-            _ => false,
-        })
 }

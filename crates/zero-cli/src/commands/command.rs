@@ -14,8 +14,8 @@ use zero_program::message::{print_message, print_warning};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
-use crate::PROGRAM;
 use crate::commands::append;
+use crate::program::PROGRAM;
 
 /// Give a runtime an operator command.
 ///

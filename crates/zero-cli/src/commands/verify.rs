@@ -10,7 +10,7 @@ use zero_program::message::print_message;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
-use crate::PROGRAM;
+use crate::program::PROGRAM;
 use crate::head_arg::{parse_head, render_head};
 use crate::progress::Bar;
 use crate::terminal::mark;
