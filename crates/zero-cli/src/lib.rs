@@ -6,10 +6,12 @@ mod commands;
 mod event_ref;
 mod head_arg;
 mod input;
+mod liveness;
 mod program;
 mod progress;
 mod table;
 mod terminal;
+mod time_arg;
 
 use std::process::ExitCode;
 
@@ -37,6 +39,7 @@ struct Arguments {
 enum Command {
     Append(commands::append::Arguments),
     Verify(commands::verify::Arguments),
+    Status(commands::status::Arguments),
     Doctor(commands::doctor::Arguments),
     Tail(commands::tail::Arguments),
     Show(commands::show::Arguments),
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<Outcome> {
     match command {
         Command::Append(arguments) => commands::append::run(arguments),
+        Command::Status(arguments) => commands::status::run(&arguments),
         Command::Verify(arguments) => commands::verify::run(&arguments),
         Command::Doctor(arguments) => commands::doctor::run(&arguments),
         Command::Tail(arguments) => commands::tail::run(&arguments),

@@ -19,5 +19,6 @@ pub(crate) mod restore;
 pub(crate) mod show;
 pub(crate) mod state;
 pub(crate) mod stats;
+pub(crate) mod status;
 pub(crate) mod tail;
 pub(crate) mod verify;

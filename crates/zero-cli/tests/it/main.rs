@@ -18,6 +18,7 @@ mod repair;
 mod replay;
 mod sessions;
 mod state;
+mod status;
 mod support;
 mod tail;
 mod terminal;
