@@ -57,6 +57,7 @@ enum Command {
     MirrorVerify(commands::mirror_verify::Arguments),
     Restore(commands::restore::Arguments),
     Ingest(commands::ingest::Arguments),
+    Public(commands::public::Arguments),
     Completions(commands::completions::Arguments),
     Man(commands::man::Arguments),
 }
@@ -89,6 +90,7 @@ fn run(command: Command) -> Result<Outcome> {
         Command::MirrorVerify(arguments) => commands::mirror_verify::run(&arguments),
         Command::Restore(arguments) => commands::restore::run(&arguments),
         Command::Ingest(arguments) => commands::ingest::run(arguments),
+        Command::Public(arguments) => commands::public::run(&arguments),
         Command::Completions(arguments) => commands::completions::run(&arguments, Arguments::command()),
         Command::Man(arguments) => commands::man::run(&arguments, Arguments::command()),
     }

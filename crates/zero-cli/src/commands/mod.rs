@@ -13,6 +13,7 @@ pub(crate) mod ingest;
 pub(crate) mod man;
 pub(crate) mod mirror;
 pub(crate) mod mirror_verify;
+pub(crate) mod public;
 pub(crate) mod repair;
 pub(crate) mod replay;
 pub(crate) mod restore;

@@ -12,6 +12,7 @@ mod engine_run;
 mod full_disk;
 mod ingest;
 mod mirror;
+mod public;
 mod read;
 mod reconcile;
 mod repair;

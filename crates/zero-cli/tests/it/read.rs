@@ -370,6 +370,7 @@ fn every_command_has_help_that_usage_errors_name() {
     for command in [
         "append",
         "status",
+        "public",
         "verify",
         "tail",
         "show",
