@@ -21,6 +21,7 @@ use zero_program::arguments::parse_arguments;
 use zero_program::exit::exit;
 use zero_program::message::report_file_size_limits;
 use zero_program::outcome::Outcome;
+use zero_program::signals::end_as_init_on_stop_signal;
 
 use crate::program::{PROGRAM, is_failed_check};
 
@@ -65,7 +66,11 @@ enum Command {
 /// Runs the program: reads the arguments, runs the command and returns the exit code.
 pub fn main() -> ExitCode {
     report_file_size_limits(PROGRAM);
-    exit(PROGRAM, run(parse_arguments::<Arguments>(PROGRAM).command), is_failed_check)
+    let command = parse_arguments::<Arguments>(PROGRAM).command;
+    // These commands handle the signals themselves.
+    let handles_signals = matches!(command, Command::Audit(_) | Command::Mirror(_) | Command::Ingest(_));
+    let result = if handles_signals { Ok(()) } else { end_as_init_on_stop_signal() };
+    exit(PROGRAM, result.and_then(|()| run(command)), is_failed_check)
 }
 
 fn run(command: Command) -> Result<Outcome> {

@@ -18,6 +18,7 @@ mod reconcile;
 mod repair;
 mod replay;
 mod sessions;
+mod signals;
 mod state;
 mod status;
 mod support;
