@@ -25,6 +25,11 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, mut program: clap::Command) -> Result<Outcome> {
     let mut text = Vec::new();
     clap_complete::generate(arguments.shell, &mut program, PROGRAM, &mut text);
-    let text = String::from_utf8(text)?;
+    let mut text = String::from_utf8(text)?;
+    if arguments.shell == Shell::Bash {
+        // The generator spells a hyphen in the program's name in two ways, so that the function's
+        // labels for subcommands do not match its variable.
+        text = text.replace("zero__subcmd__bus", "zero__bus");
+    }
     print(text.strip_suffix('\n').unwrap_or(&text), Outcome::Passed)
 }

@@ -5,6 +5,7 @@
 mod append;
 mod backup;
 mod command;
+mod completions;
 mod doctor;
 mod documents;
 mod edited;
