@@ -1,4 +1,4 @@
-//! What this program does when it has started itself: work that needs a process of its own.
+//! Work that needs its own process: this program starts itself again.
 
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
@@ -9,31 +9,31 @@ use anyhow::{Context, Result, ensure};
 use rustix::time::{ClockId, clock_gettime};
 use zero_bus::Reader;
 
-/// Work for a child.
+/// The work of a child process.
 #[derive(Debug, clap::Subcommand)]
 pub enum Work {
-    /// Verify a bus and tell the most memory that was held.
+    /// Verify a bus and print the peak memory
     #[command(hide = true)]
     VerifyMemory { bus: PathBuf },
-    /// Write the audit document and tell the most memory that was held.
+    /// Write the audit document and print the peak memory
     #[command(hide = true)]
     AuditMemory { bus: PathBuf, to: PathBuf },
-    /// Follow a bus and tell when each event was delivered, in nanoseconds of the monotonic clock.
+    /// Follow a bus and print the monotonic time of each event, in ns
     #[command(hide = true)]
     Follow { bus: PathBuf, count: u64 },
 }
 
-/// In the child.
+/// Runs in the child process.
 pub fn run(work: &Work) -> Result<()> {
     match work {
         Work::VerifyMemory { bus } => {
-            ensure!(Reader::open(bus)?.verify()?.ok(), "the log is not sound");
+            ensure!(Reader::open(bus)?.verify()?.ok(), "the log is not valid");
             println!("{}", peak_memory_bytes()?);
         }
         Work::AuditMemory { bus, to } => {
             let out = std::fs::File::create(to)?;
             let (verdict, _) = Reader::open(bus)?.audit(BufWriter::new(out), &mut |_| {})?;
-            ensure!(verdict.ok(), "the log is not sound");
+            ensure!(verdict.ok(), "the log is not valid");
             println!("{}", peak_memory_bytes()?);
         }
         Work::Follow { bus, count } => {
@@ -54,20 +54,20 @@ pub fn run(work: &Work) -> Result<()> {
     Ok(())
 }
 
-/// A child of this program; its arguments are to be added.
+/// The command that starts a child. The caller adds the arguments.
 pub fn command(work: &str) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg(work);
     Ok(command)
 }
 
-/// The same clock in all processes.
+/// The monotonic clock, which is the same in all processes.
 pub fn now_ns() -> i64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec * 1_000_000_000 + now.tv_nsec
 }
 
-/// What `/proc` calls the high water mark: pages held at once.
+/// The high water mark of resident memory in `/proc`.
 fn peak_memory_bytes() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

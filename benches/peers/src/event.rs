@@ -1,4 +1,5 @@
-//! The events that everybody writes: decisions of a paper runtime, about 650 bytes a line.
+//! The events that all appenders write: decisions of a paper runtime, with lines of about 650
+//! bytes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,13 +10,13 @@ use zero_bus::{Bus, Draft, LOG};
 
 use crate::storage::NoSync;
 
-/// The type of all events but a few.
+/// The type of most events.
 pub const TYPE: &str = "decision.record";
 /// The type of one event in [`RARE_EVERY`].
 pub const RARE_TYPE: &str = "rejection.record";
 pub const RARE_EVERY: u64 = 1000;
 
-/// How long a line is, without its line break.
+/// The length of a line without its line break.
 const LINE_BYTES: std::ops::RangeInclusive<usize> = 640..=660;
 
 #[derive(Serialize)]
@@ -42,7 +43,7 @@ struct Order {
 }
 
 impl Decision {
-    /// Numbers that differ from event to event, and have about as many digits.
+    /// Decision `n`. Its numbers differ from event to event but have about the same length.
     pub fn nth(n: u64) -> Self {
         let symbol = ["BTC", "ETH", "SOL"][n as usize % 3];
         let side = ["buy", "sell"][n as usize % 2];
@@ -79,17 +80,17 @@ pub fn drafts(from: u64, to: u64) -> Result<Vec<Draft>> {
     (from..=to).map(|n| Decision::nth(n).draft(n)).collect()
 }
 
-/// Lines as a bus writes them, with their line breaks: what the others are given to keep.
+/// Returns lines of a bus with their line breaks, for the peers to store.
 pub fn lines(dir: &Path, count: u64) -> Result<Vec<String>> {
-    let place = tempfile::tempdir_in(dir)?;
-    let bus = Bus::open_in(Arc::new(NoSync::create(place.path())?))?;
+    let temp_dir = tempfile::tempdir_in(dir)?;
+    let bus = Bus::open_in(Arc::new(NoSync::create(temp_dir.path())?))?;
     bus.append_batch(drafts(1, count + 1)?)?;
-    let text = std::fs::read_to_string(place.path().join(LOG))?;
-    // The first is shorter: it has none before it.
+    let text = std::fs::read_to_string(temp_dir.path().join(LOG))?;
+    // The first line is shorter: it has no checksum of an event before it.
     let lines: Vec<String> = text.split_inclusive('\n').skip(1).map(str::to_owned).collect();
     for line in &lines {
         let length = line.len() - 1;
-        ensure!(LINE_BYTES.contains(&length), "a line has {length} bytes, wanted are {LINE_BYTES:?}: {line}");
+        ensure!(LINE_BYTES.contains(&length), "a line has {length} bytes, not {LINE_BYTES:?}: {line}");
     }
     Ok(lines)
 }

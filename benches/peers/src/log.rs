@@ -1,4 +1,4 @@
-//! Long logs, built without syncs and kept for all contests that read them.
+//! Long logs, built without syncs and shared by all contests that read them.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,19 +13,19 @@ use crate::event;
 use crate::setup::Setup;
 use crate::storage::NoSync;
 
-/// How many events are built at once.
+/// Events in a batch while a log is built.
 const BATCH: u64 = 10_000;
 
-/// A bus that is long already.
+/// A bus with a long log.
 #[derive(Clone)]
 pub struct Log {
     pub bus: PathBuf,
-    /// The log itself.
+    /// The file of the log.
     pub file: PathBuf,
     pub events: u64,
 }
 
-/// The long log, built when it is first wanted.
+/// Builds the long log on first use.
 pub struct Logs {
     dir: PathBuf,
     bytes: u64,
@@ -37,7 +37,7 @@ impl Logs {
         Self { dir: setup.dir.clone(), bytes: setup.log_bytes, long: None }
     }
 
-    /// The long log. It lies in the page cache.
+    /// The long log. It is in the page cache.
     pub fn long(&mut self) -> Result<Log> {
         if let Some(log) = &self.long {
             return Ok(log.clone());
@@ -48,35 +48,35 @@ impl Logs {
     }
 }
 
-/// Builds a log of a length.
+/// Builds a log of at least this size.
 pub fn of_size(bus: &Path, bytes: u64) -> Result<Log> {
-    let mut growing = Growing::new(bus)?;
+    let mut builder = LogBuilder::new(bus)?;
     eprintln!("  building a log of {} MiB", bytes >> 20);
-    while growing.bytes()? < bytes {
-        // As many as are still missing, a little above the size of one.
-        let missing = (bytes - growing.bytes()?).div_ceil(660);
-        growing.grow_to(growing.events + missing.min(BATCH))?;
+    while builder.bytes()? < bytes {
+        // Estimates the number of missing events; an event has a little less than 660 bytes.
+        let missing = (bytes - builder.bytes()?).div_ceil(660);
+        builder.grow_to(builder.events + missing.min(BATCH))?;
     }
-    growing.finish()
+    builder.finish()
 }
 
-/// Builds a log of lines that are hardly shorter than a line may be.
+/// Builds a log of lines that are close to the maximum length.
 pub fn of_longest_lines(bus: &Path, lines: u64) -> Result<PathBuf> {
-    let growing = Bus::open_in(Arc::new(NoSync::create(bus)?))?;
+    let opened = Bus::open_in(Arc::new(NoSync::create(bus)?))?;
     let note = "x".repeat(MAX_LINE_BYTES - 1024);
     for nth in 0..lines {
-        growing.append(Draft::new("note", nth as f64, &BTreeMap::from([("text", &note)]))?)?;
+        opened.append(Draft::new("note", nth as f64, &BTreeMap::from([("text", &note)]))?)?;
     }
     Ok(bus.to_owned())
 }
 
-/// A log that is built step by step.
-pub struct Growing {
+/// Builds a log step by step.
+pub struct LogBuilder {
     bus: PathBuf,
     pub events: u64,
 }
 
-impl Growing {
+impl LogBuilder {
     pub fn new(bus: &Path) -> Result<Self> {
         Ok(Self { bus: bus.to_owned(), events: 0 })
     }
@@ -89,7 +89,7 @@ impl Growing {
         Ok(self.file().metadata().map_or(0, |metadata| metadata.len()))
     }
 
-    /// Appends up to a number of events, with no sync.
+    /// Appends events without syncs until the log has this many.
     pub fn grow_to(&mut self, events: u64) -> Result<()> {
         let bus = Bus::open_in(Arc::new(NoSync::create(&self.bus)?))?;
         self.events = bus.head().index;
@@ -101,7 +101,7 @@ impl Growing {
         Ok(())
     }
 
-    /// Syncs what was built, so that the disk is quiet afterwards, and reads it once, so that it is in the page cache.
+    /// Syncs the log, so that the disk is idle afterwards, and reads it into the page cache.
     pub fn finish(&self) -> Result<Log> {
         let file = self.file();
         let mut opened = File::open(&file).context("cannot open the log that was built")?;

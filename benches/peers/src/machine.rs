@@ -1,10 +1,10 @@
-//! What machine this is, without a name or a path that would tell whose.
+//! Describes the machine without names and paths.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// One sentence.
+/// Describes processor, memory, kernel, filesystem and compiler in one line.
 pub fn describe(dir: &Path) -> String {
     let model = first_value("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown processor".to_owned());
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
@@ -12,7 +12,7 @@ pub fn describe(dir: &Path) -> String {
         .and_then(|total| total.split_whitespace().next()?.parse().ok())
         .unwrap_or(0.0);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    // The version; what follows names whose build it is.
+    // The version only; the suffix names the distributor.
     let kernel = kernel.split('-').next().unwrap_or_default();
     let rustc = output("rustc", &["--version"]).unwrap_or_else(|| "rustc of unknown version".to_owned());
     format!(
@@ -24,7 +24,7 @@ pub fn describe(dir: &Path) -> String {
     )
 }
 
-/// The type of the filesystem that a directory is on.
+/// The type of the filesystem of a directory.
 pub fn filesystem(dir: &Path) -> Option<String> {
     output("stat", &["--file-system", "--format=%T", &dir.to_string_lossy()])
         .map(|kind| if kind == "ext2/ext3" { "ext4".to_owned() } else { kind })

@@ -1,5 +1,5 @@
-//! Measures zero-bus against bare system calls, everyday tools and other stores. Every figure is a ratio of what was
-//! measured in one run, in turn.
+//! Measures zero-bus against bare system calls, common tools and other stores. Both sides of a
+//! ratio are measured in one run, in alternating order.
 
 #![forbid(unsafe_code)]
 
@@ -26,7 +26,7 @@ use crate::log::Logs;
 use crate::report::Report;
 use crate::setup::Setup;
 
-/// Measure zero-bus against bare system calls, everyday tools and other stores.
+/// Measure zero-bus against system calls, tools and other stores
 #[derive(Debug, Parser)]
 #[command(after_help = "\
 Examples:
@@ -34,37 +34,41 @@ Examples:
   cargo run --release -- --only bare-1 verify
   cargo run --release -- --write")]
 struct Arguments {
-    /// Name the contests.
+    /// List the contests
     #[arg(long)]
     list: bool,
-    /// Only these contests.
+    /// Run only these contests
     #[arg(long, value_name = "NAME", num_args = 1..)]
     only: Vec<String>,
-    /// How often each is measured; the median counts.
+    /// Measure each contest in N rounds and report the median
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// Small sizes and short times: whether it works, not how fast.
+    /// Use small sizes and short times, to check that all of it works
     #[arg(long)]
     quick: bool,
-    /// Where the files go, which are removed again; best on the disk that matters. [default: the build directory]
+    /// Create the temporary files in DIR [default: the build directory]
+    ///
+    /// DIR should be on the disk whose speed matters. The files are removed at the end.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// The length of the long log, in MiB.
+    /// Set the size of the long log, in MiB
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..))]
     size_mib: u64,
-    /// The longest log of the contest `growth`, in events.
+    /// Set the longest log of the contest `growth`, in events
     #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1000..))]
     growth_max: u64,
-    /// Also the peak memory at 10 GiB.
+    /// Measure the peak memory at 10 GiB as well
     #[arg(long)]
     huge: bool,
-    /// Where the release build of zero-bus is. [default: target/release of the checkout]
+    /// Use the release build of zero-bus in DIR [default: target/release of the checkout]
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
-    /// Put what was measured into PERFORMANCE.md, and the plots beside it, instead of printing it.
+    /// Write the results to PERFORMANCE.md instead of printing them
+    ///
+    /// The plots are written to the same directory.
     #[arg(long, conflicts_with = "only")]
     write: bool,
-    /// Where PERFORMANCE.md is. [default: docs of the checkout]
+    /// Find PERFORMANCE.md in DIR [default: docs of the checkout]
     #[arg(long, value_name = "DIR")]
     docs: Option<PathBuf>,
     #[command(subcommand)]
@@ -83,15 +87,15 @@ fn main() -> Result<()> {
     if let Some(unknown) =
         arguments.only.iter().find(|name| CONTESTS.iter().all(|known| known.name != **name))
     {
-        bail!("there is no contest {unknown}; --list names them");
+        bail!("there is no contest {unknown}; --list shows all contests");
     }
     let checkout = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
-    let home = match arguments.dir {
+    let parent = match arguments.dir {
         Some(dir) => dir,
         None => build_directory()?,
     };
-    std::fs::create_dir_all(&home)?;
-    let dir = tempfile::Builder::new().prefix("peers-").tempdir_in(&home)?;
+    std::fs::create_dir_all(&parent)?;
+    let dir = tempfile::Builder::new().prefix("peers-").tempdir_in(&parent)?;
     let quick = arguments.quick;
     let setup = Setup {
         dir: dir.path().to_owned(),
@@ -113,20 +117,21 @@ fn main() -> Result<()> {
         eprintln!("{}: {}", contest.name, contest.about);
         let begin = Instant::now();
         if let Err(error) = (contest.run)(&setup, &mut logs, &mut report) {
-            // The others are none the worse for it.
-            report.note(format!("`{}` was left out: {error:#}", contest.name));
+            // A failed contest does not stop the others.
+            report.note(format!("`{}` was skipped: {error:#}", contest.name));
         }
         eprintln!("  {:.0} s", begin.elapsed().as_secs_f64());
     }
-    let how = setup.describe();
+    let method = setup.describe();
     if arguments.write {
-        return report.write(&how, &setup.dir, &arguments.docs.unwrap_or_else(|| checkout.join("docs")));
+        return report.write(&method, &setup.dir, &arguments.docs.unwrap_or_else(|| checkout.join("docs")));
     }
-    print!("{}", report.markdown(&how, &setup.dir));
+    print!("{}", report.markdown(&method, &setup.dir));
     Ok(())
 }
 
-/// Where this was built: a real disk, where a temporary directory may be in memory.
+/// The directory of this program. It is on a disk; the system's temporary directory may be in
+/// memory.
 fn build_directory() -> Result<PathBuf> {
     let program = std::env::current_exe()?;
     Ok(program.parent().map_or_else(|| PathBuf::from("target"), PathBuf::from))

@@ -1,4 +1,4 @@
-//! Pictures, as SVG.
+//! Plots as SVG.
 
 use anyhow::{Context, Result, anyhow};
 use plotters::prelude::*;
@@ -6,26 +6,26 @@ use plotters::prelude::*;
 use crate::contests::growth::Step;
 
 const SIZE: (u32, u32) = (760, 440);
-/// The colours of the curves; bars have the first.
+/// The colours of the curves. Bars use the first one.
 const COLORS: [RGBColor; 4] =
     [RGBColor(27, 98, 165), RGBColor(200, 80, 30), RGBColor(40, 130, 70), RGBColor(120, 70, 150)];
 const GREY: RGBColor = RGBColor(150, 150, 150);
 
-/// A name, a colour, and which of a step's figures it shows.
+/// A label, a colour, and the figure of a step that the curve shows.
 type Curve = (&'static str, RGBColor, fn(&Step) -> f64);
 
-/// Whatever goes wrong in drawing, the error borrows from the drawing.
+/// Converts a drawing error, which borrows from the drawing.
 fn failed(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("cannot draw: {error}")
 }
 
-/// What grows with a log and what does not: both axes logarithmic, time in microseconds.
+/// Plots times in microseconds by the length of the log. Both axes are logarithmic.
 pub fn growth(steps: &[Step]) -> Result<String> {
     let curves: [Curve; 4] = [
         ("append, synced", COLORS[0], |step| step.append),
         ("open", COLORS[1], |step| step.open),
-        ("one event in the middle", COLORS[2], |step| step.show),
-        ("verify, an event", COLORS[3], |step| step.verify_an_event),
+        ("one event in the middle", COLORS[2], |step| step.read),
+        ("verify, per event", COLORS[3], |step| step.verify_per_event),
     ];
     let microseconds = |step: &Step, figure: fn(&Step) -> f64| figure(step) * 1e6;
     let all = || steps.iter().flat_map(|step| curves.iter().map(move |(.., figure)| figure(step) * 1e6));
@@ -52,7 +52,7 @@ pub fn growth(steps: &[Step]) -> Result<String> {
             .label_style(("sans-serif", 15))
             .x_desc("events in the log")
             .y_desc("microseconds")
-            // By tens: the axis for powers would have more marks than there are steps.
+            // A mark for each power of ten. A logarithmic axis would have more marks than steps.
             .x_labels(steps.len() + 1)
             .x_label_formatter(&|power| match power.fract() {
                 0.0 => format!("10^{power}"),
@@ -86,9 +86,8 @@ pub fn growth(steps: &[Step]) -> Result<String> {
     Ok(svg)
 }
 
-/// Appends a second over those of others: a bar each, logarithmic, with a line where both are as fast. `None` where
-/// there are none.
-pub fn appends(ratios: &[(String, f64)]) -> Result<Option<String>> {
+/// Plots the append ratios as bars on a logarithmic scale, with a line at 1. `None` without ratios.
+pub fn append_ratios(ratios: &[(String, f64)]) -> Result<Option<String>> {
     const LABELS: i32 = 380;
     const BAR: i32 = 26;
     const TOP: i32 = 44;
@@ -107,7 +106,7 @@ pub fn appends(ratios: &[(String, f64)]) -> Result<Option<String>> {
         let text = |text: &str, size: i32, at: (i32, i32)| {
             area.draw(&Text::new(text.to_owned(), at, ("sans-serif", size))).map_err(failed)
         };
-        text("Durable appends a second, zero-bus over another (logarithmic)", 20, (12, 12))?;
+        text("Durable appends per second, zero-bus / peer (logarithmic)", 20, (12, 12))?;
         for (row, (label, ratio)) in (0..).zip(ratios) {
             let top = TOP + BAR * row;
             let (begin, end) = (x(0.0).min(x(ratio.log2())), x(0.0).max(x(ratio.log2())));

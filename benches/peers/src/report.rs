@@ -1,4 +1,4 @@
-//! What was measured, as Markdown.
+//! The results as Markdown.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,14 +13,14 @@ use crate::stats::Spread;
 const BEGIN: &str = "<!-- begin: measured -->";
 const END: &str = "<!-- end: measured -->";
 
-/// What a figure is held against.
+/// The target of a figure. `stretch` is a higher target; equal to `reach` if there is none.
 #[derive(Clone, Copy, Debug)]
-pub enum Bar {
+pub enum Target {
     AtLeast { reach: f64, stretch: f64 },
     AtMost { reach: f64, stretch: f64 },
 }
 
-impl Bar {
+impl Target {
     fn verdict(self, figure: f64) -> &'static str {
         let (reached, stretched) = match self {
             Self::AtLeast { reach, stretch } => (figure >= reach, figure >= stretch && stretch > reach),
@@ -35,7 +35,7 @@ impl Bar {
 
     fn text(self, unit: Unit) -> String {
         match self {
-            // Some bars are one number.
+            // Without a stretch target.
             Self::AtLeast { reach, stretch } if reach == stretch => format!("≥ {}", unit.text(reach)),
             Self::AtLeast { reach, stretch } => format!("≥ {} / {}", unit.text(reach), unit.text(stretch)),
             Self::AtMost { reach, stretch } if reach == stretch => format!("≤ {}", unit.text(reach)),
@@ -44,7 +44,7 @@ impl Bar {
     }
 }
 
-/// What a figure counts.
+/// The unit of a figure.
 #[derive(Clone, Copy, Debug)]
 pub enum Unit {
     Ratio,
@@ -66,7 +66,7 @@ impl Unit {
     }
 }
 
-/// Three digits that count, and no more noise than that.
+/// Formats a figure with three significant digits.
 fn digits(figure: f64) -> String {
     match figure.abs() {
         ..10.0 => format!("{figure:.2}"),
@@ -76,84 +76,84 @@ fn digits(figure: f64) -> String {
     }
 }
 
-/// A line of the table.
+/// A row of the table.
 pub struct Row {
     pub work: String,
-    pub against: String,
-    pub bar: Option<Bar>,
+    pub compared_with: String,
+    pub target: Option<Target>,
     pub unit: Unit,
     pub measured: Spread,
-    /// The medians behind a ratio: ours, theirs.
-    pub behind: Option<(String, String)>,
+    /// The medians of both sides of a ratio: ours, theirs.
+    pub medians: Option<(String, String)>,
 }
 
 impl Row {
-    /// A ratio of what was measured in the same rounds.
+    /// A ratio of figures that were measured in the same rounds.
     pub fn ratio(
         work: impl Into<String>,
-        against: impl Into<String>,
+        compared_with: impl Into<String>,
         unit: Unit,
         (ours, theirs): (&[f64], &[f64]),
     ) -> Result<Self> {
-        let behind = (unit.text(Spread::of(ours)?.median), unit.text(Spread::of(theirs)?.median));
+        let medians = (unit.text(Spread::of(ours)?.median), unit.text(Spread::of(theirs)?.median));
         Ok(Self {
             work: work.into(),
-            against: against.into(),
-            bar: None,
+            compared_with: compared_with.into(),
+            target: None,
             unit: Unit::Ratio,
             measured: Spread::of_ratios(ours, theirs)?,
-            behind: Some(behind),
+            medians: Some(medians),
         })
     }
 
-    /// A figure that stands for itself.
+    /// A single figure.
     pub fn figure(work: impl Into<String>, unit: Unit, measured: Spread) -> Self {
-        Self { work: work.into(), against: String::new(), bar: None, unit, measured, behind: None }
+        Self { work: work.into(), compared_with: String::new(), target: None, unit, measured, medians: None }
     }
 
     pub fn at_least(self, reach: f64, stretch: f64) -> Self {
-        Self { bar: Some(Bar::AtLeast { reach, stretch }), ..self }
+        Self { target: Some(Target::AtLeast { reach, stretch }), ..self }
     }
 
     pub fn at_most(self, reach: f64, stretch: f64) -> Self {
-        Self { bar: Some(Bar::AtMost { reach, stretch }), ..self }
+        Self { target: Some(Target::AtMost { reach, stretch }), ..self }
     }
 
     fn markdown(&self) -> String {
-        let Self { work, against, bar, unit, measured, behind } = self;
+        let Self { work, compared_with, target, unit, measured, medians } = self;
         let Spread { median, min, max } = *measured;
         let mut measured = format!("**{}**", unit.text(median));
         if min < max {
             let _ = write!(measured, " ({} to {})", unit.text(min), unit.text(max));
         }
-        let (ours, theirs) = behind.clone().unwrap_or_default();
-        let text = bar.map_or(String::new(), |bar| bar.text(*unit));
-        let verdict = bar.map_or("", |bar| bar.verdict(median));
-        format!("| {work} | {against} | {text} | {measured} | {ours} | {theirs} | {verdict} |")
+        let (ours, theirs) = medians.clone().unwrap_or_default();
+        let text = target.map_or(String::new(), |target| target.text(*unit));
+        let verdict = target.map_or("", |target| target.verdict(median));
+        format!("| {work} | {compared_with} | {text} | {measured} | {ours} | {theirs} | {verdict} |")
     }
 }
 
-/// What the contests gave.
+/// The results of all contests.
 #[derive(Default)]
 pub struct Report {
     pub rows: Vec<Row>,
-    /// Who waited for what before it acknowledged.
+    /// Appenders, and the system call that each acknowledgement waits for.
     waits: Vec<(String, String)>,
-    /// Tables of their own.
+    /// Additional tables.
     pub sections: Vec<String>,
-    /// What was left out, and why.
+    /// Skipped contests with the reason.
     pub notes: Vec<String>,
-    /// What was appended how much faster than by another: for a picture.
-    pub appends: Vec<(String, f64)>,
-    /// Pictures: file name and content.
+    /// Append ratios for the plot: label and median.
+    pub append_ratios: Vec<(String, f64)>,
+    /// Plots: file name and content.
     pub plots: Vec<(String, String)>,
 }
 
 impl Report {
-    pub fn waits_for(&mut self, who: &str, what: &str) {
-        let line = (who.to_owned(), what.to_owned());
-        if !self.waits.contains(&line) {
-            self.waits.push(line);
+    pub fn waits_for(&mut self, appender: &str, system_call: &str) {
+        let row = (appender.to_owned(), system_call.to_owned());
+        if !self.waits.contains(&row) {
+            self.waits.push(row);
         }
     }
 
@@ -162,12 +162,12 @@ impl Report {
         self.notes.push(note);
     }
 
-    pub fn markdown(&self, how: &str, dir: &Path) -> String {
-        let mut text = format!("{}\n\n{how}\n", machine::describe(dir));
-        // Writing to a string does not fail.
+    pub fn markdown(&self, method: &str, dir: &Path) -> String {
+        let mut text = format!("{}\n\n{method}\n", machine::describe(dir));
+        // Writing to a string cannot fail.
         if !self.rows.is_empty() {
             text.push_str(
-                "\n| work | against | bar: reach / stretch | measured: median (range) | ours | theirs | |\n\
+                "\n| work | compared with | target: reach / stretch | measured: median (range) | ours | theirs | result |\n\
                  |---|---|---|---|---|---|---|\n",
             );
             for row in &self.rows {
@@ -175,9 +175,9 @@ impl Report {
             }
         }
         if !self.waits.is_empty() {
-            text.push_str("\nWhat an acknowledgement waited for:\n\n| who | system call |\n|---|---|\n");
-            for (who, what) in &self.waits {
-                let _ = writeln!(text, "| {who} | {what} |");
+            text.push_str("\nWhat an acknowledgement waits for:\n\n| appender | system call |\n|---|---|\n");
+            for (appender, system_call) in &self.waits {
+                let _ = writeln!(text, "| {appender} | {system_call} |");
             }
         }
         for section in &self.sections {
@@ -192,24 +192,25 @@ impl Report {
         text
     }
 
-    /// Puts it between the markers of `PERFORMANCE.md`, with the pictures beside that file.
-    pub fn write(&self, how: &str, dir: &Path, docs: &Path) -> Result<()> {
+    /// Writes the results between the markers of `PERFORMANCE.md`, and the plots next to that file.
+    pub fn write(&self, method: &str, dir: &Path, docs: &Path) -> Result<()> {
         let path = docs.join("PERFORMANCE.md");
         let old = match fs::read_to_string(&path) {
             Ok(old) => old,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => format!("{BEGIN}\n{END}\n"),
             Err(error) => return Err(error).context("cannot read PERFORMANCE.md"),
         };
-        let Some((before, rest)) = old.split_once(BEGIN) else {
+        let Some((before, after_begin)) = old.split_once(BEGIN) else {
             bail!("PERFORMANCE.md lacks the line {BEGIN}");
         };
-        let Some((_, after)) = rest.split_once(END) else {
-            bail!("PERFORMANCE.md lacks the line {END} behind the other");
+        let Some((_, after)) = after_begin.split_once(END) else {
+            bail!("PERFORMANCE.md lacks the line {END} after {BEGIN}");
         };
-        let measured = self.markdown(how, dir);
+        let measured = self.markdown(method, dir);
         fs::write(&path, format!("{before}{BEGIN}\n{measured}{END}{after}"))
             .context("cannot write PERFORMANCE.md")?;
-        let appends = plot::appends(&self.appends)?.map(|plot| ("performance-append.svg".to_owned(), plot));
+        let appends =
+            plot::append_ratios(&self.append_ratios)?.map(|plot| ("performance-append.svg".to_owned(), plot));
         for (name, content) in self.plots.iter().chain(&appends) {
             fs::write(docs.join(name), content).with_context(|| format!("cannot write {name}"))?;
         }

@@ -1,4 +1,4 @@
-//! Storages beneath a bus that leave something out, so that its cost can be told from the rest.
+//! Storages without syncs or without files, to measure the cost of the rest.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use zero_bus::storage::{Access, Directory, Lock, Storage, StorageFile, Watch};
 
-/// A directory whose syncs do nothing: for building long logs, and for what an append costs beside its sync.
+/// A directory whose syncs do nothing. Used to build long logs and to measure an append without its
+/// sync.
 pub struct NoSync(Directory);
 
 impl NoSync {
@@ -85,11 +86,11 @@ impl StorageFile for NoSyncFile {
     }
 }
 
-/// No files at all: what is appended is counted and, but for its end, forgotten. Good for one appender, to tell what
-/// an append costs without a single system call.
+/// A storage in memory that keeps only the end of each file. Used to measure an append without any
+/// system call. Supports one appender.
 #[derive(Default)]
 pub struct Null {
-    /// Few, and opened once: by name, in the order they came.
+    /// Files by name, in the order in which they were opened first.
     files: Mutex<Vec<(String, NullFile)>>,
 }
 
@@ -125,7 +126,7 @@ impl Storage for Null {
     }
 }
 
-/// How much of a file's end is kept, at least; twice as much at most.
+/// At least this much of the end of a file is kept, at most twice as much.
 const KEPT_BYTES: usize = 64 << 10;
 
 #[derive(Clone)]
@@ -136,8 +137,8 @@ struct NullFile {
 
 #[derive(Default)]
 struct End {
-    /// How many bytes before those that are kept.
-    forgotten: u64,
+    /// Bytes of the file before `kept`.
+    dropped_bytes: u64,
     kept: Vec<u8>,
 }
 
@@ -150,12 +151,12 @@ impl NullFile {
 impl StorageFile for NullFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.with(|end| {
-            let Some(begin) = offset.checked_sub(end.forgotten) else {
-                return Err(io::Error::other("it was not kept"));
+            let Some(begin) = offset.checked_sub(end.dropped_bytes) else {
+                return Err(io::Error::other("these bytes were not kept"));
             };
-            let rest = end.kept.get(begin as usize..).unwrap_or_default();
-            let count = rest.len().min(buffer.len());
-            buffer[..count].copy_from_slice(&rest[..count]);
+            let available = end.kept.get(begin as usize..).unwrap_or_default();
+            let count = available.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&available[..count]);
             Ok(count)
         })
     }
@@ -164,9 +165,9 @@ impl StorageFile for NullFile {
         self.with(|end| {
             end.kept.extend_from_slice(bytes);
             if end.kept.len() > 2 * KEPT_BYTES {
-                let over = end.kept.len() - KEPT_BYTES;
-                end.kept.drain(..over);
-                end.forgotten += over as u64;
+                let excess = end.kept.len() - KEPT_BYTES;
+                end.kept.drain(..excess);
+                end.dropped_bytes += excess as u64;
             }
         });
         Ok(())
@@ -174,8 +175,8 @@ impl StorageFile for NullFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.with(|end| {
-            let Some(begin) = offset.checked_sub(end.forgotten) else {
-                return Err(io::Error::other("it was not kept"));
+            let Some(begin) = offset.checked_sub(end.dropped_bytes) else {
+                return Err(io::Error::other("these bytes were not kept"));
             };
             let begin = begin as usize;
             if end.kept.len() < begin + bytes.len() {
@@ -191,7 +192,7 @@ impl StorageFile for NullFile {
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(self.with(|end| end.forgotten + end.kept.len() as u64))
+        Ok(self.with(|end| end.dropped_bytes + end.kept.len() as u64))
     }
 
     fn truncate(&self, _: u64) -> io::Result<()> {

@@ -245,9 +245,9 @@ impl Bus {
     /// use std::collections::BTreeMap;
     /// use zero_bus::{Bus, Draft, Error, Head};
     ///
-    /// let bus = Bus::open(dir.path())?;
-    /// let draft = || Draft::new("lease.taken", 1777593600.0, &BTreeMap::from([("by", "worker-1")]));
-    /// let event = bus.append_expecting(Head::default(), draft()?)?;
+    /// let bus = Bus::open(dir.path())?; let draft = || Draft::new("lease.taken", 1777593600.0,
+    /// &BTreeMap::from([("by", "worker-1")])); let event = bus.append_expecting(Head::default(),
+    /// draft()?)?;
     ///
     /// // The log is no longer empty.
     /// match bus.append_expecting(Head::default(), draft()?) {
@@ -341,9 +341,9 @@ impl Bus {
     /// use std::collections::BTreeMap;
     /// use zero_bus::{Bus, Draft};
     ///
-    /// let bus = Bus::open(dir.path())?;
-    /// let event = bus.append(Draft::new("door.opened", 1777593600.0, &BTreeMap::from([("by", "cat")]))?)?;
-    /// bus.write_snapshot(1777593600.0, Some(&event.id()), &BTreeMap::from([("doors_open", 1)]))?;
+    /// let bus = Bus::open(dir.path())?; let event = bus.append(Draft::new("door.opened",
+    /// 1777593600.0, &BTreeMap::from([("by", "cat")]))?)?; bus.write_snapshot(1777593600.0,
+    /// Some(&event.id()), &BTreeMap::from([("doors_open", 1)]))?;
     ///
     /// let snapshot = bus.reader().snapshot()?.expect("it was just written");
     /// assert_eq!((snapshot.event_count, snapshot.last_checksum), (1, Some(event.checksum)));

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use clap::Parser;
 
+/// Name of the program, for messages.
+pub(crate) const PROGRAM: &str = "zero-engine-run";
+
 /// Run the paper trading runtime.
 ///
 /// Each cycle observes, orients, decides, acts and learns, and is recorded. Standard output gets

@@ -20,12 +20,10 @@ use zero_program::message::{print_message, print_warning, report_file_size_limit
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, PROGRAM};
 use crate::display::Display;
 use crate::pause::Pauser;
 use crate::scenario::Source;
-
-const PROGRAM: &str = "zero-engine-run";
 
 fn main() -> ExitCode {
     report_file_size_limits(PROGRAM);

@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use zero_paper::Scenario;
 use zero_program::message::print_warning;
 
-use crate::PROGRAM;
+use crate::arguments::PROGRAM;
 
 /// Used without `--scenario`, relative to the current directory.
 const DEFAULT_PATH: &str = "examples/paper-trading/scenario.json";

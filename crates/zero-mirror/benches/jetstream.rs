@@ -1,5 +1,6 @@
-//! What mirroring to JetStream costs beside a bare publisher of the same messages with the same window to a stream with the
-//! same settings, in turns; and how much memory it takes. `cargo bench -p zero-mirror --bench jetstream [-- SERVERS [EVENTS]]`
+//! Compares mirroring to JetStream with a bare publisher, in alternating order, and reports the
+//! peak memory. The publisher sends the same messages with the same window to a stream with the
+//! same settings. Run: `cargo bench -p zero-mirror --bench jetstream [-- SERVERS [EVENTS]]`
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
@@ -23,7 +24,7 @@ use zero_mirror::{CancelHandle, CatchUpOptions, JetStream, Mirror, Record, catch
 
 const TURNS: usize = 5;
 
-/// As the mirror has it.
+/// The window of the mirror.
 const WINDOW_MESSAGES: usize = 512;
 
 fn main() {
@@ -41,22 +42,22 @@ fn main() {
         bus.reader().size_bytes().unwrap() / events
     );
 
-    let begin = Instant::now();
-    catch_up(log.path(), &mut Nowhere, &CatchUpOptions::default(), &CancelHandle::default(), &mut |_| {})
+    let start = Instant::now();
+    catch_up(log.path(), &mut Discard, &CatchUpOptions::default(), &CancelHandle::default(), &mut |_| {})
         .unwrap();
     println!(
-        "read, checked and handed to nobody: {:.0} events/s",
-        events as f64 / begin.elapsed().as_secs_f64()
+        "read and verified, without a destination: {:.0} events/s",
+        events as f64 / start.elapsed().as_secs_f64()
     );
 
     let mut ratios = Vec::new();
     for turn in 1..=TURNS {
-        // Servers of its own for each, so that neither pays for what the other has left.
-        let unchecked = publish(&Nats::start(servers), log.path(), servers, false);
+        // Each gets new servers, so none pays for the data of another.
+        let without_header = publish(&Nats::start(servers), log.path(), servers, false);
         let bare = publish(&Nats::start(servers), log.path(), servers, true);
         let mut nats = Nats::start(servers);
         let mut mirror = JetStream::new(&nats.address("BENCH")).unwrap();
-        let begin = Instant::now();
+        let start = Instant::now();
         let report = catch_up(
             log.path(),
             &mut mirror,
@@ -65,36 +66,36 @@ fn main() {
             &mut |_| {},
         )
         .unwrap();
-        let mirrored = begin.elapsed();
+        let mirrored = start.elapsed();
         assert_eq!(report.mirrored, events);
-        nats.wait_until_whole(&stream_of("BENCH", id));
+        nats.wait_until_complete(&stream_of("BENCH", id));
         let per_second = |time: Duration| events as f64 / time.as_secs_f64();
         let ratio = per_second(mirrored) / per_second(bare);
         ratios.push(ratio);
         println!(
-            "turn {turn}: bare {:.0} events/s ({:.0} without its header), mirror {:.0} events/s, ratio {ratio:.2}, memory at \
-             most {} MiB",
+            "turn {turn}: bare {:.0} events/s ({:.0} without the header), mirror {:.0} events/s, ratio {ratio:.2}, \
+             peak memory {} MiB",
             per_second(bare),
-            per_second(unchecked),
+            per_second(without_header),
             per_second(mirrored),
             peak_mib()
         );
         if turn == TURNS {
-            let place = tempfile::tempdir().unwrap();
-            let directory = place.path().join("restored");
-            let begin = Instant::now();
+            let temporary = tempfile::tempdir().unwrap();
+            let directory = temporary.path().join("restored");
+            let start = Instant::now();
             restore(&mut mirror, id, &directory, &mut |_| {}).unwrap();
-            let (time, peak) = (begin.elapsed(), peak_mib());
+            let (time, peak) = (start.elapsed(), peak_mib());
             let same = fs::read(directory.join(LOG)).unwrap() == fs::read(log.path().join(LOG)).unwrap();
             assert!(same);
-            println!("restored {:.0} events/s, the same bytes, memory at most {peak} MiB", per_second(time));
+            println!("restored {:.0} events/s, byte for byte, peak memory {peak} MiB", per_second(time));
         }
     }
     ratios.sort_by(f64::total_cmp);
     println!("median ratio {:.2}", ratios[ratios.len() / 2]);
 }
 
-/// A decision, whose line has some 650 bytes.
+/// A decision. Its line has about 650 bytes.
 fn decision(number: u64) -> Draft {
     let payload = BTreeMap::from([
         ("idempotency_key", format!("runtime-scenario-{number:012}")),
@@ -105,12 +106,12 @@ fn decision(number: u64) -> Draft {
     Draft::new("decision.record", 1777593600.0 + number as f64, &payload).unwrap().traced("runtime-cycle-1")
 }
 
-/// Takes everything and keeps nothing.
-struct Nowhere;
+/// A destination that discards every batch.
+struct Discard;
 
-impl Mirror for Nowhere {
+impl Mirror for Discard {
     fn name(&self) -> String {
-        "nowhere".to_owned()
+        "discard".to_owned()
     }
 
     fn buses(&mut self) -> zero_mirror::Result<Vec<Checksum>> {
@@ -130,9 +131,9 @@ impl Mirror for Nowhere {
     }
 }
 
-/// Publishes the lines of a log with nothing but the window between sender and acknowledgements: the same messages, with the
-/// header that says where each belongs, or without it.
-fn publish(nats: &Nats, log: &Path, replicas: usize, expecting: bool) -> Duration {
+/// Publishes the lines of a log with a window of unacknowledged messages and nothing else. With
+/// `expect_sequence`, each message carries the header with the expected last sequence.
+fn publish(nats: &Nats, log: &Path, replicas: usize, expect_sequence: bool) -> Duration {
     let lines = BufReader::new(File::open(log.join(LOG)).unwrap()).lines();
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap().block_on(async {
         let client = async_nats::connect(nats.servers_of_client()).await.unwrap();
@@ -147,34 +148,34 @@ fn publish(nats: &Nats, log: &Path, replicas: usize, expecting: bool) -> Duratio
             ..Config::default()
         };
         let mut stream = context.create_stream(config).await.unwrap();
-        let begin = Instant::now();
-        let mut on_the_way = VecDeque::new();
+        let start = Instant::now();
+        let mut in_flight = VecDeque::new();
         let mut published = 0;
         for line in lines {
-            if on_the_way.len() >= WINDOW_MESSAGES {
-                let first: jetstream::context::PublishAckFuture = on_the_way.pop_front().unwrap();
+            if in_flight.len() >= WINDOW_MESSAGES {
+                let first: jetstream::context::PublishAckFuture = in_flight.pop_front().unwrap();
                 first.await.unwrap();
             }
             let line = line.unwrap().into();
-            let sent = if expecting {
+            let sent = if expect_sequence {
                 let message = PublishMessage::build().payload(line).expected_last_sequence(published);
                 context.publish_message(message.outbound_message("bare.decision.record")).await.unwrap()
             } else {
                 context.publish("bare.decision.record", line).await.unwrap()
             };
-            on_the_way.push_back(sent);
+            in_flight.push_back(sent);
             published += 1;
         }
-        for sent in on_the_way {
+        for sent in in_flight {
             sent.await.unwrap();
         }
-        let time = begin.elapsed();
+        let time = start.elapsed();
         assert_eq!(stream.info().await.unwrap().state.messages, published);
         time
     })
 }
 
-/// The most memory that this process ever had.
+/// The peak memory of this process.
 fn peak_mib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

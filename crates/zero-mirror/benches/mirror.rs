@@ -1,7 +1,8 @@
-//! What mirroring costs beside the bare inserts of the same rows, in one run, by turns: `cargo bench -p zero-mirror`.
+//! Compares mirroring with bare inserts of the same rows, in one run and in alternating order:
+//! `cargo bench -p zero-mirror --bench mirror`.
 //!
-//! The log has 200,000 decisions of about 650 bytes. The bare sides have the rows in memory, already taken apart and spelled;
-//! ours reads the log, judges every line, and moves its cursor with every batch.
+//! The log has 200,000 decisions of about 650 bytes. The bare sides start with the encoded rows in
+//! memory. The mirror reads the log, verifies every line and moves its cursor with each batch.
 
 #![allow(clippy::unwrap_used)]
 
@@ -26,18 +27,18 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    let place = tempfile::tempdir().unwrap();
-    let log = place.path().join("bus");
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("bus");
     write_log(&log);
     let mut events = Reader::open(&log).unwrap().events(1).unwrap();
     let rows: Vec<(Event, String)> = std::iter::from_fn(|| events.next_with_line().unwrap()).collect();
     let bytes: usize = rows.iter().map(|(_, line)| line.len()).sum();
-    println!("{EVENTS} events of {} bytes, {TURNS} turns, events a second\n", bytes as u64 / EVENTS);
+    println!("{EVENTS} events of {} bytes, {TURNS} turns, events per second\n", bytes as u64 / EVENTS);
     println!("| destination | ours | bare | ours / bare |\n|---|---|---|---|");
     let mut turn = 0;
     let mut file = || {
         turn += 1;
-        place.path().join(format!("{turn}.db"))
+        directory.path().join(format!("{turn}.db"))
     };
     report(
         "SQLite",
@@ -53,8 +54,8 @@ fn main() {
             (0..TURNS).map(|_| (mirror(&log, &server.database()), bare_copy(&server.database(), &copied))),
         );
     }
-    restored(&log, place.path());
-    followed(place.path());
+    measure_restore(&log, directory.path());
+    measure_follow(directory.path());
 }
 
 fn write_log(log: &Path) {
@@ -73,8 +74,8 @@ fn decision(number: u64) -> Draft {
     Draft { event_type: "decision.record".to_owned(), as_of: 1777593600.0 + number as f64, payload, trace_id }
 }
 
-fn rate(begin: Instant) -> f64 {
-    EVENTS as f64 / begin.elapsed().as_secs_f64()
+fn rate(start: Instant) -> f64 {
+    EVENTS as f64 / start.elapsed().as_secs_f64()
 }
 
 fn report(name: &str, turns: impl Iterator<Item = (f64, f64)>) {
@@ -91,20 +92,20 @@ fn report(name: &str, turns: impl Iterator<Item = (f64, f64)>) {
     println!("| {name} | {:.0} | {:.0} | {:.2} |", median(&mut ours), median(&mut bare), median(&mut ratios));
 }
 
-/// All of the log, as `zero-bus mirror` does it, with the tables made on the way.
+/// Mirrors the whole log as `zero-bus mirror` does, including the creation of the tables.
 fn mirror(log: &Path, url: &str) -> f64 {
-    let begin = Instant::now();
+    let start = Instant::now();
     let mut mirror = zero_mirror::open(url).unwrap();
     let report =
         catch_up(log, &mut *mirror, &CatchUpOptions::default(), &CancelHandle::default(), &mut |_| {})
             .unwrap();
     assert_eq!(report.mirrored, EVENTS);
-    rate(begin)
+    rate(start)
 }
 
-/// One prepared insert, over and over, in transactions of the same size, with the same durability.
+/// Repeats one prepared insert, in transactions of the same size and with the same durability.
 fn bare_sqlite(file: &Path, rows: &[(Event, String)]) -> f64 {
-    let begin = Instant::now();
+    let start = Instant::now();
     let mut connection = Connection::open(file).unwrap();
     connection.pragma_update(None, "journal_mode", "WAL").unwrap();
     connection.pragma_update(None, "synchronous", "FULL").unwrap();
@@ -130,47 +131,48 @@ fn bare_sqlite(file: &Path, rows: &[(Event, String)]) -> f64 {
         drop(insert);
         transaction.commit().unwrap();
     }
-    rate(begin)
+    rate(start)
 }
 
-/// How long after an append returned its event is durable at an idle destination.
-fn followed(place: &Path) {
+/// Measures the time from the return of an append until the event is durable at an idle
+/// destination.
+fn measure_follow(directory: &Path) {
     const APPENDS: usize = 500;
-    let log = place.join("followed");
+    let log = directory.join("followed");
     let bus = Bus::open(&log).unwrap();
     let (reports, reported) = std::sync::mpsc::channel();
     let stop = CancelHandle::default();
-    let mut waits: Vec<f64> = std::thread::scope(|scope| {
+    let mut delays: Vec<f64> = std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut mirror =
-                zero_mirror::open(&format!("sqlite:{}", place.join("followed.db").display())).unwrap();
+                zero_mirror::open(&format!("sqlite:{}", directory.join("followed.db").display())).unwrap();
             let plan = CatchUpOptions { follow: true, ..CatchUpOptions::default() };
             catch_up(&log, &mut *mirror, &plan, &stop, &mut |report| {
                 reports.send((report.mirrored, Instant::now())).unwrap();
             })
             .unwrap();
         });
-        let waits = (0..APPENDS).map(|number| {
+        let delays = (0..APPENDS).map(|number| {
             let index = bus.append(decision(number as u64)).unwrap().index;
             let appended = Instant::now();
-            let (_, there) = reported.iter().find(|(mirrored, _)| *mirrored >= index).unwrap();
-            there.saturating_duration_since(appended).as_secs_f64() * 1000.0
+            let (_, mirrored_at) = reported.iter().find(|(mirrored, _)| *mirrored >= index).unwrap();
+            mirrored_at.saturating_duration_since(appended).as_secs_f64() * 1000.0
         });
-        let waits = waits.collect();
+        let delays = delays.collect();
         stop.cancel();
-        waits
+        delays
     });
-    waits.sort_by(f64::total_cmp);
+    delays.sort_by(f64::total_cmp);
     println!(
-        "followed into SQLite, {APPENDS} appends, milliseconds from durable here to durable there: median {:.1}, 99 of 100 {:.1}, \
-         longest {:.1}",
-        waits[APPENDS / 2],
-        waits[APPENDS * 99 / 100],
-        waits[APPENDS - 1]
+        "followed into SQLite, {APPENDS} appends, milliseconds from durable in the log to durable in the mirror: \
+         median {:.1}, p99 {:.1}, maximum {:.1}",
+        delays[APPENDS / 2],
+        delays[APPENDS * 99 / 100],
+        delays[APPENDS - 1]
     );
 }
 
-/// The rows as a binary COPY takes them, in pieces.
+/// The rows in the format of a binary COPY, in pieces.
 fn encoded(rows: &[(Event, String)]) -> Vec<Bytes> {
     let mut pieces = vec![Bytes::from_static(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0")];
     let mut piece = BytesMut::new();
@@ -197,9 +199,9 @@ fn encoded(rows: &[(Event, String)]) -> Vec<Bytes> {
     pieces
 }
 
-/// One COPY of all rows.
+/// Copies all rows with one COPY.
 fn bare_copy(url: &str, pieces: &[Bytes]) -> f64 {
-    let begin = Instant::now();
+    let start = Instant::now();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
@@ -214,16 +216,16 @@ fn bare_copy(url: &str, pieces: &[Bytes]) -> f64 {
         }
         assert_eq!(sink.finish().await.unwrap(), EVENTS);
     });
-    rate(begin)
+    rate(start)
 }
 
-fn restored(log: &Path, place: &Path) {
-    let url = format!("sqlite:{}", place.join("restore.db").display());
+fn measure_restore(log: &Path, directory: &Path) {
+    let url = format!("sqlite:{}", directory.join("restore.db").display());
     mirror(log, &url);
     let bus = Reader::open(log).unwrap().event(1).unwrap().unwrap().checksum;
-    let begin = Instant::now();
-    restore(&mut *zero_mirror::open(&url).unwrap(), bus, &place.join("restored"), &mut |_| {}).unwrap();
-    println!("\nrestored from SQLite: {:.0} events a second", rate(begin));
+    let start = Instant::now();
+    restore(&mut *zero_mirror::open(&url).unwrap(), bus, &directory.join("restored"), &mut |_| {}).unwrap();
+    println!("\nrestored from SQLite: {:.0} events per second", rate(start));
     let same = |one: &Path, other: &Path| fs::read(one).unwrap() == fs::read(other).unwrap();
-    assert!(same(&log.join("events.jsonl"), &place.join("restored/events.jsonl")));
+    assert!(same(&log.join("events.jsonl"), &directory.join("restored/events.jsonl")));
 }

@@ -1,9 +1,11 @@
 //! Public exports: what an operator may show to everybody.
 //!
-//! An export is built from [`Aggregates`] alone. Records never reach it, so no free text of a record (symbols, reasons,
-//! keys, traces, sources) can leak: there is nothing to delete. Handle and display name come from the operator.
+//! An export is built from [`Aggregates`] alone. Records never reach it, so no free text of a
+//! record (symbols, reasons, keys, traces, sources) can leak: there is nothing to delete. Handle
+//! and display name come from the operator.
 //!
-//! The formats `zero.network.profile.v1` and `zero.intelligence.snapshot.v1` are described in `docs/FORMAT.md`.
+//! The formats `zero.network.profile.v1` and `zero.intelligence.snapshot.v1` are described in
+//! `docs/FORMAT.md`.
 
 use std::path::Path;
 
@@ -70,8 +72,9 @@ pub struct Request {
 }
 
 impl Request {
-    /// Checks a request. `generated_at` is a time in RFC 3339, `public_delay_s` the delay in seconds that the publisher
-    /// promises; it is stated in the export and does not change its figures.
+    /// Checks a request. `generated_at` is a time in RFC 3339, `public_delay_s` the delay in
+    /// seconds that the publisher promises; it is stated in the export and does not change its
+    /// figures.
     ///
     /// # Errors
     /// The field at fault and what it must be.

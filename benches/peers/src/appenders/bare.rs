@@ -1,4 +1,4 @@
-//! What the disk gives: `write` and `fdatasync` on a growing file, and nothing else.
+//! Bare `write` and `fdatasync` on a growing file: the limit of the disk.
 
 use std::fs::File;
 use std::io::Write;
@@ -12,7 +12,7 @@ use crate::stats::rate;
 
 pub struct Bare {
     file: File,
-    /// Lines that are written at once, one string a batch.
+    /// The batches, each with its lines in one string.
     batches: Vec<String>,
     batch: usize,
     next: usize,

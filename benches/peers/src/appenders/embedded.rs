@@ -1,4 +1,4 @@
-//! Stores that are a library, as zero-bus is: none of them has a chain.
+//! Stores that are libraries like zero-bus. None of them links its entries into a chain.
 
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
@@ -11,7 +11,7 @@ use redb::{Durability, TableDefinition};
 
 use super::{Appender, Lines, line, produce};
 
-/// A binary log with checksums; entries that are committed at the same time share a sync. With its defaults.
+/// A binary log with checksums and group commit, with default settings.
 pub struct OkayWal {
     log: WriteAheadLog,
     lines: Lines,
@@ -32,7 +32,7 @@ impl Appender for OkayWal {
     }
 
     fn waits_for(&self) -> &'static str {
-        "`fdatasync` of a segment made long enough before, shared by who waits at the same time"
+        "`fdatasync` of a preallocated segment, shared by concurrent producers"
     }
 
     fn run(&mut self, budget: Duration) -> Result<f64> {
@@ -46,7 +46,7 @@ impl Appender for OkayWal {
     }
 }
 
-/// A B-tree with copy on write; a transaction an event.
+/// A copy-on-write B-tree. Each event is one transaction.
 pub struct Redb {
     database: redb::Database,
     lines: Lines,

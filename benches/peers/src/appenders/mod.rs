@@ -1,4 +1,4 @@
-//! Who appends events durably, one way or another. All write the same lines.
+//! Programs that append events durably. All of them write the same lines.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,31 +16,33 @@ pub mod ours;
 pub mod postgres;
 pub mod sqlite;
 
-/// Something that events are appended to.
+/// A store that appends events durably.
 pub trait Appender {
     fn name(&self) -> String;
 
     /// The system call that an acknowledgement waits for.
     fn waits_for(&self) -> &'static str;
 
-    /// Appends for a time. Gives events a second.
+    /// Appends events for this time. Returns events per second.
     fn run(&mut self, budget: Duration) -> Result<f64>;
 }
 
-/// How many different events there are, which are written again and again.
+/// The number of different events. They are written repeatedly.
 pub const LINES: u64 = 1024;
 
-/// The lines, used in turn.
+/// The lines of the events, used in rotation.
 pub type Lines = Arc<Vec<String>>;
 
-/// The line that an event with a number has.
+/// The line of the event with this number.
 pub fn line(lines: &Lines, number: u64) -> &str {
     &lines[number as usize % lines.len()]
 }
 
-/// Has producers, each in a thread of its own, append one event after the other and wait for each, until a time is over.
-/// A lone one does it in the caller's thread, as those do who have no producers: what a sync takes depends on the processor.
-/// Gives events a second.
+/// Runs producers, each in its own thread. A producer appends one event at a time and waits for its
+/// acknowledgement, until the time is over. Returns events per second.
+///
+/// A lone producer runs in the thread of the caller, as the bare appender does: the time of a sync
+/// depends on the processor.
 pub fn produce<P: Send>(
     producers: &mut [P],
     numbers: &AtomicU64,

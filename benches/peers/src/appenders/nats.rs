@@ -1,4 +1,5 @@
-//! A NATS server of our own with JetStream on files, on a free port of the loopback.
+//! A NATS server with JetStream in file storage, started for the measurement on a free loopback
+//! port.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -13,7 +14,7 @@ use tokio::runtime::Runtime;
 use super::{Appender, Lines, line};
 
 pub struct Nats {
-    /// Its own threads would take the server's: one is enough for what the clients do.
+    /// Single-threaded: more client threads would take processor time from the server.
     runtime: Runtime,
     context: jetstream::Context,
     _server: Server,
@@ -23,14 +24,14 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// `None` where there is no server to be started.
+    /// Returns `None` if the server is not installed.
     pub fn open(dir: &Path, lines: &Lines, producers: usize) -> Result<Option<Self>> {
         if Command::new("nats-server").arg("--version").output().is_err() {
             return Ok(None);
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (server, client) = Server::start(dir, &runtime)?;
-        // It begins a task of its own, so it must be made within the runtime.
+        // `new` spawns a task, so it must run within the runtime.
         let context = runtime.block_on(async { jetstream::new(client) });
         let stream = jetstream::stream::Config {
             name: "events".to_owned(),
@@ -38,7 +39,7 @@ impl Nats {
             storage: StorageType::File,
             ..Default::default()
         };
-        runtime.block_on(context.create_stream(stream)).context("cannot make a stream")?;
+        runtime.block_on(context.create_stream(stream)).context("cannot create a stream")?;
         let (lines, next) = (lines.clone(), 1);
         Ok(Some(Self { runtime, context, _server: server, lines, producers, next }))
     }
@@ -46,11 +47,11 @@ impl Nats {
 
 impl Appender for Nats {
     fn name(&self) -> String {
-        "NATS JetStream, file storage, its defaults".to_owned()
+        "NATS JetStream, file storage, default settings".to_owned()
     }
 
     fn waits_for(&self) -> &'static str {
-        "`write` of the stream's file: not synced, which it does every two minutes"
+        "`write` to the stream's file, which is synced every two minutes"
     }
 
     fn run(&mut self, budget: Duration) -> Result<f64> {
@@ -86,7 +87,7 @@ struct Server(Child);
 
 impl Server {
     fn start(dir: &Path, runtime: &Runtime) -> Result<(Self, async_nats::Client)> {
-        // Free now, and most likely still free in a moment.
+        // The port is free now; another process could take it before the server does.
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let process = Command::new("nats-server")
             .args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--jetstream", "--store_dir"])

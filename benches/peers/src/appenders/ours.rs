@@ -1,4 +1,5 @@
-//! zero-bus itself: each producer makes a draft of a typed payload that is there, as the others' lines are, and appends it.
+//! zero-bus: each producer creates a draft from a prepared typed payload and appends it. The lines
+//! of the peers are prepared as well.
 
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
@@ -30,7 +31,7 @@ impl Appender for Ours {
     }
 
     fn waits_for(&self) -> &'static str {
-        "`fdatasync` of the log, shared by who waits at the same time"
+        "`fdatasync` of the log, shared by concurrent producers"
     }
 
     fn run(&mut self, budget: Duration) -> Result<f64> {

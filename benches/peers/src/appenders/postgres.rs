@@ -1,4 +1,5 @@
-//! A PostgreSQL server of our own: started in a fresh directory, reached through a socket file, and stopped again.
+//! A PostgreSQL server, started for the measurement in a new directory and reached through a socket
+//! file.
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -13,11 +14,11 @@ use tempfile::TempDir;
 
 use super::{Appender, Lines, line, produce};
 
-/// Where Debian keeps the server's programs; elsewhere they are on the path.
+/// The directory of the server's programs on Debian. Elsewhere they are on the path.
 const DEBIAN: &str = "/usr/lib/postgresql/15/bin";
 
 pub struct Postgres {
-    /// Before the server, so that they are gone when it is stopped.
+    /// Declared before the server, so that the connections close before it stops.
     producers: Vec<Producer>,
     server: Server,
     lines: Lines,
@@ -30,7 +31,7 @@ struct Producer {
 }
 
 impl Postgres {
-    /// `None` where there is no server to be started.
+    /// Returns `None` if the server is not installed.
     pub fn open(dir: &Path, lines: &Lines, producers: usize) -> Result<Option<Self>> {
         let Some(programs) = find() else { return Ok(None) };
         let server = Server::start(&programs, dir, producers)?;
@@ -47,12 +48,12 @@ impl Postgres {
 
 impl Appender for Postgres {
     fn name(&self) -> String {
-        format!("{}, an insert a transaction", self.server.version)
+        format!("{}, one insert per transaction", self.server.version)
     }
 
     fn waits_for(&self) -> &'static str {
-        "`fdatasync` of the write-ahead log, made long enough before (`fsync=on`, `synchronous_commit=on`), shared by \
-         who waits at the same time"
+        "`fdatasync` of the preallocated write-ahead log (`fsync=on`, `synchronous_commit=on`), shared by \
+         concurrent producers"
     }
 
     fn run(&mut self, budget: Duration) -> Result<f64> {
@@ -65,20 +66,20 @@ impl Appender for Postgres {
     }
 }
 
-/// The directory with `initdb` and `postgres`; empty where both are on the path.
+/// Returns the directory with `initdb` and `postgres`, or an empty path if both are on the path.
 fn find() -> Option<PathBuf> {
-    let there = |dir: PathBuf| {
+    let with_programs = |dir: PathBuf| {
         let runs = |name: &str| {
             Command::new(dir.join(name)).arg("--version").output().is_ok_and(|output| output.status.success())
         };
         (runs("initdb") && runs("postgres")).then_some(dir)
     };
-    there(PathBuf::from(DEBIAN)).or_else(|| there(PathBuf::new()))
+    with_programs(PathBuf::from(DEBIAN)).or_else(|| with_programs(PathBuf::new()))
 }
 
 struct Server {
     process: Child,
-    /// A socket's path must be short, so that it lies in the system's own temporary directory.
+    /// In the system's temporary directory, because the path of a socket must be short.
     socket: TempDir,
     version: String,
 }
@@ -95,14 +96,14 @@ impl Server {
         let version = Command::new(programs.join("postgres")).arg("--version").output()?.stdout;
         let version = String::from_utf8(version)?;
         let number = version.split_whitespace().nth(2).unwrap_or("of unknown version");
-        let made = user
+        let initdb = user
             .command(&programs.join("initdb"))
             .args(["--auth=trust", "--no-sync", "--username=peers", "--encoding=UTF8", "--locale=C"])
             .arg("--pgdata")
             .arg(&data)
             .output()
             .context("cannot run initdb")?;
-        ensure!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr).trim());
+        ensure!(initdb.status.success(), "initdb: {}", String::from_utf8_lossy(&initdb.stderr).trim());
         let process = user
             .command(&programs.join("postgres"))
             .arg("-D")
@@ -111,7 +112,7 @@ impl Server {
             .arg(socket.path())
             .args(["-c", "listen_addresses=", "-c", "fsync=on", "-c", "synchronous_commit=on"])
             .args(["-c", "wal_sync_method=fdatasync", "-c", "autovacuum=off"])
-            // Its checkpoints would fall into somebody else's turn.
+            // A checkpoint could happen during the turn of another contender.
             .args(["-c", "checkpoint_timeout=1h", "-c", "max_wal_size=8GB"])
             .args(["-c", &format!("max_connections={}", clients + 10)])
             .stdout(Stdio::null())
@@ -132,7 +133,7 @@ impl Server {
                 Err(_) => {}
             }
             if let Some(status) = self.process.try_wait()? {
-                bail!("postgres ended by itself: {status}");
+                bail!("postgres ended: {status}");
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -147,7 +148,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // SIGINT is its fast shutdown. The data goes with its directory.
+        // SIGINT requests a fast shutdown.
         if let Some(pid) = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::INT);
         }
@@ -155,9 +156,9 @@ impl Drop for Server {
     }
 }
 
-/// Whom the server runs as: it refuses to be root.
+/// The user that the server runs as, because it refuses to run as root.
 struct Unprivileged {
-    /// User and group, where we are root.
+    /// User and group, if we are root.
     ids: Option<(u32, u32)>,
 }
 
@@ -177,7 +178,7 @@ impl Unprivileged {
     fn own(&self, path: &Path) -> Result<()> {
         if let Some((user, group)) = self.ids {
             chown(path, Some(user), Some(group))?;
-            // It must be able to pass through the temporary directory that this lies in.
+            // The user must be able to enter the temporary directory that contains `path`.
             if let Some(parent) = path.parent().filter(|_| path.ends_with("postgres")) {
                 std::fs::set_permissions(parent, PermissionsExt::from_mode(0o755))?;
             }
@@ -187,7 +188,7 @@ impl Unprivileged {
 
     fn command(&self, program: &Path) -> Command {
         let Some((user, group)) = self.ids else { return Command::new(program) };
-        // Becomes the program, so that a signal to it reaches that.
+        // setpriv replaces itself with the program, so signals reach the program.
         let mut command = Command::new("setpriv");
         command.args([format!("--reuid={user}"), format!("--regid={group}")]);
         command.args(["--clear-groups", "--"]).arg(program).current_dir("/");

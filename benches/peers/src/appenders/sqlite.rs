@@ -1,4 +1,5 @@
-//! SQLite in WAL mode with `synchronous=FULL`: the setting in which a commit that returned survives a power cut.
+//! SQLite in WAL mode with `synchronous=FULL`, so that a committed transaction survives a power
+//! cut.
 
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
@@ -14,7 +15,7 @@ use crate::stats::rate;
 
 pub const INSERT: &str = "INSERT INTO events (id, line) VALUES (?1, ?2)";
 
-/// Opens a database with a table of lines.
+/// Opens a database and creates the table of lines if it is missing.
 pub fn open(path: &Path) -> Result<Connection> {
     let connection = Connection::open(path)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -26,7 +27,7 @@ pub fn open(path: &Path) -> Result<Connection> {
 
 const WAITS_FOR: &str = "`fdatasync` of the write-ahead log (WAL, `synchronous=FULL`)";
 
-/// One producer, which inserts one line a transaction.
+/// One producer that inserts one line per transaction.
 pub struct One {
     connection: Connection,
     lines: Lines,
@@ -42,7 +43,7 @@ impl One {
 
 impl Appender for One {
     fn name(&self) -> String {
-        "SQLite, an insert a transaction".to_owned()
+        "SQLite, one insert per transaction".to_owned()
     }
 
     fn waits_for(&self) -> &'static str {
@@ -59,7 +60,7 @@ impl Appender for One {
     }
 }
 
-/// Many producers, and a thread that writes what they hand it, as much in a transaction as there is.
+/// Several producers and one writer thread, which commits all waiting lines in one transaction.
 pub struct Batching {
     connection: Connection,
     lines: Lines,
@@ -74,12 +75,12 @@ impl Batching {
     }
 }
 
-/// A line to be inserted, and who waits for it.
+/// A line to insert: its number, its text, and the channel of the waiting producer.
 type Job<'a> = (u64, &'a str, mpsc::SyncSender<()>);
 
 impl Appender for Batching {
     fn name(&self) -> String {
-        "SQLite, a thread that batches".to_owned()
+        "SQLite, one batching writer thread".to_owned()
     }
 
     fn waits_for(&self) -> &'static str {
@@ -92,11 +93,11 @@ impl Appender for Batching {
         let (sender, jobs) = mpsc::channel::<Job<'_>>();
         thread::scope(|scope| {
             let writer = scope.spawn(move || write(connection, &jobs));
-            // Each with a channel of its own for the acknowledgement, made once.
+            // Each producer has one channel for its acknowledgements.
             let mut producers: Vec<_> =
                 (0..*producers).map(|_| (sender.clone(), mpsc::sync_channel(1))).collect();
             drop(sender);
-            let produced = produce(&mut producers, numbers, budget, |producer, number| {
+            let rate = produce(&mut producers, numbers, budget, |producer, number| {
                 let (sender, (acknowledge, acknowledged)) = producer;
                 sender
                     .send((number, line(lines, number).trim_end(), acknowledge.clone()))
@@ -104,9 +105,9 @@ impl Appender for Batching {
                 acknowledged.recv().context("the writer is gone")
             });
             drop(producers);
-            // Why it went is worth more than that it did.
+            // The error of the writer comes first: it explains the errors of the producers.
             writer.join().map_err(|_| anyhow!("the writer panicked"))??;
-            produced
+            rate
         })
     }
 }

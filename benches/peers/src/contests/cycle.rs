@@ -1,4 +1,5 @@
-//! The runtime's cycles with all their records: early against late, and against the syncs that a cycle needs, bare.
+//! Cycles of the runtime with all their records: late compared with early cycles, and with the bare
+//! syncs of a cycle.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -16,39 +17,39 @@ use crate::setup::Setup;
 use crate::stats::seconds;
 use crate::storage::NoSync;
 
-/// Cycles that a contender goes through before it is the next one's turn.
+/// Cycles that a contender runs in one turn.
 const BLOCK: u64 = 10;
 
 pub fn run(setup: &Setup, _: &mut Logs, report: &mut Report) -> Result<()> {
-    let place = setup.place()?;
+    let temp_dir = setup.temp_dir()?;
     let scenario = Scenario::load(&setup.scenario)?;
     let (early, late) = (100, setup.times(10_000, 1_000) as u64);
     let cycles = setup.times(200, 20) as u64;
 
-    let mut at_late = runtime(&scenario, &place.path().join("late"), late)?;
-    let mut bare = Bare::like(&place.path().join("late"), &place.path().join("bare"), late)?;
+    let mut late_runtime = runtime(&scenario, &temp_dir.path().join("late"), late)?;
+    let mut bare = Bare::like(&temp_dir.path().join("late"), &temp_dir.path().join("bare"), late)?;
     let (mut early_rates, mut late_rates, mut bare_rates) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..setup.rounds {
-        let fresh = place.path().join(format!("early-{round}"));
-        let mut at_early = runtime(&scenario, &fresh, early)?;
+        let fresh = temp_dir.path().join(format!("early-{round}"));
+        let mut early_runtime = runtime(&scenario, &fresh, early)?;
         let (mut early_s, mut late_s, mut bare_s) = (0.0, 0.0, 0.0);
-        // Turns are short, so that the disk, whose syncs are nearly all of it, is the same for all.
+        // Syncs take most of the time. Turns are short, so that all contenders see the same disk.
         for _ in 0..cycles / BLOCK {
-            early_s += seconds(|| go(&mut at_early))?;
+            early_s += seconds(|| run_block(&mut early_runtime))?;
             bare_s += seconds(|| (0..BLOCK).try_for_each(|_| bare.cycle()))?;
-            late_s += seconds(|| go(&mut at_late))?;
+            late_s += seconds(|| run_block(&mut late_runtime))?;
         }
         early_rates.push(cycles as f64 / early_s);
         late_rates.push(cycles as f64 / late_s);
         bare_rates.push(cycles as f64 / bare_s);
-        drop(at_early);
+        drop(early_runtime);
         fs::remove_dir_all(fresh)?;
     }
-    let work = format!("runtime cycles, from cycle {late} on");
-    let against = format!("the same, from cycle {early} on");
-    let row = Row::ratio(&work, against, Unit::Rate, (&late_rates, &early_rates))?;
+    let work = format!("runtime cycles, starting at cycle {late}");
+    let compared_with = format!("the same, starting at cycle {early}");
+    let row = Row::ratio(&work, compared_with, Unit::Rate, (&late_rates, &early_rates))?;
     report.rows.push(row.at_least(0.95, 0.95));
-    let row = Row::ratio(&work, "a cycle's three syncs, bare", Unit::Rate, (&late_rates, &bare_rates))?;
+    let row = Row::ratio(&work, "the three bare syncs of a cycle", Unit::Rate, (&late_rates, &bare_rates))?;
     report.rows.push(row.at_least(0.85, 0.85));
     report.waits_for(
         "a cycle of the runtime",
@@ -57,7 +58,7 @@ pub fn run(setup: &Setup, _: &mut Logs, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// A runtime with that many cycles behind it, made without syncs; those to come are synced.
+/// Returns a runtime after this many cycles. They ran without syncs; later cycles are synced.
 fn runtime(scenario: &Scenario, dir: &Path, cycles: u64) -> Result<Runtime> {
     let unsynced: Arc<dyn Storage> = Arc::new(NoSync::create(dir)?);
     let mut runtime = Runtime::start_in(scenario.clone(), &unsynced, Arc::new(SystemClock))?;
@@ -70,19 +71,19 @@ fn runtime(scenario: &Scenario, dir: &Path, cycles: u64) -> Result<Runtime> {
     }
     let synced: Arc<dyn Storage> = Arc::new(Directory::open(dir)?);
     let mut runtime = Runtime::start_in(scenario.clone(), &synced, Arc::new(SystemClock))?;
-    // The first one on new handles is not like the others.
+    // The first cycle on new handles takes longer.
     runtime.run_cycle()?;
     Ok(runtime)
 }
 
-fn go(runtime: &mut Runtime) -> Result<()> {
+fn run_block(runtime: &mut Runtime) -> Result<()> {
     for _ in 0..BLOCK {
         runtime.run_cycle()?;
     }
     Ok(())
 }
 
-/// The system calls that a cycle's durability takes, with as many bytes.
+/// Makes the system calls that a cycle needs to be durable, with the same number of bytes.
 struct Bare {
     journal: (File, Vec<u8>),
     log: (File, Vec<u8>),
@@ -95,16 +96,16 @@ struct Bare {
 impl Bare {
     fn like(model: &Path, dir: &Path, cycles: u64) -> Result<Self> {
         fs::create_dir(dir)?;
-        // As long as a cycle's share is on the average.
-        let growing = |name: &str| -> Result<(File, Vec<u8>)> {
+        // A cycle writes the average number of bytes.
+        let open = |name: &str| -> Result<(File, Vec<u8>)> {
             let bytes = model.join(name).metadata().with_context(|| format!("no {name}"))?.len() / cycles;
             let file = File::options().append(true).create(true).open(dir.join(name))?;
             Ok((file, vec![b'x'; bytes as usize]))
         };
         Ok(Self {
-            journal: growing("decisions.jsonl")?,
-            log: growing(LOG)?,
-            cycles: growing("cycles.jsonl")?,
+            journal: open("decisions.jsonl")?,
+            log: open(LOG)?,
+            cycles: open("cycles.jsonl")?,
             snapshot: fs::read(model.join(SNAPSHOT))?,
             temporary: dir.join("snapshot.tmp"),
             current: dir.join(SNAPSHOT),

@@ -1,4 +1,4 @@
-//! How long after an append returned its event is delivered to a follower in another process.
+//! The delay from the return of an append until a follower in another process receives the event.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -15,26 +15,27 @@ use crate::report::{Report, Row, Unit};
 use crate::setup::Setup;
 use crate::stats::{Spread, percentile, sorted};
 
-/// Long enough for the follower to be asleep again.
+/// After this pause, the follower sleeps again.
 const PAUSE: Duration = Duration::from_millis(20);
 
 pub fn run(setup: &Setup, _: &mut Logs, report: &mut Report) -> Result<()> {
-    let place = setup.place()?;
-    let (mut halves, mut p99s) = (Vec::new(), Vec::new());
+    let temp_dir = setup.temp_dir()?;
+    let (mut p50s, mut p99s) = (Vec::new(), Vec::new());
     for round in 0..setup.rounds {
-        let delays = delays(&place.path().join(round.to_string()), setup.times(200, 20) as u64)?;
+        let delays = delays(&temp_dir.path().join(round.to_string()), setup.times(200, 20) as u64)?;
         let sorted = sorted(&delays)?;
-        halves.push(percentile(&sorted, 50.0));
+        p50s.push(percentile(&sorted, 50.0));
         p99s.push(percentile(&sorted, 99.0));
     }
-    let work = "from durable to delivered, another process, idle";
-    report.rows.push(Row::figure(format!("{work}, p50"), Unit::Seconds, Spread::of(&halves)?));
+    let work = "delay from durable to delivered in another, idle process";
+    report.rows.push(Row::figure(format!("{work}, p50"), Unit::Seconds, Spread::of(&p50s)?));
     let row = Row::figure(format!("{work}, p99"), Unit::Seconds, Spread::of(&p99s)?);
     report.rows.push(row.at_most(5e-3, 1e-3));
     Ok(())
 }
 
-/// In seconds. Below zero where the follower was told before the appender went on.
+/// Delays in seconds. A delay is negative if the follower received the event before the append
+/// returned.
 fn delays(dir: &std::path::Path, count: u64) -> Result<Vec<f64>> {
     let bus = Bus::open(dir)?;
     let mut follower = child::command("follow")?
@@ -44,8 +45,8 @@ fn delays(dir: &std::path::Path, count: u64) -> Result<Vec<f64>> {
         .spawn()
         .context("cannot start a follower")?;
     let output = follower.stdout.take().context("no output to read")?;
-    let mut told = BufReader::new(output).lines();
-    ensure!(told.next().transpose()?.as_deref() == Some("ready"), "the follower does not follow");
+    let mut lines = BufReader::new(output).lines();
+    ensure!(lines.next().transpose()?.as_deref() == Some("ready"), "the follower did not start");
     let mut durable = Vec::new();
     for number in 1..=count {
         thread::sleep(PAUSE);
@@ -53,14 +54,18 @@ fn delays(dir: &std::path::Path, count: u64) -> Result<Vec<f64>> {
         durable.push(now_ns());
     }
     let mut delays = Vec::new();
-    for line in told {
+    for line in lines {
         let line = line?;
-        let (index, at) = line.split_once(' ').context("the follower says something else")?;
+        let (index, at) = line.split_once(' ').context("unexpected output of the follower")?;
         let index: usize = index.parse()?;
         let durable = durable.get(index - 1).context("an event that was not appended")?;
         delays.push((at.parse::<i64>()? - durable) as f64 / 1e9);
     }
     let status = follower.wait()?;
-    ensure!(status.success() && delays.len() as u64 == count, "the follower missed some: {status}");
+    ensure!(
+        status.success() && delays.len() as u64 == count,
+        "the follower received {} of {count} events: {status}",
+        delays.len()
+    );
     Ok(delays)
 }

@@ -1,4 +1,4 @@
-//! The contests, by name, in the order they are run.
+//! The contests in the order in which they run.
 
 use anyhow::Result;
 
@@ -16,7 +16,7 @@ mod open;
 mod tail;
 mod verify;
 
-/// Something that is measured.
+/// A comparison of zero-bus with another program.
 pub struct Contest {
     pub name: &'static str,
     pub about: &'static str,
@@ -37,16 +37,20 @@ pub const CONTESTS: &[Contest] = &[
     Contest { name: "bare-64", about: "64 producers, against bare batches of 64", run: append::bare_64 },
     Contest {
         name: "cpu",
-        about: "one append without its sync, against canonical form and SHA-256",
+        about: "one append without the sync, against canonical form and SHA-256",
         run: cost::run,
     },
     Contest { name: "verify", about: "verify a long log, against openssl and sha256sum", run: verify::run },
     Contest { name: "open", about: "open and append, a long log against a short one", run: open::open },
-    Contest { name: "show", about: "one event in the middle of a long log", run: open::show },
+    Contest { name: "show", about: "read one event in the middle of a long log", run: open::read },
     Contest { name: "audit", about: "audit a long log to a file, against cp", run: audit::run },
-    Contest { name: "tail", about: "the events of a rare type, against grep", run: tail::run },
-    Contest { name: "cycle", about: "the runtime's cycles, against its syncs alone", run: cycle::run },
-    Contest { name: "follow", about: "from durable to delivered in another process", run: follow::run },
+    Contest { name: "tail", about: "list the events of a rare type, against grep", run: tail::run },
+    Contest { name: "cycle", about: "cycles of the runtime, against their bare syncs", run: cycle::run },
+    Contest { name: "follow", about: "delay from durable to delivered in another process", run: follow::run },
     Contest { name: "boot", about: "open a long log, against SQLite", run: open::boot },
-    Contest { name: "growth", about: "what grows with the log, and what does not", run: growth::run },
+    Contest {
+        name: "growth",
+        about: "append, open, read and verify, by length of the log",
+        run: growth::run,
+    },
 ];

@@ -1,4 +1,4 @@
-//! What must not grow with a log: opening it, and finding one event in it.
+//! Times that must not grow with the log: opening it, and reading one event.
 
 use std::time::Instant;
 
@@ -14,9 +14,9 @@ use crate::setup::Setup;
 use crate::stats::{Spread, duel, seconds};
 
 pub fn open(setup: &Setup, logs: &mut Logs, report: &mut Report) -> Result<()> {
-    let place = setup.place()?;
+    let temp_dir = setup.temp_dir()?;
     let long = logs.long()?;
-    let short = of_size(&place.path().join("short"), 1 << 20)?;
+    let short = of_size(&temp_dir.path().join("short"), 1 << 20)?;
     let open_and_append = |log: &Log| {
         let bus = log.bus.clone();
         move || {
@@ -26,35 +26,35 @@ pub fn open(setup: &Setup, logs: &mut Logs, report: &mut Report) -> Result<()> {
     };
     let times = setup.times(30, 5);
     let (long, short) = duel(times, Box::new(open_and_append(&long)), Box::new(open_and_append(&short)))?;
-    let work = format!("open and append once, a log of {}", setup.log_size());
-    // A round is one open of each here.
-    let row = Row::ratio(work, "the same, a log of 1 MiB", Unit::Seconds, (&long, &short))?;
+    let work = format!("open a log of {} and append once", setup.log_size());
+    // Here a round is one open of each log.
+    let row = Row::ratio(work, "the same with a log of 1 MiB", Unit::Seconds, (&long, &short))?;
     report.rows.push(row.at_most(1.2, 1.2));
     Ok(())
 }
 
-pub fn show(setup: &Setup, logs: &mut Logs, report: &mut Report) -> Result<()> {
+pub fn read(setup: &Setup, logs: &mut Logs, report: &mut Report) -> Result<()> {
     let log = logs.long()?;
     let middle = log.events / 2;
     let times = setup.times(1000, 50);
     let opened = Reader::open(&log.bus)?;
-    let look = |reader: &Reader, index| -> Result<()> {
-        let event = reader.event(index)?.context("the event is not there")?;
-        ensure!(event.index == index, "asked for {index}, given {}", event.index);
+    let read_event = |reader: &Reader, index| -> Result<()> {
+        let event = reader.event(index)?.context("the event is missing")?;
+        ensure!(event.index == index, "requested event {index}, got {}", event.index);
         Ok(())
     };
-    // Around the middle: not the same pages in the processor's caches again and again.
+    // Different events around the middle, so that the CPU caches do not hold their pages.
     let index = |n: usize| middle + (n as u64 * 7919) % (middle / 2).max(1);
     let (mut with_open, mut without) = (Vec::new(), Vec::new());
     for n in 0..times {
-        with_open.push(seconds(|| look(&Reader::open(&log.bus)?, index(n)))?);
-        without.push(seconds(|| look(&opened, index(n + times)))?);
+        with_open.push(seconds(|| read_event(&Reader::open(&log.bus)?, index(n)))?);
+        without.push(seconds(|| read_event(&opened, index(n + times)))?);
     }
-    let work = format!("one event in the middle of {}", setup.log_size());
-    let row = Row::figure(format!("{work}, opening included"), Unit::Seconds, Spread::of(&with_open)?);
+    let work = format!("read one event in the middle of {}", setup.log_size());
+    let row = Row::figure(format!("{work}, including the open"), Unit::Seconds, Spread::of(&with_open)?);
     report.rows.push(row.at_most(1e-3, 1e-4));
     report.rows.push(Row::figure(
-        format!("{work}, with a reader that is open"),
+        format!("{work}, with an open reader"),
         Unit::Seconds,
         Spread::of(&without)?,
     ));
@@ -63,14 +63,14 @@ pub fn show(setup: &Setup, logs: &mut Logs, report: &mut Report) -> Result<()> {
 
 pub fn boot(setup: &Setup, logs: &mut Logs, report: &mut Report) -> Result<()> {
     let log = logs.long()?;
-    let place = setup.place()?;
-    let database = place.path().join("events.sqlite");
-    eprintln!("  building a database of as many rows");
-    fill(&database, log.events, &event::lines(place.path(), 1024)?)?;
+    let temp_dir = setup.temp_dir()?;
+    let database = temp_dir.path().join("events.sqlite");
+    eprintln!("  building a database with the same number of rows");
+    fill(&database, log.events, &event::lines(temp_dir.path(), 1024)?)?;
     let ours = || {
         seconds(|| {
             let bus = Bus::open(&log.bus)?;
-            ensure!(bus.head().index >= log.events, "the log is shorter than it was");
+            ensure!(bus.head().index >= log.events, "the log became shorter");
             Ok(())
         })
     };
@@ -81,14 +81,14 @@ pub fn boot(setup: &Setup, logs: &mut Logs, report: &mut Report) -> Result<()> {
             connection.query_row("SELECT id, line FROM events ORDER BY id DESC LIMIT 1", [], |row| {
                 Ok((row.get(0)?, row.get(1)?))
             })?;
-        let took = begin.elapsed().as_secs_f64();
+        let elapsed = begin.elapsed().as_secs_f64();
         ensure!(last.0 as u64 == log.events, "the last row is {}", last.0);
-        Ok(took)
+        Ok(elapsed)
     };
     let (ours, theirs) = duel(setup.times(30, 5), Box::new(ours), Box::new(theirs))?;
     let work = format!("open a bus with a log of {} for appending", setup.log_size());
-    let against = "SQLite: open as many rows, read the last";
-    report.rows.push(Row::ratio(work, against, Unit::Seconds, (&ours, &theirs))?);
+    let compared_with = "SQLite with as many rows: open, read the last one";
+    report.rows.push(Row::ratio(work, compared_with, Unit::Seconds, (&ours, &theirs))?);
     Ok(())
 }
 
@@ -102,7 +102,7 @@ fn fill(database: &std::path::Path, rows: u64, lines: &[String]) -> Result<()> {
         }
     }
     transaction.commit()?;
-    // As after an orderly end: nothing is left in the write-ahead log.
+    // An orderly shutdown leaves an empty write-ahead log as well.
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! The few events of one type in a long log: the real `zero-bus tail`, which checks every event, against `grep`.
+//! Listing the few events of one type in a long log: `zero-bus tail`, which verifies every event,
+//! compared with `grep`.
 
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -16,17 +17,17 @@ pub fn run(setup: &Setup, logs: &mut Logs, report: &mut Report) -> Result<()> {
     let program = setup.programs.join("zero-bus");
     ensure!(
         program.is_file(),
-        "there is no release build of zero-bus: `cargo build --release`, or --bin-dir"
+        "there is no release build of zero-bus: run `cargo build --release`, or name it with --bin-dir"
     );
-    let wanted = log.events / RARE_EVERY;
+    let expected = log.events / RARE_EVERY;
     let tail = || {
         seconds(|| {
-            drain(Command::new(&program).arg("tail").arg(&log.bus).args(["--type", RARE_TYPE]), wanted)
+            drain(Command::new(&program).arg("tail").arg(&log.bus).args(["--type", RARE_TYPE]), expected)
         })
     };
     let grep = || {
         seconds(|| {
-            drain(Command::new("grep").args(["-F", RARE_TYPE]).arg(&log.file).env("LC_ALL", "C"), wanted)
+            drain(Command::new("grep").args(["-F", RARE_TYPE]).arg(&log.file).env("LC_ALL", "C"), expected)
         })
     };
     let (tail, grep) = duel(setup.rounds, Box::new(tail), Box::new(grep))?;
@@ -35,8 +36,9 @@ pub fn run(setup: &Setup, logs: &mut Logs, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Reads what a program prints: to the null device, `grep` would stop at its first find.
-fn drain(command: &mut Command, lines_wanted: u64) -> Result<()> {
+/// Reads the output of a program through a pipe. With the null device as its output, `grep` would
+/// stop at the first match.
+fn drain(command: &mut Command, expected_lines: u64) -> Result<()> {
     let program = command.get_program().to_owned();
     let mut child = command
         .stdin(Stdio::null())
@@ -48,6 +50,6 @@ fn drain(command: &mut Command, lines_wanted: u64) -> Result<()> {
     let status = child.wait()?;
     ensure!(status.success(), "{} failed: {status}", program.display());
     let lines = text.iter().filter(|byte| **byte == b'\n').count() as u64;
-    ensure!(lines == lines_wanted, "{} found {lines} lines of {lines_wanted}", program.display());
+    ensure!(lines == expected_lines, "{} printed {lines} of {expected_lines} lines", program.display());
     Ok(())
 }

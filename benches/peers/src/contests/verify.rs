@@ -1,4 +1,4 @@
-//! Verifying a long log, against tools that do nothing but hash it.
+//! Verifying a long log, compared with tools that only hash it.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -24,13 +24,14 @@ pub fn run(setup: &Setup, logs: &mut Logs, report: &mut Report) -> Result<()> {
                     None => reader.verify()?,
                     Some(threads) => reader.verify_on_threads(threads, &mut |_| {})?,
                 };
-                ensure!(verdict.ok(), "the log is not sound");
+                ensure!(verdict.ok(), "the log is not valid");
                 Ok(())
             })
         }
     };
-    let openssl = || seconds(|| silent(Command::new("openssl").args(["dgst", "-sha256"]).arg(&log.file)));
-    let sha256sum = || seconds(|| silent(Command::new("sha256sum").arg(&log.file)));
+    let openssl =
+        || seconds(|| run_silently(Command::new("openssl").args(["dgst", "-sha256"]).arg(&log.file)));
+    let sha256sum = || seconds(|| run_silently(Command::new("sha256sum").arg(&log.file)));
     let mut contenders: Vec<Contender<'_>> = vec![
         Box::new(verify(None)),
         Box::new(openssl),
@@ -38,25 +39,27 @@ pub fn run(setup: &Setup, logs: &mut Logs, report: &mut Report) -> Result<()> {
         Box::new(sha256sum),
     ];
     let figures = rounds(setup.rounds, &mut contenders)?;
-    let [all, openssl, one, sha256sum] = &figures[..] else {
+    let [all_threads, openssl, one_thread, sha256sum] = &figures[..] else {
         anyhow::bail!("four contenders made {} rows", figures.len());
     };
     let work = format!("verify {}", setup.log_size());
-    let one_thread = format!("{work}, one thread");
+    let one_thread_work = format!("{work}, one thread");
     let hash = "`openssl dgst -sha256`";
-    report.rows.push(Row::ratio(&work, hash, Unit::Seconds, (all, openssl))?.at_most(0.9, 0.6));
-    report.rows.push(Row::ratio(&one_thread, hash, Unit::Seconds, (one, openssl))?.at_most(1.5, 1.0));
-    report.rows.push(Row::ratio(&work, "`sha256sum`", Unit::Seconds, (all, sha256sum))?);
-    memory(setup, report, setup.log_bytes, &log.bus)?;
+    report.rows.push(Row::ratio(&work, hash, Unit::Seconds, (all_threads, openssl))?.at_most(0.9, 0.6));
+    report
+        .rows
+        .push(Row::ratio(&one_thread_work, hash, Unit::Seconds, (one_thread, openssl))?.at_most(1.5, 1.0));
+    report.rows.push(Row::ratio(&work, "`sha256sum`", Unit::Seconds, (all_threads, sha256sum))?);
+    measure_memory(setup, report, setup.log_bytes, &log.bus)?;
     if setup.huge {
-        let place = setup.place()?;
+        let temp_dir = setup.temp_dir()?;
         let bytes = 10 << 30;
-        memory(setup, report, bytes, &of_size(&place.path().join("huge"), bytes)?.bus)?;
+        measure_memory(setup, report, bytes, &of_size(&temp_dir.path().join("huge"), bytes)?.bus)?;
     }
     Ok(())
 }
 
-fn silent(command: &mut Command) -> Result<()> {
+fn run_silently(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_owned();
     let status = command.stdout(Stdio::null()).status();
     let status = status.with_context(|| format!("cannot run {}", program.display()))?;
@@ -64,7 +67,7 @@ fn silent(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-fn memory(setup: &Setup, report: &mut Report, bytes: u64, bus: &Path) -> Result<()> {
+fn measure_memory(setup: &Setup, report: &mut Report, bytes: u64, bus: &Path) -> Result<()> {
     let peak = || -> Result<f64> {
         let output = child::command("verify-memory")?.arg(bus).stderr(Stdio::inherit()).output()?;
         ensure!(output.status.success(), "the child that verifies failed");
@@ -76,7 +79,7 @@ fn memory(setup: &Setup, report: &mut Report, bytes: u64, bus: &Path) -> Result<
         Unit::Bytes,
         Spread::of(&peaks)?,
     );
-    let most = f64::from(64 << 20);
-    report.rows.push(row.at_most(most, most));
+    let max_bytes = f64::from(64 << 20);
+    report.rows.push(row.at_most(max_bytes, max_bytes));
     Ok(())
 }

@@ -7,7 +7,7 @@
 
 use sha2::block_api::compress256;
 
-use super::Checksum;
+use super::sha256::Checksum;
 
 type State = [u32; 8];
 type Block = [u8; 64];
@@ -219,7 +219,8 @@ mod x86_64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Checksum, PairHasher};
+    use super::PairHasher;
+    use crate::checksum::Checksum;
 
     #[test]
     fn a_pair_has_the_checksums_of_its_messages_alone() {

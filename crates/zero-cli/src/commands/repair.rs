@@ -10,7 +10,7 @@ use zero_program::output::print;
 
 use crate::progress::Bar;
 
-/// Report what is wrong with the tail; quarantine it with --yes.
+/// Report a broken tail; with --yes, quarantine it.
 ///
 /// Nothing is deleted: the quarantined bytes are kept in a file next to the log. Damage before the
 /// tail is not repaired.

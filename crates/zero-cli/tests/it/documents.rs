@@ -78,7 +78,7 @@ fn run_blocks(document: &Path) {
             continue;
         }
         // The binaries are built already.
-        let command = command.replace("cargo run --release --bin ", "target/release/").replace(" -- ", " ");
+        let command = command.replace("cargo run --release -p ", "target/release/").replace(" -- ", " ");
         if command == "cargo build --release" {
             continue;
         }
@@ -132,7 +132,7 @@ fn the_readme_shows_how_to_run_and_test() {
     assert!(
         steps(&readme)
             .iter()
-            .any(|step| step.command.starts_with("cargo run --release --bin zero-engine-run"))
+            .any(|step| step.command.starts_with("cargo run --release -p zero-engine-run"))
     );
     let ci = fs::read_to_string(root().join(".ci/run")).unwrap();
     assert!(ci.lines().any(|line| line == TEST_COMMAND));

@@ -430,7 +430,7 @@ fn a_journal_that_another_process_changes_ends_the_run() {
         let output = Finished::from(child.wait_with_output().unwrap());
         assert_eq!(output.code, 2, "{}", output.stderr);
         assert!(
-            output.stderr.contains("d.jsonl: has ") && output.stderr.contains("somebody else changed it"),
+            output.stderr.contains("d.jsonl: has ") && output.stderr.contains("another program changed it"),
             "{}",
             output.stderr
         );

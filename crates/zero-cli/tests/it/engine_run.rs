@@ -95,7 +95,7 @@ fn an_invalid_scenario_is_refused_with_file_and_field() {
 fn files_that_cannot_be_opened_are_refused_and_nothing_is_created() {
     let temp = temp_dir();
     let dir = temp.path();
-    let message = engine(dir, &["--once"]).failure(2);
+    let message = engine(dir, &["--once", "--scenario", "paper-trading/scenario.json"]).failure(2);
     assert!(
         message.ends_with("paper-trading/scenario.json: there is no such scenario; name one with --scenario"),
         "{message}"
@@ -353,7 +353,7 @@ fn a_file_that_is_not_a_cycle_journal_is_refused() {
     let before = tree(dir);
     let message =
         engine(dir, &["--scenario", "s.json", "--once", "--cycle-journal", "alone.jsonl"]).failure(2);
-    assert!(message.contains("alone.jsonl: what begins at byte"), "{message}");
+    assert!(message.contains("alone.jsonl: the line at byte"), "{message}");
     assert_eq!(tree(dir), before);
     let twice = engine(
         dir,

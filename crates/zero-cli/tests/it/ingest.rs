@@ -380,7 +380,7 @@ fn invalid_arguments_are_reported_in_one_line() {
         (&["--listen", &used_address, "--to", "sqlite:x.db"], "cannot listen"),
         (&["token", "--bus", "any"], "--tokens"),
         (&["token", "--tokens", "t", "--bus", "sha256:12"], "`any`"),
-        (&["token", "--tokens", "t", "--bus", "any", "--name", "a b"], "a name has"),
+        (&["token", "--tokens", "t", "--bus", "any", "--name", "a b"], "a token's name has"),
         (&["token", "--tokens", "no/t", "--bus", "any"], "no/t"),
     ] {
         let output = bus(dir, &[&["ingest"], arguments].concat());

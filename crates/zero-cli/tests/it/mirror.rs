@@ -95,7 +95,7 @@ fn a_contradiction_is_exit_1_and_an_obstacle_exit_2() {
     assert!(bus(dir, &["mirror-verify", "sqlite:damaged.db"]).success().contains("ok    12 events"));
     for (arguments, problem) in [
         (&["mirror", "none", "--to", "sqlite:m.db"][..], "none: there is no such directory"),
-        (&["mirror", "bus", "--to", "ftp://x"], "the address: begins with none of sqlite:"),
+        (&["mirror", "bus", "--to", "ftp://x"], "the address: must begin with sqlite:"),
         (&["mirror", "bus", "--to", "sqlite:"], "names no file; write sqlite:PATH"),
         (&["mirror", "bus"], "--to <URL>"),
         (&["mirror-verify", "sqlite:none.db"], "sqlite:none.db: there is no such file"),
@@ -273,7 +273,7 @@ fn a_killed_restore_can_be_repeated() {
         let partial_file = fs::File::open(&partial).unwrap();
         partial_file.try_lock().unwrap();
         let message = bus(dir, &["restore", "restored", "--from", "sqlite:m.db"]).failure(2);
-        assert_eq!(message, "zero-bus: restored: somebody else restores a bus here");
+        assert_eq!(message, "zero-bus: restored: another process is restoring a bus here");
     }
     if !dir.join("restored/events.jsonl").exists() {
         bus(dir, &["restore", "restored", "--from", "sqlite:m.db"]).success();

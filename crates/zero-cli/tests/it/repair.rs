@@ -64,7 +64,7 @@ fn repair_quarantines_an_ambiguous_tail_only_with_yes() {
     write_to_log(temp.path(), format!("\0\0\0\n{fifth}\n").as_bytes());
     let output = bus(temp.path(), &["append", "bus", "--type", "t", "{}"]);
     assert_eq!(output.code, 1);
-    assert!(output.stderr.contains("a crash may have left this, or somebody"), "{}", output.stderr);
+    assert!(output.stderr.contains("a crash or tampering could have left this"), "{}", output.stderr);
     assert_eq!(bus(temp.path(), &["repair", "bus"]).code, 1);
     let stdout = bus(temp.path(), &["repair", "bus", "--yes"]).success();
     assert!(stdout.contains("undecided: not JSON at event 4"), "{stdout}");

@@ -1,4 +1,4 @@
-//! Destinations that lie, that are away, and that say one thing and do another.
+//! Destinations that return false answers, are unavailable, or do not do what they report.
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use crate::contract::{bus_of, lines_of};
 use zero_bus::{Checksum, Event, Head, MAX_LINE_BYTES};
 use zero_mirror::{CancelHandle, CatchUpOptions, Error, Mirror, Record, Result, catch_up, restore, scan};
 
-/// What is answered about a log's lines from an index on.
+/// Returns a page of a log's lines, starting at an index.
 type Answer = fn(&[String], u64) -> Vec<(u64, String)>;
 
-/// A destination that gives the answers it was told to.
+/// A destination that returns configured answers.
 struct Liar {
     head: Head,
     lines: Answer,
     log: Vec<String>,
-    /// What it answers to a batch.
-    take: fn() -> Result<()>,
-    asked: u32,
+    /// The result of each append.
+    append_result: fn() -> Result<()>,
+    head_calls: u32,
 }
 
 impl Liar {
     fn about(log: &Log, lines: Answer) -> Self {
         let log = lines_of(log.path());
         let head = Event::read_alone(log.last().unwrap().as_bytes(), log.len() as u64).unwrap().head();
-        Self { head, lines, log, take: || Ok(()), asked: 0 }
+        Self { head, lines, log, append_result: || Ok(()), head_calls: 0 }
     }
 }
 
@@ -38,12 +38,12 @@ impl Mirror for Liar {
     }
 
     fn head(&mut self, _: Checksum) -> Result<Head> {
-        self.asked += 1;
+        self.head_calls += 1;
         Ok(self.head)
     }
 
     fn append(&mut self, _: Checksum, _: Head, _: &[Record]) -> Result<()> {
-        (self.take)()
+        (self.append_result)()
     }
 
     fn lines(&mut self, _: Checksum, from: u64) -> Result<Vec<(u64, String)>> {
@@ -51,153 +51,158 @@ impl Mirror for Liar {
     }
 }
 
-/// The truth, three lines a page.
+/// The true lines, three on a page.
 fn truth(log: &[String], from: u64) -> Vec<(u64, String)> {
     (from..).zip(log.iter().skip(from as usize - 1).cloned()).take(3).collect()
 }
 
-/// A name, the lie, and the first event that is wrong.
+/// A name, the false answer, and the first event that is reported.
 type Lie = (&'static str, Answer, u64);
 
 const LIES: [Lie; 8] = [
-    ("the same page for ever", |log, _| truth(log, 1), 4),
-    ("an index that is not its line's", |log, from| truth(log, from.max(2) - 1).split_off(1), 1),
+    ("the same page forever", |log, _| truth(log, 1), 4),
+    ("an index that differs from its line", |log, from| truth(log, from.max(2) - 1).split_off(1), 1),
     (
-        "events of another place",
+        "the lines of other indexes",
         |log, from| (from..).zip(truth(log, 4).into_iter().map(|(_, line)| line)).collect(),
         1,
     ),
-    ("nothing", |_, _| Vec::new(), 1),
-    ("an end too early", |log, from| if from > 6 { Vec::new() } else { truth(log, from) }, 7),
-    ("a line without end", |_, from| vec![(from, "x".repeat(MAX_LINE_BYTES + 1))], 1),
-    ("what is no event", |_, from| vec![(from, "{}".to_owned())], 1),
-    ("indexes at the end of numbers", |log, _| vec![(u64::MAX, log[0].clone())], 1),
+    ("no lines", |_, _| Vec::new(), 1),
+    ("an early end", |log, from| if from > 6 { Vec::new() } else { truth(log, from) }, 7),
+    ("a line that is too long", |_, from| vec![(from, "x".repeat(MAX_LINE_BYTES + 1))], 1),
+    ("a line that is not an event", |_, from| vec![(from, "{}".to_owned())], 1),
+    ("the largest index", |log, _| vec![(u64::MAX, log[0].clone())], 1),
 ];
 
 #[test]
-fn a_lie_is_found_and_nothing_is_restored_from_it() {
+fn a_false_answer_is_detected_and_nothing_is_restored() {
     let log = Log::of(9);
     let bus = bus_of(log.path());
     assert_eq!(scan(&mut Liar::about(&log, truth), bus, |_, _, _| Ok::<(), Error>(())).unwrap().index, 9);
-    for (name, lie, wrong) in LIES {
-        let walked = scan(&mut Liar::about(&log, lie), bus, |_, _, _| Ok::<(), Error>(()));
-        assert!(matches!(walked, Err(Error::Corrupt { index, .. }) if index == wrong), "{name}: {walked:?}");
+    for (name, answer, first_invalid) in LIES {
+        let scanned = scan(&mut Liar::about(&log, answer), bus, |_, _, _| Ok::<(), Error>(()));
+        assert!(
+            matches!(scanned, Err(Error::Corrupt { index, .. }) if index == first_invalid),
+            "{name}: {scanned:?}"
+        );
         let directory = tempfile::tempdir().unwrap();
-        let restored = restore(&mut Liar::about(&log, lie), bus, directory.path(), &mut |_| {});
+        let restored = restore(&mut Liar::about(&log, answer), bus, directory.path(), &mut |_| {});
         assert!(matches!(restored, Err(Error::Corrupt { .. })), "{name}");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
-    // A sound chain that goes on behind what the destination says it holds, or that is another bus's.
+    // A valid chain that continues after the destination's head, or belongs to another bus.
     let mut more = Liar::about(&log, truth);
     more.head = Event::read_alone(more.log[4].as_bytes(), 5).unwrap().head();
-    let walked = scan(&mut more, bus, |_, _, _| Ok::<(), Error>(()));
-    assert!(matches!(walked, Err(Error::Corrupt { index: 6, .. })), "{walked:?}");
-    let walked = scan(&mut Liar::about(&log, truth), Checksum::of(b"another"), |_, _, _| Ok::<(), Error>(()));
-    assert!(matches!(walked, Err(Error::Corrupt { index: 1, .. })), "{walked:?}");
+    let scanned = scan(&mut more, bus, |_, _, _| Ok::<(), Error>(()));
+    assert!(matches!(scanned, Err(Error::Corrupt { index: 6, .. })), "{scanned:?}");
+    let scanned =
+        scan(&mut Liar::about(&log, truth), Checksum::of(b"another"), |_, _, _| Ok::<(), Error>(()));
+    assert!(matches!(scanned, Err(Error::Corrupt { index: 1, .. })), "{scanned:?}");
 }
 
-/// The place where two chains part is asked of the destination, so it may lie about that too.
+/// The bisection for the first event that differs reads from the destination.
 #[test]
-fn a_lie_about_a_fork_ends_too() {
+fn a_false_answer_about_a_fork_ends_in_an_error() {
     let log = Log::of(4);
     let other = log.copy();
     log.append(5, 9, "ours");
     other.append(5, 9, "theirs");
-    for (name, lie, _) in LIES {
-        let error = go(&log, &mut Liar::about(&other, lie), false).unwrap_err();
+    for (name, answer, _) in LIES {
+        let error = run_catch_up(&log, &mut Liar::about(&other, answer), false).unwrap_err();
         assert!(matches!(error, Error::Corrupt { .. } | Error::Fork { .. }), "{name}: {error:?}");
     }
-    // A cursor that names an event which is not there.
+    // A cursor that names an event which the destination does not have.
     let mut liar = Liar::about(&log, truth);
     liar.head.checksum = Some(Checksum::of(b"none"));
-    assert!(matches!(go(&log, &mut liar, false), Err(Error::Corrupt { index: 9, .. })));
+    assert!(matches!(run_catch_up(&log, &mut liar, false), Err(Error::Corrupt { index: 9, .. })));
     liar.head = Head { index: u64::MAX, checksum: None };
     assert!(matches!(
-        go(&log, &mut liar, false),
+        run_catch_up(&log, &mut liar, false),
         Err(Error::LogShorter { mirrored: u64::MAX, events: 9, .. })
     ));
 }
 
-fn go(log: &Log, mirror: &mut Liar, follow: bool) -> Result<u64> {
-    let waits = Duration::from_micros(100);
-    let plan = CatchUpOptions { follow, wait_min: waits, wait_max: waits, ..CatchUpOptions::default() };
+fn run_catch_up(log: &Log, mirror: &mut Liar, follow: bool) -> Result<u64> {
+    let wait = Duration::from_micros(100);
+    let plan = CatchUpOptions { follow, wait_min: wait, wait_max: wait, ..CatchUpOptions::default() };
     catch_up(log.path(), mirror, &plan, &CancelHandle::default(), &mut |_| {}).map(|report| report.mirrored)
 }
 
-/// It is asked as often as the plan says, and no more.
+/// The number of tries is the one that the options name.
 #[test]
-fn one_that_is_away_or_never_takes_anything_is_given_up() {
+fn catch_up_gives_up_after_its_number_of_tries() {
     let log = Log::of(9);
-    let away =
-        || Error::Unavailable { destination: "liar".into(), action: "connect", source: "it is away".into() };
+    let unavailable =
+        || Error::Unavailable { destination: "liar".into(), action: "connect", source: "it is down".into() };
     let mut liar = Liar::about(&log, truth);
-    (liar.head, liar.take) = (Head::default(), || {
-        Err(Error::Unavailable { destination: "liar".into(), action: "write", source: "it is away".into() })
+    (liar.head, liar.append_result) = (Head::default(), || {
+        Err(Error::Unavailable { destination: "liar".into(), action: "write", source: "it is down".into() })
     });
-    let given_up = go(&log, &mut liar, false).unwrap_err();
-    assert_eq!((given_up.to_string(), liar.asked), ("liar: cannot write: it is away".to_owned(), 8));
-    assert_eq!(away().to_string(), "liar: cannot connect: it is away");
-    // One that says that it stands elsewhere, and where it was.
+    let error = run_catch_up(&log, &mut liar, false).unwrap_err();
+    assert_eq!((error.to_string(), liar.head_calls), ("liar: cannot write: it is down".to_owned(), 8));
+    assert_eq!(unavailable().to_string(), "liar: cannot connect: it is down");
+    // A destination that reports a moved cursor, but whose head has not changed.
     liar = Liar::about(&log, truth);
-    (liar.head, liar.take) = (Head::default(), || Err(Error::CursorMoved { destination: "liar".into() }));
-    assert!(matches!(go(&log, &mut liar, false), Err(Error::CursorMoved { .. })));
-    assert_eq!(liar.asked, 9);
+    (liar.head, liar.append_result) =
+        (Head::default(), || Err(Error::CursorMoved { destination: "liar".into() }));
+    assert!(matches!(run_catch_up(&log, &mut liar, false), Err(Error::CursorMoved { .. })));
+    assert_eq!(liar.head_calls, 9);
 }
 
-/// With `follow` it is not given up, and a wait ends at once when it is asked to.
+/// With `follow` the number of tries is not limited, and a cancellation ends a wait at once.
 #[test]
-fn a_follower_waits_until_it_is_stopped() {
+fn following_waits_until_it_is_cancelled() {
     let log = Log::of(9);
     let mut liar = Liar::about(&log, truth);
-    (liar.head, liar.take) = (Head::default(), || {
-        Err(Error::Unavailable { destination: "liar".into(), action: "write", source: "it is away".into() })
+    (liar.head, liar.append_result) = (Head::default(), || {
+        Err(Error::Unavailable { destination: "liar".into(), action: "write", source: "it is down".into() })
     });
-    let for_ever = Duration::from_secs(1 << 40);
+    let forever = Duration::from_secs(1 << 40);
     let plan =
-        CatchUpOptions { follow: true, wait_min: for_ever, wait_max: for_ever, ..CatchUpOptions::default() };
+        CatchUpOptions { follow: true, wait_min: forever, wait_max: forever, ..CatchUpOptions::default() };
     let stop = CancelHandle::default();
-    let last = catch_up(log.path(), &mut liar, &plan, &stop, &mut |report| {
-        assert_eq!(report.away.as_deref(), Some("liar: cannot write: it is away"));
+    let report = catch_up(log.path(), &mut liar, &plan, &stop, &mut |report| {
+        assert_eq!(report.away.as_deref(), Some("liar: cannot write: it is down"));
         stop.cancel();
     });
-    assert_eq!((last.unwrap().mirrored, liar.asked), (0, 1));
+    assert_eq!((report.unwrap().mirrored, liar.head_calls), (0, 1));
 }
 
-/// What is in a log but not durable yet is not there for a reader, so it is not mirrored; nor is anything behind damage.
+/// A mirror receives what a reader returns: no torn tail, and no event after damage.
 #[test]
-fn only_what_a_reader_may_give_out_is_mirrored() {
+fn only_valid_events_before_a_torn_tail_or_damage_are_mirrored() {
     let log = Log::of(20);
     let mut text = std::fs::read_to_string(log.path().join("events.jsonl")).unwrap();
-    let whole = text.clone();
+    let valid_log = text.clone();
     let record =
         |take: &mut Vec<u64>, batch: &[Record]| take.extend(batch.iter().map(|record| record.event.index));
-    let mut taken = Vec::new();
-    let mut keeper = Keeper { taken: &mut taken, record };
-    // A torn end is left out, and the rest is there.
-    text += &whole.lines().last().unwrap()[..50];
+    let mut indexes = Vec::new();
+    let mut keeper = Keeper { indexes: &mut indexes, record };
+    // A torn tail is not mirrored; every event before it is.
+    text += &valid_log.lines().last().unwrap()[..50];
     std::fs::write(log.path().join("events.jsonl"), &text).unwrap();
     let plan = crate::contract::plan(7);
     let report = catch_up(log.path(), &mut keeper, &plan, &CancelHandle::default(), &mut |_| {}).unwrap();
     assert_eq!((report.mirrored, report.lag()), (20, 0));
-    assert_eq!(taken, (1..=20).collect::<Vec<_>>());
-    // Damage is told, when what is before it has been mirrored.
+    assert_eq!(indexes, (1..=20).collect::<Vec<_>>());
+    // Damage is reported after the events before it are mirrored.
     let damaged = Log::empty();
     std::fs::write(
         damaged.path().join("events.jsonl"),
-        whole.replacen("\"number\":\"13\"", "\"number\":\"14\"", 1),
+        valid_log.replacen("\"number\":\"13\"", "\"number\":\"14\"", 1),
     )
     .unwrap();
-    let mut taken = Vec::new();
-    let mut keeper = Keeper { taken: &mut taken, record };
+    let mut indexes = Vec::new();
+    let mut keeper = Keeper { indexes: &mut indexes, record };
     let error =
         catch_up(damaged.path(), &mut keeper, &plan, &CancelHandle::default(), &mut |_| {}).unwrap_err();
     assert!(matches!(error, Error::Bus(zero_bus::Error::Damaged { .. })), "{error:?}");
-    assert_eq!(taken, (1..=12).collect::<Vec<_>>());
+    assert_eq!(indexes, (1..=12).collect::<Vec<_>>());
 }
 
-/// A destination that takes everything.
+/// A destination that accepts every batch and records its indexes.
 struct Keeper<'a> {
-    taken: &'a mut Vec<u64>,
+    indexes: &'a mut Vec<u64>,
     record: fn(&mut Vec<u64>, &[Record]),
 }
 
@@ -215,7 +220,7 @@ impl Mirror for Keeper<'_> {
     }
 
     fn append(&mut self, _: Checksum, _: Head, batch: &[Record]) -> Result<()> {
-        (self.record)(self.taken, batch);
+        (self.record)(self.indexes, batch);
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! The two ends of HTTP, and what may come between them.
+//! The HTTP destination and its receiver: batches, tokens, TLS, shutdown and metrics.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use zero_mirror::ingest::{ReceiverOptions, Rights, Scope, add_token};
 use zero_mirror::{Error, Http, Mirror, Record, Token};
 
 #[test]
-fn what_is_handed_over_comes_back_byte_for_byte() {
+fn sent_lines_are_returned_byte_for_byte() {
     let running = Running::start();
     let mut client = running.client();
     let chain = chain("a", 0, 25_000);
@@ -22,7 +22,7 @@ fn what_is_handed_over_comes_back_byte_for_byte() {
     assert_eq!(client.head(bus).unwrap(), Head::default());
     assert!(client.buses().unwrap().is_empty());
     assert!(client.lines(bus, 1).unwrap().is_empty());
-    // More than goes into one request, and then a little.
+    // More lines than fit into one request, then small batches.
     client.append(bus, Head::default(), &chain[..24_000]).unwrap();
     client.append(bus, head_of(&chain[..24_000]), &chain[24_000..24_001]).unwrap();
     client.append(bus, head_of(&chain[..24_001]), &chain[24_001..]).unwrap();
@@ -37,15 +37,15 @@ fn what_is_handed_over_comes_back_byte_for_byte() {
 }
 
 #[test]
-fn the_longest_lines_and_other_spellings_go_through() {
-    let place = tempfile::tempdir().unwrap();
-    let bus = Bus::open(place.path()).unwrap();
+fn the_longest_lines_and_other_spellings_are_stored_unchanged() {
+    let temporary = tempfile::tempdir().unwrap();
+    let bus = Bus::open(temporary.path()).unwrap();
     let text = "x".repeat(zero_bus::MAX_LINE_BYTES - 400);
     let drafts = (0..3).map(|_| Draft::new("long", 1.0, &BTreeMap::from([("text", &text)])).unwrap());
     let mut chain: Vec<Record> =
         bus.append_batch(drafts.collect()).unwrap().into_iter().map(crate::receiver::record).collect();
-    let spelled = Draft::new("short", 2.0, &BTreeMap::from([("n", 1)])).unwrap();
-    let event = bus.append(spelled).unwrap();
+    let draft = Draft::new("short", 2.0, &BTreeMap::from([("n", 1)])).unwrap();
+    let event = bus.append(draft).unwrap();
     let line = format!("{} \t\r", event.line().replacen("{\"as_of\":2.0,", "{ \"as_of\" : 2e0,", 1));
     assert_eq!(Event::read(line.as_bytes(), head_of(&chain)).unwrap(), event);
     chain.push(Record { event, line });
@@ -57,36 +57,36 @@ fn the_longest_lines_and_other_spellings_go_through() {
 }
 
 #[test]
-fn a_fork_is_named_by_its_first_event() {
+fn a_fork_is_reported_with_its_first_event() {
     let running = Running::start();
     let mut client = running.client();
     let (ours, theirs) = (chain("ours", 6, 12), chain("theirs", 6, 12));
     let bus = bus_of(&ours);
     assert_eq!(bus, bus_of(&theirs));
     client.append(bus, Head::default(), &ours).unwrap();
-    for behind in [0, 3, 6] {
-        let error = client.append(bus, head_of(&theirs[..behind]), &theirs[behind..]).unwrap_err();
-        assert!(matches!(&error, Error::Fork { index: 7, bus: found, .. } if *found == bus), "{error}");
-        let answer = running.post(bus, head_of(&theirs[..behind]), "", &body_of(&theirs[behind..]));
+    for after in [0, 3, 6] {
+        let error = client.append(bus, head_of(&theirs[..after]), &theirs[after..]).unwrap_err();
+        assert!(matches!(&error, Error::Fork { index: 7, bus: forked, .. } if *forked == bus), "{error}");
+        let answer = running.post(bus, head_of(&theirs[..after]), "", &body_of(&theirs[after..]));
         answer.is_problem(409, "fork");
         assert_eq!(answer.member("index"), "7");
     }
-    // Where the fork lies before the batch, its client finds out more by asking.
-    for behind in [7, 11, 12] {
-        let error = client.append(bus, head_of(&theirs[..behind]), &theirs[behind..]).unwrap_err();
+    // If the fork is before the batch, the client must read the head to find it.
+    for after in [7, 11, 12] {
+        let error = client.append(bus, head_of(&theirs[..after]), &theirs[after..]).unwrap_err();
         assert!(matches!(error, Error::CursorMoved { .. }), "{error}");
-        let answer = running.post(bus, head_of(&theirs[..behind]), "", &body_of(&theirs[behind..]));
+        let answer = running.post(bus, head_of(&theirs[..after]), "", &body_of(&theirs[after..]));
         answer.is_problem(409, "fork");
-        assert_eq!(answer.member("index"), behind.to_string());
+        assert_eq!(answer.member("index"), after.to_string());
         assert!(answer.text().contains(r#""exact":false"#));
     }
     assert_eq!(running.memory.lines_of(bus), texts_of(&ours));
     assert!(running.get("/metrics", "").text().contains("zero_ingest_forks_total 12\n"));
-    assert!(running.said.lock().unwrap()[0].contains("event 7 is the first that differs"));
+    assert!(running.logged.lock().unwrap()[0].contains("event 7 is the first that differs"));
 }
 
 #[test]
-fn a_batch_that_begins_elsewhere_is_told_where_to_begin() {
+fn a_batch_at_a_stale_cursor_is_answered_with_the_position() {
     let running = Running::start();
     let mut client = running.client();
     let chain = chain("a", 0, 10);
@@ -110,11 +110,11 @@ fn a_batch_that_begins_elsewhere_is_told_where_to_begin() {
 }
 
 #[test]
-fn tokens_open_what_they_are_for() {
-    let place = tempfile::tempdir().unwrap();
-    let path = place.path().join("tokens");
+fn a_token_grants_only_its_scope_and_rights() {
+    let temporary = tempfile::tempdir().unwrap();
+    let path = temporary.path().join("tokens");
     let (one, other) = (chain("one", 0, 4), chain("other", 0, 4));
-    let (bus, none) = (bus_of(&one), Head::default());
+    let (bus, empty) = (bus_of(&one), Head::default());
     let token = |scope, rights, name| add_token(&path, scope, rights, name).unwrap();
     let any = token(Scope::Any, Rights::Write, "any");
     let reader = token(Scope::Any, Rights::Read, "reader");
@@ -122,7 +122,7 @@ fn tokens_open_what_they_are_for() {
     let running = Running::with_tokens(&path);
     let header = |token: &Token| format!("authorization: Bearer {}\r\n", token.reveal());
 
-    // Nobody, somebody else, and what is no token at all.
+    // Missing, malformed, unknown and repeated tokens.
     let paths = ["/v1/buses", &format!("/v1/buses/{bus}"), &format!("/v1/buses/{bus}/events"), "/metrics"];
     for wrong in [
         "",
@@ -138,22 +138,22 @@ fn tokens_open_what_they_are_for() {
             answer.is_problem(401, "token");
             assert!(answer.head.contains("www-authenticate: bearer"));
         }
-        running.post(bus, none, wrong, &body_of(&one)).is_problem(401, "token");
+        running.post(bus, empty, wrong, &body_of(&one)).is_problem(401, "token");
     }
     assert_eq!(running.get("/health", "").status, 200);
     assert_eq!(running.get("/openapi.json", "").status, 200);
     assert!(running.memory.lines_of(bus).is_empty());
 
-    // One bus.
+    // A token for one bus.
     let mut client = running.client_with(&scoped);
-    client.append(bus, none, &one[..2]).unwrap();
-    assert!(matches!(client.append(bus_of(&other), none, &other).unwrap_err(), Error::Refused { .. }));
+    client.append(bus, empty, &one[..2]).unwrap();
+    assert!(matches!(client.append(bus_of(&other), empty, &other).unwrap_err(), Error::Refused { .. }));
     assert!(matches!(client.head(bus_of(&other)).unwrap_err(), Error::Refused { .. }));
     assert!(matches!(client.lines(bus_of(&other), 1).unwrap_err(), Error::Refused { .. }));
     running.get("/metrics", &header(&scoped)).is_problem(403, "scope");
 
-    // Every bus, and reading alone.
-    running.client_with(&any).append(bus_of(&other), none, &other).unwrap();
+    // A token for every bus, and a read-only token.
+    running.client_with(&any).append(bus_of(&other), empty, &other).unwrap();
     assert_eq!(client.buses().unwrap(), [bus]);
     let mut client = running.client_with(&reader);
     assert_eq!(client.buses().unwrap().len(), 2);
@@ -161,7 +161,7 @@ fn tokens_open_what_they_are_for() {
     assert!(client.append(bus, head_of(&one[..2]), &one[2..]).unwrap_err().to_string().contains("reading"));
     assert_eq!(running.get("/metrics", &header(&reader)).status, 200);
 
-    // Taken out, it ends at once; what is left alone goes on over the same connection.
+    // A token removed from the file is refused at once, also on an open connection.
     let mut client = running.client_with(&scoped);
     client.head(bus).unwrap();
     let kept: String = fs::read_to_string(&path)
@@ -173,20 +173,20 @@ fn tokens_open_what_they_are_for() {
     fs::write(&path, kept).unwrap();
     let error = client.append(bus, head_of(&one[..2]), &one[2..]).unwrap_err().to_string();
     assert!(error.contains("ZERO_MIRROR_TOKEN") && !error.contains(scoped.reveal()), "{error}");
-    // A tokens file that can't be read lets nobody in.
+    // An invalid tokens file refuses every token.
     fs::write(&path, "nonsense\n").unwrap();
     running.get("/v1/buses", &header(&any)).is_problem(500, "broken");
-    let said = running.said.lock().unwrap().join("\n");
+    let log_text = running.logged.lock().unwrap().join("\n");
     assert!(
-        said.contains("line 1")
-            && [&any, &reader, &scoped].iter().all(|token| !said.contains(token.reveal()))
+        log_text.contains("line 1")
+            && [&any, &reader, &scoped].iter().all(|token| !log_text.contains(token.reveal()))
     );
 }
 
 #[test]
-fn a_token_for_the_first_bus_is_bound_to_it() {
-    let place = tempfile::tempdir().unwrap();
-    let path = place.path().join("tokens");
+fn a_first_bus_token_is_bound_by_its_first_stored_batch() {
+    let temporary = tempfile::tempdir().unwrap();
+    let path = temporary.path().join("tokens");
     let (held, one, other) = (chain("held", 0, 2), chain("one", 0, 4), chain("other", 0, 4));
     let any = add_token(&path, Scope::Any, Rights::Write, "any").unwrap();
     let first = add_token(&path, Scope::First, Rights::Write, "first").unwrap();
@@ -194,7 +194,7 @@ fn a_token_for_the_first_bus_is_bound_to_it() {
     running.client_with(&any).append(bus_of(&held), Head::default(), &held).unwrap();
     let mut client = running.client_with(&first);
     assert!(client.buses().unwrap().is_empty());
-    // It opens nothing that is held already, and a batch that is not taken binds it to nothing.
+    // It grants no bus that is stored already, and a refused batch does not bind it.
     assert!(matches!(client.head(bus_of(&held)).unwrap_err(), Error::Refused { .. }));
     assert!(matches!(client.lines(bus_of(&held), 1).unwrap_err(), Error::Refused { .. }));
     let error = client.append(bus_of(&held), head_of(&held), &[]).unwrap_err();
@@ -212,7 +212,7 @@ fn a_token_for_the_first_bus_is_bound_to_it() {
 }
 
 #[test]
-fn a_store_that_is_away_is_told_without_its_name() {
+fn an_unavailable_store_is_reported_without_its_name() {
     let running = Running::start();
     let mut client = running.client();
     let chain = chain("a", 0, 4);
@@ -231,7 +231,7 @@ fn a_store_that_is_away_is_told_without_its_name() {
             "{error}"
         );
     }
-    assert!(running.said.lock().unwrap()[0].contains("secret-store.internal"));
+    assert!(running.logged.lock().unwrap()[0].contains("secret-store.internal"));
     running.memory.set(Mood::Panics);
     let answer = running.get(&format!("/v1/buses/{bus}"), "");
     answer.is_problem(500, "broken");
@@ -241,14 +241,14 @@ fn a_store_that_is_away_is_told_without_its_name() {
 }
 
 #[test]
-fn the_health_is_that_of_the_store() {
+fn health_reports_the_state_of_the_store() {
     let running = Running::start();
     running.memory.set(Mood::Unavailable);
     running.get("/health", "").is_problem(503, "away");
 }
 
 #[test]
-fn many_clients_of_one_bus_put_every_event_once() {
+fn concurrent_clients_of_one_bus_store_every_event_once() {
     let running = Running::start();
     let chain = chain("a", 0, 600);
     let bus = bus_of(&chain);
@@ -278,7 +278,7 @@ fn many_clients_of_one_bus_put_every_event_once() {
 }
 
 #[test]
-fn a_hundred_buses_do_not_mix() {
+fn a_hundred_buses_are_kept_apart() {
     let running = Running::start();
     let chains: Vec<_> = (0..100).map(|n| chain(&n.to_string(), 0, 3)).collect();
     std::thread::scope(|scope| {
@@ -293,29 +293,29 @@ fn a_hundred_buses_do_not_mix() {
     });
     let mut expected: Vec<_> = chains.iter().map(|chain| bus_of(chain).to_string()).collect();
     expected.sort();
-    let found: Vec<_> = running.client().buses().unwrap().iter().map(ToString::to_string).collect();
-    assert_eq!(found, expected);
+    let buses: Vec<_> = running.client().buses().unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(buses, expected);
     for chain in &chains {
         assert_eq!(running.memory.lines_of(bus_of(chain)), texts_of(chain));
     }
 }
 
 #[test]
-fn what_is_under_way_is_finished_before_the_end() {
+fn shutdown_finishes_the_requests_in_progress() {
     let running = Running::start();
     let chain = chain("a", 0, 3);
     let bus = bus_of(&chain);
     running.memory.set(Mood::Waits);
     std::thread::scope(|scope| {
         let (chain, mut client) = (&chain, running.client());
-        let taken = scope.spawn(move || client.append(bus, Head::default(), chain));
-        running.memory.until_waiting(1);
-        running.ask_to_stop();
-        // Nobody new is let in, once it has heard.
+        let append = scope.spawn(move || client.append(bus, Head::default(), chain));
+        running.memory.wait_until_waiting(1);
+        running.begin_shutdown();
+        // New connections are refused once the shutdown has begun.
         while std::net::TcpStream::connect(running.address).is_ok() {}
         assert!(running.memory.lines_of(bus).is_empty());
         running.memory.set(Mood::Fine);
-        taken.join().unwrap().unwrap();
+        append.join().unwrap().unwrap();
     });
     let memory = running.memory.clone();
     running.stop();
@@ -323,29 +323,29 @@ fn what_is_under_way_is_finished_before_the_end() {
 }
 
 #[test]
-fn a_client_that_goes_away_leaves_a_whole_batch() {
+fn a_batch_is_stored_whole_after_its_client_disconnects() {
     let running = Running::start();
     let chain = chain("a", 0, 3);
     let bus = bus_of(&chain);
     running.memory.set(Mood::Waits);
     let mut stream = running.connect();
     stream.write_all(&posting(bus, Head::default(), "", &body_of(&chain))).unwrap();
-    running.memory.until_waiting(1);
+    running.memory.wait_until_waiting(1);
     drop(stream);
     running.memory.set(Mood::Fine);
-    // Whoever comes next waits for it, and then finds it there.
+    // The next request waits for the batch and then finds it stored.
     let error = running.client().append(bus, Head::default(), &chain).unwrap_err();
     assert!(matches!(error, Error::CursorMoved { .. }), "{error}");
     assert_eq!(running.memory.lines_of(bus), texts_of(&chain));
 }
 
 #[test]
-fn the_way_is_kept_private_by_tls() {
-    let place = tempfile::tempdir().unwrap();
-    let file = |name: &str| place.path().join(name);
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    fs::write(file("cert.pem"), made.cert.pem()).unwrap();
-    fs::write(file("key.pem"), made.signing_key.serialize_pem()).unwrap();
+fn tls_verifies_authority_and_host_name() {
+    let temporary = tempfile::tempdir().unwrap();
+    let file = |name: &str| temporary.path().join(name);
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(file("cert.pem"), certificate.cert.pem()).unwrap();
+    fs::write(file("key.pem"), certificate.signing_key.serialize_pem()).unwrap();
     let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     fs::write(file("other.pem"), other.cert.pem()).unwrap();
     fs::write(file("other-key.pem"), other.signing_key.serialize_pem()).unwrap();
@@ -375,7 +375,7 @@ fn the_way_is_kept_private_by_tls() {
     let mut client = Http::with_token(&url("localhost", "cert.pem"), None).unwrap();
     client.append(bus_of(&chain), Head::default(), &chain).unwrap();
     assert_eq!(all_lines(&mut client, bus_of(&chain)), texts_of(&chain));
-    // Another authority, another name, no TLS at all.
+    // Another authority, another host name, and no TLS.
     for (host, ca) in [("localhost", "other.pem"), ("127.0.0.1", "cert.pem")] {
         let error = Http::with_token(&url(host, ca), None).unwrap().buses().unwrap_err();
         assert!(matches!(&error, Error::Refused { .. }) && error.to_string().contains("?ca=PATH"), "{error}");
@@ -391,9 +391,9 @@ fn the_way_is_kept_private_by_tls() {
 }
 
 #[test]
-fn only_what_is_safe_is_listened_on() {
-    let place = tempfile::tempdir().unwrap();
-    let path = place.path().join("tokens");
+fn unsafe_listen_settings_are_refused() {
+    let temporary = tempfile::tempdir().unwrap();
+    let path = temporary.path().join("tokens");
     add_token(&path, Scope::Any, Rights::Write, "any").unwrap();
     let bind = |settings: ReceiverOptions| {
         let bound = zero_mirror::ingest::Receiver::bind(
@@ -409,20 +409,20 @@ fn only_what_is_safe_is_listened_on() {
     assert!(bind(plain.clone()).unwrap_err().contains("proxy"));
     bind(ReceiverOptions { behind_proxy: true, ..plain }).unwrap();
     assert!(
-        bind(ReceiverOptions { tokens: Some(place.path().join("none")), ..settings() })
+        bind(ReceiverOptions { tokens: Some(temporary.path().join("none")), ..settings() })
             .unwrap_err()
             .contains("none")
     );
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let occupied = TcpListener::bind("127.0.0.1:0").unwrap();
     assert!(
-        bind(ReceiverOptions { listen: taken.local_addr().unwrap(), ..settings() })
+        bind(ReceiverOptions { listen: occupied.local_addr().unwrap(), ..settings() })
             .unwrap_err()
             .contains("cannot listen")
     );
 }
 
 #[test]
-fn what_is_served_says_what_it_is() {
+fn the_openapi_document_and_metrics_are_served() {
     let running = Running::start();
     let chain = chain("a", 0, 3);
     running.client().append(bus_of(&chain), Head::default(), &chain).unwrap();
@@ -447,6 +447,6 @@ fn what_is_served_says_what_it_is() {
         "zero_ingest_request_duration_seconds_count{operation=\"take\"} 1".to_owned(),
         "# EOF".to_owned(),
     ] {
-        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        assert!(text.lines().any(|metric| metric == line), "{line}\n{text}");
     }
 }

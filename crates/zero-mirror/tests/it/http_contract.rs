@@ -1,4 +1,4 @@
-//! The mirror at a receiver across the network, which puts it into an SQLite file, and into a PostgreSQL database.
+//! The contract for HTTP: receivers that store into an SQLite file or a PostgreSQL database.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crate::contract::logs::Log;
-use crate::contract::{Place, Server, Tampering, holds_all, open, plan};
+use crate::contract::{Server, Tampering, TestBed, holds_all, open, plan};
 use crate::database::{Postgres, left_out, sql};
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
@@ -14,36 +14,36 @@ use zero_bus::Checksum;
 use zero_mirror::ingest::{Limits, Receiver, ReceiverOptions};
 use zero_mirror::{CancelHandle, CatchUpOptions, catch_up};
 
-/// What the receiving process is told.
-const WORK: [&str; 2] = ["ZERO_TEST_RECEIVER_LISTEN", "ZERO_TEST_RECEIVER_STORE"];
+/// The environment variables that carry the receiving process's arguments.
+const ARGUMENTS: [&str; 2] = ["ZERO_TEST_RECEIVER_LISTEN", "ZERO_TEST_RECEIVER_STORE"];
 
-/// What a receiver puts events into.
+/// Creates the stores of receivers.
 trait Store {
     const NAME: &'static str;
 
     fn start() -> Self;
 
-    /// The address of a new one.
-    fn make(&mut self) -> String;
+    /// Returns the address of a new store.
+    fn create(&mut self) -> String;
 
     fn tamper(url: &str, tampering: &Tampering);
 }
 
 struct Files {
     directory: TempDir,
-    made: usize,
+    created: usize,
 }
 
 impl Store for Files {
-    const NAME: &'static str = "HTTP, SQLite behind it";
+    const NAME: &'static str = "HTTP to SQLite";
 
     fn start() -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), made: 0 }
+        Self { directory: tempfile::tempdir().unwrap(), created: 0 }
     }
 
-    fn make(&mut self) -> String {
-        self.made += 1;
-        format!("sqlite:{}/store-{}.db", self.directory.path().display(), self.made)
+    fn create(&mut self) -> String {
+        self.created += 1;
+        format!("sqlite:{}/store-{}.db", self.directory.path().display(), self.created)
     }
 
     fn tamper(url: &str, tampering: &Tampering) {
@@ -55,8 +55,9 @@ impl Store for Files {
             Tampering::Delete(index) => {
                 connection.execute("DELETE FROM events WHERE event_index = ?1", [*index as i64])
             }
-            Tampering::Swap(one, other) => {
-                for (from, to) in [(*one as i64, -1), (*other as i64, *one as i64), (-1, *other as i64)] {
+            Tampering::Swap(first, second) => {
+                for (from, to) in [(*first as i64, -1), (*second as i64, *first as i64), (-1, *second as i64)]
+                {
                     assert_eq!(connection.execute(set, [from, to]).unwrap(), 1);
                 }
                 Ok(1)
@@ -67,14 +68,14 @@ impl Store for Files {
 }
 
 impl Store for Postgres {
-    const NAME: &'static str = "HTTP, PostgreSQL behind it";
+    const NAME: &'static str = "HTTP to PostgreSQL";
 
     fn start() -> Self {
-        // Every receiver keeps a connection.
+        // Every receiver keeps a connection open.
         Postgres::start_with(&["fsync=off", "max_connections=300"])
     }
 
-    fn make(&mut self) -> String {
+    fn create(&mut self) -> String {
         self.database()
     }
 
@@ -90,16 +91,16 @@ impl Store for Postgres {
             Tampering::Delete(index) => {
                 sql(url, &format!("DELETE FROM zero.events WHERE event_index = {index}"));
             }
-            Tampering::Swap(one, other) => {
-                swap(*one as i64, -1);
-                swap(*other as i64, *one as i64);
-                swap(-1, *other as i64);
+            Tampering::Swap(first, second) => {
+                swap(*first as i64, -1);
+                swap(*second as i64, *first as i64);
+                swap(-1, *second as i64);
             }
         }
     }
 }
 
-/// A receiver for each destination, each a process of its own.
+/// Starts a receiving process for each destination.
 struct Receivers<S> {
     started: Vec<Process>,
     store: S,
@@ -112,20 +113,21 @@ struct Process {
 }
 
 impl Process {
-    /// Starts one, and waits until it listens.
+    /// Starts a process and waits until it listens.
     fn start(store: String, listen: &str) -> Self {
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["http_contract::the_receiving_process", "--exact", "--nocapture"])
-            .envs(WORK.into_iter().zip([listen, &store]))
+            .envs(ARGUMENTS.into_iter().zip([listen, &store]))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        // From here on dropping it kills it.
+        // From here on, dropping the value kills the process.
         let mut process = Self { store, address: String::new(), child };
         let lines = BufReader::new(process.child.stdout.as_mut().unwrap()).lines().map(Result::unwrap);
-        let said = lines.map(|line| line.split_once("listening on ").map(|(_, address)| address.to_owned()));
-        process.address = said.flatten().next().unwrap();
+        let addresses =
+            lines.map(|line| line.split_once("listening on ").map(|(_, address)| address.to_owned()));
+        process.address = addresses.flatten().next().unwrap();
         process
     }
 }
@@ -148,7 +150,7 @@ impl Drop for Process {
     }
 }
 
-impl<S: Store> Place for Receivers<S> {
+impl<S: Store> TestBed for Receivers<S> {
     const NAME: &'static str = S::NAME;
 
     fn start() -> Self {
@@ -156,7 +158,7 @@ impl<S: Store> Place for Receivers<S> {
     }
 
     fn destination(&mut self) -> String {
-        self.started.push(Process::start(self.store.make(), "127.0.0.1:0"));
+        self.started.push(Process::start(self.store.create(), "127.0.0.1:0"));
         format!("http://{}", self.started.last().unwrap().address)
     }
 
@@ -172,20 +174,20 @@ impl<S: Store> Place for Receivers<S> {
 }
 
 #[test]
-fn over_sqlite_it_holds_to_the_contract() {
-    crate::contract::holds::<Receivers<Files>>();
+fn http_to_sqlite_passes_the_contract() {
+    crate::contract::run_all::<Receivers<Files>>();
 }
 
 #[test]
-fn over_postgres_it_holds_to_the_contract() {
+fn http_to_postgres_passes_the_contract() {
     if !left_out() {
-        crate::contract::holds::<Receivers<Postgres>>();
+        crate::contract::run_all::<Receivers<Postgres>>();
     }
 }
 
-/// The receiver stays, and says that its store is away.
+/// The receiver keeps running and reports that its store is unavailable.
 #[test]
-fn the_database_behind_it_goes_away_and_comes_back() {
+fn a_receiver_survives_restarts_of_its_database() {
     if left_out() {
         return;
     }
@@ -195,31 +197,31 @@ fn the_database_behind_it_goes_away_and_comes_back() {
     let (reports, reported) = mpsc::channel();
     let stop = CancelHandle::default();
     std::thread::scope(|scope| {
-        let following = scope.spawn(|| {
-            let patient = CatchUpOptions { follow: true, wait_max: Duration::from_secs(1), ..plan(5) };
-            catch_up(log.path(), &mut *open(&url), &patient, &stop, &mut |report| {
+        let follower = scope.spawn(|| {
+            let forever = CatchUpOptions { follow: true, wait_max: Duration::from_secs(1), ..plan(5) };
+            catch_up(log.path(), &mut *open(&url), &forever, &stop, &mut |report| {
                 reports.send(report.clone()).unwrap();
             })
         });
         reported.iter().find(|report| report.mirrored == 10).unwrap();
         for events in [10, 30, 50] {
             postgres.kill();
-            log.append(events + 1, events + 20, "while it was away");
+            log.append(events + 1, events + 20, "while the database is down");
             let away = reported.iter().find_map(|report| report.away).unwrap();
             assert!(away.contains("the receiver's store is unavailable"), "{away}");
             postgres.run();
             reported.iter().find(|report| report.mirrored == events + 20).unwrap();
         }
         stop.cancel();
-        following.join().unwrap().unwrap();
+        follower.join().unwrap().unwrap();
     });
     holds_all(log.path(), &url);
 }
 
-/// Not a test: the other end. Without being told, nothing.
+/// Not a test: the receiving process. Does nothing without the environment variables.
 #[test]
 fn the_receiving_process() {
-    let [Ok(listen), Ok(store)] = WORK.map(std::env::var) else { return };
+    let [Ok(listen), Ok(store)] = ARGUMENTS.map(std::env::var) else { return };
     let settings = ReceiverOptions {
         listen: listen.parse().unwrap(),
         tokens: None,

@@ -1,4 +1,4 @@
-//! Clients and servers that mean no good, or do not know better.
+//! Hostile and defective HTTP clients and servers.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -21,11 +21,11 @@ fn gzip_of(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_line_that_is_not_the_next_event_is_named() {
+fn an_invalid_line_is_refused_with_its_number() {
     let running = Running::start();
-    let (whole, other) = (chain("a", 0, 4), chain("b", 0, 4));
-    let bus = bus_of(&whole);
-    let lines = texts_of(&whole);
+    let (valid, other) = (chain("a", 0, 4), chain("b", 0, 4));
+    let bus = bus_of(&valid);
+    let lines = texts_of(&valid);
     let bad = |third: &str| format!("{}\n{}\n{third}\n{}\n", lines[0], lines[1], lines[3]);
     for (body, line, fault) in [
         (bad("{}"), "3", "missing field `as_of` at event 3"),
@@ -43,12 +43,12 @@ fn a_line_that_is_not_the_next_event_is_named() {
         assert_eq!(answer.member("line"), line, "{}", answer.text());
         assert!(answer.member("detail").contains(fault), "{}", answer.text());
     }
-    let mut bytes = body_of(&whole);
+    let mut bytes = body_of(&valid);
     bytes[20] = 0xff;
     running.post(bus, Head::default(), "", &bytes).is_problem(422, "line");
     assert!(running.memory.lines_of(bus).is_empty());
-    // As its client sees it: not a thing to try again.
-    let mut wrong = whole.clone();
+    // The client does not try such a batch again.
+    let mut wrong = valid.clone();
     wrong[1].line.insert(0, '!');
     assert!(matches!(
         running.client().append(bus, Head::default(), &wrong).unwrap_err(),
@@ -57,10 +57,10 @@ fn a_line_that_is_not_the_next_event_is_named() {
 }
 
 #[test]
-fn what_is_not_understood_is_refused() {
+fn malformed_requests_are_refused() {
     let running = Running::start();
     let chain = chain("a", 0, 2);
-    let (bus, none, body) = (bus_of(&chain), Head::default(), body_of(&chain));
+    let (bus, empty, body) = (bus_of(&chain), Head::default(), body_of(&chain));
     let post = |query: &str, headers: &str| {
         let length = body.len();
         let head = format!(
@@ -96,11 +96,11 @@ fn what_is_not_understood_is_refused() {
     }
     for encoding in ["zstd", "gzip"] {
         running
-            .post(bus, none, &format!("content-encoding: {encoding}\r\n"), &body)
+            .post(bus, empty, &format!("content-encoding: {encoding}\r\n"), &body)
             .is_problem(400, "request");
         let packed = if encoding == "zstd" { zstd_of(&body) } else { gzip_of(&body) };
         running
-            .post(bus, none, &format!("content-encoding: {encoding}\r\n"), &packed[..packed.len() - 1])
+            .post(bus, empty, &format!("content-encoding: {encoding}\r\n"), &packed[..packed.len() - 1])
             .is_problem(400, "request");
     }
     for path in [
@@ -150,26 +150,26 @@ fn what_is_not_understood_is_refused() {
             _ => gzip_of(&body),
         };
         assert_eq!(
-            running.post(bus, none, &format!("content-encoding: {encoding}\r\n"), &packed).status,
+            running.post(bus, empty, &format!("content-encoding: {encoding}\r\n"), &packed).status,
             200
         );
     }
 }
 
 #[test]
-fn what_is_too_large_is_refused_before_it_is_held() {
+fn oversized_requests_are_refused_before_they_are_buffered() {
     let limits = Limits { max_batch_bytes: 1 << 20, max_batch_lines: 100, ..Limits::default() };
     let running = Running::with(ReceiverOptions { limits, ..settings() });
     let chain = chain("a", 0, 101);
-    let (bus, none) = (bus_of(&chain), Head::default());
-    running.post(bus, none, "", &body_of(&chain)).is_problem(413, "size");
-    running.post(bus, none, "", &vec![b'x'; (1 << 20) + 1]).is_problem(413, "size");
+    let (bus, empty) = (bus_of(&chain), Head::default());
+    running.post(bus, empty, "", &body_of(&chain)).is_problem(413, "size");
+    running.post(bus, empty, "", &vec![b'x'; (1 << 20) + 1]).is_problem(413, "size");
     let zeros = vec![0; 256 << 20];
     for (encoding, bomb) in [("zstd", zstd_of(&zeros)), ("gzip", gzip_of(&zeros))] {
         assert!(bomb.len() < 1 << 20);
-        running.post(bus, none, &format!("content-encoding: {encoding}\r\n"), &bomb).is_problem(413, "size");
+        running.post(bus, empty, &format!("content-encoding: {encoding}\r\n"), &bomb).is_problem(413, "size");
     }
-    // Of a length that nobody said before.
+    // A body without a declared length.
     let mut stream = running.connect();
     let head = format!(
         "POST /v1/buses/{bus}/events?index=0 HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -183,13 +183,13 @@ fn what_is_too_large_is_refused_before_it_is_held() {
     let header = format!("x: {}\r\n", "y".repeat(100_000));
     assert!(matches!(running.get("/health", &header).status, 431 | 0));
     assert!(running.memory.lines_of(bus).is_empty());
-    assert_eq!(running.post(bus, none, "", &body_of(&chain[..100])).status, 200);
+    assert_eq!(running.post(bus, empty, "", &body_of(&chain[..100])).status, 200);
 }
 
 #[test]
-fn a_token_that_asks_too_often_waits() {
-    let place = tempfile::tempdir().unwrap();
-    let path = place.path().join("tokens");
+fn the_rate_limit_applies_to_each_token() {
+    let temporary = tempfile::tempdir().unwrap();
+    let path = temporary.path().join("tokens");
     let busy = add_token(&path, Scope::Any, Rights::Write, "busy").unwrap();
     let calm = add_token(&path, Scope::Any, Rights::Write, "calm").unwrap();
     let limits = Limits { requests_per_second: 1, ..Limits::default() };
@@ -204,7 +204,7 @@ fn a_token_that_asks_too_often_waits() {
     let answers: Vec<_> =
         (0..100).map(|_| running.post(bus_of(&chain), Head::default(), &header, b"").status).collect();
     assert!(answers.contains(&429), "{answers:?}");
-    // Its client comes again later.
+    // The client reports it as an error to try again.
     let error = (0..1000).find_map(|_| running.client_with(&busy).buses().err()).unwrap();
     assert!(
         matches!(&error, Error::Unavailable { .. }) && error.to_string().contains("Retry-After 1"),
@@ -213,7 +213,7 @@ fn a_token_that_asks_too_often_waits() {
 }
 
 #[test]
-fn who_is_silent_is_not_waited_for() {
+fn silent_and_slow_clients_are_disconnected() {
     let limits = Limits {
         idle_timeout: Duration::from_millis(100),
         body_timeout: Duration::from_millis(300),
@@ -223,13 +223,13 @@ fn who_is_silent_is_not_waited_for() {
     let running = Running::with(ReceiverOptions { limits, ..settings() });
     let chain = chain("a", 0, 3);
     let bus = bus_of(&chain);
-    let whole = posting(bus, Head::default(), "", &body_of(&chain));
-    // More of them than there are places, each at another point; all are closed.
-    let silent: Vec<_> = [0, 1, 30, 60, 100, whole.len() / 2, whole.len() - 1, 0, 0, 0]
+    let request = posting(bus, Head::default(), "", &body_of(&chain));
+    // More silent connections than the limit, each stopped at another byte. All are closed.
+    let silent: Vec<_> = [0, 1, 30, 60, 100, request.len() / 2, request.len() - 1, 0, 0, 0]
         .iter()
         .map(|end| {
             let mut stream = running.connect();
-            stream.write_all(&whole[..*end]).unwrap();
+            stream.write_all(&request[..*end]).unwrap();
             stream
         })
         .collect();
@@ -237,7 +237,7 @@ fn who_is_silent_is_not_waited_for() {
         let answer = Answer::read(stream);
         assert!(matches!(answer.status, 0 | 408), "{answer:?}");
     }
-    // One that goes on for ever, a byte at a time.
+    // A client that sends one byte at a time, without end.
     let mut stream = running.connect();
     stream.write_all(&posting(bus, Head::default(), "", &vec![b' '; 1 << 20])[..400]).unwrap();
     let mut drip = stream.try_clone().unwrap();
@@ -255,51 +255,52 @@ fn who_is_silent_is_not_waited_for() {
 }
 
 #[test]
-fn who_does_not_go_on_gives_up_his_place() {
+fn a_stalled_connection_is_closed_and_frees_its_slot() {
     let limits = Limits { idle_timeout: Duration::from_millis(100), max_connections: 1, ..Limits::default() };
     let running = Running::with(ReceiverOptions { limits, ..settings() });
-    let place = tempfile::tempdir().unwrap();
-    let bus = Bus::open(place.path()).unwrap();
+    let temporary = tempfile::tempdir().unwrap();
+    let bus = Bus::open(temporary.path()).unwrap();
     let text = "x".repeat(1 << 20);
     let drafts = (0..8).map(|_| Draft::new("long", 1.0, &BTreeMap::from([("text", &text)])).unwrap());
     let events = bus.append_batch(drafts.collect()).unwrap();
     let chain: Vec<_> = events.into_iter().map(crate::receiver::record).collect();
     let bus = bus_of(&chain);
     running.client().append(bus, Head::default(), &chain).unwrap();
-    // Each has the only place until it is closed: who asks for a lot and takes none of it, and who was answered and stays.
-    let mut greedy = running.connect();
-    greedy
+    // Each of these holds the only slot until it is closed: a client that requests much and reads
+    // nothing, and a client that stays idle after its response.
+    let mut unread = running.connect();
+    unread
         .write_all(format!("GET /v1/buses/{bus}/events HTTP/1.1\r\nhost: x\r\n\r\n").repeat(50).as_bytes())
         .unwrap();
     assert_eq!(running.client().head(bus).unwrap(), head_of(&chain));
-    let mut staying = running.connect();
-    staying.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let mut idle = running.connect();
+    idle.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     assert_eq!(running.client().head(bus).unwrap(), head_of(&chain));
-    assert_eq!(Answer::read(staying).status, 200);
+    assert_eq!(Answer::read(idle).status, 200);
 }
 
 #[test]
-fn half_a_body_is_no_batch() {
+fn a_truncated_body_is_not_stored() {
     let running = Running::start();
     let chain = chain("a", 0, 3);
     let bus = bus_of(&chain);
-    let whole = posting(bus, Head::default(), "", &body_of(&chain));
-    for end in [whole.len() - 1, whole.len() - 300, whole.len() - body_of(&chain).len()] {
+    let request = posting(bus, Head::default(), "", &body_of(&chain));
+    for end in [request.len() - 1, request.len() - 300, request.len() - body_of(&chain).len()] {
         let mut stream = running.connect();
-        stream.write_all(&whole[..end]).unwrap();
+        stream.write_all(&request[..end]).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         assert_ne!(Answer::read(stream).status, 200);
     }
     assert!(running.memory.lines_of(bus).is_empty());
-    assert_eq!(running.raw(&whole).status, 200);
+    assert_eq!(running.raw(&request).status, 200);
 }
 
 #[test]
-fn two_requests_on_one_line_of_bytes_are_two() {
+fn conflicting_lengths_and_garbage_are_refused() {
     let running = Running::start();
     let chain = chain("a", 0, 3);
     let bus = bus_of(&chain);
-    // Whoever smuggles a second length is refused, and not understood in two ways.
+    // A second length is a smuggling attempt: two parsers could see different requests.
     let body = body_of(&chain);
     let head = format!(
         "POST /v1/buses/{bus}/events?index=0 HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\n"
@@ -326,12 +327,13 @@ fn two_requests_on_one_line_of_bytes_are_two() {
     }
 }
 
-/// A server that gives each connection the next of some answers.
+/// A server that sends the next of these responses to each connection. Its thread returns the
+/// requests.
 fn answering(answers: Vec<Vec<u8>>) -> (String, std::thread::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/prefix/", listener.local_addr().unwrap());
     let thread = std::thread::spawn(move || {
-        let mut asked = Vec::new();
+        let mut requests = Vec::new();
         for answer in answers {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = Vec::new();
@@ -339,10 +341,10 @@ fn answering(answers: Vec<Vec<u8>>) -> (String, std::thread::JoinHandle<Vec<Stri
             while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() > 0 {
                 request.push(byte[0]);
             }
-            asked.push(String::from_utf8(request).unwrap());
+            requests.push(String::from_utf8(request).unwrap());
             let _ = stream.write_all(&answer);
         }
-        asked
+        requests
     });
     (url, thread)
 }
@@ -354,7 +356,7 @@ fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_token_goes_to_no_other_address() {
+fn a_redirect_is_refused_and_gets_no_token() {
     let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
     elsewhere.set_nonblocking(true).unwrap();
     let location = format!("location: http://{}/v1/buses\r\n", elsewhere.local_addr().unwrap());
@@ -367,21 +369,21 @@ fn a_token_goes_to_no_other_address() {
         assert!(matches!(&error, Error::Refused { .. }) && error.to_string().contains("redirect"), "{error}");
         assert!(!error.to_string().contains(token.reveal()));
     }
-    let asked = server.join().unwrap();
-    assert!(asked.iter().all(|request| request.starts_with("GET /prefix/v1/buses HTTP/1.1\r\n")));
-    assert!(asked.iter().all(|request| request.contains(&format!("Bearer {}", token.reveal()))));
+    let requests = server.join().unwrap();
+    assert!(requests.iter().all(|request| request.starts_with("GET /prefix/v1/buses HTTP/1.1\r\n")));
+    assert!(requests.iter().all(|request| request.contains(&format!("Bearer {}", token.reveal()))));
     assert_eq!(elsewhere.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     assert!(!format!("{token:?}").contains(token.reveal()));
 }
 
 #[test]
-fn a_server_that_is_none_is_no_danger() {
+fn invalid_responses_become_errors() {
     let chain = chain("a", 0, 2);
     let bus = bus_of(&chain);
     let json = "content-type: application/json\r\n";
     let zstd = "content-encoding: zstd\r\nzero-first-index: 1\r\n";
     let bomb = zstd_of(&vec![b'\n'; 256 << 20]);
-    let spoilt = [
+    let invalid = [
         answer("200 x", json, b""),
         answer("200 x", json, b"{"),
         answer("200 x", json, &b"[".repeat(1 << 20)),
@@ -414,16 +416,16 @@ fn a_server_that_is_none_is_no_danger() {
         },
     ];
     for call in calls {
-        for answer in &spoilt {
-            let (url, server) = answering(vec![answer.clone()]);
+        for response in &invalid {
+            let (url, server) = answering(vec![response.clone()]);
             let error = call(&mut Http::with_token(&url, None).unwrap()).unwrap_err();
             assert!(matches!(error, Error::Unavailable { .. } | Error::Refused { .. }), "{error}");
-            let said = error.to_string();
-            assert!(!said.contains('\x1b') && said.len() < 1000, "{said}");
+            let message = error.to_string();
+            assert!(!message.contains('\x1b') && message.len() < 1000, "{message}");
             server.join().unwrap();
         }
     }
-    // Lines of other events than were asked for.
+    // Lines of other events than the requested ones.
     let (url, server) = answering(vec![answer("200 x", "zero-first-index: 4\r\n", b"{}\n")]);
     let error = Http::with_token(&url, None).unwrap().lines(bus, 5).unwrap_err();
     assert!(error.to_string().contains("other events"), "{error}");

@@ -1,19 +1,19 @@
-//! The contract, for JetStream: on one server, and on a cluster of three.
+//! The contract for JetStream: on one server and on a cluster of three.
 
-use crate::contract::{Place, Server, Tampering};
+use crate::contract::{Server, Tampering, TestBed};
 use crate::nats::{Nats, left_out, stream_of};
 use async_nats::jetstream::stream::Stream;
 use async_nats::{ConnectOptions, jetstream};
 use zero_bus::{Checksum, Event};
 
-/// Destinations are made in accounts of their own, so that one bus can be in many.
+/// Each destination has its own account, so one bus can be at several destinations.
 const ACCOUNTS: usize = 100;
 
 const PREFIX: &str = "CONTRACT";
 
 struct Servers<const N: usize> {
     nats: Nats,
-    made: usize,
+    created: usize,
 }
 
 impl<const N: usize> Servers<N> {
@@ -21,29 +21,29 @@ impl<const N: usize> Servers<N> {
         let account =
             |n| format!("A{n} {{ jetstream: enabled, users: [ {{ user: u{n}, password: secret{n} }} ] }}\n");
         let accounts: String = (1..=ACCOUNTS).map(account).collect();
-        Self { nats: Nats::start_with(N, &format!("accounts {{\n{accounts}}}")), made: 0 }
+        Self { nats: Nats::start_with(N, &format!("accounts {{\n{accounts}}}")), created: 0 }
     }
 
     fn new_destination(&mut self) -> String {
-        self.made += 1;
-        assert!(self.made <= ACCOUNTS, "more accounts are wanted");
-        let login = format!("nats://u{}:secret{}@", self.made, self.made);
+        self.created += 1;
+        assert!(self.created <= ACCOUNTS, "ACCOUNTS is too small");
+        let login = format!("nats://u{}:secret{}@", self.created, self.created);
         self.nats.address(PREFIX).replace("nats://", &login)
     }
 
-    /// There is no changing a message in its place, and these streams let none be deleted. But who may administrate can put
-    /// another stream in the place of one, which looks the same.
-    fn replace(&self, url: &str, bus: Checksum, tampering: &Tampering) {
+    /// Replaces a stream by another with the same settings, as an administrator could. A message
+    /// cannot be changed, and the settings of these streams forbid deletion.
+    fn replace_stream(&self, url: &str, bus: Checksum, tampering: &Tampering) {
         let mut lines = crate::contract::lines_at(url, bus);
         let types: Vec<_> = (1..)
             .zip(&lines)
             .map(|(index, line)| Event::read_alone(line.as_bytes(), index).unwrap().event_type)
             .collect();
         let mut delete = None;
-        let place = |index: &u64| *index as usize - 1;
+        let position = |index: &u64| *index as usize - 1;
         match tampering {
-            Tampering::Line(index, line) => lines[place(index)] = line.clone(),
-            Tampering::Swap(one, other) => lines.swap(place(one), place(other)),
+            Tampering::Line(index, line) => lines[position(index)] = line.clone(),
+            Tampering::Swap(first, second) => lines.swap(position(first), position(second)),
             Tampering::Delete(index) => delete = Some(*index),
         }
         let (login, _) = url.trim_start_matches("nats://").split_once('@').unwrap();
@@ -56,8 +56,8 @@ impl<const N: usize> Servers<N> {
             let mut stream: Stream = context.get_stream(&name).await.unwrap();
             let config = stream.info().await.unwrap().config.clone();
             context.delete_stream(&name).await.unwrap();
-            let open = jetstream::stream::Config { deny_delete: false, ..config.clone() };
-            let stream = context.create_stream(open).await.unwrap();
+            let deletable = jetstream::stream::Config { deny_delete: false, ..config.clone() };
+            let stream = context.create_stream(deletable).await.unwrap();
             for (line, event_type) in lines.into_iter().zip(&types) {
                 let subject = config.subjects[0].replace('>', event_type);
                 context.publish(subject, line.into()).await.unwrap().await.unwrap();
@@ -85,7 +85,7 @@ impl<const N: usize> Server for Servers<N> {
     }
 }
 
-impl<const N: usize> Place for Servers<N> {
+impl<const N: usize> TestBed for Servers<N> {
     const NAME: &'static str = if N == 1 { "JetStream, one server" } else { "JetStream, a cluster" };
 
     fn start() -> Self {
@@ -101,23 +101,23 @@ impl<const N: usize> Place for Servers<N> {
     }
 
     fn tamper(&mut self, url: &str, bus: Checksum, tampering: &Tampering) -> bool {
-        self.replace(url, bus, tampering);
+        self.replace_stream(url, bus, tampering);
         true
     }
 }
 
 #[test]
-fn one_server_holds_to_the_contract() {
+fn one_server_passes_the_contract() {
     if !left_out() {
-        crate::contract::holds::<Servers<1>>();
+        crate::contract::run_all::<Servers<1>>();
     }
 }
 
-/// Three minutes, so it is run by `.ci/soak`.
+/// Takes three minutes, so `.ci/soak` runs it.
 #[test]
 #[ignore = "a soak: run .ci/soak"]
-fn a_cluster_holds_to_the_contract() {
+fn a_cluster_passes_the_contract() {
     if !left_out() {
-        crate::contract::holds::<Servers<3>>();
+        crate::contract::run_all::<Servers<3>>();
     }
 }

@@ -1,4 +1,4 @@
-//! Mirrors against real destinations.
+//! Tests of mirrors against real destinations.
 
 #![allow(clippy::unwrap_used)]
 

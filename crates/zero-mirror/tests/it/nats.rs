@@ -1,4 +1,4 @@
-//! Real nats-servers on free ports of loopback, in temporary directories: one alone, or a cluster.
+//! Real nats-servers on free loopback ports, in temporary directories: a single one or a cluster.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use zero_bus::{Checksum, Value};
 
-/// How long what a server is about to do is waited for.
-const DEADLINE: Duration = Duration::from_secs(120);
+/// How long [`Nats::wait_for`] waits.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Where a replica that lacks something gets nothing for so long, it is stuck.
-const STUCK: Duration = Duration::from_secs(15);
+/// A replica that lacks messages and receives none for this long is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(15);
 
-/// Servers that end with this value.
+/// Servers that are killed when this value is dropped.
 pub(crate) struct Nats {
     directory: TempDir,
     nodes: Vec<Node>,
     settings: String,
-    /// How often a replica had to be restarted since it did not come back by itself.
+    /// Restarts of replicas that did not catch up by themselves.
     pub(crate) stuck: u32,
 }
 
@@ -41,16 +41,16 @@ impl Drop for Nats {
 }
 
 impl Nats {
-    /// Starts this many servers, a cluster where it is more than one, and returns when JetStream answers.
+    /// Starts this many servers; several form a cluster. Returns when JetStream answers.
     pub(crate) fn start(servers: usize) -> Self {
         Self::start_with(servers, "")
     }
 
-    /// The same with more lines in the configuration.
+    /// [`start`](Self::start) with more lines in the configuration.
     pub(crate) fn start_with(servers: usize, settings: &str) -> Self {
         install();
         let directory = tempfile::tempdir().unwrap();
-        // All ports are taken before the first is given back, so that they differ.
+        // All ports are bound before the first one is released, so they differ.
         let listeners: Vec<_> = (0..3 * servers).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let ports: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
         drop(listeners);
@@ -75,18 +75,18 @@ impl Nats {
         self.nodes.len()
     }
 
-    /// An address of all servers.
+    /// The mirror address of a stream, with all servers.
     pub(crate) fn address(&self, stream: &str) -> String {
         let hosts: Vec<_> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.client)).collect();
         format!("nats://{}/{stream}", hosts.join(","))
     }
 
-    /// The same for a client of another kind.
+    /// The addresses of all servers for an `async_nats` client.
     pub(crate) fn servers_of_client(&self) -> Vec<String> {
         self.nodes.iter().map(|node| format!("nats://127.0.0.1:{}", node.client)).collect()
     }
 
-    /// Sends SIGKILL, and returns when the process is gone.
+    /// Sends SIGKILL to a server and waits until its process ended.
     pub(crate) fn kill(&mut self, node: usize) {
         if let Some(mut process) = self.nodes[node].process.take() {
             let _ = process.kill();
@@ -129,11 +129,11 @@ impl Nats {
         text
     }
 
-    /// Waits for what the servers are about to do, and not for ever if they do not.
+    /// Waits until a condition holds. Panics after [`TIMEOUT`], or when a server ends.
     #[track_caller]
-    pub(crate) fn wait_for(&mut self, what: &str, mut happened: impl FnMut(&mut Self) -> bool) {
-        let deadline = Instant::now() + DEADLINE;
-        while !happened(self) {
+    pub(crate) fn wait_for(&mut self, what: &str, mut condition: impl FnMut(&mut Self) -> bool) {
+        let deadline = Instant::now() + TIMEOUT;
+        while !condition(self) {
             for (number, node) in self.nodes.iter_mut().enumerate() {
                 let ended = node.process.as_mut().and_then(|process| process.try_wait().unwrap());
                 let log = self.directory.path().join(format!("n{number}/log"));
@@ -141,7 +141,7 @@ impl Nats {
             }
             assert!(
                 Instant::now() < deadline,
-                "waited in vain for {what}; {:?}\n{}",
+                "timeout while waiting for {what}; {:?}\n{}",
                 self.every_stream(),
                 self.logs()
             );
@@ -149,16 +149,16 @@ impl Nats {
         }
     }
 
-    /// What each server says of its streams.
+    /// What each running server reports about its streams.
     fn every_stream(&self) -> Vec<String> {
-        let all = self.running().map(|node| self.ask(node, "/jsz?streams=true"));
+        let all = self.running().map(|node| self.query_monitor(node, "/jsz?streams=true"));
         all.map(|all| {
             all.and_then(|all| Some(format!("{:?}", all.get("account_details")?))).unwrap_or_default()
         })
         .collect()
     }
 
-    /// The last lines of every server's log.
+    /// The last lines of each server's log.
     pub(crate) fn logs(&self) -> String {
         let tail = |node| {
             let text =
@@ -169,15 +169,15 @@ impl Nats {
         (0..self.nodes.len()).map(tail).collect::<Vec<_>>().join("\n\n")
     }
 
-    /// Whether every server that runs knows who leads the cluster, and all of them are in it.
+    /// Whether every running server knows the leader of the cluster and sees all servers in it.
     fn is_up(&self) -> bool {
         self.running().all(|node| {
-            let Some(seen) = self.ask(node, "/jsz") else { return false };
-            // The monitoring port is there before the one for clients.
+            let Some(status) = self.query_monitor(node, "/jsz") else { return false };
+            // The monitoring port opens before the client port.
             if TcpStream::connect(("127.0.0.1", self.nodes[node].client)).is_err() {
                 return false;
             }
-            let Some(cluster) = seen.get("meta_cluster") else { return self.nodes.len() == 1 };
+            let Some(cluster) = status.get("meta_cluster") else { return self.nodes.len() == 1 };
             cluster.get("leader").and_then(Value::as_str).is_some_and(|leader| !leader.is_empty())
                 && cluster.get("cluster_size").and_then(Value::as_u64) == Some(self.nodes.len() as u64)
         })
@@ -187,19 +187,19 @@ impl Nats {
         (0..self.nodes.len()).filter(|node| self.nodes[*node].process.is_some())
     }
 
-    /// What the monitoring port of a server says.
-    fn ask(&self, node: usize, what: &str) -> Option<Value> {
+    /// Reads a path from the monitoring port of a server.
+    fn query_monitor(&self, node: usize, path: &str) -> Option<Value> {
         let mut connection = TcpStream::connect(("127.0.0.1", self.nodes[node].monitor)).ok()?;
         connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        write!(connection, "GET {what} HTTP/1.0\r\n\r\n").ok()?;
+        write!(connection, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
         let mut answer = String::new();
         connection.read_to_string(&mut answer).ok()?;
         Value::parse(answer.split_once("\r\n\r\n")?.1).ok()
     }
 
-    /// A stream as one server sees it.
-    pub(crate) fn seen(&self, node: usize, stream: &str) -> Option<Seen> {
-        let all = self.ask(node, "/jsz?streams=true")?;
+    /// The state of a server's copy of a stream.
+    pub(crate) fn replica(&self, node: usize, stream: &str) -> Option<Replica> {
+        let all = self.query_monitor(node, "/jsz?streams=true")?;
         let Some(Value::Array(accounts)) = all.get("account_details") else { return None };
         let details = accounts.iter().filter_map(|account| account.get("stream_detail"));
         let details = details.filter_map(|details| match details {
@@ -207,12 +207,12 @@ impl Nats {
             _ => None,
         });
         let stream =
-            details.flatten().find(|found| found.get("name").and_then(Value::as_str) == Some(stream))?;
+            details.flatten().find(|details| details.get("name").and_then(Value::as_str) == Some(stream))?;
         let state = stream.get("state")?;
         let number = |key| state.get(key).and_then(Value::as_u64);
         let of_cluster = |key| stream.get("cluster").and_then(|cluster| cluster.get(key));
         let leader = of_cluster("leader").and_then(Value::as_str).unwrap_or_default();
-        Some(Seen {
+        Some(Replica {
             leader: leader.strip_prefix('n').and_then(|number| number.parse().ok()),
             messages: number("messages")?,
             first: number("first_seq")?,
@@ -220,33 +220,37 @@ impl Nats {
         })
     }
 
-    /// Who leads a stream, as its leader itself says.
+    /// The server that reports itself as the leader of a stream.
     pub(crate) fn leader(&self, stream: &str) -> Option<usize> {
-        self.running().find(|node| self.seen(*node, stream).and_then(|seen| seen.leader) == Some(*node))
+        self.running()
+            .find(|node| self.replica(*node, stream).and_then(|replica| replica.leader) == Some(*node))
     }
 
-    /// Waits until a stream has a leader and all replicas have what it has, by their own word.
+    /// Waits until a stream has a leader and every replica reports the same sequences as the
+    /// leader. Returns the leader.
     ///
-    /// A replica of nats-server 2.9.10 that was killed can come back with a Raft log that it then refuses to have mended ("Wrong
-    /// index, ae is ..."), for good, as its issue 3644 tells. Such a one is restarted, as its operator would, and counted.
+    /// A killed replica of nats-server 2.9.10 can restart with a Raft log that it does not allow to
+    /// be repaired ("Wrong index, ae is ...", nats-server issue 3644). This function restarts such
+    /// a replica, as an operator would, and counts it in `stuck`.
     #[track_caller]
-    pub(crate) fn wait_until_whole(&mut self, stream: &str) -> usize {
+    pub(crate) fn wait_until_complete(&mut self, stream: &str) -> usize {
         let mut leader = None;
         let mut last = Vec::new();
         let mut since = Instant::now();
-        self.wait_for("all replicas to be whole", |nats| {
+        self.wait_for("all replicas to be complete", |nats| {
             leader = nats.leader(stream);
-            let all: Vec<Option<Seen>> = (0..nats.servers()).map(|node| nats.seen(node, stream)).collect();
-            let held = |seen: &Option<Seen>| seen.map(Seen::held);
-            let Some(whole) = leader.and_then(|leader| held(&all[leader])) else { return false };
-            if all.iter().all(|seen| held(seen) == Some(whole)) {
+            let all: Vec<Option<Replica>> =
+                (0..nats.servers()).map(|node| nats.replica(node, stream)).collect();
+            let sequences = |replica: &Option<Replica>| replica.map(Replica::sequences);
+            let Some(complete) = leader.and_then(|leader| sequences(&all[leader])) else { return false };
+            if all.iter().all(|replica| sequences(replica) == Some(complete)) {
                 return true;
             }
             if last != all {
                 (last, since) = (all, Instant::now());
-            } else if since.elapsed() > STUCK {
-                for (node, seen) in all.iter().enumerate() {
-                    if held(seen) != Some(whole) {
+            } else if since.elapsed() > STUCK_AFTER {
+                for (node, replica) in all.iter().enumerate() {
+                    if sequences(replica) != Some(complete) {
                         nats.kill(node);
                         nats.restart(node);
                         nats.stuck += 1;
@@ -260,23 +264,23 @@ impl Nats {
     }
 }
 
-/// A stream as a server sees it: the state of its own copy.
+/// The state of a server's copy of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct Replica {
     pub(crate) leader: Option<usize>,
     pub(crate) messages: u64,
     pub(crate) first: u64,
     pub(crate) last: u64,
 }
 
-impl Seen {
-    /// Its messages, the first sequence, and the last.
-    pub(crate) fn held(self) -> (u64, u64, u64) {
+impl Replica {
+    /// The number of messages, the first sequence and the last one.
+    pub(crate) fn sequences(self) -> (u64, u64, u64) {
         (self.messages, self.first, self.last)
     }
 }
 
-/// The stream of a bus under a prefix.
+/// The name of the stream of a bus.
 pub(crate) fn stream_of(prefix: &str, bus: Checksum) -> String {
     format!("{prefix}-{}", bus.to_string().trim_start_matches("sha256:"))
 }
@@ -287,7 +291,7 @@ fn program() -> PathBuf {
     folders.map(|folder| folder.join("nats-server")).find(|file| file.is_file()).unwrap_or_default()
 }
 
-/// Installs the server where it is missing and this may be done; fails naming the package otherwise.
+/// Installs the server if it is missing. Panics with the name of the package if that fails.
 fn install() {
     if program().is_file() {
         return;
@@ -302,19 +306,21 @@ fn install() {
         let installed = apt(&["install", "-q", "-y", "--no-install-recommends", "nats-server"]);
         assert!(
             program().is_file(),
-            "install the package nats-server, or leave these tests out with ZERO_TEST_WITHOUT_SERVERS=1: {installed:?}"
+            "install the package nats-server, or set ZERO_TEST_WITHOUT_SERVERS=1 to skip these tests: {installed:?}"
         );
     }
 }
 
-/// Whether tests that need a server were asked to be left out; says so.
+/// Whether to skip tests that need a server. Prints a notice if so.
 #[allow(dead_code)]
 pub(crate) fn left_out() -> bool {
     let left_out = std::env::var_os("ZERO_TEST_WITHOUT_SERVERS").is_some_and(|value| value == "1");
     if left_out {
-        // Past the capture of the test harness, so that it is seen.
-        let _ =
-            writeln!(std::io::stderr().lock(), "left out, as ZERO_TEST_WITHOUT_SERVERS=1: needs nats-server");
+        // Directly to stderr: the test harness would capture `eprintln!`.
+        let _ = writeln!(
+            std::io::stderr().lock(),
+            "SKIPPED: needs nats-server, and ZERO_TEST_WITHOUT_SERVERS=1 is set"
+        );
     }
     left_out
 }

@@ -6,12 +6,12 @@ use std::process::Command;
 
 use crate::contract::logs::Log;
 use crate::contract::process::{self, Death};
-use crate::contract::{Place, Server, Tampering, bus_of, holds_all, mirror};
+use crate::contract::{Server, Tampering, TestBed, bus_of, holds_all, mirror};
 use crate::database::{PASSWORD, Postgres, left_out, sql};
 use zero_bus::Checksum;
 use zero_mirror::Error;
 
-impl Place for Postgres {
+impl TestBed for Postgres {
     const NAME: &'static str = "PostgreSQL";
 
     fn start() -> Self {
@@ -35,8 +35,9 @@ impl Place for Postgres {
             Tampering::Delete(index) => {
                 sql(url, &format!("DELETE FROM zero.events WHERE event_index = {index}"));
             }
-            Tampering::Swap(one, other) => {
-                for (from, to) in [(*one as i64, -1), (*other as i64, *one as i64), (-1, *other as i64)] {
+            Tampering::Swap(first, second) => {
+                for (from, to) in [(*first as i64, -1), (*second as i64, *first as i64), (-1, *second as i64)]
+                {
                     sql(
                         url,
                         &format!("UPDATE zero.events SET event_index = {to} WHERE event_index = {from}"),
@@ -59,9 +60,9 @@ impl Server for Postgres {
 }
 
 #[test]
-fn it_holds_to_the_contract() {
+fn postgres_passes_the_contract() {
     if !left_out() {
-        crate::contract::holds::<Postgres>();
+        crate::contract::run_all::<Postgres>();
     }
 }
 
@@ -73,16 +74,16 @@ fn refusal(url: &str) -> String {
 }
 
 #[test]
-fn what_cannot_be_a_mirror_is_refused_by_name() {
+fn an_unsuitable_database_is_refused_with_the_reason() {
     if left_out() {
         return;
     }
     let mut server = Postgres::start();
     assert!(refusal(&server.url("none")).ends_with("database \"none\" does not exist (3D000)"));
     let wrong = server.url("postgres").replace("%2B", "-");
-    let said = refusal(&wrong);
-    assert!(said.ends_with("password authentication failed for user \"zero\" (28P01)"), "{said}");
-    assert!(!said.contains("hunter2"), "{said}");
+    let message = refusal(&wrong);
+    assert!(message.ends_with("password authentication failed for user \"zero\" (28P01)"), "{message}");
+    assert!(!message.contains("hunter2"), "{message}");
 
     let foreign = server.database();
     sql(&foreign, "CREATE SCHEMA zero; CREATE TABLE zero.notes (text text)");
@@ -106,7 +107,7 @@ fn what_cannot_be_a_mirror_is_refused_by_name() {
             .ends_with("has the encoding LATIN1, which cannot represent every text; use a UTF8 database")
     );
 
-    // Without the right to make the tables, and with the right to fill those that are there.
+    // A role that may not create the tables is refused; once they exist, it may fill them.
     let shared = server.database();
     sql(&shared, "CREATE ROLE writer LOGIN PASSWORD 'w'");
     let writer = shared.replace("zero:hunter2%2B7", "writer:w");
@@ -121,16 +122,16 @@ fn what_cannot_be_a_mirror_is_refused_by_name() {
     mirror(log.path(), &writer, 5).unwrap();
     holds_all(log.path(), &shared);
 
-    // Looking makes nothing.
+    // Opening read-only creates no schema.
     let empty = server.database();
-    let looked = zero_mirror::open_read_only(&empty).unwrap().buses().unwrap_err().to_string();
-    assert!(looked.ends_with("holds no mirror: nothing was mirrored to it"), "{looked}");
+    let message = zero_mirror::open_read_only(&empty).unwrap().buses().unwrap_err().to_string();
+    assert!(message.ends_with("holds no mirror: nothing was mirrored to it"), "{message}");
     assert_eq!(sql(&empty, "SELECT FROM pg_namespace WHERE nspname = 'zero'").len(), 0);
 }
 
-/// Several programs find an empty database at once, and one of them makes the tables.
+/// Several programs find an empty database at the same time; one of them creates the tables.
 #[test]
-fn the_tables_are_made_once() {
+fn concurrent_mirrors_create_the_tables_once() {
     if left_out() {
         return;
     }
@@ -149,14 +150,14 @@ fn the_tables_are_made_once() {
 }
 
 #[test]
-fn a_column_that_differs_from_its_line_is_found() {
+fn a_column_that_differs_from_its_line_is_reported() {
     if left_out() {
         return;
     }
     let mut server = Postgres::start();
     let (log, url) = (Log::of(70), server.database());
     mirror(log.path(), &url, 50).unwrap();
-    // Event 10 has a payload that jsonb cannot hold, event 21 a trace that text cannot.
+    // Event 10 has a payload that jsonb cannot represent; event 21 has a trace that text cannot.
     for (index, column, value) in [
         (5, "event_type", "'x'"),
         (5, "trace_id", "NULL"),
@@ -173,14 +174,14 @@ fn a_column_that_differs_from_its_line_is_found() {
                 "CREATE TABLE kept AS SELECT * FROM zero.events; UPDATE zero.events SET {column} = {value} WHERE event_index = {index}"
             ),
         );
-        let walked =
+        let verified =
             zero_mirror::verify(&mut *crate::contract::open(&url), bus_of(log.path()), |_, _, _| Ok(()));
-        match walked {
+        match verified {
             Err(error @ Error::Corrupt { .. }) => {
-                let said = error.to_string();
+                let message = error.to_string();
                 assert!(
-                    said.ends_with(&format!("event {index}: its `{column}` does not match its line")),
-                    "{said}"
+                    message.ends_with(&format!("event {index}: its `{column}` does not match its line")),
+                    "{message}"
                 );
             }
             other => panic!("{column}: {other:?}"),
@@ -190,9 +191,9 @@ fn a_column_that_differs_from_its_line_is_found() {
     holds_all(log.path(), &url);
 }
 
-/// Whatever a payload holds, it is kept, and every view answers.
+/// Every payload is stored, and none makes a view fail.
 #[test]
-fn the_views_answer_whatever_is_in_a_payload() {
+fn the_views_accept_every_payload() {
     if left_out() {
         return;
     }
@@ -214,7 +215,7 @@ fn the_views_answer_whatever_is_in_a_payload() {
     }
     mirror(log.path(), &url, 100).unwrap();
     holds_all(log.path(), &url);
-    let count = |of: &str| sql(&url, &format!("SELECT count(*) FROM {of}"))[0][0].clone().unwrap();
+    let count = |rows: &str| sql(&url, &format!("SELECT count(*) FROM {rows}"))[0][0].clone().unwrap();
     for (view, kind) in
         [("decisions", kinds[0]), ("fills", kinds[1]), ("rejections", kinds[2]), ("cycles", kinds[4])]
     {
@@ -227,52 +228,52 @@ fn the_views_answer_whatever_is_in_a_payload() {
         assert!(rows.len() >= 55);
     }
     assert_eq!(sql(&url, "SELECT symbol, quantity FROM zero.positions"), [[None::<String>, None]; 0]);
-    // The NUL once among the events of the log and in each kind, the digits in each.
+    // One event of the log and one of each kind contain NUL; one of each kind has too many digits.
     assert_eq!(count("zero.events WHERE payload IS NULL"), "11");
     assert_eq!(count("zero.events WHERE trace_id IS NULL AND event_index = 21"), "1");
 }
 
 #[test]
-fn certificates_are_believed_as_far_as_it_was_said() {
+fn sslmode_decides_which_certificates_are_trusted() {
     if left_out() {
         return;
     }
     let server = Postgres::start();
     sql(&server.url("postgres"), "CREATE DATABASE tls");
     let log = Log::of(3);
-    let near = server.url("tls");
-    let named = near.replace("127.0.0.1", "localhost");
-    let (ours, other) =
+    let by_address = server.url("tls");
+    let by_name = by_address.replace("127.0.0.1", "localhost");
+    let (authority, other_authority) =
         (server.file("ca.pem").display().to_string(), server.file("other-ca.pem").display().to_string());
-    for (url, fine) in [
-        (format!("{near}?sslmode=prefer"), true),
-        (format!("{near}?sslmode=require"), true),
-        (format!("{near}?sslmode=require&sslrootcert={ours}"), true),
-        (format!("{near}?sslmode=verify-ca&sslrootcert={ours}"), true),
-        (format!("{named}?sslmode=verify-full&sslrootcert={ours}"), true),
-        (format!("{near}?sslmode=verify-full&sslrootcert={ours}"), false),
-        (format!("{named}?sslmode=verify-full&sslrootcert={other}"), false),
-        (format!("{near}?sslmode=verify-ca&sslrootcert={other}"), false),
-        (format!("{near}?sslmode=require&sslrootcert={other}"), false),
-        (format!("{named}?sslmode=verify-full&sslrootcert=system"), false),
-        (format!("{named}?sslmode=verify-full&sslrootcert={ours}.none"), false),
-        // The server refuses plain text for this database.
-        (format!("{near}?sslmode=disable"), false),
-        (near.clone(), false),
+    for (url, accepted) in [
+        (format!("{by_address}?sslmode=prefer"), true),
+        (format!("{by_address}?sslmode=require"), true),
+        (format!("{by_address}?sslmode=require&sslrootcert={authority}"), true),
+        (format!("{by_address}?sslmode=verify-ca&sslrootcert={authority}"), true),
+        (format!("{by_name}?sslmode=verify-full&sslrootcert={authority}"), true),
+        (format!("{by_address}?sslmode=verify-full&sslrootcert={authority}"), false),
+        (format!("{by_name}?sslmode=verify-full&sslrootcert={other_authority}"), false),
+        (format!("{by_address}?sslmode=verify-ca&sslrootcert={other_authority}"), false),
+        (format!("{by_address}?sslmode=require&sslrootcert={other_authority}"), false),
+        (format!("{by_name}?sslmode=verify-full&sslrootcert=system"), false),
+        (format!("{by_name}?sslmode=verify-full&sslrootcert={authority}.none"), false),
+        // The server refuses this database without TLS.
+        (format!("{by_address}?sslmode=disable"), false),
+        (by_address.clone(), false),
     ] {
-        if fine {
+        if accepted {
             assert_eq!(mirror(log.path(), &url, 5).unwrap().mirrored, 3, "{url}");
         } else {
-            let said = refusal(&url);
-            assert!(!said.contains("hunter2") && !said.contains("sslmode="), "{said}");
+            let message = refusal(&url);
+            assert!(!message.contains("hunter2") && !message.contains("sslmode="), "{message}");
         }
     }
-    holds_all(log.path(), &format!("{near}?sslmode=require"));
+    holds_all(log.path(), &format!("{by_address}?sslmode=require"));
 }
 
-/// The password comes from where libpq looks for it.
+/// The order of libpq: `PGPASSWORD`, then the file `PGPASSFILE`, then `~/.pgpass`.
 #[test]
-fn a_password_need_not_be_in_the_address() {
+fn the_password_is_read_where_libpq_reads_it() {
     if left_out() {
         return;
     }
@@ -287,24 +288,30 @@ fn a_password_need_not_be_in_the_address() {
     )
     .unwrap();
     let home = tempfile::tempdir().unwrap();
-    let go = |set: &dyn Fn(&mut Command) -> &mut Command| {
+    let run = |set: &dyn Fn(&mut Command) -> &mut Command| {
         let mut command = process::command(log.path(), &without, 5, Death::Never);
         command.env_remove("PGPASSWORD").env_remove("PGPASSFILE").env("HOME", home.path());
         let output = set(&mut command).output().unwrap();
-        let said =
+        let message =
             format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(!said.contains(PASSWORD), "{said}");
-        (output.status.success(), said)
+        assert!(!message.contains(PASSWORD), "{message}");
+        (output.status.success(), message)
     };
-    assert!(go(&|command| command).1.contains("password missing"));
-    assert!(go(&|command| command.env("PGPASSWORD", PASSWORD)).0);
+    assert!(run(&|command| command).1.contains("password missing"));
+    assert!(run(&|command| command.env("PGPASSWORD", PASSWORD)).0);
     fs::set_permissions(&pgpass, fs::Permissions::from_mode(0o640)).unwrap();
-    let (fine, said) = go(&|command| command.env("PGPASSFILE", &pgpass));
-    assert!(!fine && said.contains("other users may read the passwords; run: chmod 600 on it"), "{said}");
+    let (success, message) = run(&|command| command.env("PGPASSFILE", &pgpass));
+    assert!(
+        !success && message.contains("other users may read the passwords; run: chmod 600 on it"),
+        "{message}"
+    );
     fs::set_permissions(&pgpass, fs::Permissions::from_mode(0o600)).unwrap();
-    assert!(go(&|command| command.env("PGPASSFILE", &pgpass)).0);
+    assert!(run(&|command| command.env("PGPASSFILE", &pgpass)).0);
     fs::copy(&pgpass, home.path().join(".pgpass")).unwrap();
-    assert!(go(&|command| command).0);
-    assert!(!go(&|command| command.env("PGPASSWORD", "wrong")).0, "the variable counts before the file");
+    assert!(run(&|command| command).0);
+    assert!(
+        !run(&|command| command.env("PGPASSWORD", "wrong")).0,
+        "the variable has precedence over the file"
+    );
     holds_all(log.path(), &url);
 }

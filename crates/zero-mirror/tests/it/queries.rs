@@ -1,4 +1,4 @@
-//! The questions of `docs/QUERIES.md`, asked of a mirror of each kind.
+//! Runs the queries of `docs/QUERIES.md` on an SQLite and a PostgreSQL mirror.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,22 +11,22 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Each question, and its answer as the document has it, a row a line.
-fn questions() -> Vec<(String, Vec<String>)> {
+/// The documented queries, each with its documented answer, one line for each row.
+fn queries() -> Vec<(String, Vec<String>)> {
     let document = fs::read_to_string(root().join("docs/QUERIES.md")).unwrap();
-    let mut questions = Vec::new();
+    let mut queries = Vec::new();
     let mut parts = document.split("\n```sql\n");
     parts.next().unwrap();
     for part in parts {
-        let (question, rest) = part.split_once("\n```\n").unwrap();
-        let answer = rest.split_once("```\n").unwrap().1.split_once("```").unwrap().0;
-        questions.push((question.to_owned(), answer.lines().map(str::to_owned).collect()));
+        let (query, after_query) = part.split_once("\n```\n").unwrap();
+        let answer = after_query.split_once("```\n").unwrap().1.split_once("```").unwrap().0;
+        queries.push((query.to_owned(), answer.lines().map(str::to_owned).collect()));
     }
-    assert_eq!(questions.len(), 10);
-    questions
+    assert_eq!(queries.len(), 10);
+    queries
 }
 
-/// One way to write what two databases write differently: a number, a truth.
+/// Normalizes numbers and booleans, which the databases write differently.
 fn cell(text: Option<String>) -> String {
     match text {
         None => "null".to_owned(),
@@ -46,20 +46,20 @@ fn mirror(url: &str) {
 }
 
 #[track_caller]
-fn answers(question: &str, answer: &[String], rows: Vec<Vec<Option<String>>>) {
+fn assert_answer(query: &str, answer: &[String], rows: Vec<Vec<Option<String>>>) {
     let rows: Vec<String> =
         rows.into_iter().map(|row| row.into_iter().map(cell).collect::<Vec<_>>().join(" | ")).collect();
-    assert_eq!(rows, answer, "{question}");
+    assert_eq!(rows, answer, "{query}");
 }
 
 #[test]
-fn sqlite_answers_as_the_document_says() {
-    let place = tempfile::tempdir().unwrap();
-    let file = place.path().join("m.db");
+fn sqlite_returns_the_documented_answers() {
+    let temporary = tempfile::tempdir().unwrap();
+    let file = temporary.path().join("m.db");
     mirror(&format!("sqlite:{}", file.display()));
     let connection = Connection::open(file).unwrap();
-    for (question, answer) in questions() {
-        let mut statement = connection.prepare(&question).unwrap();
+    for (query, answer) in queries() {
+        let mut statement = connection.prepare(&query).unwrap();
         let columns = statement.column_count();
         let text = |value: ValueRef<'_>| match value {
             ValueRef::Null => None,
@@ -70,38 +70,38 @@ fn sqlite_answers_as_the_document_says() {
         let rows = statement
             .query_map([], |row| (0..columns).map(|column| row.get_ref(column).map(text)).collect())
             .unwrap();
-        answers(&question, &answer, rows.map(Result::unwrap).collect());
+        assert_answer(&query, &answer, rows.map(Result::unwrap).collect());
     }
 }
 
 #[test]
-fn postgres_answers_as_the_document_says() {
+fn postgres_returns_the_documented_answers() {
     if crate::database::left_out() {
         return;
     }
     let mut server = crate::database::Postgres::start();
     let url = server.database();
     mirror(&url);
-    for (question, answer) in questions() {
-        answers(
-            &question,
+    for (query, answer) in queries() {
+        assert_answer(
+            &query,
             &answer,
-            crate::database::sql(&url, &format!("SET search_path = zero; {question}")),
+            crate::database::sql(&url, &format!("SET search_path = zero; {query}")),
         );
     }
 }
 
-/// The questions are asked of the indexes, where there are many events.
+/// No query scans the whole table `events`.
 #[test]
-fn sqlite_has_an_index_for_each_question_about_events() {
-    let place = tempfile::tempdir().unwrap();
-    let file = place.path().join("m.db");
+fn sqlite_answers_queries_on_events_from_an_index() {
+    let temporary = tempfile::tempdir().unwrap();
+    let file = temporary.path().join("m.db");
     mirror(&format!("sqlite:{}", file.display()));
     let connection = Connection::open(file).unwrap();
-    for (question, _) in questions() {
-        let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {question}")).unwrap();
+    for (query, _) in queries() {
+        let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
         let steps: Vec<String> = plan.query_map([], |row| row.get(3)).unwrap().map(Result::unwrap).collect();
         let scans: Vec<_> = steps.iter().filter(|step| step.starts_with("SCAN events")).collect();
-        assert!(scans.is_empty(), "{question}: {steps:?}");
+        assert!(scans.is_empty(), "{query}: {steps:?}");
     }
 }

@@ -3,30 +3,30 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::contract::{Place, Tampering};
+use crate::contract::{Tampering, TestBed};
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 use zero_bus::Checksum;
 
 struct Files {
     directory: TempDir,
-    made: usize,
+    created: usize,
 }
 
 fn file(url: &str) -> &str {
     url.strip_prefix("sqlite:").unwrap()
 }
 
-impl Place for Files {
+impl TestBed for Files {
     const NAME: &'static str = "SQLite";
 
     fn start() -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), made: 0 }
+        Self { directory: tempfile::tempdir().unwrap(), created: 0 }
     }
 
     fn destination(&mut self) -> String {
-        self.made += 1;
-        format!("sqlite:{}/mirror-{}.db", self.directory.path().display(), self.made)
+        self.created += 1;
+        format!("sqlite:{}/mirror-{}.db", self.directory.path().display(), self.created)
     }
 
     fn tamper(&mut self, url: &str, _: Checksum, tampering: &Tampering) -> bool {
@@ -38,8 +38,9 @@ impl Place for Files {
             Tampering::Delete(index) => {
                 connection.execute("DELETE FROM events WHERE event_index = ?1", [*index as i64])
             }
-            Tampering::Swap(one, other) => {
-                for (from, to) in [(*one as i64, -1), (*other as i64, *one as i64), (-1, *other as i64)] {
+            Tampering::Swap(first, second) => {
+                for (from, to) in [(*first as i64, -1), (*second as i64, *first as i64), (-1, *second as i64)]
+                {
                     assert_eq!(connection.execute(set, [from, to]).unwrap(), 1);
                 }
                 Ok(1)
@@ -51,12 +52,12 @@ impl Place for Files {
 }
 
 #[test]
-fn it_holds_to_the_contract() {
-    crate::contract::holds::<Files>();
+fn sqlite_passes_the_contract() {
+    crate::contract::run_all::<Files>();
 }
 
 #[test]
-fn its_files_are_private() {
+fn the_files_have_mode_0600() {
     let mut files = Files::start();
     let (log, url) = (crate::contract::logs::Log::of(10), files.destination());
     let mut mirror = crate::contract::open(&url);
@@ -77,18 +78,18 @@ fn its_files_are_private() {
     assert_eq!(names, 3, "the file, its -wal and its -shm");
 }
 
-/// Several mirrors that find no file, or one that another is just making.
+/// Each mirror finds no file, or a file that another mirror is just creating.
 #[test]
-fn one_file_is_made_by_several_at_once() {
+fn concurrent_mirrors_create_one_file() {
     let mut files = Files::start();
     let log = crate::contract::logs::Log::of(3);
     for _ in 0..150 {
         let url = files.destination();
-        let together = std::sync::Barrier::new(4);
+        let barrier = std::sync::Barrier::new(4);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    together.wait();
+                    barrier.wait();
                     crate::contract::mirror(log.path(), &url, 5).unwrap();
                 });
             }
@@ -105,7 +106,7 @@ fn refusal(url: &str) -> String {
 }
 
 #[test]
-fn what_cannot_be_a_mirror_is_refused_by_name_and_left_as_it_is() {
+fn an_unsuitable_file_is_refused_and_not_changed() {
     let mut files = Files::start();
     let directory = files.directory.path().display().to_string();
     assert_eq!(
@@ -115,7 +116,7 @@ fn what_cannot_be_a_mirror_is_refused_by_name_and_left_as_it_is() {
     assert!(refusal(&format!("sqlite:{directory}/no/where.db")).contains("cannot create it: No such file"));
 
     let text = files.destination();
-    fs::write(file(&text), "no database, but a text that is long enough to be looked at".repeat(20)).unwrap();
+    fs::write(file(&text), "not a database, but long enough to be checked".repeat(20)).unwrap();
     assert!(refusal(&text).ends_with("is not an SQLite database; name another file for the mirror"));
 
     let foreign = files.destination();
@@ -135,64 +136,64 @@ fn what_cannot_be_a_mirror_is_refused_by_name_and_left_as_it_is() {
 
     let damaged = files.destination();
     crate::contract::mirror(crate::contract::logs::Log::of(500).path(), &damaged, 500).unwrap();
-    // All of it is in the file now, and every page behind the first is spoilt.
+    // Moves the write-ahead log into the file, then damages every page after the first.
     Connection::open(file(&damaged)).unwrap().pragma_update(None, "journal_mode", "DELETE").unwrap();
     let mut bytes = fs::read(file(&damaged)).unwrap();
     bytes[4096..].fill(0x5a);
     fs::write(file(&damaged), bytes).unwrap();
-    let said = refusal(&damaged);
+    let message = refusal(&damaged);
     assert!(
-        said.contains("is damaged (") && said.ends_with("); move it away, and mirror the bus again"),
-        "{said}"
+        message.contains("is damaged (") && message.ends_with("); move it away, and mirror the bus again"),
+        "{message}"
     );
 }
 
-/// Looking at a mirror makes and changes nothing.
+/// Opening a mirror read-only creates no file and changes none.
 #[test]
-fn reading_needs_only_the_right_to_read() {
+fn reading_needs_only_read_permission() {
     let mut files = Files::start();
     let (log, url) = (crate::contract::logs::Log::of(9), files.destination());
-    let problem = |url: &str| zero_mirror::open_read_only(url).unwrap().buses().unwrap_err().to_string();
-    assert!(problem(&url).ends_with("there is no such file"));
+    let refusal_of = |url: &str| zero_mirror::open_read_only(url).unwrap().buses().unwrap_err().to_string();
+    assert!(refusal_of(&url).ends_with("there is no such file"));
     assert!(!fs::exists(file(&url)).unwrap());
     fs::write(file(&url), "").unwrap();
-    assert!(problem(&url).ends_with("is empty: nothing was mirrored to it"));
+    assert!(refusal_of(&url).ends_with("is empty: nothing was mirrored to it"));
     crate::contract::mirror(log.path(), &url, 5).unwrap();
-    let mut reading = zero_mirror::open_read_only(&url).unwrap();
-    assert_eq!(reading.lines(crate::contract::bus_of(log.path()), 3).unwrap().len(), 7);
-    assert_eq!(reading.lines(crate::contract::bus_of(log.path()), 10).unwrap(), []);
-    assert_eq!(reading.lines(Checksum::of(b"another"), 1).unwrap(), []);
-    assert_eq!(reading.lines(crate::contract::bus_of(log.path()), u64::MAX).unwrap(), []);
-    drop(reading);
+    let mut read_only = zero_mirror::open_read_only(&url).unwrap();
+    assert_eq!(read_only.lines(crate::contract::bus_of(log.path()), 3).unwrap().len(), 7);
+    assert_eq!(read_only.lines(crate::contract::bus_of(log.path()), 10).unwrap(), []);
+    assert_eq!(read_only.lines(Checksum::of(b"another"), 1).unwrap(), []);
+    assert_eq!(read_only.lines(crate::contract::bus_of(log.path()), u64::MAX).unwrap(), []);
+    drop(read_only);
     log.append(10, 11, "more");
-    let mut reading = zero_mirror::open_read_only(&url).unwrap();
+    let mut read_only = zero_mirror::open_read_only(&url).unwrap();
     let (plan, stop) = (crate::contract::plan(5), Default::default());
-    let refused = zero_mirror::catch_up(log.path(), &mut *reading, &plan, &stop, &mut |_| {}).unwrap_err();
+    let refused = zero_mirror::catch_up(log.path(), &mut *read_only, &plan, &stop, &mut |_| {}).unwrap_err();
     assert!(refused.to_string().contains("is not writable ("), "{refused}");
     assert_eq!(crate::contract::lines_at(&url, crate::contract::bus_of(log.path())).len(), 9);
 }
 
-/// What goes into a file that has lost its name is lost.
+/// Batches written to a file that was moved away would be missing at its address.
 #[test]
-fn a_file_that_is_moved_away_while_it_is_mirrored_to_is_noticed() {
+fn a_file_moved_during_mirroring_is_detected() {
     let mut files = Files::start();
     let (log, url) = (crate::contract::logs::Log::of(9), files.destination());
     let mut mirror = crate::contract::open(&url);
-    let mut again = || {
+    let mut catch_up = || {
         let (plan, stop) = (crate::contract::plan(5), Default::default());
         zero_mirror::catch_up(log.path(), &mut *mirror, &plan, &stop, &mut |_| {})
             .map(|report| report.mirrored)
     };
-    assert_eq!(again().unwrap(), 9);
+    assert_eq!(catch_up().unwrap(), 9);
     fs::rename(file(&url), files.directory.path().join("elsewhere.db")).unwrap();
-    assert!(again().unwrap_err().to_string().ends_with("mirror to it again"));
-    assert_eq!(again().unwrap(), 9);
+    assert!(catch_up().unwrap_err().to_string().ends_with("mirror to it again"));
+    assert_eq!(catch_up().unwrap(), 9);
     crate::contract::holds_all(log.path(), &url);
 }
 
-/// What a row says beside its line is held against it: a question must not be answered wrong.
+/// The columns are compared with the line, because queries read the columns.
 #[test]
-fn a_column_that_differs_from_its_line_is_found() {
+fn a_column_that_differs_from_its_line_is_reported() {
     let mut files = Files::start();
     let (log, url) = (crate::contract::logs::Log::of(9), files.destination());
     crate::contract::mirror(log.path(), &url, 5).unwrap();
@@ -201,33 +202,33 @@ fn a_column_that_differs_from_its_line_is_found() {
     for (column, value) in
         [("event_type", "'x'"), ("trace_id", "NULL"), ("as_of", "0"), ("checksum", "''"), ("payload", "'{}'")]
     {
-        let kept = "CREATE TEMP TABLE kept AS SELECT * FROM events WHERE event_index = 5";
-        connection.execute_batch(kept).unwrap();
+        let save = "CREATE TEMP TABLE kept AS SELECT * FROM events WHERE event_index = 5";
+        connection.execute_batch(save).unwrap();
         connection
             .execute(&format!("UPDATE events SET {column} = {value} WHERE event_index = 5"), [])
             .unwrap();
-        let walked = zero_mirror::verify(&mut *crate::contract::open(&url), bus, |_, _, _| Ok(()));
-        match walked {
+        let verified = zero_mirror::verify(&mut *crate::contract::open(&url), bus, |_, _, _| Ok(()));
+        match verified {
             Err(error @ zero_mirror::Error::Corrupt { index: 5, .. }) => {
-                let said = error.to_string();
+                let message = error.to_string();
                 assert!(
-                    said.ends_with(&format!("event 5: its `{column}` does not match its line")),
-                    "{said}"
+                    message.ends_with(&format!("event 5: its `{column}` does not match its line")),
+                    "{message}"
                 );
             }
             other => panic!("{column}: {other:?}"),
         }
-        let back = format!(
+        let restore = format!(
             "UPDATE events SET {column} = (SELECT {column} FROM kept) WHERE event_index = 5; DROP TABLE kept"
         );
-        connection.execute_batch(&back).unwrap();
+        connection.execute_batch(&restore).unwrap();
     }
     crate::contract::holds_all(log.path(), &url);
 }
 
-/// Whatever a payload holds, every view answers.
+/// No payload makes a view fail.
 #[test]
-fn the_views_answer_whatever_is_in_a_payload() {
+fn the_views_accept_every_payload() {
     let mut files = Files::start();
     let (log, url) = (crate::contract::logs::Log::of(250), files.destination());
     let kinds = ["decision.record", "fill.record", "rejection.record", "position.snapshot", "runtime.cycle"];
@@ -254,7 +255,7 @@ fn the_views_answer_whatever_is_in_a_payload() {
         );
         assert!(rows >= 55);
     }
-    // Of all the awkward ones a single position is an object, and none of its fields is a symbol.
+    // Among the awkward payloads, a single position is an object; its symbol is not a string.
     let mut positions = connection.prepare("SELECT symbol FROM positions WHERE symbol IS NOT 'BTC'").unwrap();
     let symbols: Vec<String> =
         positions.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();

@@ -77,12 +77,14 @@ fn a_request_names_the_field_at_fault() {
 /// A part of every secret below. It is not part of any export by itself.
 const SECRET: &str = "QXZJKWVQ";
 
-/// The encodings in which the secret could slip through. Each finds it at any place of a longer text.
+/// The encodings in which the secret could slip through. Each finds it at any place of a longer
+/// text.
 fn encodings() -> Vec<String> {
     let hex = |secret: &str| secret.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
     let percent: String = SECRET.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let escaped: String = SECRET.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
-    // Base64 of a text depends on its offset modulo 3; the first and the last digits on its neighbours.
+    // Base64 of a text depends on its offset modulo 3; the first and the last digits on its
+    // neighbours.
     let base64 = (0..3).map(|offset| {
         const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         let bytes: Vec<u8> = std::iter::repeat_n(0, offset).chain(SECRET.bytes()).collect();
@@ -111,8 +113,9 @@ fn secret_text(random: &mut impl FnMut(u64) -> u64) -> String {
     }
 }
 
-/// Thousands of runs with secrets in every free text: scenario names, symbols, keys, traces, sources, reasons, actors,
-/// event types and other programs' payloads. No export holds one of them, in any encoding.
+/// Thousands of runs with secrets in every free text: scenario names, symbols, keys, traces,
+/// sources, reasons, actors, event types and other programs' payloads. No export holds one of them,
+/// in any encoding.
 #[test]
 fn no_secret_of_a_bus_reaches_an_export() {
     let mut seed = 1u64;

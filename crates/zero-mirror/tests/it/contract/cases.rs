@@ -1,4 +1,4 @@
-//! The cases of the contract. Each gives what it counted.
+//! The cases of the contract. Each returns a summary for the table.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,40 +11,41 @@ use zero_mirror::{CancelHandle, CatchUpOptions, Error, catch_up, restore, scan, 
 
 use super::logs::{Log, recorded};
 use super::process::{self, Death};
-use super::{Place, Tampering, bus_of, holds_all, lines_at, lines_of, mirror, open, plan};
+use super::{Tampering, TestBed, bus_of, holds_all, lines_at, lines_of, mirror, open, plan};
 
-type Case<P> = fn(&mut P) -> String;
+type Case<B> = fn(&mut B) -> String;
 
-pub(crate) fn all<P: Place>() -> [(&'static str, Case<P>); 14] {
+pub(crate) fn all<B: TestBed>() -> [(&'static str, Case<B>); 14] {
     [
         ("first fill", first_fill),
-        ("catch-up", later_events),
+        ("catch-up", catches_up),
         ("nothing to do", nothing_to_do),
         ("every spelling, every payload", every_spelling),
-        ("a writer appending meanwhile", writer_meanwhile),
+        ("a concurrent writer", concurrent_writer),
         ("killed at every batch boundary", killed_at_boundaries),
         ("killed in the middle of a batch", killed_in_the_middle),
-        ("destination down and back", down_and_back),
-        ("another chain is refused", forks),
-        ("a log shorter than the mirror is refused", shorter),
-        ("two mirrors of one bus", racing),
+        ("the destination goes down and returns", server_restarts),
+        ("another chain is refused", refuses_forks),
+        ("a log shorter than the mirror is refused", refuses_shorter_logs),
+        ("several mirrors of one bus", racing_mirrors),
         ("a hundred buses", hundred_buses),
-        ("restored byte for byte", restored),
-        ("tampering is found", tampering),
+        ("restored byte for byte", restores_exact_bytes),
+        ("tampering is found", detects_tampering),
     ]
 }
 
-/// Stops what follows when a case ends, also where it panics.
-struct Ending<'a>(&'a CancelHandle);
+/// Cancels the follower threads when a case ends, even if it panics. Otherwise their scope would
+/// wait forever.
+struct CancelOnDrop<'a>(&'a CancelHandle);
 
-impl Drop for Ending<'_> {
+impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
         self.0.cancel();
     }
 }
 
-fn first_fill<P: Place>(place: &mut P) -> String {
-    let (log, url) = (Log::of(3000), place.destination());
+fn first_fill<B: TestBed>(bed: &mut B) -> String {
+    let (log, url) = (Log::of(3000), bed.destination());
     let report = mirror(log.path(), &url, 700).unwrap();
     assert_eq!((report.mirrored, report.events, report.lag(), report.away), (3000, 3000, 0, None));
     assert_eq!(report.bus, Some(bus_of(log.path())));
@@ -52,21 +53,21 @@ fn first_fill<P: Place>(place: &mut P) -> String {
     "3000 events".to_owned()
 }
 
-fn later_events<P: Place>(place: &mut P) -> String {
-    let (log, url) = (Log::of(1), place.destination());
+fn catches_up<B: TestBed>(bed: &mut B) -> String {
+    let (log, url) = (Log::of(1), bed.destination());
     mirror(log.path(), &url, 7).unwrap();
     let mut events = 1;
-    for more in [1, 2, 6, 7, 8, 100] {
-        log.append(events + 1, events + more, "later");
-        events += more;
+    for added in [1, 2, 6, 7, 8, 100] {
+        log.append(events + 1, events + added, "later");
+        events += added;
         assert_eq!(mirror(log.path(), &url, 7).unwrap().mirrored, events);
         holds_all(log.path(), &url);
     }
     format!("{events} events in 7 runs")
 }
 
-fn nothing_to_do<P: Place>(place: &mut P) -> String {
-    let url = place.destination();
+fn nothing_to_do<B: TestBed>(bed: &mut B) -> String {
+    let url = bed.destination();
     let report = mirror(Log::empty().path(), &url, 7).unwrap();
     assert_eq!((report.bus, report.mirrored), (None, 0));
     let log = Log::of(20);
@@ -82,18 +83,18 @@ fn nothing_to_do<P: Place>(place: &mut P) -> String {
     "3 runs".to_owned()
 }
 
-/// Lines are kept as the log has them, and what a database takes for no JSON loses nothing.
-fn every_spelling<P: Place>(place: &mut P) -> String {
-    let url = place.destination();
+/// Lines are stored exactly as in the log, even if the database cannot represent the payload.
+fn every_spelling<B: TestBed>(bed: &mut B) -> String {
+    let url = bed.destination();
     let mut logs: Vec<Log> = recorded().iter().map(|log| Log::copy_of(log)).collect();
     logs.push(Log::of(500));
-    // Some of the recorded ones are the same bus in several spellings, whose checksums are the same.
+    // Several recorded logs spell one bus differently; spelling does not change the checksums.
     for log in &logs {
         mirror(log.path(), &url, 7).unwrap();
     }
     let mut lines = BTreeSet::new();
     for log in &logs {
-        let fresh = place.destination();
+        let fresh = bed.destination();
         mirror(log.path(), &fresh, 7).unwrap();
         holds_all(log.path(), &fresh);
         lines.extend(lines_of(log.path()));
@@ -101,25 +102,25 @@ fn every_spelling<P: Place>(place: &mut P) -> String {
     format!("{} different lines", lines.len())
 }
 
-fn writer_meanwhile<P: Place>(place: &mut P) -> String {
+fn concurrent_writer<B: TestBed>(bed: &mut B) -> String {
     const EVENTS: u64 = 2000;
-    let (log, url) = (Log::empty(), place.destination());
+    let (log, url) = (Log::empty(), bed.destination());
     let (reports, reported) = mpsc::channel();
     let stop = CancelHandle::default();
     thread::scope(|scope| {
-        let _ending = Ending(&stop);
-        let following = scope.spawn(|| {
+        let _cancel = CancelOnDrop(&stop);
+        let follower = scope.spawn(|| {
             let plan = CatchUpOptions { follow: true, ..plan(64) };
             let mut last = 0;
             catch_up(log.path(), &mut *open(&url), &plan, &stop, &mut |report| {
-                assert!(report.mirrored >= last, "it goes forwards");
+                assert!(report.mirrored >= last, "`mirrored` never decreases");
                 last = report.mirrored;
                 reports.send(report.clone()).unwrap();
             })
         });
         let mut events = 0;
-        for more in (1..=20).cycle() {
-            let to = EVENTS.min(events + more);
+        for added in (1..=20).cycle() {
+            let to = EVENTS.min(events + added);
             log.append(events + 1, to, "meanwhile");
             events = to;
             if events == EVENTS {
@@ -128,22 +129,22 @@ fn writer_meanwhile<P: Place>(place: &mut P) -> String {
         }
         reported.iter().find(|report| report.mirrored == EVENTS).unwrap();
         stop.cancel();
-        assert_eq!(following.join().unwrap().unwrap().mirrored, EVENTS);
+        assert_eq!(follower.join().unwrap().unwrap().mirrored, EVENTS);
     });
     holds_all(log.path(), &url);
     format!("{EVENTS} events")
 }
 
-fn killed_at_boundaries<P: Place>(place: &mut P) -> String {
+fn killed_at_boundaries<B: TestBed>(bed: &mut B) -> String {
     let log = Log::of(30);
     let mut kills = 0;
     for n in 1..=6 {
-        for death in [Death::Before(n), Death::Behind(n)] {
-            let url = place.destination();
+        for death in [Death::Before(n), Death::After(n)] {
+            let url = bed.destination();
             process::run(log.path(), &url, 5, death);
-            let there = open(&url).head(bus_of(log.path())).unwrap().index;
+            let held = open(&url).head(bus_of(log.path())).unwrap().index;
             let batches = if matches!(death, Death::Before(_)) { n - 1 } else { n };
-            assert_eq!(there, u64::from(batches) * 5, "{death:?}");
+            assert_eq!(held, u64::from(batches) * 5, "{death:?}");
             process::run(log.path(), &url, 5, Death::Never);
             holds_all(log.path(), &url);
             kills += 1;
@@ -152,80 +153,80 @@ fn killed_at_boundaries<P: Place>(place: &mut P) -> String {
     format!("{kills} kills")
 }
 
-fn killed_in_the_middle<P: Place>(place: &mut P) -> String {
+fn killed_in_the_middle<B: TestBed>(bed: &mut B) -> String {
     let log = Log::of(4000);
-    let (mut kills, mut torn) = (0, 0);
+    let (mut kills, mut unfinished) = (0, 0);
     for n in 1..=2 {
         for step in 0..10 {
-            let url = place.destination();
+            let url = bed.destination();
             process::run(log.path(), &url, 2000, Death::During(n, Duration::from_millis(step * 3)));
-            let there = open(&url).head(bus_of(log.path())).unwrap().index;
-            torn += usize::from(there < u64::from(n) * 2000);
-            if there > 0 {
-                // What was on its way to a server may arrive after its sender's death.
-                assert!(lines_at(&url, bus_of(log.path())).len() as u64 >= there);
+            let held = open(&url).head(bus_of(log.path())).unwrap().index;
+            unfinished += usize::from(held < u64::from(n) * 2000);
+            if held > 0 {
+                // A server may still store what the process sent before it was killed.
+                assert!(lines_at(&url, bus_of(log.path())).len() as u64 >= held);
             }
             process::run(log.path(), &url, 2000, Death::Never);
             holds_all(log.path(), &url);
             kills += 1;
         }
     }
-    format!("{kills} kills, {torn} before the batch was there")
+    format!("{kills} kills, {unfinished} before the batch was stored")
 }
 
-fn down_and_back<P: Place>(place: &mut P) -> String {
-    let (log, url) = (Log::of(10), place.destination());
-    if place.server().is_none() {
+fn server_restarts<B: TestBed>(bed: &mut B) -> String {
+    let (log, url) = (Log::of(10), bed.destination());
+    if bed.server().is_none() {
         return "no server".to_owned();
     }
-    place.server().unwrap().kill();
-    // Without `follow` it is given up.
-    let impatient = CatchUpOptions { tries: 3, ..plan(5) };
+    bed.server().unwrap().kill();
+    // Without `follow`, the mirror gives up after a number of tries.
+    let three_tries = CatchUpOptions { tries: 3, ..plan(5) };
     let mut tries = 0;
-    let given_up =
-        catch_up(log.path(), &mut *open(&url), &impatient, &CancelHandle::default(), &mut |report| {
+    let outcome =
+        catch_up(log.path(), &mut *open(&url), &three_tries, &CancelHandle::default(), &mut |report| {
             tries += usize::from(report.away.is_some());
         });
-    assert!(matches!(given_up, Err(Error::Unavailable { .. })), "{given_up:?}");
+    assert!(matches!(outcome, Err(Error::Unavailable { .. })), "{outcome:?}");
     assert_eq!(tries, 2);
-    // With it, it is not.
+    // With `follow`, it never gives up.
     let (reports, reported) = mpsc::channel();
     let stop = CancelHandle::default();
     let mut events = 10;
     thread::scope(|scope| {
-        let _ending = Ending(&stop);
-        let following = scope.spawn(|| {
-            let patient = CatchUpOptions { follow: true, wait_max: Duration::from_secs(1), ..plan(5) };
-            catch_up(log.path(), &mut *open(&url), &patient, &stop, &mut |report| {
+        let _cancel = CancelOnDrop(&stop);
+        let follower = scope.spawn(|| {
+            let forever = CatchUpOptions { follow: true, wait_max: Duration::from_secs(1), ..plan(5) };
+            catch_up(log.path(), &mut *open(&url), &forever, &stop, &mut |report| {
                 reports.send(report.clone()).unwrap();
             })
         });
         for _ in 0..3 {
             reported.iter().find(|report| report.away.is_some()).unwrap();
-            log.append(events + 1, events + 40, "while it was away");
+            log.append(events + 1, events + 40, "while the server is down");
             events += 40;
-            place.server().unwrap().start();
+            bed.server().unwrap().start();
             reported.iter().find(|report| report.mirrored == events && report.away.is_none()).unwrap();
-            // It goes away while nothing is on its way, and while something is.
-            place.server().unwrap().kill();
-            log.append(events + 1, events + 40, "when it went away");
+            // The server goes down both while the mirror is idle and while it sends.
+            bed.server().unwrap().kill();
+            log.append(events + 1, events + 40, "when the server goes down");
             events += 40;
         }
-        place.server().unwrap().start();
+        bed.server().unwrap().start();
         reported.iter().find(|report| report.mirrored == events).unwrap();
         stop.cancel();
-        following.join().unwrap().unwrap();
+        follower.join().unwrap().unwrap();
     });
     holds_all(log.path(), &url);
     format!("{events} events, 4 kills of the server")
 }
 
-fn forks<P: Place>(place: &mut P) -> String {
+fn refuses_forks<B: TestBed>(bed: &mut B) -> String {
     let mut refused = 0;
-    // Common events, then how many of either.
+    // Common events, then the number of events of each side after them.
     for (common, ours, theirs) in [(1, 1, 1), (1, 40, 40), (13, 1, 30), (20, 30, 1), (39, 5, 5), (64, 9, 64)]
     {
-        let (log, url) = (Log::of(common), place.destination());
+        let (log, url) = (Log::of(common), bed.destination());
         let other = log.copy();
         log.append(common + 1, common + ours, "ours");
         other.append(common + 1, common + theirs, "theirs");
@@ -242,17 +243,19 @@ fn forks<P: Place>(place: &mut P) -> String {
     format!("{refused} forks, each with its first event")
 }
 
-fn shorter<P: Place>(place: &mut P) -> String {
-    let (log, url) = (Log::of(1), place.destination());
+fn refuses_shorter_logs<B: TestBed>(bed: &mut B) -> String {
+    let (log, url) = (Log::of(1), bed.destination());
     let mut copies = Vec::new();
     for to in [5, 20, 39] {
         copies.push((log.copy(), Reader::open(log.path()).unwrap().head().unwrap().index));
         log.append(copies.last().unwrap().1 + 1, to, "more");
     }
     mirror(log.path(), &url, 7).unwrap();
-    for (copy, there) in &copies {
+    for (copy, events_in_copy) in &copies {
         match mirror(copy.path(), &url, 7) {
-            Err(Error::LogShorter { mirrored, events, .. }) => assert_eq!((mirrored, events), (39, *there)),
+            Err(Error::LogShorter { mirrored, events, .. }) => {
+                assert_eq!((mirrored, events), (39, *events_in_copy))
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -260,20 +263,20 @@ fn shorter<P: Place>(place: &mut P) -> String {
     format!("{} copies", copies.len())
 }
 
-fn racing<P: Place>(place: &mut P) -> String {
-    let (log, url) = (Log::of(600), place.destination());
+fn racing_mirrors<B: TestBed>(bed: &mut B) -> String {
+    let (log, url) = (Log::of(600), bed.destination());
     let mirrors: Vec<_> = (0..3).map(|_| process::start(log.path(), &url, 5, Death::Never)).collect();
     for mirror in mirrors {
         let ended = mirror.wait_with_output().unwrap();
         assert!(ended.status.success(), "{}: {}", ended.status, String::from_utf8_lossy(&ended.stderr));
     }
     holds_all(log.path(), &url);
-    // And as threads, following a writer.
-    let (log, url) = (Log::of(1), place.destination());
+    // Two threads that follow a writer.
+    let (log, url) = (Log::of(1), bed.destination());
     let (reports, reported) = mpsc::channel();
     let stop = CancelHandle::default();
     thread::scope(|scope| {
-        let _ending = Ending(&stop);
+        let _cancel = CancelOnDrop(&stop);
         for _ in 0..2 {
             let (reports, log, url, stop) = (reports.clone(), &log, &url, &stop);
             scope.spawn(move || {
@@ -292,8 +295,8 @@ fn racing<P: Place>(place: &mut P) -> String {
     "600 events by 3 processes, 401 by 2 threads".to_owned()
 }
 
-fn hundred_buses<P: Place>(place: &mut P) -> String {
-    let url = place.destination();
+fn hundred_buses<B: TestBed>(bed: &mut B) -> String {
+    let url = bed.destination();
     let logs: Vec<Log> = (1..=100).map(|n| Log::of(n % 7 + 1)).collect();
     for log in &logs {
         mirror(log.path(), &url, 3).unwrap();
@@ -318,18 +321,18 @@ fn hundred_buses<P: Place>(place: &mut P) -> String {
     "100 buses".to_owned()
 }
 
-fn restored<P: Place>(place: &mut P) -> String {
-    let url = place.destination();
+fn restores_exact_bytes<B: TestBed>(bed: &mut B) -> String {
+    let url = bed.destination();
     let mut logs: Vec<Log> =
         recorded().iter().take(3).map(|log| Log::copy_of(log)).chain([Log::of(500)]).collect();
-    // The same bus in another spelling is the same bus.
+    // Another spelling of a bus has the same id, so a destination takes only one of them.
     logs.remove(1);
     for log in &logs {
         mirror(log.path(), &url, 100).unwrap();
     }
     for log in &logs {
-        let place = tempfile::tempdir().unwrap();
-        let directory = place.path().join("new/bus");
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = temporary.path().join("new/bus");
         let head = restore(&mut *open(&url), bus_of(log.path()), &directory, &mut |_| {}).unwrap();
         assert_eq!(head, Reader::open(log.path()).unwrap().head().unwrap());
         assert_eq!(
@@ -337,7 +340,7 @@ fn restored<P: Place>(place: &mut P) -> String {
             fs::read(log.path().join("events.jsonl")).unwrap()
         );
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
-        // And what was restored goes on, here and there.
+        // A restored log can be appended to and mirrored again.
         let again = restore(&mut *open(&url), bus_of(log.path()), &directory, &mut |_| {});
         assert!(matches!(again, Err(Error::Refused { .. })));
         let copy = Log::copy_of(&directory);
@@ -348,7 +351,7 @@ fn restored<P: Place>(place: &mut P) -> String {
     format!("{} buses", logs.len())
 }
 
-fn tampering<P: Place>(place: &mut P) -> String {
+fn detects_tampering<B: TestBed>(bed: &mut B) -> String {
     let log = Log::of(40);
     let bus = bus_of(log.path());
     let lines = lines_of(log.path());
@@ -356,10 +359,10 @@ fn tampering<P: Place>(place: &mut P) -> String {
     let mut rewritten = Event::read_alone(lines[11].as_bytes(), 12).unwrap();
     rewritten.as_of += 1.0;
     assert_ne!(mutated, lines[11]);
-    // Each with the first event that is wrong then.
+    // Each with the first event that is invalid as a result.
     let tamperings = [
         (Tampering::Line(12, mutated), 12),
-        // With a checksum of its own that is right: the chain behind it breaks.
+        // The checksum matches the new line, so the chain breaks at the next event.
         (Tampering::Line(12, rewritten.line()), 13),
         (Tampering::Line(12, String::new()), 12),
         (Tampering::Line(40, lines[38].clone()), 40),
@@ -369,29 +372,29 @@ fn tampering<P: Place>(place: &mut P) -> String {
         (Tampering::Swap(12, 13), 12),
         (Tampering::Swap(1, 40), 1),
     ];
-    let mut found = 0;
-    for (tampering, wrong) in &tamperings {
-        let url = place.destination();
+    let mut detected = 0;
+    for (tampering, first_invalid) in &tamperings {
+        let url = bed.destination();
         mirror(log.path(), &url, 7).unwrap();
-        if !place.tamper(&url, bus, tampering) {
+        if !bed.tamper(&url, bus, tampering) {
             continue;
         }
-        let mut sound = 0;
-        let walked = scan(&mut *open(&url), bus, |event, _, _| {
-            sound = event.index;
+        let mut valid = 0;
+        let scanned = scan(&mut *open(&url), bus, |event, _, _| {
+            valid = event.index;
             Ok(())
         });
-        match walked {
+        match scanned {
             Err(Error::Corrupt { index, .. }) => {
-                assert!(sound < index && index <= *wrong, "{tampering:?}: {index}, {sound} sound");
+                assert!(valid < index && index <= *first_invalid, "{tampering:?}: {index}, {valid} valid");
             }
             other => panic!("{tampering:?}: {other:?}"),
         }
         let directory = tempfile::tempdir().unwrap();
         let restored = restore(&mut *open(&url), bus, directory.path(), &mut |_| {});
         assert!(matches!(restored, Err(Error::Corrupt { .. })), "{tampering:?}");
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "nothing half is left");
-        found += 1;
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "a failed restore leaves no file");
+        detected += 1;
     }
-    format!("{found} of {} ways", tamperings.len())
+    format!("{detected} of {} ways", tamperings.len())
 }

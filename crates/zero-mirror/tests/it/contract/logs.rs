@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use zero_bus::{Bus, Draft, Json};
 
-/// A log in a directory of its own.
+/// A log in a temporary directory.
 pub(crate) struct Log {
     pub(crate) directory: TempDir,
 }
 
 impl Log {
-    /// With this many events of all kinds. Each call gives another bus.
+    /// A log with this many events of all kinds. Each call creates another bus.
     pub(crate) fn of(events: u64) -> Self {
         let log = Self::empty();
         log.append(1, events, "all");
@@ -28,14 +28,14 @@ impl Log {
         self.directory.path()
     }
 
-    /// Appends the events from one number to another, which say who wrote them.
+    /// Appends events with these numbers, which also name their writer.
     pub(crate) fn append(&self, from: u64, to: u64, writer: &str) {
         let unique = self.path().display().to_string();
         let bus = Bus::open(self.path()).unwrap();
         bus.append_batch((from..=to).map(|number| draft(number, writer, &unique)).collect()).unwrap();
     }
 
-    /// The same log again, as it is now, in another directory.
+    /// Copies the log to another directory.
     pub(crate) fn copy(&self) -> Self {
         Self::copy_of(self.path())
     }
@@ -47,7 +47,7 @@ impl Log {
     }
 }
 
-/// An event that says its number. Every tenth has a payload that is hard to keep.
+/// An event that contains its number. Some have a payload or a trace that is hard to store.
 fn draft(number: u64, writer: &str, unique: &str) -> Draft {
     let kinds = ["decision.record", "fill.record", "position.snapshot", "runtime.cycle", "rejection.record"];
     let kind = kinds[number as usize % kinds.len()];
@@ -69,7 +69,7 @@ fn draft(number: u64, writer: &str, unique: &str) -> Draft {
     Draft { event_type: kind.to_owned(), as_of: 1777593600.0 + number as f64, payload, trace_id }
 }
 
-/// Payloads that one or the other database cannot take as JSON.
+/// Payloads that some database cannot store as JSON.
 pub(crate) fn awkward() -> Vec<String> {
     let deep = format!("{}{}{}", r#"{"a":"#.repeat(999), "{}", "}".repeat(999));
     vec![
@@ -81,7 +81,7 @@ pub(crate) fn awkward() -> Vec<String> {
     ]
 }
 
-/// The recorded logs that are sound, in every spelling.
+/// The valid recorded logs, in every spelling.
 pub(crate) fn recorded() -> Vec<PathBuf> {
     let logs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/logs");
     ["valid-1", "valid-40", "reformatted", "reordered-keys", "blank-lines", "no-final-newline"]

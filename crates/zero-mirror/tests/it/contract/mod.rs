@@ -1,4 +1,5 @@
-//! What every destination must satisfy. A destination's own test file implements [`Place`] and calls [`holds`].
+//! The contract: the test suite that every destination passes. A destination's test file implements
+//! [`TestBed`] and calls [`run_all`].
 
 mod cases;
 pub(crate) mod logs;
@@ -9,56 +10,58 @@ use std::path::Path;
 use zero_bus::{Checksum, Reader};
 use zero_mirror::{CancelHandle, CatchUpOptions, CatchUpReport, Mirror, catch_up, verify};
 
-/// Where destinations of one kind are made. Dropping it stops what was started for it, also when a test panics.
-pub(crate) trait Place {
-    /// What it is called in the table.
+/// Creates destinations of one kind. Dropping it stops the servers that it started, even if a test
+/// panics.
+pub(crate) trait TestBed {
+    /// The name of the kind in the table.
     const NAME: &'static str;
 
-    /// Starts what the destinations of this kind need.
+    /// Starts the servers that destinations of this kind need.
     fn start() -> Self;
 
-    /// The address of a new, empty destination. Everybody opens it by that, this process and others.
+    /// Returns the address of a new, empty destination. This process and others open it.
     fn destination(&mut self) -> String;
 
-    /// The server, where there is one that can be away.
+    /// The server of the last destination, if the kind has one.
     fn server(&mut self) -> Option<&mut dyn Server> {
         None
     }
 
-    /// Changes what a destination holds, behind the mirror's back. `false` where nobody can.
+    /// Changes the events at a destination without the mirror. Returns `false` if that is
+    /// impossible.
     fn tamper(&mut self, url: &str, bus: Checksum, tampering: &Tampering) -> bool;
 }
 
-/// A server that can be away.
+/// A server that can be killed and restarted.
 pub(crate) trait Server {
-    /// Ends it as a crash does.
+    /// Ends the server as a crash would.
     fn kill(&mut self);
 
-    /// Starts it again, at the same address and with what it held. Returns once it answers.
+    /// Starts the server at the same address with its data. Returns when it answers.
     fn start(&mut self);
 }
 
-/// What somebody may do to the events that a destination holds, each at an index.
+/// A change to the events at a destination. Events are named by index.
 #[derive(Debug)]
 pub(crate) enum Tampering {
-    /// The line of an event is replaced by another.
+    /// Replaces the line of an event.
     Line(u64, String),
-    /// An event is deleted.
+    /// Deletes an event.
     Delete(u64),
-    /// Two events stand in each other's place.
+    /// Swaps two events.
     Swap(u64, u64),
 }
 
-/// Runs every case, and prints what came of it: a row of the table destination x case.
-pub(crate) fn holds<P: Place>() {
-    let mut place = P::start();
-    let mut row = Vec::new();
-    for (name, case) in cases::all::<P>() {
-        eprintln!("{}: {name}", P::NAME);
-        row.push((name, case(&mut place)));
+/// Runs every case and prints the results, a row for each case.
+pub(crate) fn run_all<B: TestBed>() {
+    let mut bed = B::start();
+    let mut rows = Vec::new();
+    for (name, case) in cases::all::<B>() {
+        eprintln!("{}: {name}", B::NAME);
+        rows.push((name, case(&mut bed)));
     }
-    println!("\n| {} | |\n|---|---|", P::NAME);
-    for (name, counts) in row {
+    println!("\n| {} | |\n|---|---|", B::NAME);
+    for (name, counts) in rows {
         println!("| {name} | {counts} |");
     }
 }
@@ -67,12 +70,12 @@ pub(crate) fn open(url: &str) -> Box<dyn Mirror> {
     zero_mirror::open(url).unwrap()
 }
 
-/// Small batches, so that there are many boundaries.
+/// Options with small batches, which give many boundaries.
 pub(crate) fn plan(batch_events: usize) -> CatchUpOptions {
     CatchUpOptions { batch_events, ..CatchUpOptions::default() }
 }
 
-/// Brings a destination up to a log as it is now.
+/// Mirrors the current events of a log.
 pub(crate) fn mirror(log: &Path, url: &str, batch_events: usize) -> zero_mirror::Result<CatchUpReport> {
     catch_up(log, &mut *open(url), &plan(batch_events), &CancelHandle::default(), &mut |_| {})
 }
@@ -81,13 +84,13 @@ pub(crate) fn bus_of(log: &Path) -> Checksum {
     Reader::open(log).unwrap().event(1).unwrap().unwrap().checksum
 }
 
-/// The lines of a log, exactly.
+/// The exact lines of a log.
 pub(crate) fn lines_of(log: &Path) -> Vec<String> {
     let mut events = Reader::open(log).unwrap().events(1).unwrap();
     std::iter::from_fn(|| events.next_with_line().unwrap()).map(|(_, line)| line).collect()
 }
 
-/// The lines that a destination holds, walked and judged.
+/// The lines at a destination, after verifying them.
 pub(crate) fn lines_at(url: &str, bus: Checksum) -> Vec<String> {
     let mut lines = Vec::new();
     let keep = |_: &_, line: &str, _| {
@@ -98,11 +101,11 @@ pub(crate) fn lines_at(url: &str, bus: Checksum) -> Vec<String> {
     lines
 }
 
-/// That a destination holds a log: every event once, in order, its line to the byte.
+/// Asserts that a destination holds a log: every event once, in order, with its exact line.
 #[track_caller]
 pub(crate) fn holds_all(log: &Path, url: &str) {
-    let (there, here) = (lines_at(url, bus_of(log)), lines_of(log));
-    assert_eq!(there.len(), here.len());
-    assert!(there == here);
+    let (mirrored, logged) = (lines_at(url, bus_of(log)), lines_of(log));
+    assert_eq!(mirrored.len(), logged.len());
+    assert!(mirrored == logged);
     assert_eq!(open(url).head(bus_of(log)).unwrap(), Reader::open(log).unwrap().head().unwrap());
 }

@@ -1,4 +1,5 @@
-//! A real PostgreSQL server on a free port of this machine, in a temporary directory. It goes with its value.
+//! A real PostgreSQL server on a free loopback port, in a temporary directory. Dropping
+//! [`Postgres`] stops the server and removes its files.
 
 use std::fs;
 use std::net::TcpListener;
@@ -23,16 +24,17 @@ pub(crate) struct Postgres {
     databases: usize,
 }
 
-/// Whether tests that need a server are to be left out, which is said.
+/// Whether to skip tests that need a server. Prints a notice if so.
 pub(crate) fn left_out() -> bool {
     let left_out = std::env::var("ZERO_TEST_WITHOUT_SERVERS").is_ok_and(|value| value == "1");
     if left_out {
-        println!("SKIPPED: what needs a PostgreSQL server, as ZERO_TEST_WITHOUT_SERVERS says");
+        println!("SKIPPED: needs a PostgreSQL server, and ZERO_TEST_WITHOUT_SERVERS=1 is set");
     }
     left_out
 }
 
-/// Where the programs of the newest server are; installed where there is none and that is possible.
+/// Returns the directory of the newest server's programs. Installs a server if there is none and we
+/// are root.
 fn programs() -> PathBuf {
     const PACKAGE: &str = "postgresql-15";
     let newest = || {
@@ -43,7 +45,7 @@ fn programs() -> PathBuf {
     if let Some(programs) = newest() {
         return programs;
     }
-    // One test at a time.
+    // Only one test installs at a time.
     let lock = fs::File::create(std::env::temp_dir().join("zero-test-packages.lock")).unwrap();
     lock.lock().unwrap();
     if newest().is_none() && rustix::process::getuid().is_root() {
@@ -53,11 +55,12 @@ fn programs() -> PathBuf {
         }
     }
     newest().unwrap_or_else(|| {
-        panic!("no PostgreSQL server here: install the package {PACKAGE}, or set ZERO_TEST_WITHOUT_SERVERS=1 to leave it out")
+        panic!("PostgreSQL is not installed: install the package {PACKAGE}, or set ZERO_TEST_WITHOUT_SERVERS=1 to skip")
     })
 }
 
-/// Whom the server runs as, as it refuses to be root: user and group.
+/// The user and group that the server runs as, because it refuses to run as root. `None` if we are
+/// not root.
 fn unprivileged() -> Option<(u32, u32)> {
     if !rustix::process::getuid().is_root() {
         return None;
@@ -67,12 +70,12 @@ fn unprivileged() -> Option<(u32, u32)> {
         String::from_utf8(output.stdout).unwrap().trim().parse().ok()
     };
     let ids = ["postgres", "nobody"].iter().find_map(|user| Some((id("-u", user)?, id("-g", user)?)));
-    Some(ids.expect("a user to run PostgreSQL as"))
+    Some(ids.expect("the user `postgres` or `nobody`"))
 }
 
 #[allow(dead_code)]
 impl Postgres {
-    /// It is killed, but the machine does not go down: nothing needs to be forced to the disk.
+    /// Starts a server without fsync: tests kill the server, not the machine.
     pub(crate) fn start() -> Self {
         Self::start_with(&["fsync=off"])
     }
@@ -102,7 +105,8 @@ impl Postgres {
         let program = self.programs.join(program);
         let Some((user, group)) = unprivileged() else { return Command::new(program) };
         let mut command = Command::new("setpriv");
-        // Becomes the program, so that a signal reaches that; and ends with whoever started it.
+        // setpriv replaces itself with the program, so signals reach the program. The program
+        // ends with this process.
         command.args([format!("--reuid={user}"), format!("--regid={group}")]);
         command.args(["--clear-groups", "--pdeathsig", "QUIT", "--"]).arg(program).current_dir("/");
         command
@@ -123,7 +127,7 @@ impl Postgres {
         ]);
         let output = initdb.arg("--pwfile").arg(password).arg("--pgdata").arg(&data).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        // A database that is only spoken to over TLS.
+        // The database `tls` accepts TLS connections only.
         let rules = data.join("pg_hba.conf");
         let others = fs::read_to_string(&rules).unwrap();
         fs::write(&rules, format!("hostnossl tls all all reject\n{others}")).unwrap();
@@ -141,7 +145,7 @@ impl Postgres {
         }
     }
 
-    /// Runs the server until it answers.
+    /// Starts the server and waits until it answers.
     pub(crate) fn run(&mut self) {
         let log = fs::File::create(self.file("log")).unwrap();
         let mut postgres = self.command("postgres");
@@ -149,7 +153,7 @@ impl Postgres {
         postgres.args(["-c", "listen_addresses=127.0.0.1", "-c", "ssl=on"]);
         postgres.args(self.settings.iter().flat_map(|setting| ["-c", setting]));
         self.process = Some(postgres.stdout(Stdio::null()).stderr(log).spawn().unwrap());
-        let begin = Instant::now();
+        let start = Instant::now();
         loop {
             let mut ready = Command::new(self.programs.join("pg_isready"));
             ready.args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "zero"]);
@@ -157,13 +161,17 @@ impl Postgres {
                 return;
             }
             let ended = self.process.as_mut().unwrap().try_wait().unwrap();
-            let said = || fs::read_to_string(self.file("log")).unwrap();
-            assert!(ended.is_none() && begin.elapsed() < Duration::from_secs(60), "postgres: {}", said());
+            let server_log = || fs::read_to_string(self.file("log")).unwrap();
+            assert!(
+                ended.is_none() && start.elapsed() < Duration::from_secs(60),
+                "postgres: {}",
+                server_log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// Ends the server as a crash does: without a checkpoint, so that it has to recover.
+    /// Ends the server as a crash would: without a checkpoint, so the next start recovers.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             let _ = kill_process(Pid::from_child(&process), Signal::QUIT);
@@ -180,7 +188,7 @@ impl Postgres {
     }
 
     pub(crate) fn url(&self, database: &str) -> String {
-        // Escaped where an address needs it.
+        // The password contains `+`, which an address must escape.
         format!("postgres://zero:{}@127.0.0.1:{}/{database}", PASSWORD.replace('+', "%2B"), self.port)
     }
 }
@@ -197,7 +205,7 @@ fn authority() -> CertifiedIssuer<'static, KeyPair> {
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-/// What a database answers to some statements: its rows as text.
+/// Executes statements and returns all rows as text.
 pub(crate) fn sql(url: &str, statements: &str) -> Vec<Vec<Option<String>>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

@@ -1,4 +1,4 @@
-//! A receiver in this process, over a store in memory, and a client that says exactly what it is told to.
+//! A receiver in this process with a store in memory, and a client that sends exact bytes.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -12,23 +12,23 @@ use zero_bus::{Bus, Checksum, Draft, Event, Head};
 use zero_mirror::ingest::{Limits, Receiver, ReceiverOptions, Shutdown};
 use zero_mirror::{Error, Http, Mirror, Record, Result, Token};
 
-/// What is asked of a store in memory besides storing.
+/// How the store in memory behaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Mood {
     #[default]
     Fine,
     Unavailable,
     Panics,
-    /// Holds every batch until the mood changes.
+    /// Blocks every batch until the mood changes.
     Waits,
 }
 
-/// A mirror in memory that many may share.
+/// A mirror in memory. Its clones share one state.
 #[derive(Clone, Default)]
-pub(crate) struct Memory(Arc<(Mutex<Inside>, Condvar)>);
+pub(crate) struct Memory(Arc<(Mutex<MemoryState>, Condvar)>);
 
 #[derive(Default)]
-pub(crate) struct Inside {
+pub(crate) struct MemoryState {
     pub(crate) buses: BTreeMap<[u8; 32], Vec<String>>,
     pub(crate) mood: Mood,
     /// Batches that wait for the mood to change.
@@ -45,30 +45,30 @@ impl Memory {
         self.0.0.lock().unwrap().buses.get(bus.as_bytes()).cloned().unwrap_or_default()
     }
 
-    /// Waits until so many batches wait.
-    pub(crate) fn until_waiting(&self, batches: usize) {
-        let (inside, condvar) = &*self.0;
-        let (_inside, time) = condvar
-            .wait_timeout_while(inside.lock().unwrap(), Duration::from_secs(60), |inside| {
-                inside.waiting < batches
+    /// Blocks until this many batches wait.
+    pub(crate) fn wait_until_waiting(&self, batches: usize) {
+        let (state, condvar) = &*self.0;
+        let (_state, timeout) = condvar
+            .wait_timeout_while(state.lock().unwrap(), Duration::from_secs(60), |state| {
+                state.waiting < batches
             })
             .unwrap();
-        assert!(!time.timed_out());
+        assert!(!timeout.timed_out());
     }
 
-    fn inside(&self) -> Result<std::sync::MutexGuard<'_, Inside>> {
-        let inside = self.0.0.lock().unwrap();
-        match inside.mood {
+    fn lock(&self) -> Result<std::sync::MutexGuard<'_, MemoryState>> {
+        let state = self.0.0.lock().unwrap();
+        match state.mood {
             Mood::Unavailable => Err(Error::Unavailable {
                 destination: "memory".to_owned(),
-                action: "think",
+                action: "answer",
                 source: "host secret-store.internal is down".into(),
             }),
             Mood::Panics => {
-                drop(inside);
-                panic!("as it was told to");
+                drop(state);
+                panic!("the mood says so");
             }
-            Mood::Fine | Mood::Waits => Ok(inside),
+            Mood::Fine | Mood::Waits => Ok(state),
         }
     }
 }
@@ -80,41 +80,42 @@ impl Mirror for Memory {
 
     fn buses(&mut self) -> Result<Vec<Checksum>> {
         let first = |lines: &Vec<String>| Event::read(lines[0].as_bytes(), Head::default()).unwrap().checksum;
-        Ok(self.inside()?.buses.values().map(first).collect())
+        Ok(self.lock()?.buses.values().map(first).collect())
     }
 
     fn head(&mut self, bus: Checksum) -> Result<Head> {
-        let inside = self.inside()?;
-        let Some(lines) = inside.buses.get(bus.as_bytes()) else { return Ok(Head::default()) };
+        let state = self.lock()?;
+        let Some(lines) = state.buses.get(bus.as_bytes()) else { return Ok(Head::default()) };
         let last = lines.last().unwrap();
         Ok(Event::read_alone(last.as_bytes(), lines.len() as u64).unwrap().head())
     }
 
     fn append(&mut self, bus: Checksum, after: Head, batch: &[Record]) -> Result<()> {
-        let mut inside = self.inside()?;
-        inside.waiting += 1;
+        let mut state = self.lock()?;
+        state.waiting += 1;
         self.0.1.notify_all();
-        inside = self.0.1.wait_while(inside, |inside| inside.mood == Mood::Waits).unwrap();
-        inside.waiting -= 1;
-        let lines = inside.buses.entry(*bus.as_bytes()).or_default();
-        assert_eq!(lines.len() as u64, after.index, "the receiver verified that");
+        state = self.0.1.wait_while(state, |state| state.mood == Mood::Waits).unwrap();
+        state.waiting -= 1;
+        let lines = state.buses.entry(*bus.as_bytes()).or_default();
+        assert_eq!(lines.len() as u64, after.index, "the receiver compared the cursor");
         lines.extend(batch.iter().map(|record| record.line.clone()));
         Ok(())
     }
 
     fn lines(&mut self, bus: Checksum, from: u64) -> Result<Vec<(u64, String)>> {
-        let inside = self.inside()?;
-        let lines = inside.buses.get(bus.as_bytes()).map(Vec::as_slice).unwrap_or_default();
+        let state = self.lock()?;
+        let lines = state.buses.get(bus.as_bytes()).map(Vec::as_slice).unwrap_or_default();
         Ok((1..).zip(lines.iter().cloned()).skip(from as usize - 1).take(1000).collect())
     }
 }
 
-/// A receiver that runs until this is dropped.
+/// A running receiver. Dropping it stops the receiver.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) url: String,
     pub(crate) memory: Memory,
-    pub(crate) said: Arc<Mutex<Vec<String>>>,
+    /// The messages for the receiver's operator.
+    pub(crate) logged: Arc<Mutex<Vec<String>>>,
     stop: Shutdown,
     thread: Option<JoinHandle<Result<()>>>,
 }
@@ -126,8 +127,8 @@ impl Running {
 
     pub(crate) fn with(settings: ReceiverOptions) -> Self {
         let memory = Memory::default();
-        let said: Arc<Mutex<Vec<String>>> = Arc::default();
-        let (store, log) = (memory.clone(), Arc::clone(&said));
+        let logged: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (store, log) = (memory.clone(), Arc::clone(&logged));
         let receiver = Receiver::bind(
             settings,
             Box::new(move || Ok(Box::new(store.clone()))),
@@ -136,18 +137,18 @@ impl Running {
         .unwrap();
         let (address, url, stop) = (receiver.address(), receiver.url(), receiver.shutdown());
         let thread = Some(std::thread::spawn(move || receiver.run()));
-        Self { address, url, memory, said, stop, thread }
+        Self { address, url, memory, logged, stop, thread }
     }
 
     pub(crate) fn with_tokens(path: &Path) -> Self {
         Self::with(ReceiverOptions { tokens: Some(path.to_owned()), ..settings() })
     }
 
-    pub(crate) fn ask_to_stop(&self) {
+    pub(crate) fn begin_shutdown(&self) {
         self.stop.begin();
     }
 
-    /// Stops it, and waits until it has.
+    /// Stops the receiver and waits for its end.
     pub(crate) fn stop(mut self) {
         self.stop.begin();
         self.thread.take().unwrap().join().unwrap().unwrap();
@@ -161,17 +162,17 @@ impl Running {
         Http::with_token(&self.url, Some(token.clone())).unwrap()
     }
 
-    /// Sends bytes, and reads what comes back until the other end closes.
+    /// Sends bytes and reads the response until the receiver closes the connection.
     pub(crate) fn raw(&self, bytes: &[u8]) -> Answer {
         let mut stream = self.connect();
-        // It may close before it has read all of it.
+        // The receiver may close the connection before it has read everything.
         let _ = stream.write_all(bytes);
         Answer::read(stream)
     }
 
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
-        // Not what is tested: an end for a test that hangs.
+        // Only ends a test that hangs.
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         stream
     }
@@ -181,8 +182,8 @@ impl Running {
     }
 
     /// Posts a batch.
-    pub(crate) fn post(&self, bus: Checksum, behind: Head, headers: &str, body: &[u8]) -> Answer {
-        self.raw(&posting(bus, behind, headers, body))
+    pub(crate) fn post(&self, bus: Checksum, after: Head, headers: &str, body: &[u8]) -> Answer {
+        self.raw(&posting(bus, after, headers, body))
     }
 }
 
@@ -206,9 +207,9 @@ pub(crate) fn settings() -> ReceiverOptions {
     }
 }
 
-pub(crate) fn posting(bus: Checksum, behind: Head, headers: &str, body: &[u8]) -> Vec<u8> {
-    let checksum = behind.checksum.map(|checksum| format!("&checksum={checksum}")).unwrap_or_default();
-    let (index, length) = (behind.index, body.len());
+pub(crate) fn posting(bus: Checksum, after: Head, headers: &str, body: &[u8]) -> Vec<u8> {
+    let checksum = after.checksum.map(|checksum| format!("&checksum={checksum}")).unwrap_or_default();
+    let (index, length) = (after.index, body.len());
     let mut bytes = format!(
         "POST /v1/buses/{bus}/events?index={index}{checksum} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
          content-type: application/x-ndjson\r\ncontent-length: {length}\r\n{headers}\r\n"
@@ -218,10 +219,10 @@ pub(crate) fn posting(bus: Checksum, behind: Head, headers: &str, body: &[u8]) -
     bytes
 }
 
-/// What a server answered.
+/// The response of a server.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// 0 where there was none.
+    /// 0 if there was no response.
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
@@ -235,7 +236,7 @@ impl Answer {
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
             Err(error) => panic!("{error}"),
         }
-        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
         let Some(end) = end else { return Self { status: 0, head: String::new(), body: bytes } };
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap().to_ascii_lowercase();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
@@ -246,7 +247,7 @@ impl Answer {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
-    /// A member of a problem.
+    /// A member of a problem document.
     pub(crate) fn member(&self, name: &str) -> String {
         let value = zero_bus::Value::parse(&self.text()).unwrap();
         let member = value.get(name).unwrap_or_else(|| panic!("{name}: {}", self.text()));
@@ -262,12 +263,12 @@ impl Answer {
     }
 }
 
-/// A chain of so many events; chains of different names part at the event behind `same`.
-pub(crate) fn chain(name: &str, same: usize, events: usize) -> Vec<Record> {
-    let place = tempfile::tempdir().unwrap();
-    let bus = Bus::open(place.path()).unwrap();
+/// A chain of events. Chains of different names share the first `common` events.
+pub(crate) fn chain(name: &str, common: usize, events: usize) -> Vec<Record> {
+    let temporary = tempfile::tempdir().unwrap();
+    let bus = Bus::open(temporary.path()).unwrap();
     let drafts = (1..=events).map(|n| {
-        let name = if n <= same { "same" } else { name };
+        let name = if n <= common { "same" } else { name };
         let payload =
             BTreeMap::from([("n", n.to_string()), ("of", name.to_owned()), ("text", "é\n\"".to_owned())]);
         Draft::new("a.kind", n as f64, &payload).unwrap()
