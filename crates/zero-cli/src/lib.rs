@@ -6,18 +6,24 @@ mod commands;
 mod event_ref;
 mod head_arg;
 mod input;
+mod liveness;
+mod program;
 mod progress;
 mod table;
 mod terminal;
+mod time_arg;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use zero_program::arguments::parse_arguments;
-use zero_program::exit::{exit, is_damage};
+use zero_program::exit::exit;
 use zero_program::message::report_file_size_limits;
 use zero_program::outcome::Outcome;
+use zero_program::signals::end_as_init_on_stop_signal;
+
+use crate::program::{PROGRAM, is_failed_check};
 
 /// Read a runtime bus, and write to it.
 ///
@@ -34,6 +40,7 @@ struct Arguments {
 enum Command {
     Append(commands::append::Arguments),
     Verify(commands::verify::Arguments),
+    Status(commands::status::Arguments),
     Doctor(commands::doctor::Arguments),
     Tail(commands::tail::Arguments),
     Show(commands::show::Arguments),
@@ -51,21 +58,25 @@ enum Command {
     MirrorVerify(commands::mirror_verify::Arguments),
     Restore(commands::restore::Arguments),
     Ingest(commands::ingest::Arguments),
+    Public(commands::public::Arguments),
     Completions(commands::completions::Arguments),
     Man(commands::man::Arguments),
 }
 
-const PROGRAM: &str = "zero-bus";
-
 /// Runs the program: reads the arguments, runs the command and returns the exit code.
 pub fn main() -> ExitCode {
     report_file_size_limits(PROGRAM);
-    exit(PROGRAM, run(parse_arguments::<Arguments>(PROGRAM).command), is_failed_check)
+    let command = parse_arguments::<Arguments>(PROGRAM).command;
+    // These commands handle the signals themselves.
+    let handles_signals = matches!(command, Command::Audit(_) | Command::Mirror(_) | Command::Ingest(_));
+    let result = if handles_signals { Ok(()) } else { end_as_init_on_stop_signal() };
+    exit(PROGRAM, result.and_then(|()| run(command)), is_failed_check)
 }
 
 fn run(command: Command) -> Result<Outcome> {
     match command {
         Command::Append(arguments) => commands::append::run(arguments),
+        Command::Status(arguments) => commands::status::run(&arguments),
         Command::Verify(arguments) => commands::verify::run(&arguments),
         Command::Doctor(arguments) => commands::doctor::run(&arguments),
         Command::Tail(arguments) => commands::tail::run(&arguments),
@@ -84,19 +95,8 @@ fn run(command: Command) -> Result<Outcome> {
         Command::MirrorVerify(arguments) => commands::mirror_verify::run(&arguments),
         Command::Restore(arguments) => commands::restore::run(&arguments),
         Command::Ingest(arguments) => commands::ingest::run(arguments),
-        Command::Completions(arguments) => commands::completions::run(&arguments),
-        Command::Man(arguments) => commands::man::run(&arguments),
+        Command::Public(arguments) => commands::public::run(&arguments),
+        Command::Completions(arguments) => commands::completions::run(&arguments, Arguments::command()),
+        Command::Man(arguments) => commands::man::run(&arguments, Arguments::command()),
     }
-}
-
-/// Whether an error is the finding of a check (exit code 1): damage to a log, or a mirror that
-/// contradicts it.
-pub(crate) fn is_failed_check(error: &anyhow::Error) -> bool {
-    use zero_mirror::Error::{Corrupt, Fork, LogShorter};
-    is_damage(error)
-        || error.chain().any(|cause| match cause.downcast_ref() {
-            Some(Fork { .. } | LogShorter { .. } | Corrupt { .. }) => true,
-            Some(zero_mirror::Error::Bus(inner)) => zero_program::exit::is_damaged_log(inner),
-            _ => false,
-        })
 }

@@ -3,7 +3,7 @@
 
 use zero_program::message::print_message;
 
-use crate::PROGRAM;
+use crate::program::PROGRAM;
 
 const GREEN: &str = "\x1b[32m";
 const YELLOW: &str = "\x1b[33m";

@@ -7,13 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use zero_paper::PauseEnd;
-
-/// The signals that end a run.
-const STOP_SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
+use zero_program::signals::{exit_code, stop_signals};
 
 enum Wake {
     Signal,
@@ -35,17 +32,18 @@ pub(crate) struct Pauser(mpsc::Receiver<Wake>);
 
 impl Pauser {
     /// Installs the signal handlers. The first signal ends the current or the next pause; a second
-    /// one ends the process at once.
+    /// one ends the process at once. A signal that was ignored at start stays ignored.
     pub(crate) fn install() -> Result<(Self, CommandWaker)> {
         let first_seen = Arc::new(AtomicBool::new(false));
-        for signal in STOP_SIGNALS {
+        let stop_signals = stop_signals();
+        for &signal in &stop_signals {
             // Handlers run in the order of their registration. At the first signal, the conditional
             // shutdown still sees `false`; the second handler then sets the flag.
-            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&first_seen))
+            flag::register_conditional_shutdown(signal, exit_code(signal), Arc::clone(&first_seen))
                 .and_then(|_| flag::register(signal, Arc::clone(&first_seen)))
                 .context("cannot install the signal handlers")?;
         }
-        let mut signals = Signals::new(STOP_SIGNALS).context("cannot install the signal handlers")?;
+        let mut signals = Signals::new(&stop_signals).context("cannot install the signal handlers")?;
         let (sender, receiver) = mpsc::channel();
         let signal_sender = sender.clone();
         let forward_signals = move || {

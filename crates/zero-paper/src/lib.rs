@@ -62,7 +62,7 @@ pub mod state;
 pub mod summary;
 pub mod text;
 
-pub use clock::{Clock, FixedClock, SystemClock, moment, rfc3339};
+pub use clock::{Clock, FixedClock, SystemClock, duration, moment, rfc3339};
 pub use error::{Error, Mismatch, Result, UnsupportedIntent};
 pub use order_source::{Intent, OrderSource, Run};
 pub use record_paths::RecordPaths;

@@ -10,7 +10,7 @@ const BOLD_CYAN: &str = "\x1b[1;36m";
 const RESET: &str = "\x1b[0m";
 
 /// Formats summaries as lines with columns and colours. A line with the date precedes the first
-/// summary of each day.
+/// summary of each day. Dates and times are in UTC, and each time says so with `Z`.
 ///
 /// Write the lines to a stream of `anstream`, which removes the colours if they are not wanted.
 #[derive(Debug, Default)]
@@ -26,6 +26,8 @@ impl SummaryLines {
         let (date, time) = format_date_and_time(as_of);
         let heading = if date == self.date { String::new() } else { format!("{DIM}{date}{RESET}\n") };
         self.date = date;
+        // A time without a time of day has no zone.
+        let zone = if time == "-" { "" } else { "Z" };
         let Summary { kind, text, tone } = summary;
         let (colour, reset) = match tone {
             Tone::Done => (GREEN, RESET),
@@ -34,6 +36,6 @@ impl SummaryLines {
             Tone::Routine => (DIM, RESET),
             Tone::Other => ("", ""),
         };
-        format!("{heading}{DIM}{label} {time}{RESET} {colour}{kind:<9} {text}{reset}\n")
+        format!("{heading}{DIM}{label} {time}{zone}{RESET} {colour}{kind:<9} {text}{reset}\n")
     }
 }

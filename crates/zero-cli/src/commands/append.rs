@@ -3,17 +3,18 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use serde::Serialize;
-use zero_bus::{Bus, Draft, Event, Json, Value};
+use zero_bus::{Bus, Draft, Event, Head, Json, LOG, OpenOptions, Reader, Value};
 use zero_paper::text::counted;
 use zero_paper::{Clock, SystemClock};
 use zero_program::message::{describe_json_error, print_message, print_warning};
 use zero_program::outcome::Outcome;
-use zero_program::output::OutputClosed;
+use zero_program::output::{OutputClosed, print};
 
-use crate::PROGRAM;
+use crate::head_arg::parse_expected_head;
 use crate::input::{Input, Line};
+use crate::program::PROGRAM;
 
 /// Append events, and print each once it is durable.
 ///
@@ -42,8 +43,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     batch: Option<PathBuf>,
     /// Answer an invalid line of a batch with {"error", "line"}, and continue; exit 1 at the end.
-    #[arg(long, requires = "batch")]
+    // `requires` has no effect beside an argument that conflicts with --batch.
+    #[arg(long, requires = "batch", conflicts_with_all = ["event_type", "payload"])]
     keep_going: bool,
+    /// Append only if this is the head: the index of the last event and its checksum, or 0 for an
+    /// empty log. Otherwise print the head and exit 1. Without a checksum, any event at the index
+    /// matches. With --batch, this holds for the first event of the input.
+    #[arg(long, value_name = "INDEX[:CHECKSUM]", value_parser = parse_expected_head)]
+    expect_head: Option<Head>,
 }
 
 const EXAMPLES: &str = "\
@@ -52,18 +59,21 @@ Examples:
   zero-bus append bus --type note.added --trace-id shift-7 - < note.json
   my-program | zero-bus append bus --batch
   zero-bus append bus --batch events.jsonl --keep-going
+  zero-bus append bus --type lease.taken --expect-head 42 '{\"by\":\"worker-1\"}'
 
-Exit codes: 0 passed, 1 failed (the log is damaged, or --keep-going met an invalid line), 2 could not run.";
+Exit codes: 0 passed, 1 failed (the log is damaged, --keep-going met an invalid line, or the head is not the
+expected one), 2 could not run.";
 
 fn parse_seconds(text: &str) -> Result<f64, String> {
     text.parse().map_err(|_| "expected a number of seconds, as in 1777593600 or 1777593600.5".to_owned())
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<Outcome> {
-    let Arguments { dir, event_type, trace_id, as_of, payload, batch, keep_going } = arguments;
+    let Arguments { dir, event_type, trace_id, as_of, payload, batch, keep_going, expect_head } = arguments;
     if let Some(batch) = batch {
         let input = Input::open(&batch)?;
-        return Batch { dir: &dir, bus: None, input, keep_going, invalid_lines: 0 }.append();
+        let batch = Batch { dir: &dir, bus: None, input, keep_going, expect_head, invalid_lines: 0 };
+        return batch.append().map_err(print_actual_head);
     }
     let payload = match payload.unwrap_or_default() {
         dash if dash == "-" => Input::open(Path::new("-"))?.read_all()?,
@@ -77,7 +87,14 @@ pub(crate) fn run(arguments: Arguments) -> Result<Outcome> {
     };
     // An invalid draft must not create the bus.
     draft.check()?;
-    let event = open(&dir)?.append(draft)?;
+    let event = match expect_head {
+        None => open(&dir)?.append(draft)?,
+        Some(expected) => {
+            let appended =
+                open_expecting(&dir, expected).and_then(|bus| bus.append_expecting(expected, draft));
+            appended.map_err(|error| print_actual_head(error.into()))?
+        }
+    };
     print_receipts(&[event.line()])?;
     Ok(Outcome::Passed)
 }
@@ -89,6 +106,8 @@ struct Batch<'a> {
     bus: Option<Bus>,
     input: Input,
     keep_going: bool,
+    /// The head that the first event requires. `None` once that event is appended.
+    expect_head: Option<Head>,
     /// Lines that were answered with an error.
     invalid_lines: u64,
 }
@@ -134,7 +153,16 @@ impl Batch<'_> {
     }
 
     /// Appends the valid entries as one batch, and prints the answers in the order of the lines.
-    fn append_entries(&mut self, entries: Vec<Entry>) -> Result<()> {
+    fn append_entries(&mut self, mut entries: Vec<Entry>) -> Result<()> {
+        // Only the first event requires a head, so it is appended alone.
+        if self.expect_head.is_some()
+            && let Some(first) = entries.iter().position(|entry| entry.draft.is_ok())
+            && first + 1 < entries.len()
+        {
+            let others = entries.split_off(first + 1);
+            self.append_entries(entries)?;
+            return self.append_entries(others);
+        }
         let Some(last_line) = entries.last().map(|entry| entry.line) else { return Ok(()) };
         let retry = self.keep_going.then(|| entries.clone());
         let mut drafts = Vec::with_capacity(entries.len());
@@ -163,6 +191,7 @@ impl Batch<'_> {
                     self.append_entries(vec![entry])
                 });
             }
+            (Err(error @ zero_bus::Error::HeadMismatch { .. }), _) => return Err(error.into()),
             (Err(error), _) => {
                 return Err(error).with_context(|| {
                     format!(
@@ -190,11 +219,18 @@ impl Batch<'_> {
         if drafts.is_empty() {
             return Ok(Vec::new());
         }
-        let bus = match self.bus.take() {
-            Some(bus) => bus,
-            None => open(self.dir)?,
+        let bus = match (self.bus.take(), self.expect_head) {
+            (Some(bus), _) => bus,
+            (None, Some(expected)) => open_expecting(self.dir, expected)?,
+            (None, None) => open(self.dir)?,
         };
-        self.bus.insert(bus).append_batch(drafts)
+        let bus = self.bus.insert(bus);
+        let Some(expected) = self.expect_head else { return bus.append_batch(drafts) };
+        // `append_entries` passes the first event alone.
+        let first = drafts.into_iter().map(|draft| bus.append_expecting(expected, draft));
+        let events = first.collect::<zero_bus::Result<_>>()?;
+        self.expect_head = None;
+        Ok(events)
     }
 }
 
@@ -246,11 +282,37 @@ fn parse_line(line: &str) -> Result<Option<Draft>, String> {
 
 /// Opens a bus for appending, and prints its warnings.
 pub(crate) fn open(dir: &Path) -> zero_bus::Result<Bus> {
-    let bus = Bus::open(dir)?;
+    Bus::open(dir).inspect(print_warnings)
+}
+
+fn print_warnings(bus: &Bus) {
     for warning in bus.warnings() {
         print_warning(PROGRAM, &warning);
     }
-    Ok(bus)
+}
+
+/// Opens a bus that must have the expected head. Creates it only if an empty log is expected.
+fn open_expecting(dir: &Path, expected: Head) -> zero_bus::Result<Bus> {
+    if expected.index == 0 {
+        return open(dir);
+    }
+    match OpenOptions::new().create(false).open(dir) {
+        Err(zero_bus::Error::NotABus { .. }) => {
+            let actual = if dir.exists() { Reader::open(dir)?.head()? } else { Head::default() };
+            Err(zero_bus::Error::HeadMismatch { path: dir.join(LOG), expected, actual })
+        }
+        opened => opened.inspect(print_warnings),
+    }
+}
+
+/// If the head is not the expected one, prints the actual head.
+fn print_actual_head(error: Error) -> Error {
+    match error.downcast_ref() {
+        Some(zero_bus::Error::HeadMismatch { actual, .. }) => {
+            print(&actual.to_string(), Outcome::Failed).err().unwrap_or(error)
+        }
+        _ => error,
+    }
 }
 
 fn receipt(event: &Event) -> String {

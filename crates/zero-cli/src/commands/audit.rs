@@ -12,7 +12,7 @@ use zero_program::message::print_message;
 use zero_program::outcome::Outcome;
 use zero_program::signals::{exit_code, on_stop_signal};
 
-use crate::PROGRAM;
+use crate::program::PROGRAM;
 use crate::progress::Bar;
 
 /// Write the audit document of a bus.

@@ -11,7 +11,7 @@ use zero_program::message::print_warning;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
-use crate::PROGRAM;
+use crate::program::PROGRAM;
 use crate::progress::Bar;
 
 /// Copy a bus, also while producers append to it.

@@ -13,7 +13,7 @@ use crate::input::Input;
 
 /// Print the canonical form of JSON values, one per line.
 ///
-/// Stops at the first line that has no canonical form.
+/// Stops at the first line that has no canonical form, or none that --portable allows.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -25,6 +25,10 @@ pub(crate) struct Arguments {
     /// The file, or `-` for standard input.
     #[arg(default_value = "-")]
     file: PathBuf,
+    /// Refuse values that Python's json cannot read with its default settings: integers of more
+    /// than 4300 digits, and more than 900 levels of nesting.
+    #[arg(long)]
+    portable: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
@@ -39,6 +43,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
             let json = line
                 .text
                 .and_then(|text| Json::parse(&text).map_err(|error| describe_json_error(&error)))
+                .and_then(|json| if arguments.portable { check_portable(json) } else { Ok(json) })
                 .map_err(|problem| input.error_in_line(line.number, &problem));
             match json {
                 Ok(json) => writeln!(out, "{json}").map_err(OutputClosed)?,
@@ -50,4 +55,41 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         }
         out.flush().map_err(OutputClosed)?;
     }
+}
+
+/// Python's limit for the digits of an integer (`sys.int_info.default_max_str_digits`).
+const MAX_PORTABLE_DIGITS: usize = 4300;
+
+/// Python's default recursion limit is 1000, less the depth of the call and the event around a
+/// payload.
+const MAX_PORTABLE_DEPTH: usize = 900;
+
+/// Returns the value if readers with common limits accept it.
+fn check_portable(json: Json) -> Result<Json, String> {
+    let (mut depth, mut digits) = (0, 0);
+    let mut bytes = json.as_str().bytes();
+    while let Some(byte) = bytes.next() {
+        // In the canonical form only integers have so many digits in a row.
+        digits = if byte.is_ascii_digit() { digits + 1 } else { 0 };
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth -= 1,
+            // Skips the string.
+            b'"' => {
+                while let Some(byte) = bytes.next().filter(|byte| *byte != b'"') {
+                    if byte == b'\\' {
+                        bytes.next();
+                    }
+                }
+            }
+            _ => {}
+        }
+        if digits > MAX_PORTABLE_DIGITS {
+            return Err(format!("an integer has more than {MAX_PORTABLE_DIGITS} digits"));
+        }
+        if depth > MAX_PORTABLE_DEPTH {
+            return Err(format!("nested deeper than {MAX_PORTABLE_DEPTH} levels"));
+        }
+    }
+    Ok(json)
 }

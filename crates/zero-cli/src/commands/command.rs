@@ -14,8 +14,9 @@ use zero_program::message::{print_message, print_warning};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
-use crate::PROGRAM;
 use crate::commands::append;
+use crate::liveness::RuntimeLock;
+use crate::program::PROGRAM;
 
 /// Give a runtime an operator command.
 ///
@@ -23,7 +24,7 @@ use crate::commands::append;
 /// position. reduce-only: the same, as a policy. flatten: close every position at the last known
 /// price, then reduce-only. kill: accept nothing, end the runtime, and refuse a start until a
 /// resume. resume: withdraw the commands that were applied before it. Of conflicting commands, the
-/// safer one is in force.
+/// safer one is in force. Warns if no runtime is alive.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -61,10 +62,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     if Reader::open(dir)?.head()?.index == 0 {
         bail!("{}: the bus is empty, so no runtime has run on it; name the bus of a runtime", dir.display());
     }
+    let lock = RuntimeLock::of(dir)?;
     let now = SystemClock.now();
     let bus = append::open(dir)?;
     let given = bus.append(command(arguments.action, &arguments.actor, &arguments.reason, now)?)?;
     print(&given.line(), Outcome::Passed)?;
+    if lock == RuntimeLock::Free {
+        print_warning(
+            PROGRAM,
+            &format!(
+                "no runtime holds {}, so nothing acts on the {} now; the next start applies it",
+                dir.display(),
+                arguments.action.name()
+            ),
+        );
+    }
     if arguments.action == Action::Resume
         && let Some(unapplied) = unapplied_before(&bus.reader(), given.index)?
     {

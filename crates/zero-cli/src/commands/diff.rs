@@ -9,7 +9,7 @@ use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
 use crate::commands::state::state_after;
-use crate::event_ref::parse_event_index;
+use crate::event_ref::EventRef;
 use crate::table::column_width;
 
 /// Print what changed in the runtime's state between two events.
@@ -23,12 +23,13 @@ Exit codes: 0 passed, 1 failed (the log is damaged at an event or before it), 2 
 pub(crate) struct Arguments {
     /// The bus directory.
     dir: PathBuf,
-    /// The earlier event, by its index (42) or its id (evt-000000000042).
-    #[arg(value_name = "EVENT", value_parser = parse_event_index)]
-    earlier: u64,
+    /// The earlier event, as its index (42), its id (evt-000000000042), `last`, or an offset from
+    /// the end (-1).
+    #[arg(value_name = "EVENT", value_parser = EventRef::parse, allow_negative_numbers = true)]
+    earlier: EventRef,
     /// The later event.
-    #[arg(value_name = "EVENT", value_parser = parse_event_index)]
-    later: u64,
+    #[arg(value_name = "EVENT", value_parser = EventRef::parse, allow_negative_numbers = true)]
+    later: EventRef,
     /// Print one JSON object per change: {"after", "before", "path"}.
     #[arg(long)]
     json: bool,

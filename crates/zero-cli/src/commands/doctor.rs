@@ -1,33 +1,38 @@
 //! `zero-bus doctor`: check everything about a bus.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use zero_bus::{Event, Finding, Json, LOCK, LOG, Reader, SNAPSHOT, Value, Verdict, event_id};
+use zero_bus::{Checksum, Event, Finding, Json, LOCK, LOG, Reader, SNAPSHOT, Value, Verdict, event_id};
 use zero_paper::operator::CommandsInForce;
+use zero_paper::replay::replay;
 use zero_paper::risk::TradingMode;
-use zero_paper::text::{counted, escape};
+use zero_paper::text::{counted, escape, format_duration, shorten};
 use zero_paper::{Clock, SystemClock, reconcile};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
 use crate::commands::verify::{byte_offset, describe_consistent_snapshot, explain_finding};
+use crate::liveness::{LastCycle, RuntimeLock, check_age};
 use crate::progress::Bar;
 use crate::terminal::{fail_mark, ok_mark, warn_mark};
+use crate::time_arg::parse_duration;
 
 /// Check everything about a bus, and suggest remedies.
 ///
 /// Checks the chain and the tail, the snapshot, the sync mark, file permissions, event times,
-/// cycles, operator commands, disk space and, with --journal, whether the decision journal and the
-/// bus agree. Nothing is changed or locked; a runtime may be running.
+/// cycles, operator commands, disk space, whether a runtime is alive and, with --journal, whether
+/// the decision journal and the bus agree. Replays the recorded cycles and compares every event.
+/// Nothing is changed; a runtime may be running.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   zero-bus doctor bus
-  zero-bus doctor bus --journal decisions.jsonl
+  zero-bus doctor bus --journal decisions.jsonl --max-age 5m
   zero-bus doctor bus --json
 
 Exit codes: 0 passed (there may be warnings), 1 failed, 2 could not run.")]
@@ -37,7 +42,10 @@ pub(crate) struct Arguments {
     /// The decision journal of the runtime that writes this bus.
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
-    /// Print one JSON object: {"checks": [{"found", "level", "name", "way_out"}], "ok"}.
+    /// Fail if no runtime is alive, or if the last cycle is older than this: 90s, 10m, 2h or 1d.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    max_age: Option<f64>,
+    /// Print one JSON object: {"checks": [{"found", "level", "name", "way_out"}], "ok", "scope"}.
     #[arg(long)]
     json: bool,
 }
@@ -90,23 +98,31 @@ impl Check {
     }
 }
 
+/// What the checks cannot show, however they end.
+const SCOPE: &str = "an unanchored chain cannot show that its end was cut off at an event boundary, or that all of \
+    it was rewritten; zero-bus verify --expect INDEX:CHECKSUM can, with a head that was kept elsewhere";
+
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let dir = &arguments.dir;
     let reader = Reader::open(dir)?;
+    // The lock comes before the log: the last cycle of a runtime that ends meanwhile is then read.
+    let lock = RuntimeLock::of(dir)?;
     let bar = Bar::new("checking");
     let verdict = reader.verify_with_progress(&mut |progress| bar.show(progress))?;
     let history = History::read(&reader, &bar)?;
     drop(bar);
     let mut checks = vec![check_permissions(dir, arguments.journal.as_deref())?];
-    checks.extend([check_chain(dir, &verdict), check_snapshot(&verdict), check_sync_mark(dir, &verdict)]);
+    checks.extend([check_chain(dir, &verdict), check_snapshot(&verdict), check_sync_mark(dir, &verdict)?]);
     checks.extend(check_quarantine(dir)?);
     let is_readable_to_end = matches!(verdict.integrity.finding, Finding::Sound | Finding::Torn { .. });
-    let history_checks =
-        [history.check_clock(SystemClock.now()), history.check_cycles(), history.check_operator()];
+    let now = SystemClock.now();
+    let history_checks = [history.check_clock(now), history.check_cycles(), history.check_operator()];
     checks.extend(
         history_checks
             .map(|check| if is_readable_to_end { check } else { check.known_up_to(history.events) }),
     );
+    checks.push(check_runtime(lock, history.last_cycle_record, arguments.max_age, now));
+    checks.push(check_replay(&reader, is_readable_to_end, history.cycles)?);
     if let Some(journal) = &arguments.journal {
         checks.push(check_journal(journal, &reader));
     }
@@ -117,10 +133,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         struct Document<'a> {
             checks: &'a [Check],
             ok: bool,
+            scope: &'a str,
         }
-        return print(Json::of(&Document { checks: &checks, ok })?.as_str(), Outcome::of(ok));
+        let document = Document { checks: &checks, ok, scope: SCOPE };
+        return print(Json::of(&document)?.as_str(), Outcome::of(ok));
     }
-    print(&checks.iter().map(render).collect::<Vec<_>>().join("\n"), Outcome::of(ok))
+    let lines = checks.iter().map(render).chain([SCOPE.to_owned()]);
+    print(&lines.collect::<Vec<_>>().join("\n"), Outcome::of(ok))
 }
 
 fn render(check: &Check) -> String {
@@ -209,20 +228,56 @@ fn check_snapshot(verdict: &Verdict) -> Check {
     }
 }
 
-/// Whether the sync mark exists, which shows that a log was cut between two events.
-fn check_sync_mark(dir: &Path, verdict: &Verdict) -> Check {
+/// Whether the sync mark is valid. It shows that a log was cut between two events.
+fn check_sync_mark(dir: &Path, verdict: &Verdict) -> Result<Check> {
     let name = "note";
-    if dir.join(LOCK).exists() {
-        Check::ok(name, "bus.lock records how far the log is synced")
-    } else if verdict.integrity.head.index == 0 {
-        Check::ok(name, "no bus.lock, and no event that it could record")
-    } else {
-        Check::warn(
+    let path = dir.join(LOCK);
+    let content = match fs::read(&path) {
+        Ok(content) => content,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(if verdict.integrity.head.index == 0 {
+                Check::ok(name, "no bus.lock, and no event that it could record")
+            } else {
+                Check::warn(
+                    name,
+                    "bus.lock is missing, so a log cut between two events would not be noticed",
+                    "the next append writes it again",
+                )
+            });
+        }
+        Err(error) => return Err(error).with_context(|| path.display().to_string()),
+    };
+    // A writer may be replacing the mark. A corrupt one stays corrupt.
+    let is_valid =
+        is_sync_mark(&content) || (0..3).any(|_| fs::read(&path).is_ok_and(|again| is_sync_mark(&again)));
+    Ok(match is_valid {
+        true => Check::ok(name, "bus.lock records how far the log is synced"),
+        false if content.is_empty() && verdict.integrity.head.index == 0 => {
+            Check::ok(name, "bus.lock is empty, and there is no event that it could record")
+        }
+        false => Check::warn(
             name,
-            "bus.lock is missing, so a log cut between two events would not be noticed",
-            "the next append writes it again",
-        )
-    }
+            format!(
+                "bus.lock is corrupt: its {} are not a sync mark, so a log cut between two events would not be noticed",
+                counted(content.len() as u64, "byte")
+            ),
+            "the next append writes it again; find out what changed it, since a crash does not",
+        ),
+    })
+}
+
+/// Whether the content of `bus.lock` is a valid sync mark. `docs/FORMAT.md` describes its form.
+fn is_sync_mark(content: &[u8]) -> bool {
+    let Some(text) = std::str::from_utf8(content).ok().map(str::trim_end) else { return false };
+    let Ok(Value::Object(mut fields)) = Value::parse(text) else { return false };
+    let is_canonical = Json::parse(text).is_ok_and(|canonical| canonical.as_str() == text);
+    let seal = fields.remove("seal");
+    let seal = seal.as_ref().and_then(Value::as_str).and_then(Checksum::parse);
+    let has_numbers =
+        ["bytes", "events"].iter().all(|key| fields.get(*key).and_then(Value::as_u64).is_some());
+    let sealed = Json::try_from(&Value::Object(fields));
+    let is_sealed = sealed.is_ok_and(|sealed| seal == Some(Checksum::of(sealed.as_str().as_bytes())));
+    is_canonical && has_numbers && is_sealed
 }
 
 /// Whether quarantined tails are kept next to the log. `None` if there is none.
@@ -243,6 +298,78 @@ fn check_quarantine(dir: &Path) -> Result<Option<Check>> {
     let way_out =
         "no append of these bytes was acknowledged; inspect the files, and delete those you do not need";
     Ok(Some(Check::warn("set aside", found, way_out)))
+}
+
+/// Whether a runtime is alive. Without a limit for the age of the last cycle, a bus without a
+/// runtime is not a problem.
+fn check_runtime(
+    lock: RuntimeLock,
+    last_cycle: Option<LastCycle>,
+    max_age_s: Option<f64>,
+    now: f64,
+) -> Check {
+    let name = "runtime";
+    let cycle = match last_cycle {
+        Some(cycle) => check_age(cycle.age_s(now), max_age_s).map(|age| format!("last cycle {age}")),
+        None if max_age_s.is_some() => Err("no cycle on the bus".to_owned()),
+        None => Ok("no cycle on the bus".to_owned()),
+    };
+    let is_alive = lock != RuntimeLock::Free;
+    let way_out = "start the runtime, or find out why it does not run a cycle";
+    match cycle {
+        Ok(cycle) if is_alive || max_age_s.is_none() => {
+            Check::ok(name, format!("{}; {cycle}", lock.describe()))
+        }
+        Ok(cycle) => Check::fail(name, format!("{}; {cycle}", lock.describe()), way_out),
+        Err(problem) if last_cycle.is_some() => {
+            Check::fail(name, format!("{}; last cycle {problem}", lock.describe()), way_out)
+        }
+        Err(problem) => Check::fail(name, format!("{}; {problem}", lock.describe()), way_out),
+    }
+}
+
+/// Whether the recorded cycles, run again, give the recorded events. A log that was rewritten as a
+/// valid chain differs here, unless the rewriting also ran the engine.
+fn check_replay(reader: &Reader, is_readable_to_end: bool, recorded_cycles: u64) -> Result<Check> {
+    let name = "replay";
+    if !is_readable_to_end {
+        return Ok(Check::warn(name, "not run: the log cannot be read to its end", "restore the log first"));
+    }
+    let bar = Bar::new("replaying");
+    let replay = match replay(reader, &mut |progress| bar.show(progress)) {
+        Ok(replay) => replay,
+        // The records lack what the replay needs, so it shows nothing about them.
+        Err(error) if !matches!(error, zero_paper::Error::Bus(_)) => {
+            let way_out = "the decisions of this bus cannot be checked against the engine";
+            return Ok(Check::warn(name, format!("not run: {error}"), way_out));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    drop(bar);
+    Ok(match &replay.difference {
+        Some(difference) => {
+            let fields: Vec<&str> = difference.fields.iter().map(|field| field.path.as_str()).collect();
+            let found = format!(
+                "cycle {}: {} differs from the replay in {}",
+                difference.cycle_id,
+                difference.event_id,
+                fields.join(", ")
+            );
+            let way_out =
+                "the history was rewritten, or another engine wrote it; zero-bus replay DIR shows the fields";
+            Check::fail(name, shorten(&found, 300), way_out)
+        }
+        None if replay.cycles == 0 && recorded_cycles > 0 => Check::warn(
+            name,
+            "not run: no cycle record has what the replay needs",
+            "the decisions of this bus cannot be checked against the engine",
+        ),
+        None if replay.cycles == 0 => Check::ok(name, "no cycle to run again"),
+        None => {
+            let cycles = counted(replay.cycles, "cycle");
+            Check::ok(name, format!("{cycles} run again, the same in all {} events", replay.events))
+        }
+    })
 }
 
 /// Whether the decision journal and the bus agree.
@@ -280,10 +407,20 @@ fn check_journal(journal: &Path, reader: &Reader) -> Check {
     }
 }
 
+/// Below this, the disk check fails.
+const MIN_FREE_BYTES: u64 = 16 << 20;
+
+/// Below this, the disk check warns.
+const LOW_FREE_BYTES: u64 = 1 << 30;
+
 /// How much disk space is free, and how long it lasts.
 fn check_disk(dir: &Path, history: &History, log_bytes: u64) -> Result<Check> {
     let name = "disk";
     let filesystem = rustix::fs::statvfs(dir).with_context(|| dir.display().to_string())?;
+    // A file system that does not report its size is not full.
+    if filesystem.f_blocks == 0 {
+        return Ok(Check::ok(name, "the file system does not report how much space is free"));
+    }
     let free_bytes = filesystem.f_bavail.saturating_mul(filesystem.f_frsize);
     // A rate extrapolated from a short burst is meaningless.
     let duration_s = history.duration_s().filter(|seconds| *seconds >= 3600.0);
@@ -292,11 +429,17 @@ fn check_disk(dir: &Path, history: &History, log_bytes: u64) -> Result<Check> {
         Some(days) if days < 10_000.0 => format!(", {days:.0} days at the rate so far"),
         _ => String::new(),
     };
-    let found = format!("{:.1} GB free{lasts}", free_bytes as f64 / 1e9);
+    // The unit shows on which side of a limit the value is.
+    let free = match free_bytes {
+        bytes if bytes < MIN_FREE_BYTES => format!("{} kB free, less than 16 MiB", bytes / 1000),
+        bytes if bytes < LOW_FREE_BYTES => format!("{} MB free, less than 1 GiB", bytes / 1_000_000),
+        bytes => format!("{:.1} GB free", bytes as f64 / 1e9),
+    };
+    let found = format!("{free}{lasts}");
     let way_out = "free some space, or stop the runtime and move the bus";
-    Ok(if free_bytes < 16 << 20 {
+    Ok(if free_bytes < MIN_FREE_BYTES {
         Check::fail(name, found, way_out)
-    } else if free_bytes < 1 << 30 || days_left.is_some_and(|days| days < 7.0) {
+    } else if free_bytes < LOW_FREE_BYTES || days_left.is_some_and(|days| days < 7.0) {
         Check::warn(name, found, way_out)
     } else {
         Check::ok(name, found)
@@ -308,6 +451,7 @@ fn check_disk(dir: &Path, history: &History, log_bytes: u64) -> Result<Check> {
 struct History {
     /// The number of events read.
     events: u64,
+    last_cycle_record: Option<LastCycle>,
     first_as_of: Option<f64>,
     last_as_of: Option<f64>,
     /// The event with the latest time: its time and index.
@@ -364,6 +508,7 @@ impl History {
         if self.latest.is_none_or(|(latest, _)| now > latest) {
             self.latest = Some((now, event.index));
         }
+        self.last_cycle_record = LastCycle::of(event).or(self.last_cycle_record);
         if event.event_type == "runtime.cycle"
             && let Some(cycle_id) = event.payload.value().get("cycle_id").and_then(Value::as_u64)
         {
@@ -398,7 +543,7 @@ impl History {
         if let Some((latest, index)) = self.latest
             && latest > now + 60.0
         {
-            let found = format!("{} is {} in the future", event_id(index), render_duration(latest - now));
+            let found = format!("{} is {} in the future", event_id(index), format_duration(latest - now));
             return Check::warn(name, found, "check the clocks of this machine and of the producer");
         }
         if self.setbacks > 0 {
@@ -406,7 +551,7 @@ impl History {
             let found = format!(
                 "went back {}, at most by {} at {}",
                 counted(self.setbacks, "time"),
-                render_duration(largest_s),
+                format_duration(largest_s),
                 event_id(index)
             );
             return Check::warn(
@@ -434,9 +579,9 @@ impl History {
         if self.cycles > 2 && largest_s > 60.0 && largest_s > 10.0 * average_s {
             let found = format!(
                 "a gap of {} before {}; {} on average otherwise",
-                render_duration(largest_s),
+                format_duration(largest_s),
                 event_id(index),
-                render_duration(average_s)
+                format_duration(average_s)
             );
             return Check::warn(name, found, "was the runtime stopped then?");
         }
@@ -456,15 +601,5 @@ impl History {
             None => "zero-bus command DIR resume withdraws it",
         };
         Check::warn(name, format!("in force: {}", command.describe()), way_out)
-    }
-}
-
-/// A duration for a person.
-fn render_duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 120.0 => format!("{s:.1} s"),
-        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
-        s if s < 172_800.0 => format!("{:.0} h", s / 3600.0),
-        s => format!("{:.0} days", s / 86400.0),
     }
 }

@@ -11,7 +11,7 @@ use zero_program::outcome::Outcome;
 use zero_program::output::print;
 use zero_program::signals::on_stop_signal;
 
-use crate::PROGRAM;
+use crate::program::PROGRAM;
 
 /// Receive the events of buses over HTTP into a database.
 ///

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::CommandFactory;
 use clap_mangen::Man;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
@@ -23,15 +22,15 @@ pub(crate) struct Arguments {
     to: Option<PathBuf>,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
+pub(crate) fn run(arguments: &Arguments, program: clap::Command) -> Result<Outcome> {
     let Some(to) = &arguments.to else {
         let mut text = Vec::new();
-        Man::new(crate::Arguments::command()).render(&mut text)?;
+        Man::new(program).render(&mut text)?;
         let text = String::from_utf8(text)?;
         return print(text.strip_suffix('\n').unwrap_or(&text), Outcome::Passed);
     };
     std::fs::create_dir_all(to)
-        .and_then(|()| clap_mangen::generate_to(crate::Arguments::command(), to))
+        .and_then(|()| clap_mangen::generate_to(program, to))
         .with_context(|| format!("{}: cannot write the manual pages", to.display()))?;
     Ok(Outcome::Passed)
 }

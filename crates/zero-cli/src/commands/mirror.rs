@@ -15,8 +15,8 @@ use zero_program::outcome::{Outcome, Reported};
 use zero_program::output::{OutputClosed, print};
 use zero_program::signals::on_stop_signal;
 
+use crate::program::{PROGRAM, is_failed_check};
 use crate::progress::Bar;
-use crate::{PROGRAM, is_failed_check};
 
 /// Mirror the events of a bus to other destinations.
 ///

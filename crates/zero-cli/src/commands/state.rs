@@ -8,7 +8,7 @@ use zero_paper::state::State;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
-use crate::event_ref::{no_such_event, parse_event_index};
+use crate::event_ref::{EventRef, no_such_event};
 
 /// Print the runtime's state after an event.
 ///
@@ -23,9 +23,10 @@ Exit codes: 0 passed, 1 failed (the log is damaged at the event or before it), 2
 pub(crate) struct Arguments {
     /// The bus directory.
     dir: PathBuf,
-    /// The event, by its index (42) or its id (evt-000000000042). [default: the last one]
-    #[arg(long, value_name = "EVENT", value_parser = parse_event_index)]
-    at: Option<u64>,
+    /// The event, as its index (42), its id (evt-000000000042), or an offset from the end (-1).
+    /// [default: the last one]
+    #[arg(long, value_name = "EVENT", value_parser = EventRef::parse, allow_negative_numbers = true)]
+    at: Option<EventRef>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
@@ -35,9 +36,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
 }
 
 /// The state after the event at `index`, which must exist, or after the last event.
-pub(crate) fn state_after(reader: &Reader, index: Option<u64>) -> Result<State> {
+pub(crate) fn state_after(reader: &Reader, event: Option<EventRef>) -> Result<State> {
     let last = reader.head()?.index;
-    match index {
+    match event.map(|event| event.index(reader)).transpose()? {
         Some(index) if index > last => Err(no_such_event(reader, index)),
         index => Ok(State::at(reader, index)?),
     }

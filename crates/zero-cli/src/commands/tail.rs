@@ -4,17 +4,19 @@ use std::collections::VecDeque;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use globset::{Glob, GlobMatcher};
-use zero_bus::{Event, Reader, Selected};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use zero_bus::{CancelHandle, Event, Reader, Selected};
 use zero_paper::summary::summarize;
-use zero_paper::{Clock, SystemClock, moment};
 use zero_program::outcome::Outcome;
 use zero_program::output::OutputClosed;
 use zero_program::summary_lines::SummaryLines;
 
-use crate::event_ref::parse_event_index;
+use crate::event_ref::EventRef;
 use crate::terminal::report_torn_tail;
+use crate::time_arg::parse_time;
 
 /// Print events, one line each.
 ///
@@ -37,21 +39,22 @@ pub(crate) struct Arguments {
     /// Print only the last N of the matching events.
     #[arg(short, value_name = "N")]
     n: Option<usize>,
-    /// Start with this event: its index (42) or its id (evt-000000000042).
-    #[arg(long, value_name = "EVENT", value_parser = parse_event_index)]
-    from: Option<u64>,
+    /// Start with this event: its index (42), its id (evt-000000000042), `last`, or an offset from
+    /// the end (-10).
+    #[arg(long, value_name = "EVENT", value_parser = EventRef::parse, allow_negative_numbers = true)]
+    from: Option<EventRef>,
     /// Print only events whose type matches, as in `fill.*`.
     #[arg(long = "type", value_name = "GLOB", value_parser = TypeFilter::parse)]
     event_type: Option<TypeFilter>,
     /// Print only events of this trace.
     #[arg(long, value_name = "TRACE")]
     trace_id: Option<String>,
-    /// Print only events at or after this time: RFC 3339 (2026-05-01T09:00:00Z), or an age such as
-    /// 90s, 10m, 2h or 1d.
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    /// Print only events at or after this time: RFC 3339 (2026-05-01T09:00:00Z), Unix seconds, or
+    /// an age such as 90s, 10m, 2h or 1d.
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_negative_numbers = true)]
     since: Option<f64>,
     /// Print only events at or before this time.
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_negative_numbers = true)]
     until: Option<f64>,
     /// Continue with events as they become durable, also after their producer is restarted.
     #[arg(short, long)]
@@ -59,10 +62,6 @@ pub(crate) struct Arguments {
     /// Print the lines of the log on a terminal too.
     #[arg(long)]
     json: bool,
-}
-
-fn parse_time(text: &str) -> Result<f64, String> {
-    moment(text, SystemClock.now())
 }
 
 #[derive(Clone, Debug)]
@@ -104,7 +103,7 @@ impl Arguments {
     /// The index of the first event to read. Without a filter, -n determines it, so that only the
     /// end is read.
     fn first_index(&self, reader: &Reader) -> Result<u64> {
-        let from = self.from.unwrap_or(1);
+        let from = self.from.map_or(Ok(1), |event| event.first_index(reader))?;
         Ok(match self.n {
             Some(n) if !self.has_filter() => {
                 from.max(reader.head()?.index.saturating_add(1).saturating_sub(n as u64))
@@ -122,7 +121,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     if !arguments.follow {
         return Ok(Outcome::Passed);
     }
-    for event in reader.follow(last_read + 1)? {
+    let follow = reader.follow(last_read + 1)?;
+    cancel_once_output_is_closed(follow.cancel_handle())?;
+    for event in follow {
         let event = event?;
         if arguments.matches(&event.event_type, event.trace_id.as_deref())
             && arguments.matches_time(event.as_of)
@@ -132,6 +133,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         }
     }
     Ok(Outcome::Passed)
+}
+
+/// Cancels a follower once the reader of standard output is gone, as `head` is after its last line.
+/// Otherwise only the next event would show that.
+fn cancel_once_output_is_closed(follow: CancelHandle) -> Result<()> {
+    let wait = move || {
+        let stdout = std::io::stdout();
+        // Without requested events, only an error or a hang-up ends the wait. Files report neither.
+        let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+        while let Err(Errno::INTR) = poll(&mut polled, None) {}
+        let closed = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
+        if polled[0].revents().intersects(closed) {
+            follow.cancel();
+        }
+    };
+    let thread = std::thread::Builder::new().name("output".to_owned());
+    thread.spawn(wait).context("cannot start the thread that watches standard output")?;
+    Ok(())
 }
 
 /// Prints the matching events of the log from the index `from` on, up to its end or its first

@@ -10,8 +10,8 @@ use zero_program::message::print_message;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
-use crate::PROGRAM;
 use crate::head_arg::{parse_head, render_head};
+use crate::program::PROGRAM;
 use crate::progress::Bar;
 use crate::terminal::mark;
 
@@ -34,7 +34,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N")]
     min_events: Option<u64>,
     /// Print one JSON document: {"integrity", "snapshot_integrity"}, and with --expect or
-    /// --min-events also {"expectations": [{"expect" or "min_events", "ok", "reason"}]}.
+    /// --min-events also {"expectations": [{"expect" or "min_events", "ok", "reason"}]}. Without a
+    /// log also {"log_exists": false}.
     #[arg(long)]
     json: bool,
 }
@@ -57,6 +58,10 @@ struct Document<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     expectations: &'a [Expectation],
     integrity: &'a Integrity,
+    /// False if the directory has no log. Absent otherwise, so that the document is then the
+    /// verdict alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_exists: Option<bool>,
     snapshot_integrity: &'a SnapshotIntegrity,
 }
 
@@ -65,16 +70,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let bar = Bar::new("verifying");
     let verdict = reader.verify_with_progress(&mut |progress| bar.show(progress))?;
     drop(bar);
-    if verdict.integrity.head.index == 0 && !arguments.dir.join(LOG).exists() {
+    let log_exists = arguments.dir.join(LOG).exists();
+    if !log_exists {
         print_message(PROGRAM, &format!("{}: has no {LOG}; the bus is empty", arguments.dir.display()));
     }
     let expectations = check_expectations(arguments, &reader, verdict.integrity.head)?;
     let passed = verdict.ok() && expectations.iter().all(|expectation| expectation.ok);
     let text = if arguments.json {
         let Verdict { integrity, snapshot_integrity } = &verdict;
-        Json::of(&Document { expectations: &expectations, integrity, snapshot_integrity })?.to_string()
+        Json::of(&Document {
+            expectations: &expectations,
+            integrity,
+            log_exists: (!log_exists).then_some(false),
+            snapshot_integrity,
+        })?
+        .to_string()
     } else {
-        let mut lines = vec![render(&verdict)];
+        let mut lines = vec![render(&verdict, log_exists)];
         lines.extend(expectations.iter().map(render_expectation));
         if passed {
             lines.push(Verdict::SCOPE.to_owned());
@@ -128,7 +140,7 @@ fn render_expectation(expectation: &Expectation) -> String {
     format!("expected  {}  {expected}{problem}", mark(expectation.ok))
 }
 
-fn render(verdict: &Verdict) -> String {
+fn render(verdict: &Verdict, log_exists: bool) -> String {
     let Verdict { integrity, snapshot_integrity } = verdict;
     let head = &integrity.head;
     let last_event = match head.checksum {
@@ -136,8 +148,9 @@ fn render(verdict: &Verdict) -> String {
         Some(checksum) => format!(", last sound {checksum}"),
         None => String::new(),
     };
-    let mut lines =
-        vec![format!("log       {}  {}{last_event}", mark(integrity.ok()), counted(head.index, "event"))];
+    let missing = if log_exists { "" } else { ": there is no log" };
+    let events = counted(head.index, "event");
+    let mut lines = vec![format!("log       {}  {events}{last_event}{missing}", mark(integrity.ok()))];
     let indent = " ".repeat(16);
     if let Some(meaning) = explain_finding(&integrity.finding) {
         let place = byte_offset(&integrity.finding);

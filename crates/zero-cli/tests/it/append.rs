@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{BUS, append_events, bus, bus_with_input, temp_dir, tree};
+use crate::support::{BUS, Finished, append_events, bus, bus_with_input, temp_dir, tree};
 use zero_bus::{Checksum, Reader, Value};
 
 #[test]
@@ -251,4 +252,84 @@ fn append_refuses_a_damaged_log_and_leaves_it_unchanged() {
     let message = output.failure(1);
     assert!(message.contains("events.jsonl: checksum mismatch at event 3 (byte "), "{message}");
     assert_eq!(fs::read_to_string(&log).unwrap(), text);
+}
+
+/// Appends an event of type `t` if the head is the expected one.
+fn append_expecting(dir: &Path, expected: &str) -> Finished {
+    bus(dir, &["append", "bus", "--type", "t", "--expect-head", expected, "{}"])
+}
+
+#[test]
+fn append_expecting_a_head_appends_only_to_that_head() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    let head = || Reader::open(dir.join("bus")).unwrap().head().unwrap().to_string();
+    append_expecting(dir, "0").success();
+    let first = head();
+    append_expecting(dir, &first).success();
+    // Without a checksum, any event at the index matches.
+    append_expecting(dir, "2").success();
+    let third = head();
+    assert!(third.starts_with("3:sha256:"), "{third}");
+    let other_checksum = first.replacen("1:", "3:", 1);
+    for expected in ["0", "2", "4", &first, &other_checksum] {
+        let output = append_expecting(dir, expected);
+        assert_eq!((output.code, output.stdout.trim_end()), (1, third.as_str()), "{expected}");
+        let message = format!("nothing was appended, since the head is {third}, not {expected}.");
+        assert!(output.stderr.contains(&message), "{}", output.stderr);
+        assert_eq!(head(), third);
+    }
+    for invalid in ["", "x", "-1", "3:", "3:sha256:12", &format!("0:{}", &third[2..])] {
+        let output = bus(dir, &["append", "bus", "--type", "t", &format!("--expect-head={invalid}"), "{}"]);
+        assert!(output.failure(2).contains("expected INDEX (0 for an empty log)"), "{invalid}");
+    }
+    bus(dir, &["verify", "bus", "--min-events", "3"]).success();
+}
+
+#[test]
+fn append_batch_expects_the_head_for_its_first_event_only() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    append_events(dir, 1);
+    let valid = r#"{"event_type":"t","payload":{},"as_of":1}"#;
+    let input = format!("nope\n{valid}\n{valid}\nnope\n{valid}\n");
+    let batch = |expected: &str| {
+        let arguments = ["append", "bus", "--batch", "--keep-going", "--expect-head", expected];
+        bus_with_input(dir, &arguments, &input)
+    };
+    let output = batch("7");
+    let head = Reader::open(dir.join("bus")).unwrap().head().unwrap();
+    assert_eq!((output.code, output.stdout), (1, format!("{head}\n")));
+    assert!(output.stderr.contains("nothing was appended, since the head is 1:"), "{}", output.stderr);
+    let output = batch("1");
+    assert_eq!((output.code, output.stdout.lines().count()), (1, 5), "{}", output.stderr);
+    assert!(output.stderr.contains("2 invalid lines; all others were appended"), "{}", output.stderr);
+    let answers: Vec<_> = output.stdout.lines().map(|answer| answer.contains("event_index")).collect();
+    assert_eq!(answers, [false, true, true, false, true]);
+    bus(dir, &["verify", "bus", "--min-events", "4"]).success();
+    // The head of the whole batch, not of each group of lines.
+    let lines = format!("{valid}\n").repeat(50_000);
+    let output = bus_with_input(dir, &["append", "bus", "--batch", "--expect-head", "4"], &lines);
+    assert_eq!(output.success().lines().count(), 50_000);
+}
+
+#[test]
+fn append_expecting_an_event_does_not_create_a_bus() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    fs::create_dir(dir.join("empty")).unwrap();
+    fs::write(dir.join("file"), "").unwrap();
+    let before = tree(dir);
+    for name in ["missing", "empty"] {
+        for options in [&["--type", "t", "{}"][..], &["--batch"]] {
+            let arguments = [&["append", name, "--expect-head", "1"], options].concat();
+            let output = bus_with_input(dir, &arguments, "{\"event_type\":\"t\",\"payload\":{}}\n");
+            assert_eq!((output.code, output.stdout.as_str()), (1, "0\n"), "{}", output.stderr);
+            assert!(output.stderr.contains("since the head is 0, not 1."), "{}", output.stderr);
+        }
+    }
+    let message = bus(dir, &["append", "file", "--type", "t", "--expect-head", "1", "{}"]).failure(2);
+    assert!(message.contains("it is a file, not a directory"), "{message}");
+    assert_eq!(tree(dir), before);
+    assert!(!dir.join("missing").exists());
 }

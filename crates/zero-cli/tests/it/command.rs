@@ -43,8 +43,10 @@ fn last_reasons(dir: &Path, count: usize) -> Vec<String> {
     reasons[reasons.len() - count..].to_vec()
 }
 
+/// Gives a command while no runtime is alive.
 fn give_command(dir: &Path, action: &str) {
-    bus(dir, &["command", "bus", action, "--actor", "ops", "--reason", "a test"]).success();
+    bus(dir, &["command", "bus", action, "--actor", "ops", "--reason", "a test"])
+        .success_with_warning("no runtime holds bus");
 }
 
 #[test]
@@ -97,7 +99,8 @@ fn a_runtime_refuses_to_start_after_a_kill_until_a_resume() {
     give_command(dir, "resume");
     run_cycles(dir, "1").success();
     // Actor and reason are escaped and shortened in messages.
-    bus(dir, &["command", "bus", "kill", "--actor", "\u{1b}[2J", "--reason", &"x".repeat(5000)]).success();
+    bus(dir, &["command", "bus", "kill", "--actor", "\u{1b}[2J", "--reason", &"x".repeat(5000)])
+        .success_with_warning("no runtime holds bus");
     let message = run_cycles(dir, "1").failure(2);
     assert!(!message.contains('\u{1b}') && message.len() < 600, "{message}");
     give_command(dir, "resume");

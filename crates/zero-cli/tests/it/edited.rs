@@ -442,7 +442,7 @@ fn a_refused_start_warns_of_the_tails_it_quarantined() {
     let temp = temp_dir();
     let dir = temp.path();
     record_six_cycles(dir);
-    bus(dir, &["command", "bus", "kill"]).success();
+    bus(dir, &["command", "bus", "kill"]).success_with_warning("no runtime holds bus");
     for (file, torn) in [("bus/events.jsonl", "{\"as_of\":17"), ("d.jsonl", "{\"al")] {
         let mut file = fs::OpenOptions::new().append(true).open(dir.join(file)).unwrap();
         std::io::Write::write_all(&mut file, torn.as_bytes()).unwrap();

@@ -152,12 +152,21 @@ fn show_prints_one_event() {
     append_events(temp.path(), 500);
     let log = fs::read_to_string(temp.path().join("bus/events.jsonl")).unwrap();
     let line = log.lines().nth(299).unwrap();
-    for name in ["300", "evt-000000000300"] {
+    for name in ["300", "#300", "evt-000000000300", "-201"] {
         assert_eq!(bus(temp.path(), &["show", "bus", name, "--json"]).success(), format!("{line}\n"));
         assert_eq!(
             bus(temp.path(), &["show", "bus", name]).success(),
             format!("{}\n", Json::parse(line).unwrap().pretty())
         );
+    }
+    let last = log.lines().last().unwrap();
+    for name in ["last", "-1"] {
+        assert_eq!(bus(temp.path(), &["show", "bus", name, "--json"]).success(), format!("{last}\n"));
+    }
+    let message = bus(temp.path(), &["show", "bus", "-501"]).failure(2);
+    assert!(message.contains("bus/events.jsonl: has no event -501; it has 500"), "{message}");
+    for invalid in ["0", "#0", "-0", "#", "--1", "#-1", "first", "evt-1"] {
+        bus(temp.path(), &["show", "bus", "--", invalid]).failure(2);
     }
     assert!(
         bus(temp.path(), &["show", "bus", "501"])
@@ -360,6 +369,8 @@ fn every_command_has_help_that_usage_errors_name() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("cannot write to standard output"));
     for command in [
         "append",
+        "status",
+        "public",
         "verify",
         "tail",
         "show",
@@ -385,4 +396,50 @@ fn every_command_has_help_that_usage_errors_name() {
         assert!(help.lines().next().unwrap().chars().count() <= 60, "{help}");
         assert!(help.contains("Examples:") && help.contains("Exit codes: 0 passed"), "{help}");
     }
+}
+
+#[test]
+fn an_event_is_named_from_the_end_by_every_command_that_takes_one() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    crate::support::runs::run_cycles(dir, "2", &[]).success();
+    let state = |at: &str| bus(dir, &["state", "bus", "--at", at]).success();
+    assert_eq!(state("last"), state("10"));
+    assert_eq!(state("-6"), state("#5"));
+    let diff = |earlier: &str, later: &str| bus(dir, &["diff", "bus", earlier, later]).success();
+    assert_eq!(diff("-6", "last"), diff("5", "evt-000000000010"));
+    let tail = |from: &str| bus(dir, &["tail", "bus", "--from", from]).success().lines().count();
+    assert_eq!([tail("last"), tail("-3"), tail("-100"), tail("#9")], [1, 3, 10, 2]);
+}
+
+#[test]
+fn verify_says_that_a_directory_has_no_log() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    fs::create_dir(dir.join("empty")).unwrap();
+    let output = bus(dir, &["verify", "empty"]);
+    assert_eq!(output.code, 0);
+    assert!(output.stdout.starts_with("log       ok    0 events: there is no log\n"), "{}", output.stdout);
+    let verdict = |name: &str| {
+        let output = bus(dir, &["verify", name, "--json"]);
+        Value::parse(&output.stdout).unwrap()
+    };
+    assert_eq!(verdict("empty").get("log_exists"), Some(&Value::Bool(false)));
+    append_events(dir, 1);
+    assert_eq!(verdict("bus").get("log_exists"), None);
+}
+
+#[test]
+fn canonical_portable_refuses_what_python_cannot_read() {
+    let temp = temp_dir();
+    let run = |input: &str| bus_with_input(temp.path(), &["canonical", "--portable"], input);
+    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let in_string = format!("\"\\\"{}{}\"", "[".repeat(1000), "9".repeat(5000));
+    for accepted in [&"9".repeat(4300), &nested(900), &in_string, "[-1.5e300,\"\"]"] {
+        assert_eq!(run(accepted).success().lines().count(), 1);
+    }
+    let message = run(&format!("[-{}]", "9".repeat(4301))).failure(2);
+    assert!(message.ends_with("line 1: an integer has more than 4300 digits"), "{message}");
+    let message = run(&nested(901)).failure(2);
+    assert!(message.ends_with("line 1: nested deeper than 900 levels"), "{message}");
 }

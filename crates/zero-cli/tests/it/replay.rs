@@ -151,7 +151,7 @@ fn a_flatten_opens_no_position_under_other_limits() {
     let run =
         || engine(dir, &["--scenario", "s.json", "--once", "--journal", "d.jsonl", "--runtime-bus", "bus"]);
     run().success();
-    bus(dir, &["command", "bus", "flatten"]).success();
+    bus(dir, &["command", "bus", "flatten"]).success_with_warning("no runtime holds bus");
     run().success();
     bus(dir, &["replay", "bus"]).success();
     fs::write(dir.join("limits.json"), r#"{"max_notional_usd":700}"#).unwrap();

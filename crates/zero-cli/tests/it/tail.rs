@@ -57,7 +57,14 @@ fn since_and_until_accept_a_time_or_an_age() {
     assert_eq!(indexes(&["--until", "1h", "-n", "1"]), ["1"]);
     assert_eq!(indexes(&["--until", "1970-01-01T00:00:00Z"]), [""; 0]);
     assert_eq!(indexes(&["--since", "1970-01-01T01:00:00+01:00"]).len(), 4);
-    for wrong in ["yesterday", "10", "m", "-5m", "1.5h", ""] {
+    assert_eq!(indexes(&["--until", "9999-12-31T23:59:59Z"]).len(), 4);
+    assert_eq!(indexes(&["--since", "9999-12-31T23:59:59.5+00:00"]), [""; 0]);
+    assert_eq!(indexes(&["--since", "0"]).len(), 4);
+    assert_eq!(indexes(&["--since", "-1.5", "--until", "1.5"]), [""; 0]);
+    assert_eq!(indexes(&["--since", &(now - 600.0).to_string()]), ["3", "4"]);
+    for wrong in
+        ["yesterday", "nan", "inf", "m", "-5m", "1.5h", "9999-12-31T23:59:59", "9999-12-32T00:00:00Z", ""]
+    {
         let message = bus(dir, &["tail", "bus", &format!("--since={wrong}")]).failure(2);
         assert!(message.contains("--since"), "{message}");
     }

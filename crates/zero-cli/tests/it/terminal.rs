@@ -87,7 +87,7 @@ fn tail_summarizes_on_a_terminal_and_prints_lines_on_a_pipe() {
     assert!(lines[0].contains("2026-05-01"), "a heading for the day: {shown}");
     assert!(
         lines[1].contains("\x1b[33mrejection SOL buy 10 @ 140 order notional exceeds limit\x1b[0m")
-            && lines[1].contains("#38    00:00:00"),
+            && lines[1].contains("#38    00:00:00Z"),
         "{shown}"
     );
     assert!(lines[6].contains("\x1b[32mfill      BTC buy 0.01 @ 40000 = 400.00 USD"), "{shown}");

@@ -39,12 +39,12 @@ journal       d.jsonl
 bus           bus
 recovered     nothing, this is a new run
 2026-05-01
-cycle 1     00:00:00 fill      BTC buy 0.01 @ 64000 = 640.00 USD
-cycle 2     00:00:00 fill      ETH buy 0.3 @ 3100 = 930.00 USD
-cycle 3     00:00:00 rejection SOL buy 4 @ 150 confidence below minimum
-cycle 4     00:00:00 rejection ETH buy 0.31 @ 3150 projected position exceeds limit
-cycle 5     00:00:00 rejection BTC buy 0.05 @ 64500 order notional exceeds limit
-cycle 6     00:00:00 fill      BTC sell 0.005 @ 65200 = 326.00 USD"
+cycle 1     00:00:00Z fill      BTC buy 0.01 @ 64000 = 640.00 USD
+cycle 2     00:00:00Z fill      ETH buy 0.3 @ 3100 = 930.00 USD
+cycle 3     00:00:00Z rejection SOL buy 4 @ 150 confidence below minimum
+cycle 4     00:00:00Z rejection ETH buy 0.31 @ 3150 projected position exceeds limit
+cycle 5     00:00:00Z rejection BTC buy 0.05 @ 64500 order notional exceeds limit
+cycle 6     00:00:00Z fill      BTC sell 0.005 @ 65200 = 326.00 USD"
     );
     assert_eq!(before, start_and_cycles);
     assert!(record.contains(r#""cycle_id": 6"#) && record.contains(r#""schema_version""#), "{record}");
