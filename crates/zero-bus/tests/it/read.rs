@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use crate::support::{WatchedStorage, add_to_log, bus_of, directory, draft, verify};
+use zero_bus::storage::{Directory, Storage};
 use zero_bus::{
-    Bus, Checksum, Draft, Error, Event, FaultKind, Finding, Head, Json, LOCK, LOG, MAX_LINE_BYTES, Reader,
-    Verdict,
+    BackupError, Bus, Checksum, Draft, Error, Event, FaultKind, Finding, Head, Json, LOCK, LOG,
+    MAX_LINE_BYTES, Reader, Verdict,
 };
 
 fn events_from(path: &Path, index: u64) -> Vec<Event> {
@@ -61,6 +63,8 @@ fn events_are_read_from_any_index_of_a_log_that_is_not_canonical() {
     }
     text += &"{\"as_of\":1".repeat(20_000);
     fs::write(directory.path().join("events.jsonl"), text).unwrap();
+    // The sync mark describes the canonical log.
+    fs::remove_file(directory.path().join(LOCK)).unwrap();
     assert!(matches!(verify(directory.path()).integrity.finding, Finding::Torn { .. }));
     for index in 1..=61 {
         assert_eq!(events_from(directory.path(), index), written[index as usize - 1..], "from {index}");
@@ -189,6 +193,8 @@ fn an_integer_as_of_is_read_as_the_equal_float() {
     let line = event.line().replace("1777593601.0", "1777593601");
     assert_ne!(line, event.line());
     fs::write(directory.path().join("events.jsonl"), line + "\n").unwrap();
+    // The sync mark describes the longer line.
+    fs::remove_file(directory.path().join(LOCK)).unwrap();
     assert!(verify(directory.path()).ok());
     assert_eq!(events_from(directory.path(), 1), [event]);
 }
@@ -373,4 +379,58 @@ fn every_form_of_verify_returns_the_same_verdict() {
     assert_eq!((last.bytes, last.bytes_total), (reader.size_bytes().unwrap(), last.bytes));
     let on_one_thread = reader.verify_on_threads(std::num::NonZeroUsize::MIN, &mut |_| {}).unwrap();
     assert_eq!(on_one_thread, verdict);
+}
+
+/// Whatever makes recovery refuse a log must fail every check too, and the same log without a lock
+/// file is valid.
+#[test]
+fn a_log_respelled_after_its_sync_fails_every_check_as_it_fails_an_append() {
+    let canonical = directory();
+    let written = bus_of(canonical.path(), 5);
+    let text = fs::read_to_string(canonical.path().join(LOG)).unwrap();
+    let spaced = text.replace(",\"checksum\"", ", \"checksum\"");
+    let cases = [
+        ("CRLF", text.clone(), text.replace('\n', "\r\n")),
+        ("spaces", text.clone(), spaced.clone()),
+        ("blank lines", text.clone(), format!("\n\n{text}")),
+        ("no spaces", spaced, text.clone()),
+        ("a torn tail", text.clone(), text.replace('\n', "\r\n") + "{\"as_of\""),
+    ];
+    for (name, synced, respelled) in cases {
+        let place = directory();
+        fs::write(place.path().join(LOG), synced).unwrap();
+        drop(Bus::open(place.path()).unwrap());
+        assert!(verify(place.path()).ok(), "{name}");
+        let open = Bus::open(place.path()).unwrap();
+        fs::write(place.path().join(LOG), &respelled).unwrap();
+
+        let crlf = respelled.contains('\r');
+        let expected = FaultKind::NotWhereSynced { crlf };
+        let Err(Error::Damaged { fault, .. }) = Bus::open(place.path()) else { panic!("{name}") };
+        assert_eq!((fault.event, &fault.kind), (5, &expected), "{name}");
+        assert!(open.append(draft(6)).is_err(), "{name}");
+        let reader = Reader::open(place.path()).unwrap();
+        let verdict = reader.verify().unwrap();
+        assert_eq!(verdict.integrity.finding, Finding::Fault(fault.clone()), "{name}");
+        assert_eq!(reader.audit(Vec::new(), &mut |_| {}).unwrap().0, verdict, "{name}");
+        let target = directory();
+        let target: Arc<dyn Storage> = Arc::new(Directory::open(target.path()).unwrap());
+        let Err(BackupError::Bus(Error::Damaged { fault: backup_fault, .. })) =
+            reader.backup(&target, &mut |_| {})
+        else {
+            panic!("{name}")
+        };
+        assert_eq!(backup_fault, fault, "{name}");
+        let reason = verdict.integrity.reason();
+        assert!(reason.starts_with("not where bus.lock remembers it at event 5: "), "{reason}");
+        assert!(reason.contains("delete bus.lock to accept"), "{reason}");
+        assert_eq!(reason.contains("CRLF"), crlf, "{reason}");
+        // Each event is valid by itself.
+        assert_eq!(events_from(place.path(), 1), written, "{name}");
+
+        fs::remove_file(place.path().join(LOCK)).unwrap();
+        assert!(matches!(verify(place.path()).integrity.finding, Finding::Sound | Finding::Torn { .. }));
+        Bus::open(place.path()).unwrap().append(draft(6)).unwrap();
+        assert!(verify(place.path()).ok(), "{name}");
+    }
 }
