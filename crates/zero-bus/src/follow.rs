@@ -90,7 +90,9 @@ impl Follow {
     ///
     /// # Errors
     /// [`Error::Damaged`] or [`Error::Ambiguous`] at the first fault, [`Error::Changed`] if the log
-    /// was shortened or replaced, [`Error::Io`]. Another call tries again from the same event.
+    /// was shortened, removed, replaced or rewritten, [`Error::Missing`] if it is shorter than its
+    /// sync mark or its snapshot records, [`Error::Io`]. Another call tries again from the same
+    /// event.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();

@@ -10,7 +10,7 @@ use crate::support::{WatchedStorage, add_to_log, bus_of, directory, draft, verif
 use zero_bus::storage::{Directory, Storage};
 use zero_bus::{
     BackupError, Bus, Checksum, Draft, Error, Event, FaultKind, Finding, Head, Json, LOCK, LOG,
-    MAX_LINE_BYTES, Reader, Verdict,
+    MAX_LINE_BYTES, Reader, SNAPSHOT, StoredSyncMark, Verdict,
 };
 
 fn events_from(path: &Path, index: u64) -> Vec<Event> {
@@ -381,6 +381,97 @@ fn every_form_of_verify_returns_the_same_verdict() {
     assert_eq!(on_one_thread, verdict);
 }
 
+/// Checks that every way to read a bus reports that its log holds fewer events than a file next to
+/// it records.
+fn assert_every_reader_reports_missing_events(path: &Path, events: u64, recorded: u64, file: &str) {
+    let assert_missing = |what: &str, error: Error| match error {
+        Error::Missing { events: held, recorded: lost, recorded_in, .. } => {
+            assert_eq!((held, lost, recorded_in), (events, recorded, file), "{what}");
+        }
+        other => panic!("{what}: {other}"),
+    };
+    let reader = Reader::open(path).unwrap();
+    for from in [1, events, events + 1, recorded, recorded + 1] {
+        let error = reader.events(from).unwrap().find_map(Result::err).unwrap();
+        assert_missing("events", error);
+        let mut follower = reader.follow(from).unwrap();
+        let error = loop {
+            match follower.next_timeout(Duration::ZERO) {
+                Ok(event) => assert!(event.is_some(), "the follower is silent"),
+                Err(error) => break error,
+            }
+        };
+        assert_missing("follow", error);
+    }
+    assert_missing("select", reader.select(1, |_, _| true, |_| Ok::<(), Error>(())).unwrap_err());
+    assert_missing("event", reader.event(recorded).unwrap_err());
+    assert_missing("head", reader.head().unwrap_err());
+    if events > 0 {
+        assert_eq!(reader.event(events).unwrap().unwrap().index, events, "the events that are left are read");
+    }
+    let verdict = reader.verify().unwrap();
+    assert!(!verdict.ok());
+    assert_eq!(reader.audit(Vec::new(), &mut |_| {}).unwrap().0, verdict);
+    let target = directory();
+    let target: Arc<dyn Storage> = Arc::new(Directory::open(target.path()).unwrap());
+    match reader.backup(&target, &mut |_| {}).unwrap_err() {
+        BackupError::Bus(error) => assert_missing("backup", error),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_log_shorter_than_its_sync_mark_is_an_error_for_every_reader() {
+    let directory = directory();
+    let written = bus_of(directory.path(), 5);
+    let log = directory.path().join(LOG);
+    let text = fs::read(&log).unwrap();
+    let length_of =
+        |events: usize| written[..events].iter().map(|event| event.line().len() + 1).sum::<usize>();
+    for (length, events) in [
+        (0, 0),
+        (10, 0),
+        (length_of(1), 1),
+        (length_of(2) + 10, 2),
+        (length_of(4), 4),
+        (length_of(4) + 10, 4),
+    ] {
+        fs::write(&log, &text[..length]).unwrap();
+        assert_every_reader_reports_missing_events(directory.path(), events, 5, LOCK);
+    }
+    fs::remove_file(&log).unwrap();
+    assert_every_reader_reports_missing_events(directory.path(), 0, 5, LOCK);
+}
+
+#[test]
+fn a_log_shorter_than_its_snapshot_is_an_error_for_every_reader() {
+    let directory = directory();
+    let written = bus_of(directory.path(), 5);
+    Bus::open(directory.path()).unwrap().write_snapshot(0.0, None, &[("number", 5)]).unwrap();
+    assert_eq!(Reader::open(directory.path()).unwrap().head().unwrap().index, 5);
+    fs::remove_file(directory.path().join(LOCK)).unwrap();
+    let log = directory.path().join(LOG);
+    for events in [4, 1, 0] {
+        let lines: String = written[..events].iter().map(|event| event.line() + "\n").collect();
+        fs::write(&log, lines).unwrap();
+        assert_every_reader_reports_missing_events(directory.path(), events as u64, 5, SNAPSHOT);
+    }
+    fs::remove_file(&log).unwrap();
+    assert_every_reader_reports_missing_events(directory.path(), 0, 5, SNAPSHOT);
+}
+
+/// A snapshot can be newer than the end up to which a reader reads.
+#[test]
+fn a_snapshot_of_later_events_is_no_error() {
+    let directory = directory();
+    bus_of(directory.path(), 3);
+    let mut events = Reader::open(directory.path()).unwrap().events(1).unwrap();
+    let bus = Bus::open(directory.path()).unwrap();
+    bus.append(draft(4)).unwrap();
+    bus.write_snapshot(0.0, None, &[("number", 4)]).unwrap();
+    assert_eq!(events.by_ref().map(|event| event.unwrap().index).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
 /// Whatever makes recovery refuse a log must fail every check too, and the same log without a lock
 /// file is valid.
 #[test]
@@ -433,4 +524,31 @@ fn a_log_respelled_after_its_sync_fails_every_check_as_it_fails_an_append() {
         Bus::open(place.path()).unwrap().append(draft(6)).unwrap();
         assert!(verify(place.path()).ok(), "{name}");
     }
+}
+
+#[test]
+fn a_stored_sync_mark_is_missing_valid_or_unreadable() {
+    let directory = directory();
+    let reader = Reader::open(directory.path()).unwrap();
+    let lock_file = directory.path().join(LOCK);
+    assert_eq!(reader.sync_mark().unwrap(), StoredSyncMark::NoLockFile);
+    fs::write(&lock_file, "").unwrap();
+    assert_eq!(reader.sync_mark().unwrap(), StoredSyncMark::Missing);
+    let head = bus_of(directory.path(), 3)[2].head();
+    let bytes = fs::metadata(directory.path().join(LOG)).unwrap().len();
+    assert_eq!(reader.sync_mark().unwrap(), StoredSyncMark::Valid { head, bytes });
+    let valid = fs::read_to_string(&lock_file).unwrap();
+    let cases = [
+        (vec![0; 256], "it holds only zero bytes"),
+        (vec![0xFF; 256], "it is not text"),
+        (valid.as_bytes()[..100].to_vec(), "it is not a JSON object"),
+        (valid.replace("\"events\":3", "\"events\":2").into_bytes(), "its seal does not match its content"),
+    ];
+    for (content, reason) in cases {
+        fs::write(&lock_file, content).unwrap();
+        assert_eq!(reader.sync_mark().unwrap(), StoredSyncMark::Unreadable { reason });
+    }
+    // The next append writes a valid one.
+    bus_of(directory.path(), 1);
+    assert!(matches!(reader.sync_mark().unwrap(), StoredSyncMark::Valid { .. }));
 }
