@@ -173,7 +173,7 @@ impl Storage for Directory {
     }
 
     fn watch(&self) -> io::Result<Box<dyn Watch>> {
-        Ok(Box::new(watch::DirectoryWatch::open(&self.path)?))
+        watch::watch_directory(&self.path)
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-use crate::support::{WatchedStorage, add_to_log, bus_of, directory, draft};
+use crate::support::{WatchedStorage, add_to_log, bus_of, child_argument, directory, draft, run_again};
 use zero_bus::sim::SimDisk;
 use zero_bus::{Bus, CancelHandle, Error, Follow, Reader};
 
@@ -291,4 +291,45 @@ fn a_follower_continues_if_the_same_log_is_written_again() {
     assert_eq!(follower.next_timeout(Duration::ZERO).unwrap(), None);
     let event = Bus::open(directory.path()).unwrap().append(draft(4)).unwrap();
     assert_eq!(follower.next_timeout(TIME_LIMIT).unwrap(), Some(event));
+}
+
+/// Runs in a user namespace without inotify instances, or without inotify watches.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_follower_polls_and_names_the_sysctl_if_inotify_is_exhausted() {
+    let Some(sysctl) = child_argument() else {
+        for (limit, sysctl) in [
+            ("max_inotify_instances", "fs.inotify.max_user_instances"),
+            ("max_inotify_watches", "fs.inotify.max_user_watches"),
+        ] {
+            let test = "follow::a_follower_polls_and_names_the_sysctl_if_inotify_is_exhausted";
+            let setup = format!("echo 0 > /proc/sys/user/{limit}");
+            run_again(&["unshare", "--user", "--map-root-user"], &setup, test, sysctl);
+        }
+        return;
+    };
+    let directory = directory();
+    bus_of(directory.path(), 1);
+    let mut follower = Reader::open(directory.path()).unwrap().follow(2).unwrap();
+    let warning = follower.warning().unwrap();
+    assert!(warning.contains(&sysctl) && !warning.contains("No space"), "{warning}");
+    let bus = Bus::open(directory.path()).unwrap();
+    // More than the lookups after which the handle would watch its path.
+    for number in 2..=30 {
+        let event = bus.append(draft(number)).unwrap();
+        assert_eq!(follower.next_timeout(TIME_LIMIT).unwrap(), Some(event));
+    }
+    let cancel = follower.cancel_handle();
+    let waiting = std::thread::spawn(move || follower.next().is_none());
+    cancel.cancel();
+    assert!(waiting.join().unwrap());
+}
+
+#[test]
+fn a_follower_on_a_system_with_inotify_has_no_warning() {
+    let directory = directory();
+    let follower = Reader::open(directory.path()).unwrap().follow(1).unwrap();
+    if let Some(warning) = follower.warning() {
+        assert!(warning.contains("sysctl"), "this machine has no inotify left: {warning}");
+    }
 }
