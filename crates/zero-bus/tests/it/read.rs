@@ -1,12 +1,15 @@
 //! Reading: from any index, up to the first fault, without changing anything.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use crate::support::{WatchedStorage, add_to_log, bus_of, directory, draft, verify};
+use crate::support::{
+    WatchedStorage, add_to_log, bus_of, child_argument, directory, draft, run_again, verify,
+};
 use zero_bus::storage::{Directory, Storage};
 use zero_bus::{
     BackupError, Bus, Checksum, Draft, Error, Event, FaultKind, Finding, Head, Json, LOCK, LOG,
@@ -551,4 +554,42 @@ fn a_stored_sync_mark_is_missing_valid_or_unreadable() {
     // The next append writes a valid one.
     bus_of(directory.path(), 1);
     assert!(matches!(reader.sync_mark().unwrap(), StoredSyncMark::Valid { .. }));
+}
+
+/// The umask belongs to the process, so the test runs in processes of its own.
+#[test]
+fn directories_and_files_have_their_modes_whatever_the_umask() {
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let Some(place) = child_argument() else {
+        for umask in ["0000", "0022", "0177", "0277", "0377", "0777"] {
+            let place = directory();
+            // Both existed before, so their modes are the operator's choice.
+            let existing = place.path().join("existing");
+            fs::create_dir(&existing).unwrap();
+            fs::set_permissions(&existing, fs::Permissions::from_mode(0o750)).unwrap();
+            fs::write(existing.join(LOG), "").unwrap();
+            fs::set_permissions(existing.join(LOG), fs::Permissions::from_mode(0o640)).unwrap();
+            let test = "read::directories_and_files_have_their_modes_whatever_the_umask";
+            let argument = place.path().to_str().unwrap();
+            run_again(&["env"], &format!("umask {umask}"), test, argument).expect("a shell");
+            assert_eq!((mode(&existing), mode(&existing.join(LOG))), (0o750, 0o640));
+        }
+        return;
+    };
+    let place = Path::new(&place);
+    let path = place.join("several/levels/bus");
+    let bus = Bus::open(&path).unwrap();
+    bus.append(draft(1)).unwrap();
+    bus.write_snapshot(0.0, None, &[("number", 1)]).unwrap();
+    drop(bus);
+    add_to_log(&path, b"{\"torn");
+    let bus = Bus::open(&path).unwrap();
+    let quarantine = &bus.quarantined()[0].file;
+    for directory in ["several", "several/levels", "several/levels/bus"] {
+        assert_eq!(mode(&place.join(directory)), 0o700, "{directory}");
+    }
+    for file in [LOG, LOCK, SNAPSHOT, quarantine] {
+        assert_eq!(mode(&path.join(file)), 0o600, "{file}");
+    }
+    Bus::open(place.join("existing")).unwrap().append(draft(1)).unwrap();
 }
