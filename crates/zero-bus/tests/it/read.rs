@@ -593,3 +593,19 @@ fn directories_and_files_have_their_modes_whatever_the_umask() {
     }
     Bus::open(place.join("existing")).unwrap().append(draft(1)).unwrap();
 }
+
+#[test]
+fn a_byte_order_mark_is_named_as_such() {
+    let directory = directory();
+    bus_of(directory.path(), 2);
+    let log = directory.path().join(LOG);
+    let text = fs::read_to_string(&log).unwrap();
+    fs::write(&log, format!("\u{FEFF}{text}")).unwrap();
+    let reason = verify(directory.path()).integrity.reason();
+    assert!(
+        reason.starts_with("not JSON at event 1: it starts with a UTF-8 byte order mark (BOM)"),
+        "{reason}"
+    );
+    let refusal = Reader::open(directory.path()).unwrap().event(1).unwrap_err().to_string();
+    assert!(refusal.contains("(BOM)"), "{refusal}");
+}
