@@ -12,11 +12,12 @@ use serde::Serialize;
 
 use crate::chain::{Head, Line};
 use crate::chunk;
+use crate::durable_log::{DurableLog, OpenedLog, check_sync_mark_not_ahead};
 use crate::error::{Error, Result};
 use crate::fault::{Fault, FaultKind};
 use crate::integrity::{self, Finding, Progress};
 use crate::lines::{LOCK, LOG, Lines, after_last_newline};
-use crate::reader::{DurableLog, Reader};
+use crate::reader::Reader;
 use crate::snapshot::{LogAtSnapshot, SNAPSHOT, Snapshot, StoredSnapshot};
 use crate::storage::{self, Access, Storage, StorageFile, read_exact_at};
 use crate::sync_mark::SyncMark;
@@ -134,11 +135,24 @@ impl Reader {
     ) -> Result<Backup, BackupError> {
         // Read before the log, so that the log holds every event that the snapshot refers to.
         let snapshot = Snapshot::read(self.storage())?;
-        let Some(log) = self.durable_log()? else {
-            return Ok(Backup { bytes: 0, bytes_new: 0, events: 0, snapshot_fits: true });
+        let recorded = snapshot.event_count();
+        let missing =
+            |events| Error::Missing { path: self.log_path(), events, recorded, recorded_in: SNAPSHOT };
+        let log = match self.durable_log()? {
+            OpenedLog::Present(log) => log,
+            OpenedLog::Missing(sync_mark) => {
+                check_sync_mark_not_ahead(self.storage(), 0, sync_mark)?;
+                if recorded > 0 {
+                    return Err(missing(0).into());
+                }
+                return Ok(Backup { bytes: 0, bytes_new: 0, events: 0, snapshot_fits: true });
+            }
         };
         let source = Arc::clone(&log.file);
-        let end = self.verified_end(log, progress)?;
+        let (end, events) = self.verified_end(log, progress)?;
+        if recorded > events {
+            return Err(missing(events).into());
+        }
 
         let mut copy = TargetLog::open(&**target, &*source)?;
         let mut buffers = [vec![0; BLOCK_BYTES as usize], vec![0; BLOCK_BYTES as usize]];
@@ -183,8 +197,12 @@ impl Reader {
     }
 
     /// Verifies the log of the bus. Returns the end of its last terminated line, to which the
-    /// backup extends.
-    fn verified_end(&self, log: DurableLog, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<u64> {
+    /// backup extends, and the number of all its events.
+    fn verified_end(
+        &self,
+        log: DurableLog,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<(u64, u64)> {
         let path = self.log_path();
         let DurableLog { file, end, sync_mark } = log;
         let scanned = integrity::scan(
@@ -197,16 +215,22 @@ impl Reader {
             progress,
         );
         let integrity = scanned.map_err(Error::io("read it", &path))?;
+        let events = integrity.head.index;
         match integrity.finding {
             // A complete last event without a line break is left for the next backup: the next
             // append terminates it.
-            Finding::Sound => after_last_newline(&*file, end).map_err(Error::io("read it", &path)),
-            Finding::Torn { byte_offset, .. } | Finding::Truncated { byte_offset, .. } => Ok(byte_offset),
+            Finding::Sound => {
+                let end = after_last_newline(&*file, end).map_err(Error::io("read it", &path))?;
+                Ok((end, events))
+            }
+            Finding::Torn { byte_offset, .. } => Ok((byte_offset, events)),
+            // The log is shorter than its sync mark records.
+            Finding::Truncated { .. } => {
+                Err(Error::Missing { path, events, recorded: events + 1, recorded_in: LOCK })
+            }
             Finding::Fault(fault) => Err(Error::Damaged { path, fault }),
             Finding::Ambiguous(fault) => Err(Error::Ambiguous { path, fault }),
-            Finding::Missing(recorded) => {
-                Err(Error::Missing { path, events: integrity.head.index, recorded, recorded_in: LOCK })
-            }
+            Finding::Missing(recorded) => Err(Error::Missing { path, events, recorded, recorded_in: LOCK }),
         }
     }
 

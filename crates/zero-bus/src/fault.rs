@@ -41,6 +41,12 @@ pub enum FaultKind {
     /// A valid event, but not the one that was synced at this index: the log was rewritten or
     /// replaced.
     ContradictsSyncMark,
+    /// The event that was synced at this index is valid, but does not end where the sync mark in
+    /// `bus.lock` records: the bytes up to it were replaced by another spelling of the same events.
+    NotWhereSynced {
+        /// The lines of the log end in CRLF, which this library never writes.
+        crlf: bool,
+    },
     /// Longer than [`MAX_LINE_BYTES`](crate::MAX_LINE_BYTES).
     LineTooLong,
 }
@@ -67,6 +73,14 @@ impl fmt::Display for Fault {
             }
             FaultKind::ContradictsSyncMark => {
                 write!(f, "not the event that bus.lock remembers at event {event}")
+            }
+            FaultKind::NotWhereSynced { crlf } => {
+                let cause = if *crlf { " (the lines end in CRLF instead of LF)" } else { "" };
+                write!(
+                    f,
+                    "not where bus.lock remembers it at event {event}: the bytes of the log were replaced after they \
+                     were synced{cause}; restore them, or delete bus.lock to accept the log as it is"
+                )
             }
             FaultKind::LineTooLong => write!(f, "line too long at event {event}: more than 16 MiB"),
         }

@@ -49,7 +49,8 @@ impl Reader {
 /// Events as they become durable, see [`Reader::follow`].
 ///
 /// As an iterator it blocks until the next event. It ends only after it was
-/// [cancelled](CancelHandle) or after it returned an error. Waiting uses no processor time.
+/// [cancelled](CancelHandle) or after it returned an error. Waiting uses no processor time, unless
+/// the system cannot report changes, see [`Follow::warning`].
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
@@ -90,7 +91,9 @@ impl Follow {
     ///
     /// # Errors
     /// [`Error::Damaged`] or [`Error::Ambiguous`] at the first fault, [`Error::Changed`] if the log
-    /// was shortened or replaced, [`Error::Io`]. Another call tries again from the same event.
+    /// was shortened, removed, replaced or rewritten, [`Error::Missing`] if it is shorter than its
+    /// sync mark or its snapshot records, [`Error::Io`]. Another call tries again from the same
+    /// event.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -137,6 +140,23 @@ impl Follow {
     /// Returns a handle that cancels this follower from any thread.
     pub fn cancel_handle(&self) -> CancelHandle {
         self.cancel.clone()
+    }
+
+    /// Returns a warning if the follower has to poll for new events, because the system has no
+    /// inotify instance or watch left. It names the sysctl to raise. Print it once; following works
+    /// as usual.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let bus = zero_bus::Bus::open(dir.path())?;
+    /// let follower = bus.reader().follow(1)?;
+    /// if let Some(warning) = follower.warning() {
+    ///     eprintln!("warning: {warning}");
+    /// }
+    /// # Ok::<(), zero_bus::Error>(())
+    /// ```
+    pub fn warning(&self) -> Option<&str> {
+        self.watch.warning()
     }
 
     /// Returns the length of the torn tail in bytes once reading has met it; 0 otherwise.

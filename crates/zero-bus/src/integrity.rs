@@ -13,7 +13,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use crate::chain::{Head, Line, is_unfinished};
 use crate::chunk::{self, VerifiedEnd};
 use crate::fault::{Fault, FaultKind};
-use crate::lines::{Lines, RawLine};
+use crate::lines::{Lines, RawLine, last_line_before};
 use crate::storage::StorageFile;
 use crate::sync_mark::SyncMark;
 
@@ -161,6 +161,7 @@ pub(crate) fn scan<T: Default>(
     let start = VerifiedEnd::default();
     let verified =
         chunk::verify_chunks(&**file, start, end, sync_mark, threads, visit_in_chunk, merge_chunk)?;
+    let misplaced = sync_mark.map_or(Ok(None), |mark| find_misplaced_event(file, mark, end))?;
     let mut lines = Lines::new(Arc::clone(file), verified.offset, end);
     let mut scanner = Scanner::new(verified.head, sync_mark);
     let mut number = verified.head.index;
@@ -179,18 +180,43 @@ pub(crate) fn scan<T: Default>(
         }
     }
     progress(Progress { bytes: end, bytes_total: end });
-    Ok(scanner.into_integrity(end))
+    Ok(scanner.into_integrity(end, misplaced))
 }
 
 /// Scans only the lines after `head` and returns the verdict of the log. `lines` must start right
-/// after that event.
+/// after that event. Does not check that the log holds the mark's event at the mark's position.
 pub(crate) fn scan_tail(mut lines: Lines, head: Head, sync_mark: Option<SyncMark>) -> io::Result<Integrity> {
     let end = lines.end();
     let mut scanner = Scanner::new(head, sync_mark);
     while let Some(raw) = lines.next()? {
         scanner.check(&raw, |_| Ok(()))?;
     }
-    Ok(scanner.into_integrity(end))
+    Ok(scanner.into_integrity(end, None))
+}
+
+/// Returns whether the log holds the mark's event at the mark's position.
+pub(crate) fn matches_log(file: &dyn StorageFile, mark: SyncMark) -> io::Result<bool> {
+    let last = last_line_before(file, mark.bytes)?;
+    let Some(last) = last else { return Ok(mark.head == Head::default()) };
+    let line = last.bytes.as_deref().and_then(|bytes| Line::read(bytes).ok());
+    Ok(line.is_some_and(|line| {
+        line.index() == Some(mark.head.index) && line.verify_alone(mark.head.index).ok() == mark.head.checksum
+    }))
+}
+
+/// Returns the fault of a log that does not hold the mark's event at the mark's position. Recovery
+/// refuses such a log even if every line is valid, so a scan has to report it too.
+fn find_misplaced_event(file: &Arc<dyn StorageFile>, mark: SyncMark, end: u64) -> io::Result<Option<Fault>> {
+    // If only the last line break is missing, every synced event is there.
+    let position = if end + 1 == mark.bytes { end } else { mark.bytes };
+    if position <= end && matches_log(&**file, SyncMark { bytes: position, ..mark })? {
+        return Ok(None);
+    }
+    let byte_offset = last_line_before(&**file, position.min(end))?.map_or(0, |line| line.offset);
+    let first_line =
+        Lines::new(Arc::clone(file), 0, end).next()?.and_then(|raw| raw.bytes.map(<[u8]>::to_vec));
+    let crlf = first_line.is_some_and(|line| line.ends_with(b"\r"));
+    Ok(Some(Fault { event: mark.head.index, byte_offset, kind: FaultKind::NotWhereSynced { crlf } }))
 }
 
 /// Verifies lines in log order up to the first fault, and then looks for valid events after it.
@@ -252,9 +278,16 @@ impl Scanner {
         }
     }
 
-    /// Returns the verdict of a log that ends at this offset.
-    fn into_integrity(self, end: u64) -> Integrity {
+    /// Returns the verdict of a log that ends at this offset. `misplaced` is the fault of a log
+    /// that does not hold the sync mark's event at the mark's position.
+    fn into_integrity(self, end: u64, misplaced: Option<Fault>) -> Integrity {
         let Self { head, sync_mark, fault, fault_is_unfinished, valid_event_after_fault } = self;
+        let is_misplaced = misplaced.is_some();
+        if let Some(fault) = misplaced.filter(|fault| fault.event <= head.index) {
+            // The event is valid, but lies elsewhere: the bytes up to it are not those that were
+            // synced.
+            return Integrity { head, finding: Finding::Fault(fault) };
+        }
         let Some(fault) = fault else {
             let finding = match sync_mark {
                 Some(mark) if mark.head.index > head.index => Finding::Missing(mark.head.index),
@@ -277,7 +310,11 @@ impl Scanner {
                 }
             }
             // No crash changes what was synced.
-            Some(mark) if byte_offset < mark.bytes || fault.kind == FaultKind::ContradictsSyncMark => {
+            Some(mark)
+                if byte_offset < mark.bytes
+                    || is_misplaced
+                    || fault.kind == FaultKind::ContradictsSyncMark =>
+            {
                 Finding::Fault(fault)
             }
             // A crash can leave anything after the sync mark. But a valid event there may have been

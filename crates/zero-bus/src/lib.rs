@@ -73,6 +73,7 @@ mod audit;
 mod backup;
 mod bisect;
 mod chunk;
+mod durable_log;
 mod follow;
 mod integrity;
 mod lines;
@@ -104,6 +105,7 @@ pub use open::OpenOptions;
 pub use reader::{Events, Reader, Selected};
 pub use recover::{JournalTail, QuarantinedTail};
 pub use snapshot::{SNAPSHOT, SNAPSHOT_SCHEMA, Snapshot, SnapshotIntegrity};
+pub use sync_mark::StoredSyncMark;
 pub use verify::Verdict;
 
 // Threads may move every handle, and may share those whose methods take `&self`.

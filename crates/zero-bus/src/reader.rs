@@ -8,16 +8,19 @@ use std::sync::Arc;
 use crate::bisect::find_event;
 use crate::chain::{Head, Line};
 use crate::chunk::{self, VerifiedEnd};
+use crate::durable_log::{
+    DurableLog, OpenedLog, check_snapshot_not_ahead, check_sync_mark_not_ahead, durable_end, open_lock_file,
+};
 use crate::error::{Error, Result};
 use crate::event::{Event, index_of_id};
 use crate::fault::FaultKind;
 use crate::integrity::{self, Finding, Integrity, Progress};
-use crate::lines::{LOCK, LOG, Lines};
+use crate::lines::{LOCK, LOG, Lines, last_line_before};
 use crate::log::Bus;
 use crate::recover::{self, locate_damage};
 use crate::snapshot::{Snapshot, StoredSnapshot};
-use crate::storage::{Access, Directory, Lock, Storage, StorageFile};
-use crate::sync_mark::SyncMark;
+use crate::storage::{Directory, Lock, Storage, StorageFile, read_up_to};
+use crate::sync_mark::{StoredSyncMark, SyncMark};
 
 /// A bus opened for reading. Needs only the right to read, and changes nothing.
 #[derive(Clone)]
@@ -57,7 +60,8 @@ impl Reader {
     ///
     /// # Errors
     /// [`Error::Io`]. The iterator returns the first fault of the log as an error in place of the
-    /// faulty event, and ends.
+    /// faulty event, and ends. At the end of a log that is shorter than its sync mark or its
+    /// snapshot records, it returns [`Error::Missing`].
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -153,7 +157,8 @@ impl Reader {
     /// Returns the event at an index; `None` beyond the end.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if that event or the one before it is not valid, [`Error::Io`].
+    /// [`Error::Damaged`] if that event or the one before it is not valid, [`Error::Missing`] if
+    /// the index is beyond the end of a log that lost its end, [`Error::Io`].
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -222,15 +227,49 @@ impl Reader {
     /// Returns the last valid event of the log. Reads only the tail.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if the tail is not valid, [`Error::Io`].
+    /// [`Error::Damaged`] if the tail is not valid, [`Error::Missing`] if the log is shorter than
+    /// its sync mark or its snapshot records, [`Error::Io`].
     pub fn head(&self) -> Result<Head> {
-        let Some(DurableLog { file, end, sync_mark }) = self.durable_log()? else {
-            return Ok(Head::default());
+        let (head, sync_mark) = match self.durable_log()? {
+            OpenedLog::Missing(sync_mark) => (Head::default(), sync_mark),
+            OpenedLog::Present(DurableLog { file, end, sync_mark }) => {
+                let head = recover::head(&file, sync_mark, end);
+                match head.map_err(Error::io("read its tail", &self.log_path()))? {
+                    Some(head) => (head, sync_mark),
+                    None => return Err(locate_damage(&*self.storage, &file, sync_mark, end)),
+                }
+            }
         };
-        match recover::head(&file, sync_mark, end).map_err(Error::io("read its tail", &self.log_path()))? {
-            Some(head) => Ok(head),
-            None => Err(locate_damage(&*self.storage, &file, sync_mark, end)),
-        }
+        check_sync_mark_not_ahead(&*self.storage, head.index, sync_mark)?;
+        check_snapshot_not_ahead(&*self.storage, head.index)?;
+        Ok(head)
+    }
+
+    /// Returns what the lock file records about how far the log is synced, without checking it
+    /// against the log; [`Reader::verify`] does that. For a diagnosis: a mark that cannot be read
+    /// counts as missing everywhere else, so the next append writes a new one.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use zero_bus::{Bus, LOCK, StoredSyncMark};
+    ///
+    /// let bus = Bus::open(dir.path())?;
+    /// assert!(matches!(bus.reader().sync_mark()?, StoredSyncMark::Valid { .. }));
+    /// std::fs::write(dir.path().join(LOCK), [0; 256]).unwrap();
+    /// assert!(matches!(bus.reader().sync_mark()?, StoredSyncMark::Unreadable { .. }));
+    /// # Ok::<(), zero_bus::Error>(())
+    /// ```
+    pub fn sync_mark(&self) -> Result<StoredSyncMark> {
+        let path = self.storage.path(LOCK);
+        let Some(lock_file) = open_lock_file(&*self.storage)? else { return Ok(StoredSyncMark::NoLockFile) };
+        // A writer replaces the mark under the exclusive lock.
+        lock_file.lock(Lock::Shared).map_err(Error::io("lock it", &path))?;
+        let stored = StoredSyncMark::read(&*lock_file);
+        lock_file.unlock().map_err(Error::io("unlock it", &path))?;
+        stored.map_err(Error::io("read it", &path))
     }
 
     /// Returns the path of the log, which need not exist.
@@ -255,7 +294,10 @@ impl Reader {
     /// # Errors
     /// [`Error::Io`].
     pub fn size_bytes(&self) -> Result<u64> {
-        Ok(self.durable_log()?.map_or(0, |log| log.end))
+        Ok(match self.durable_log()? {
+            OpenedLog::Present(log) => log.end,
+            OpenedLog::Missing(_) => 0,
+        })
     }
 
     /// Scans the log up to its present end, see [`integrity::scan`].
@@ -266,33 +308,25 @@ impl Reader {
         merge: impl FnMut(&mut T, &mut [u8]) -> io::Result<()> + Send,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Integrity> {
-        let Some(DurableLog { file, end, sync_mark }) = self.durable_log()? else {
-            return self.integrity_without_log();
-        };
-        integrity::scan(&file, end, sync_mark, threads, visit, merge, progress)
-            .map_err(Error::io("read it", &self.log_path()))
-    }
-
-    /// Returns the verdict of a bus without a log: valid, unless a sync mark records that it had
-    /// one.
-    fn integrity_without_log(&self) -> Result<Integrity> {
-        let path = self.storage.path(LOCK);
-        let sync_mark = match self.storage.open(LOCK, Access::Read) {
-            Ok(lock_file) => SyncMark::read(&*lock_file).map_err(Error::io("read it", &path))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(Error::io("open it for reading", &path)(error)),
-        };
-        let missing = sync_mark.map(|mark| mark.head.index).filter(|events| *events > 0);
-        Ok(Integrity { head: Head::default(), finding: missing.map_or(Finding::Sound, Finding::Missing) })
+        match self.durable_log()? {
+            OpenedLog::Present(DurableLog { file, end, sync_mark }) => {
+                integrity::scan(&file, end, sync_mark, threads, visit, merge, progress)
+                    .map_err(Error::io("read it", &self.log_path()))
+            }
+            OpenedLog::Missing(sync_mark) => {
+                let recorded = sync_mark.map(|mark| mark.head.index).filter(|events| *events > 0);
+                let finding = recorded.map_or(Finding::Sound, Finding::Missing);
+                Ok(Integrity { head: Head::default(), finding })
+            }
+        }
     }
 
     pub(crate) fn storage(&self) -> &dyn Storage {
         &*self.storage
     }
 
-    /// Returns the log and its present end; `None` if there is no log.
-    pub(crate) fn durable_log(&self) -> Result<Option<DurableLog>> {
-        DurableLog::open(&*self.storage)
+    pub(crate) fn durable_log(&self) -> Result<OpenedLog> {
+        OpenedLog::open(&*self.storage)
     }
 }
 
@@ -301,64 +335,6 @@ impl Bus {
     pub fn reader(&self) -> Reader {
         Reader::open_in(Arc::clone(self.storage()))
     }
-}
-
-/// An open log, up to an end before which everything is durable.
-pub(crate) struct DurableLog {
-    pub(crate) file: Arc<dyn StorageFile>,
-    pub(crate) end: u64,
-    pub(crate) sync_mark: Option<SyncMark>,
-}
-
-impl DurableLog {
-    fn open(storage: &dyn Storage) -> Result<Option<Self>> {
-        let path = storage.path(LOG);
-        let file: Arc<dyn StorageFile> = match storage.open(LOG, Access::Read) {
-            Ok(file) => Arc::from(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("open it for reading", &path)(error)),
-        };
-        let (end, sync_mark) = durable_end(storage, &*file)?;
-        Ok(Some(Self { file, end, sync_mark }))
-    }
-}
-
-/// Returns the present end of the log and its sync mark, after making everything before the end
-/// durable.
-///
-/// The end is sampled under the shared lock of the lock file. An appender holds the exclusive lock
-/// until its batch is synced, so no reader sees part of a batch. If an appender died before its
-/// sync, the sync mark does not cover the end; then the log is synced here. A reader thus never
-/// returns an event that a power cut could still take back.
-fn durable_end(storage: &dyn Storage, file: &dyn StorageFile) -> Result<(u64, Option<SyncMark>)> {
-    let path = storage.path(LOCK);
-    let lock_file = match storage.open(LOCK, Access::Read) {
-        Ok(lock_file) => Some(lock_file),
-        // This library never appended here: the log was copied from elsewhere.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(Error::io("open it for reading", &path)(error)),
-    };
-    if let Some(lock_file) = &lock_file {
-        lock_file.lock(Lock::Shared).map_err(Error::io("lock it", &path))?;
-    }
-    let end = file.size().map_err(Error::io("read the size of it", &storage.path(LOG)))?;
-    let sync_mark = lock_file.as_ref().map_or(Ok(None), |lock_file| SyncMark::read(&**lock_file));
-    if let Some(lock_file) = &lock_file {
-        lock_file.unlock().map_err(Error::io("unlock it", &path))?;
-    }
-    let sync_mark = sync_mark.map_err(Error::io("read it", &path))?;
-    if sync_mark.is_none_or(|mark| mark.bytes < end) {
-        match file.sync() {
-            // A file that cannot be written has nothing to sync.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::InvalidInput | io::ErrorKind::ReadOnlyFilesystem
-                ) => {}
-            synced => synced.map_err(Error::io("sync it", &storage.path(LOG)))?,
-        }
-    }
-    Ok((end, sync_mark))
 }
 
 /// Where a [`Reader::select`] ended.
@@ -385,11 +361,43 @@ pub struct Events {
     /// Offset of an invalid line that was read again once, see [`Events::read`].
     retry_offset: Option<u64>,
     failed: bool,
+    /// The sync mark at the moment when the end was sampled.
+    sync_mark: Option<SyncMark>,
+    /// The log was compared with the snapshot once. Later snapshots are bound to later events.
+    snapshot_checked: bool,
+    /// Where the last verified event lies, once that is known.
+    last_line: Option<LineStart>,
+}
+
+/// The first bytes of a verified line. They include the checksum of a canonical line, so they
+/// reveal a log that was rewritten in place.
+struct LineStart {
+    offset: u64,
+    length: usize,
+    bytes: [u8; LINE_START_BYTES],
+}
+
+/// Covers the members `as_of` and `checksum`, which come first.
+const LINE_START_BYTES: usize = 128;
+
+impl LineStart {
+    fn of(offset: u64, line: &[u8]) -> Self {
+        let length = line.len().min(LINE_START_BYTES);
+        let mut bytes = [0; LINE_START_BYTES];
+        bytes[..length].copy_from_slice(&line[..length]);
+        Self { offset, length, bytes }
+    }
+
+    fn is_in(&self, file: &dyn StorageFile) -> io::Result<bool> {
+        let mut bytes = [0; LINE_START_BYTES];
+        let read = read_up_to(file, &mut bytes[..self.length], self.offset)?;
+        Ok(bytes[..read] == self.bytes[..self.length])
+    }
 }
 
 impl Events {
     fn open(storage: Arc<dyn Storage>, from: u64) -> Result<Self> {
-        let log = DurableLog::open(&*storage)?;
+        let log = OpenedLog::open(&*storage)?;
         let mut events = Self {
             storage,
             lines: None,
@@ -398,15 +406,23 @@ impl Events {
             torn_bytes: 0,
             retry_offset: None,
             failed: false,
+            sync_mark: None,
+            snapshot_checked: false,
+            last_line: None,
         };
-        if let Some(log) = log {
-            events.start(log)?;
-        }
+        events.start(log)?;
         Ok(events)
     }
 
-    fn start(&mut self, log: DurableLog) -> Result<()> {
-        let DurableLog { file, end, .. } = log;
+    fn start(&mut self, log: OpenedLog) -> Result<()> {
+        let DurableLog { file, end, sync_mark } = match log {
+            OpenedLog::Present(log) => log,
+            OpenedLog::Missing(sync_mark) => {
+                self.sync_mark = sync_mark;
+                return Ok(());
+            }
+        };
+        self.sync_mark = sync_mark;
         let start = find_event(&file, end, self.from - 1).map_err(Error::io("read it", &self.log_path()))?;
         // If an invalid line stopped the bisection, reading starts at 0 and reports the first
         // fault.
@@ -460,10 +476,12 @@ impl Events {
     /// Reads the next event and converts it and its line with `convert`. After an error, another
     /// call returns the same error, never an event after the fault.
     pub(crate) fn read<T>(&mut self, convert: fn(Event, &[u8]) -> T) -> Result<Option<T>> {
-        let Some(lines) = &mut self.lines else { return Ok(None) };
+        let Some(lines) = &mut self.lines else { return self.end_of_log() };
         let path = self.storage.path(LOG);
         loop {
-            let Some(raw) = lines.next().map_err(Error::io("read it", &path))? else { return Ok(None) };
+            let Some(raw) = lines.next().map_err(Error::io("read it", &path))? else {
+                return self.end_of_log();
+            };
             let byte_offset = raw.offset;
             let verified = raw.bytes.ok_or(FaultKind::LineTooLong).and_then(Line::read).and_then(|line| {
                 let head = line.verify_after(self.head)?;
@@ -471,6 +489,7 @@ impl Events {
             });
             if let Ok((head, event)) = verified {
                 self.head = head;
+                self.last_line = raw.bytes.map(|line| LineStart::of(byte_offset, line));
                 if let Some(event) = event {
                     return Ok(Some(convert(event, raw.bytes.unwrap_or_default())));
                 }
@@ -479,11 +498,13 @@ impl Events {
             lines.seek(byte_offset);
             let (end, sync_mark) = durable_end(&*self.storage, &**lines.file())?;
             lines.set_end(end);
+            self.sync_mark = sync_mark;
             // While this reader reads a torn tail, an appender may quarantine it and write an event
             // in its place. So an invalid line is read once more before it counts.
             if self.retry_offset.replace(byte_offset) != Some(byte_offset) {
                 continue;
             }
+            check_not_rewritten(&path, self.head, lines, &mut self.last_line)?;
             let tail = Lines::new(Arc::clone(lines.file()), byte_offset, end);
             let scanned = integrity::scan_tail(tail, self.head, sync_mark);
             let integrity = scanned.map_err(Error::io("read it", &path))?;
@@ -492,7 +513,7 @@ impl Events {
                 Finding::Torn { bytes, .. } | Finding::Truncated { bytes, .. } => {
                     self.torn_bytes = bytes;
                     lines.set_end(byte_offset);
-                    Ok(None)
+                    self.end_of_log()
                 }
                 Finding::Ambiguous(fault) => Err(Error::Ambiguous { path, fault }),
                 Finding::Fault(fault) => Err(Error::Damaged { path, fault }),
@@ -503,12 +524,24 @@ impl Events {
         }
     }
 
+    /// Returns `None` at the end of the log, or an error if the log once held more events.
+    fn end_of_log<T>(&mut self) -> Result<Option<T>> {
+        check_sync_mark_not_ahead(&*self.storage, self.head.index, self.sync_mark)?;
+        if !self.snapshot_checked {
+            check_snapshot_not_ahead(&*self.storage, self.head.index)?;
+            self.snapshot_checked = true;
+        }
+        Ok(None)
+    }
+
     /// Makes the next read visit a torn tail again, because an event may be in its place by now.
     pub(crate) fn revisit_torn_tail(&mut self) -> Result<()> {
         if let Some(lines) = &mut self.lines
             && std::mem::take(&mut self.torn_bytes) > 0
         {
-            lines.set_end(durable_end(&*self.storage, &**lines.file())?.0);
+            let (end, sync_mark) = durable_end(&*self.storage, &**lines.file())?;
+            lines.set_end(end);
+            self.sync_mark = sync_mark;
         }
         Ok(())
     }
@@ -516,9 +549,8 @@ impl Events {
     /// Moves the end to the present end of the log. Returns whether there is more to read.
     pub(crate) fn refresh_end(&mut self) -> Result<bool> {
         let Some(lines) = &mut self.lines else {
-            let Some(log) = DurableLog::open(&*self.storage)? else { return Ok(false) };
-            self.start(log)?;
-            return Ok(true);
+            self.start(OpenedLog::open(&*self.storage)?)?;
+            return Ok(self.lines.is_some());
         };
         let path = self.storage.path(LOG);
         let is_current = self.storage.is_current(LOG, &**lines.file());
@@ -528,13 +560,15 @@ impl Events {
                 reason: "was moved away or replaced; open the bus again to read the log that is there now",
             });
         }
-        let (end, _) = durable_end(&*self.storage, &**lines.file())?;
+        let (end, sync_mark) = durable_end(&*self.storage, &**lines.file())?;
         if end < lines.offset() {
             return Err(Error::Changed {
                 path,
                 reason: "is shorter than it was; open the bus again to read what is left of it",
             });
         }
+        check_not_rewritten(&path, self.head, lines, &mut self.last_line)?;
+        self.sync_mark = sync_mark;
         // A torn tail that was read already is not more to read, unless the log has grown past it.
         let has_grown = end > lines.end().max(lines.offset() + self.torn_bytes);
         if has_grown {
@@ -543,6 +577,34 @@ impl Events {
         }
         Ok(has_grown)
     }
+}
+
+/// Checks that the last verified event is still in its place, so that a log that was rewritten in
+/// place is not taken for one that has grown. Finds that event first if reading started after it.
+fn check_not_rewritten(
+    path: &Path,
+    head: Head,
+    lines: &Lines,
+    last_line: &mut Option<LineStart>,
+) -> Result<()> {
+    let reading = || Error::io("read it", path);
+    let rewritten = || Error::Changed {
+        path: path.to_owned(),
+        reason: "was rewritten while it was read; open the bus again to read what is there now",
+    };
+    if head.index == 0 {
+        return Ok(());
+    }
+    if let Some(last_line) = last_line {
+        return if last_line.is_in(&**lines.file()).map_err(reading())? { Ok(()) } else { Err(rewritten()) };
+    }
+    let found = last_line_before(&**lines.file(), lines.offset()).map_err(reading())?;
+    let bytes = found.as_ref().and_then(|line| line.bytes.as_deref()).unwrap_or_default();
+    let is_head = Line::read(bytes).is_ok_and(|line| {
+        line.index() == Some(head.index) && line.verify_alone(head.index).ok() == head.checksum
+    });
+    *last_line = found.as_ref().filter(|_| is_head).map(|line| LineStart::of(line.offset, bytes));
+    if is_head { Ok(()) } else { Err(rewritten()) }
 }
 
 impl Iterator for Events {

@@ -34,7 +34,7 @@ use crate::chain::{Head, Line, is_unfinished};
 use crate::chunk;
 use crate::error::{Error, Result};
 use crate::event::MAX_LINE_BYTES;
-use crate::integrity::{self, Finding, Integrity};
+use crate::integrity::{self, Finding, Integrity, matches_log};
 use crate::lines::{LOCK, LOG, LastLine, Lines, after_last_newline, last_line_before};
 use crate::snapshot::{SNAPSHOT, Snapshot};
 use crate::storage::{Access, Storage, StorageFile, read_exact_at};
@@ -178,6 +178,9 @@ fn find_end_after_mark(
             return Ok((end, Excess::Truncated));
         }
         let events = last_valid_index(&**file, length).map_err(reading())?;
+        if events >= mark.head.index {
+            return Err(locate_damage(storage, file, Some(mark), length));
+        }
         return Err(Error::Missing { path, events, recorded: mark.head.index, recorded_in: LOCK });
     }
     let Some(integrity) = scan_after_mark(file, mark, length).map_err(reading())? else {
@@ -257,16 +260,6 @@ fn scan_after_mark(
     }
     let lines = Lines::new(Arc::clone(file), mark.bytes, length);
     integrity::scan_tail(lines, mark.head, Some(mark)).map(Some)
-}
-
-/// Returns whether the log holds the mark's event at the mark's position.
-fn matches_log(file: &dyn StorageFile, mark: SyncMark) -> io::Result<bool> {
-    let last = last_line_before(file, mark.bytes)?;
-    let Some(last) = last else { return Ok(mark.head == Head::default()) };
-    let line = last.bytes.as_deref().and_then(|bytes| Line::read(bytes).ok());
-    Ok(line.is_some_and(|line| {
-        line.index() == Some(mark.head.index) && line.verify_alone(mark.head.index).ok() == mark.head.checksum
-    }))
 }
 
 /// What the last two lines of a log show, without a sync mark.
@@ -356,6 +349,9 @@ pub(crate) fn locate_damage(
         Ok(integrity) => match integrity.finding {
             Finding::Fault(fault) => Error::Damaged { path, fault },
             Finding::Ambiguous(fault) => Error::Ambiguous { path, fault },
+            Finding::Missing(recorded) => {
+                Error::Missing { path, events: integrity.head.index, recorded, recorded_in: LOCK }
+            }
             // Every event is valid, but the log is not the one that the mark describes.
             _ => Error::Changed {
                 path,

@@ -28,12 +28,56 @@ pub(crate) struct SyncMark {
     pub(crate) bytes: u64,
 }
 
+/// What the lock file records about how far the log is known to be synced, see
+/// [`Reader::sync_mark`](crate::Reader::sync_mark).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoredSyncMark {
+    /// There is no lock file: the log was copied from elsewhere, or nothing was ever appended.
+    NoLockFile,
+    /// The lock file is empty: a crash came before the first sync, or another program created it.
+    Missing,
+    /// A valid mark.
+    Valid {
+        /// The last event that is known to be synced.
+        head: Head,
+        /// Length of the log up to the end of that event.
+        bytes: u64,
+    },
+    /// The lock file holds bytes that are not a valid mark. They count as a missing mark.
+    Unreadable {
+        /// What is wrong with them.
+        reason: &'static str,
+    },
+}
+
+impl StoredSyncMark {
+    pub(crate) fn read(lock_file: &dyn StorageFile) -> io::Result<Self> {
+        let mut bytes = [0; SIZE_BYTES];
+        let length = read_up_to(lock_file, &mut bytes, 0)?;
+        let bytes = &bytes[..length];
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            return Ok(Self::Unreadable { reason: "it is not text" });
+        };
+        Ok(match SyncMark::parse(text) {
+            Some(SyncMark { head, bytes }) => Self::Valid { head, bytes },
+            None if length == 0 => Self::Missing,
+            None if bytes.iter().all(|byte| *byte == 0) => {
+                Self::Unreadable { reason: "it holds only zero bytes" }
+            }
+            None if Value::parse(text).is_err() => Self::Unreadable { reason: "it is not a JSON object" },
+            None => Self::Unreadable { reason: "its seal does not match its content" },
+        })
+    }
+}
+
 impl SyncMark {
     /// Reads the mark. Returns `None` if there is no valid one.
     pub(crate) fn read(lock_file: &dyn StorageFile) -> io::Result<Option<Self>> {
-        let mut text = [0; SIZE_BYTES];
-        let length = read_up_to(lock_file, &mut text, 0)?;
-        Ok(std::str::from_utf8(&text[..length]).ok().and_then(Self::parse))
+        Ok(match StoredSyncMark::read(lock_file)? {
+            StoredSyncMark::Valid { head, bytes } => Some(Self { head, bytes }),
+            _ => None,
+        })
     }
 
     /// Returns whether `head` cannot belong to the marked log: the same index with another

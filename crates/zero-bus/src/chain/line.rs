@@ -53,6 +53,11 @@ impl<'a> Line<'a> {
     /// Reads a line that is spelled differently, or is invalid.
     fn read_any_spelling(bytes: &[u8]) -> Result<Line<'static>, FaultKind> {
         let text = std::str::from_utf8(bytes).map_err(|error| FaultKind::NotUtf8(error.valid_up_to()))?;
+        if text.starts_with('\u{FEFF}') {
+            let problem =
+                "it starts with a UTF-8 byte order mark (BOM), which an editor may have added; remove it";
+            return Err(FaultKind::NotJson(problem.to_owned(), 0));
+        }
         let canonical = canonical::canonical_line(text)
             .map_err(|error| FaultKind::NotJson(error.problem().to_owned(), error.offset().unwrap_or(0)))?;
         if !canonical.starts_with('{') {

@@ -2,10 +2,11 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, SeekFrom};
+use rustix::io::Errno;
 
 use super::interface::{Access, Lock, Storage, StorageFile, Watch};
 use super::path_guard::PathGuard;
@@ -34,8 +35,8 @@ impl Directory {
         Ok(Self { handle, path: path.to_owned(), created: Vec::new(), path_guard: PathGuard::default() })
     }
 
-    /// Opens a directory, and creates it and its missing parents (0700). Syncs the parent of each
-    /// directory it creates.
+    /// Opens a directory, and creates it and its missing parents (0700, whatever the umask). Syncs
+    /// the parent of each directory it creates.
     ///
     /// # Errors
     /// What the system reports. Directories created before the error are removed again.
@@ -46,7 +47,11 @@ impl Directory {
         ancestors.reverse();
         let opened = ancestors.into_iter().try_for_each(|ancestor| {
             match fs::DirBuilder::new().mode(0o700).create(ancestor) {
-                Ok(()) => created.push(ancestor.to_owned()),
+                Ok(()) => {
+                    created.push(ancestor.to_owned());
+                    // Before the next directory is created in this one.
+                    restore_directory_mode(ancestor)?;
+                }
                 // If it is not a directory, the next step fails.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
                 // A directory can exist where the system refuses to create one, as on a read-only
@@ -116,6 +121,17 @@ impl Directory {
     }
 }
 
+/// Gives a directory that was just created the permissions of its owner which the umask took away.
+/// Without them, nothing could be created in it.
+fn restore_directory_mode(path: &Path) -> io::Result<()> {
+    let metadata = fs::symlink_metadata(path)?;
+    let mode = metadata.mode() & 0o7777;
+    if metadata.is_dir() && mode & 0o700 != 0o700 {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode | 0o700))?;
+    }
+    Ok(())
+}
+
 /// Removes empty directories, innermost first. The system refuses to remove the others.
 fn remove_if_empty(directories: &[PathBuf]) {
     directories.iter().rev().for_each(|directory| drop(fs::remove_dir(directory)));
@@ -125,23 +141,42 @@ impl Storage for Directory {
     fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn StorageFile>> {
         let mode_flags = match access {
             Access::Read => OFlags::RDONLY,
-            Access::Append => OFlags::RDWR | OFlags::APPEND | OFlags::CREATE,
-            Access::ReadWrite => OFlags::RDWR | OFlags::CREATE,
-            Access::New => OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL,
-            Access::Truncate => OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::TRUNC,
+            Access::Append | Access::New => OFlags::RDWR | OFlags::APPEND,
+            Access::ReadWrite => OFlags::RDWR,
+            Access::Truncate => OFlags::RDWR | OFlags::APPEND | OFlags::TRUNC,
         };
         // NONBLOCK keeps `open` from blocking on a pipe; it has no effect on a regular file.
         let flags = mode_flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let handle =
-            rustix::fs::openat(&self.handle, name, flags, Mode::RUSR | Mode::WUSR).map_err(|error| {
-                if error == rustix::io::Errno::LOOP {
-                    io::Error::other("it is a symbolic link, which is not followed")
-                } else {
-                    error.into()
-                }
-            })?;
+        let file_mode = Mode::RUSR | Mode::WUSR;
+        let open_with = |flags| rustix::fs::openat(&self.handle, name, flags, file_mode);
+        let create_new = OFlags::CREATE | OFlags::EXCL;
+        // Creating is a call of its own, so that it is known whether this handle created the file.
+        let (opened, is_created) = match access {
+            Access::Read => (open_with(flags), false),
+            Access::New => (open_with(flags | create_new), true),
+            Access::Append | Access::ReadWrite | Access::Truncate => match open_with(flags) {
+                Err(Errno::NOENT) => match open_with(flags | create_new) {
+                    // Another process has created it in between.
+                    Err(Errno::EXIST) => (open_with(flags | OFlags::CREATE), false),
+                    created => (created, true),
+                },
+                opened => (opened, false),
+            },
+        };
+        let handle = opened.map_err(|error| {
+            if error == Errno::LOOP {
+                io::Error::other("it is a symbolic link, which is not followed")
+            } else {
+                error.into()
+            }
+        })?;
         let file = File::from(handle);
         let metadata = file.metadata()?;
+        let mode = Mode::from_raw_mode(metadata.mode() & 0o7777);
+        if is_created && !mode.contains(file_mode) {
+            // The umask took them away, and the next open would fail.
+            rustix::fs::fchmod(&file, mode | file_mode)?;
+        }
         let kind = metadata.file_type();
         if kind.is_dir() {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory, not a file"));
@@ -166,14 +201,14 @@ impl Storage for Directory {
         self.path_guard.is_current(&self.path, name, file.identity()?, || {
             match rustix::fs::lstat(self.path.join(name)) {
                 Ok(stat) => Ok(Some((stat.st_dev, stat.st_ino))),
-                Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
+                Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
                 Err(error) => Err(error.into()),
             }
         })
     }
 
     fn watch(&self) -> io::Result<Box<dyn Watch>> {
-        Ok(Box::new(watch::DirectoryWatch::open(&self.path)?))
+        watch::watch_directory(&self.path)
     }
 
     fn path(&self, name: &str) -> PathBuf {

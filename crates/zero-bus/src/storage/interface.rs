@@ -35,7 +35,8 @@ pub trait Storage: Send + Sync {
     /// What the system reports. A missing name is `false`, not an error.
     fn is_current(&self, name: &str, file: &dyn StorageFile) -> io::Result<bool>;
 
-    /// Starts watching the files of this directory. No change after this call is missed.
+    /// Starts watching the files of this directory. No change after this call is missed. Falls back
+    /// to polling if the system has no means left to report changes, see [`Watch::warning`].
     ///
     /// # Errors
     /// What the system reports.
@@ -117,7 +118,8 @@ pub trait StorageFile: Send + Sync {
     fn unlock(&self) -> io::Result<()>;
 }
 
-/// Mode in which a file is opened. Every mode but [`Access::Read`] creates a missing file (0600).
+/// Mode in which a file is opened. Every mode but [`Access::Read`] creates a missing file (0600,
+/// whatever the umask).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Reads an existing file.
@@ -154,6 +156,12 @@ pub trait Watch: Send {
     /// ends the next one. `None` if a wait cannot be ended early; [`Follow`](crate::Follow) then
     /// waits for short intervals.
     fn waker(&self) -> Option<Waker> {
+        None
+    }
+
+    /// Returns why this watch polls instead of sleeping until a change, and what the operator can
+    /// do about it. `None` if it works as intended.
+    fn warning(&self) -> Option<&str> {
         None
     }
 }

@@ -7,13 +7,9 @@ mod directory;
 mod interface;
 mod path_guard;
 mod replace;
-#[cfg_attr(target_os = "linux", path = "watch_inotify.rs")]
-#[cfg_attr(not(target_os = "linux"), path = "watch_poll.rs")]
 mod watch;
-
-/// Compiled on Linux for its tests only, so that the other platforms' code is checked here too.
-#[cfg(all(test, target_os = "linux"))]
-#[allow(dead_code)]
+#[cfg(target_os = "linux")]
+mod watch_inotify;
 mod watch_poll;
 
 pub use directory::Directory;

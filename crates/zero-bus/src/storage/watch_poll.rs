@@ -1,8 +1,7 @@
-//! The twin of `watch_inotify` for systems without inotify: waits end at a fixed interval, and
-//! paths cannot be watched.
+//! The twin of `watch_inotify` for systems without inotify, and for a process that gets no inotify
+//! instance: waits end at a fixed interval, and paths cannot be watched.
 
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::Duration;
@@ -10,29 +9,37 @@ use std::time::Duration;
 use super::interface::Watch;
 
 /// The caller looks for changes itself when a wait ends, so this bounds how late it sees one.
-const POLL_INTERVAL: Duration = Duration::from_millis(10);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Ends each wait after [`POLL_INTERVAL`], whether a file changed or not.
-pub(super) struct DirectoryWatch(Arc<WakeFlag>);
+pub(super) struct DirectoryWatch {
+    wake_flag: Arc<WakeFlag>,
+    /// Why the directory is polled, if inotify would be better.
+    warning: Option<String>,
+}
 
 impl DirectoryWatch {
-    pub(super) fn open(_: &Path) -> io::Result<Self> {
-        Ok(Self(Arc::default()))
+    pub(super) fn open(warning: Option<String>) -> Self {
+        Self { wake_flag: Arc::default(), warning }
     }
 }
 
 impl Watch for DirectoryWatch {
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {
-        let woken = self.0.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        let woken = self.wake_flag.woken.lock().unwrap_or_else(PoisonError::into_inner);
         let timeout = timeout.min(POLL_INTERVAL);
-        let waited = self.0.changed.wait_timeout_while(woken, timeout, |woken| !*woken);
+        let waited = self.wake_flag.changed.wait_timeout_while(woken, timeout, |woken| !*woken);
         let (mut woken, _) = waited.unwrap_or_else(PoisonError::into_inner);
         *woken = false;
         Ok(())
     }
 
     fn waker(&self) -> Option<Waker> {
-        Some(Waker::from(Arc::clone(&self.0)))
+        Some(Waker::from(Arc::clone(&self.wake_flag)))
+    }
+
+    fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 }
 
@@ -55,11 +62,13 @@ impl Wake for WakeFlag {
 }
 
 /// A path cannot be watched here, so no value of this type exists.
+#[cfg(not(target_os = "linux"))]
 #[derive(Debug)]
 pub(super) enum PathWatch {}
 
+#[cfg(not(target_os = "linux"))]
 impl PathWatch {
-    pub(super) fn open(_: &Path) -> io::Result<Option<Self>> {
+    pub(super) fn open(_: &std::path::Path) -> io::Result<Option<Self>> {
         Ok(None)
     }
 
@@ -70,7 +79,6 @@ impl PathWatch {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
     use std::time::{Duration, Instant};
 
     use super::{DirectoryWatch, POLL_INTERVAL};
@@ -78,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_wait_ends_after_the_poll_interval() -> std::io::Result<()> {
-        let mut watch = DirectoryWatch::open(Path::new("."))?;
+        let mut watch = DirectoryWatch::open(None);
         let start = Instant::now();
         watch.wait(Duration::from_secs(60))?;
         assert!((POLL_INTERVAL..Duration::from_secs(30)).contains(&start.elapsed()));
@@ -87,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_wake_ends_one_wait_and_no_other() -> std::io::Result<()> {
-        let mut watch = DirectoryWatch::open(Path::new("."))?;
+        let mut watch = DirectoryWatch::open(None);
         let Some(waker) = watch.waker() else { panic!("it has a waker") };
         waker.wake_by_ref();
         let start = Instant::now();

@@ -110,6 +110,8 @@ fn several_threads_return_the_verdict_of_one_thread() {
     let log = place.path().join("events.jsonl");
     let sound = fs::read(&log).unwrap();
     assert!(sound.len() > 6 << 20);
+    let lock_file = place.path().join("bus.lock");
+    let sync_mark = fs::read(&lock_file).unwrap();
     let verdict = verify_on(place.path(), 1);
     assert!(verdict.ok() && verdict.integrity.head.index == 2000);
     let line = |number: usize| {
@@ -130,6 +132,16 @@ fn several_threads_return_the_verdict_of_one_thread() {
         drop(edited[6].splice(start..start, *b"\n \n"));
         for (edit, content) in edited.into_iter().enumerate() {
             fs::write(&log, &content).unwrap();
+            if [3, 6].contains(&edit) {
+                // Another spelling is valid, but not the one that the sync mark describes.
+                fs::write(&lock_file, &sync_mark).unwrap();
+                let integrity = verify_on(place.path(), 8).integrity;
+                let Finding::Fault(fault) = integrity.finding else { panic!("edit {edit} of line {number}") };
+                assert_eq!(fault.kind, FaultKind::NotWhereSynced { crlf: false });
+                fs::remove_file(&lock_file).unwrap();
+            } else {
+                fs::write(&lock_file, &sync_mark).unwrap();
+            }
             let expected = verify_on(place.path(), 1);
             let is_valid = [3, 6].contains(&edit) || (edit == 5 && number == 1999);
             assert_eq!(expected.ok(), is_valid, "edit {edit} of line {number}");

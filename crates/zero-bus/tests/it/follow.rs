@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-use crate::support::{WatchedStorage, add_to_log, bus_of, directory, draft};
+use crate::support::{WatchedStorage, add_to_log, bus_of, child_argument, directory, draft, run_again};
 use zero_bus::sim::SimDisk;
 use zero_bus::{Bus, CancelHandle, Error, Follow, Reader};
 
@@ -238,5 +238,98 @@ fn a_waiting_follower_reports_a_bus_that_was_moved_or_removed() {
         }
         assert!(matches!(waiting.join().unwrap(), Err(Error::Changed { .. })));
         assert!(matches!(bus.append(draft(9)), Err(Error::Changed { .. } | Error::Io { .. })));
+    }
+}
+
+/// Between two looks of a follower, anything can happen to the log. The new log may be shorter,
+/// equally long or longer, in the same file or in another.
+#[test]
+fn a_follower_reports_a_log_that_was_emptied_removed_or_replaced_between_two_looks() {
+    let other = directory();
+    let drafts = (5..=9).map(draft).collect();
+    Bus::open(other.path()).unwrap().append_batch(drafts).unwrap();
+    let other = fs::read(other.path().join("events.jsonl")).unwrap();
+    // From an event that the follower has read itself, and from the end of the log.
+    for from in [1, 6] {
+        for (name, content, removed) in [
+            ("emptied", &b""[..], false),
+            ("removed", b"", true),
+            ("rewritten with fewer bytes", &other[..200], false),
+            ("rewritten with as many bytes", &other, false),
+            ("rewritten with more bytes", &[&other[..], &other[..]].concat(), false),
+            ("rewritten with zeros", &[0; 10_000], false),
+            ("created again", &other, true),
+        ] {
+            let directory = directory();
+            bus_of(directory.path(), 5);
+            let log = directory.path().join("events.jsonl");
+            assert_eq!(fs::metadata(&log).unwrap().len(), other.len() as u64);
+            let mut follower = Reader::open(directory.path()).unwrap().follow(from).unwrap();
+            while follower.next_timeout(Duration::ZERO).unwrap().is_some() {}
+            if removed {
+                fs::remove_file(&log).unwrap();
+            }
+            if !removed || !content.is_empty() {
+                fs::write(&log, content).unwrap();
+            }
+            for _ in 0..2 {
+                let next = follower.next_timeout(Duration::ZERO);
+                assert!(matches!(next, Err(Error::Changed { .. })), "{name} from {from}: {next:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_follower_continues_if_the_same_log_is_written_again() {
+    let directory = directory();
+    bus_of(directory.path(), 3);
+    let log = directory.path().join("events.jsonl");
+    let mut follower = Reader::open(directory.path()).unwrap().follow(4).unwrap();
+    assert_eq!(follower.next_timeout(Duration::ZERO).unwrap(), None);
+    fs::write(&log, fs::read(&log).unwrap()).unwrap();
+    assert_eq!(follower.next_timeout(Duration::ZERO).unwrap(), None);
+    let event = Bus::open(directory.path()).unwrap().append(draft(4)).unwrap();
+    assert_eq!(follower.next_timeout(TIME_LIMIT).unwrap(), Some(event));
+}
+
+/// Runs in a user namespace without inotify instances, or without inotify watches.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_follower_polls_and_names_the_sysctl_if_inotify_is_exhausted() {
+    let Some(sysctl) = child_argument() else {
+        for (limit, sysctl) in [
+            ("max_inotify_instances", "fs.inotify.max_user_instances"),
+            ("max_inotify_watches", "fs.inotify.max_user_watches"),
+        ] {
+            let test = "follow::a_follower_polls_and_names_the_sysctl_if_inotify_is_exhausted";
+            let setup = format!("echo 0 > /proc/sys/user/{limit}");
+            run_again(&["unshare", "--user", "--map-root-user"], &setup, test, sysctl);
+        }
+        return;
+    };
+    let directory = directory();
+    bus_of(directory.path(), 1);
+    let mut follower = Reader::open(directory.path()).unwrap().follow(2).unwrap();
+    let warning = follower.warning().unwrap();
+    assert!(warning.contains(&sysctl) && !warning.contains("No space"), "{warning}");
+    let bus = Bus::open(directory.path()).unwrap();
+    // More than the lookups after which the handle would watch its path.
+    for number in 2..=30 {
+        let event = bus.append(draft(number)).unwrap();
+        assert_eq!(follower.next_timeout(TIME_LIMIT).unwrap(), Some(event));
+    }
+    let cancel = follower.cancel_handle();
+    let waiting = std::thread::spawn(move || follower.next().is_none());
+    cancel.cancel();
+    assert!(waiting.join().unwrap());
+}
+
+#[test]
+fn a_follower_on_a_system_with_inotify_has_no_warning() {
+    let directory = directory();
+    let follower = Reader::open(directory.path()).unwrap().follow(1).unwrap();
+    if let Some(warning) = follower.warning() {
+        assert!(warning.contains("sysctl"), "this machine has no inotify left: {warning}");
     }
 }

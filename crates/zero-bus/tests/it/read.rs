@@ -1,14 +1,19 @@
 //! Reading: from any index, up to the first fault, without changing anything.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use crate::support::{WatchedStorage, add_to_log, bus_of, directory, draft, verify};
+use crate::support::{
+    WatchedStorage, add_to_log, bus_of, child_argument, directory, draft, run_again, verify,
+};
+use zero_bus::storage::{Directory, Storage};
 use zero_bus::{
-    Bus, Checksum, Draft, Error, Event, FaultKind, Finding, Head, Json, LOCK, LOG, MAX_LINE_BYTES, Reader,
-    Verdict,
+    BackupError, Bus, Checksum, Draft, Error, Event, FaultKind, Finding, Head, Json, LOCK, LOG,
+    MAX_LINE_BYTES, Reader, SNAPSHOT, StoredSyncMark, Verdict,
 };
 
 fn events_from(path: &Path, index: u64) -> Vec<Event> {
@@ -61,6 +66,8 @@ fn events_are_read_from_any_index_of_a_log_that_is_not_canonical() {
     }
     text += &"{\"as_of\":1".repeat(20_000);
     fs::write(directory.path().join("events.jsonl"), text).unwrap();
+    // The sync mark describes the canonical log.
+    fs::remove_file(directory.path().join(LOCK)).unwrap();
     assert!(matches!(verify(directory.path()).integrity.finding, Finding::Torn { .. }));
     for index in 1..=61 {
         assert_eq!(events_from(directory.path(), index), written[index as usize - 1..], "from {index}");
@@ -189,6 +196,8 @@ fn an_integer_as_of_is_read_as_the_equal_float() {
     let line = event.line().replace("1777593601.0", "1777593601");
     assert_ne!(line, event.line());
     fs::write(directory.path().join("events.jsonl"), line + "\n").unwrap();
+    // The sync mark describes the longer line.
+    fs::remove_file(directory.path().join(LOCK)).unwrap();
     assert!(verify(directory.path()).ok());
     assert_eq!(events_from(directory.path(), 1), [event]);
 }
@@ -373,4 +382,230 @@ fn every_form_of_verify_returns_the_same_verdict() {
     assert_eq!((last.bytes, last.bytes_total), (reader.size_bytes().unwrap(), last.bytes));
     let on_one_thread = reader.verify_on_threads(std::num::NonZeroUsize::MIN, &mut |_| {}).unwrap();
     assert_eq!(on_one_thread, verdict);
+}
+
+/// Checks that every way to read a bus reports that its log holds fewer events than a file next to
+/// it records.
+fn assert_every_reader_reports_missing_events(path: &Path, events: u64, recorded: u64, file: &str) {
+    let assert_missing = |what: &str, error: Error| match error {
+        Error::Missing { events: held, recorded: lost, recorded_in, .. } => {
+            assert_eq!((held, lost, recorded_in), (events, recorded, file), "{what}");
+        }
+        other => panic!("{what}: {other}"),
+    };
+    let reader = Reader::open(path).unwrap();
+    for from in [1, events, events + 1, recorded, recorded + 1] {
+        let error = reader.events(from).unwrap().find_map(Result::err).unwrap();
+        assert_missing("events", error);
+        let mut follower = reader.follow(from).unwrap();
+        let error = loop {
+            match follower.next_timeout(Duration::ZERO) {
+                Ok(event) => assert!(event.is_some(), "the follower is silent"),
+                Err(error) => break error,
+            }
+        };
+        assert_missing("follow", error);
+    }
+    assert_missing("select", reader.select(1, |_, _| true, |_| Ok::<(), Error>(())).unwrap_err());
+    assert_missing("event", reader.event(recorded).unwrap_err());
+    assert_missing("head", reader.head().unwrap_err());
+    if events > 0 {
+        assert_eq!(reader.event(events).unwrap().unwrap().index, events, "the events that are left are read");
+    }
+    let verdict = reader.verify().unwrap();
+    assert!(!verdict.ok());
+    assert_eq!(reader.audit(Vec::new(), &mut |_| {}).unwrap().0, verdict);
+    let target = directory();
+    let target: Arc<dyn Storage> = Arc::new(Directory::open(target.path()).unwrap());
+    match reader.backup(&target, &mut |_| {}).unwrap_err() {
+        BackupError::Bus(error) => assert_missing("backup", error),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_log_shorter_than_its_sync_mark_is_an_error_for_every_reader() {
+    let directory = directory();
+    let written = bus_of(directory.path(), 5);
+    let log = directory.path().join(LOG);
+    let text = fs::read(&log).unwrap();
+    let length_of =
+        |events: usize| written[..events].iter().map(|event| event.line().len() + 1).sum::<usize>();
+    for (length, events) in [
+        (0, 0),
+        (10, 0),
+        (length_of(1), 1),
+        (length_of(2) + 10, 2),
+        (length_of(4), 4),
+        (length_of(4) + 10, 4),
+    ] {
+        fs::write(&log, &text[..length]).unwrap();
+        assert_every_reader_reports_missing_events(directory.path(), events, 5, LOCK);
+    }
+    fs::remove_file(&log).unwrap();
+    assert_every_reader_reports_missing_events(directory.path(), 0, 5, LOCK);
+}
+
+#[test]
+fn a_log_shorter_than_its_snapshot_is_an_error_for_every_reader() {
+    let directory = directory();
+    let written = bus_of(directory.path(), 5);
+    Bus::open(directory.path()).unwrap().write_snapshot(0.0, None, &[("number", 5)]).unwrap();
+    assert_eq!(Reader::open(directory.path()).unwrap().head().unwrap().index, 5);
+    fs::remove_file(directory.path().join(LOCK)).unwrap();
+    let log = directory.path().join(LOG);
+    for events in [4, 1, 0] {
+        let lines: String = written[..events].iter().map(|event| event.line() + "\n").collect();
+        fs::write(&log, lines).unwrap();
+        assert_every_reader_reports_missing_events(directory.path(), events as u64, 5, SNAPSHOT);
+    }
+    fs::remove_file(&log).unwrap();
+    assert_every_reader_reports_missing_events(directory.path(), 0, 5, SNAPSHOT);
+}
+
+/// A snapshot can be newer than the end up to which a reader reads.
+#[test]
+fn a_snapshot_of_later_events_is_no_error() {
+    let directory = directory();
+    bus_of(directory.path(), 3);
+    let mut events = Reader::open(directory.path()).unwrap().events(1).unwrap();
+    let bus = Bus::open(directory.path()).unwrap();
+    bus.append(draft(4)).unwrap();
+    bus.write_snapshot(0.0, None, &[("number", 4)]).unwrap();
+    assert_eq!(events.by_ref().map(|event| event.unwrap().index).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+/// Whatever makes recovery refuse a log must fail every check too, and the same log without a lock
+/// file is valid.
+#[test]
+fn a_log_respelled_after_its_sync_fails_every_check_as_it_fails_an_append() {
+    let canonical = directory();
+    let written = bus_of(canonical.path(), 5);
+    let text = fs::read_to_string(canonical.path().join(LOG)).unwrap();
+    let spaced = text.replace(",\"checksum\"", ", \"checksum\"");
+    let cases = [
+        ("CRLF", text.clone(), text.replace('\n', "\r\n")),
+        ("spaces", text.clone(), spaced.clone()),
+        ("blank lines", text.clone(), format!("\n\n{text}")),
+        ("no spaces", spaced, text.clone()),
+        ("a torn tail", text.clone(), text.replace('\n', "\r\n") + "{\"as_of\""),
+    ];
+    for (name, synced, respelled) in cases {
+        let place = directory();
+        fs::write(place.path().join(LOG), synced).unwrap();
+        drop(Bus::open(place.path()).unwrap());
+        assert!(verify(place.path()).ok(), "{name}");
+        let open = Bus::open(place.path()).unwrap();
+        fs::write(place.path().join(LOG), &respelled).unwrap();
+
+        let crlf = respelled.contains('\r');
+        let expected = FaultKind::NotWhereSynced { crlf };
+        let Err(Error::Damaged { fault, .. }) = Bus::open(place.path()) else { panic!("{name}") };
+        assert_eq!((fault.event, &fault.kind), (5, &expected), "{name}");
+        assert!(open.append(draft(6)).is_err(), "{name}");
+        let reader = Reader::open(place.path()).unwrap();
+        let verdict = reader.verify().unwrap();
+        assert_eq!(verdict.integrity.finding, Finding::Fault(fault.clone()), "{name}");
+        assert_eq!(reader.audit(Vec::new(), &mut |_| {}).unwrap().0, verdict, "{name}");
+        let target = directory();
+        let target: Arc<dyn Storage> = Arc::new(Directory::open(target.path()).unwrap());
+        let Err(BackupError::Bus(Error::Damaged { fault: backup_fault, .. })) =
+            reader.backup(&target, &mut |_| {})
+        else {
+            panic!("{name}")
+        };
+        assert_eq!(backup_fault, fault, "{name}");
+        let reason = verdict.integrity.reason();
+        assert!(reason.starts_with("not where bus.lock remembers it at event 5: "), "{reason}");
+        assert!(reason.contains("delete bus.lock to accept"), "{reason}");
+        assert_eq!(reason.contains("CRLF"), crlf, "{reason}");
+        // Each event is valid by itself.
+        assert_eq!(events_from(place.path(), 1), written, "{name}");
+
+        fs::remove_file(place.path().join(LOCK)).unwrap();
+        assert!(matches!(verify(place.path()).integrity.finding, Finding::Sound | Finding::Torn { .. }));
+        Bus::open(place.path()).unwrap().append(draft(6)).unwrap();
+        assert!(verify(place.path()).ok(), "{name}");
+    }
+}
+
+#[test]
+fn a_stored_sync_mark_is_missing_valid_or_unreadable() {
+    let directory = directory();
+    let reader = Reader::open(directory.path()).unwrap();
+    let lock_file = directory.path().join(LOCK);
+    assert_eq!(reader.sync_mark().unwrap(), StoredSyncMark::NoLockFile);
+    fs::write(&lock_file, "").unwrap();
+    assert_eq!(reader.sync_mark().unwrap(), StoredSyncMark::Missing);
+    let head = bus_of(directory.path(), 3)[2].head();
+    let bytes = fs::metadata(directory.path().join(LOG)).unwrap().len();
+    assert_eq!(reader.sync_mark().unwrap(), StoredSyncMark::Valid { head, bytes });
+    let valid = fs::read_to_string(&lock_file).unwrap();
+    let cases = [
+        (vec![0; 256], "it holds only zero bytes"),
+        (vec![0xFF; 256], "it is not text"),
+        (valid.as_bytes()[..100].to_vec(), "it is not a JSON object"),
+        (valid.replace("\"events\":3", "\"events\":2").into_bytes(), "its seal does not match its content"),
+    ];
+    for (content, reason) in cases {
+        fs::write(&lock_file, content).unwrap();
+        assert_eq!(reader.sync_mark().unwrap(), StoredSyncMark::Unreadable { reason });
+    }
+    // The next append writes a valid one.
+    bus_of(directory.path(), 1);
+    assert!(matches!(reader.sync_mark().unwrap(), StoredSyncMark::Valid { .. }));
+}
+
+/// The umask belongs to the process, so the test runs in processes of its own.
+#[test]
+fn directories_and_files_have_their_modes_whatever_the_umask() {
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let Some(place) = child_argument() else {
+        for umask in ["0000", "0022", "0177", "0277", "0377", "0777"] {
+            let place = directory();
+            // Both existed before, so their modes are the operator's choice.
+            let existing = place.path().join("existing");
+            fs::create_dir(&existing).unwrap();
+            fs::set_permissions(&existing, fs::Permissions::from_mode(0o750)).unwrap();
+            fs::write(existing.join(LOG), "").unwrap();
+            fs::set_permissions(existing.join(LOG), fs::Permissions::from_mode(0o640)).unwrap();
+            let test = "read::directories_and_files_have_their_modes_whatever_the_umask";
+            let argument = place.path().to_str().unwrap();
+            run_again(&["env"], &format!("umask {umask}"), test, argument).expect("a shell");
+            assert_eq!((mode(&existing), mode(&existing.join(LOG))), (0o750, 0o640));
+        }
+        return;
+    };
+    let place = Path::new(&place);
+    let path = place.join("several/levels/bus");
+    let bus = Bus::open(&path).unwrap();
+    bus.append(draft(1)).unwrap();
+    bus.write_snapshot(0.0, None, &[("number", 1)]).unwrap();
+    drop(bus);
+    add_to_log(&path, b"{\"torn");
+    let bus = Bus::open(&path).unwrap();
+    let quarantine = &bus.quarantined()[0].file;
+    for directory in ["several", "several/levels", "several/levels/bus"] {
+        assert_eq!(mode(&place.join(directory)), 0o700, "{directory}");
+    }
+    for file in [LOG, LOCK, SNAPSHOT, quarantine] {
+        assert_eq!(mode(&path.join(file)), 0o600, "{file}");
+    }
+    Bus::open(place.join("existing")).unwrap().append(draft(1)).unwrap();
+}
+
+#[test]
+fn a_byte_order_mark_is_named_as_such() {
+    let directory = directory();
+    bus_of(directory.path(), 2);
+    let log = directory.path().join(LOG);
+    let text = fs::read_to_string(&log).unwrap();
+    fs::write(&log, format!("\u{FEFF}{text}")).unwrap();
+    let reason = verify(directory.path()).integrity.reason();
+    assert!(
+        reason.starts_with("not JSON at event 1: it starts with a UTF-8 byte order mark (BOM)"),
+        "{reason}"
+    );
+    let refusal = Reader::open(directory.path()).unwrap().event(1).unwrap_err().to_string();
+    assert!(refusal.contains("(BOM)"), "{refusal}");
 }

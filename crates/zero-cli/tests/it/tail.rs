@@ -111,7 +111,17 @@ fn tail_prints_a_damaged_log_up_to_the_fault() {
         "{}",
         output.stderr
     );
+    // The snapshot next to the torn tail records events that the log lost.
     let output = bus(&logs, &["tail", "torn-tail"]);
+    assert_eq!((output.code, output.stdout.lines().count()), (1, 25));
+    assert!(
+        output.stderr.contains("but state-snapshot.json records 40: its end is missing"),
+        "{}",
+        output.stderr
+    );
+    let temp = temp_dir();
+    fs::copy(logs.join("torn-tail/events.jsonl"), temp.path().join("events.jsonl")).unwrap();
+    let output = bus(temp.path(), &["tail", "."]);
     assert_eq!((output.code, output.stdout.lines().count()), (0, 25));
     assert!(output.stderr.contains("skipped a torn tail of 203 bytes"), "{}", output.stderr);
 }

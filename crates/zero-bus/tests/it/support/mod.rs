@@ -197,3 +197,34 @@ pub(crate) fn numbers(path: &Path) -> Vec<u64> {
     let events = Reader::open(path).unwrap().events(1).unwrap();
     events.map(|event| event.unwrap().payload.value().get("number").unwrap().as_u64().unwrap()).collect()
 }
+
+/// Set in the environment of a test that [`run_again`] has started.
+const CHILD: &str = "ZERO_BUS_TEST_CHILD";
+
+/// Runs one test of this program again in another process: `command` is run with the arguments
+/// `sh -c SETUP; exec TEST` after its own. In that process, [`child_argument`] returns `argument`.
+/// Returns whether the test ran and passed, or `None` if `command` is missing or refused its work.
+pub(crate) fn run_again(command: &[&str], setup: &str, test: &str, argument: &str) -> Option<()> {
+    let program = std::env::current_exe().unwrap();
+    let script = format!("{setup} || exit 77; exec \"$0\" --exact {test} --nocapture");
+    let mut command = command.iter().copied().chain(["sh", "-c", &script]);
+    let output = std::process::Command::new(command.next().unwrap())
+        .args(command)
+        .arg(program)
+        .env(CHILD, argument)
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert_ne!(output.status.code(), Some(101), "{text}");
+    if !output.status.success() {
+        println!("not tested: {text}");
+        return None;
+    }
+    assert!(text.contains("test result: ok. 1 passed"), "{text}");
+    Some(())
+}
+
+/// Returns the argument of [`run_again`] in the process that it has started.
+pub(crate) fn child_argument() -> Option<String> {
+    std::env::var(CHILD).ok()
+}
