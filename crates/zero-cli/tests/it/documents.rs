@@ -130,9 +130,7 @@ fn the_readme_shows_how_to_run_and_test() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     assert!(readme.contains(&format!("$ {TEST_COMMAND}\n")));
     assert!(
-        steps(&readme)
-            .iter()
-            .any(|step| step.command.starts_with("cargo run --release -p zero-engine-run"))
+        steps(&readme).iter().any(|step| step.command.starts_with("cargo run --release -p zero-engine-run"))
     );
     let ci = fs::read_to_string(root().join(".ci/run")).unwrap();
     assert!(ci.lines().any(|line| line == TEST_COMMAND));
