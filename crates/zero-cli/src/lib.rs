@@ -92,10 +92,12 @@ fn run(command: Command) -> Result<Outcome> {
 /// Whether an error is the finding of a check (exit code 1): damage to a log, or a mirror that
 /// contradicts it.
 pub(crate) fn is_failed_check(error: &anyhow::Error) -> bool {
-    use zero_mirror::Error::{Corrupt, Fork, LogShorter};
+    use zero_mirror::Error::{Corrupt, Fork, LogEmptied, LogReplaced, LogShorter};
     is_damage(error)
         || error.chain().any(|cause| match cause.downcast_ref() {
-            Some(Fork { .. } | LogShorter { .. } | Corrupt { .. }) => true,
+            Some(
+                Fork { .. } | LogShorter { .. } | LogEmptied { .. } | LogReplaced { .. } | Corrupt { .. },
+            ) => true,
             Some(zero_mirror::Error::Bus(inner)) => zero_program::exit::is_damaged_log(inner),
             _ => false,
         })

@@ -22,7 +22,8 @@ use crate::{PROGRAM, is_failed_check};
 ///
 /// Each event is copied exactly once, in order, with its exact line, and only once it is durable in
 /// the log. If a destination has another chain for this bus, or more events than the log, nothing
-/// is written to it. The command may be stopped or killed at any time; run it again and it resumes.
+/// is written to it. It is also an error if the log is emptied, removed or replaced. The command may
+/// be stopped or killed at any time; run it again and it resumes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -34,7 +35,7 @@ Put a password into PGPASSWORD or a pgpass file: `ps` shows the URL to other use
 
 Without --follow an unreachable destination is tried eight times, for about 10 seconds; with --follow, until it is back.
 
-Exit codes: 0 passed, 1 failed (another chain, a log shorter than the mirror, or damage), 2 could not run.")]
+Exit codes: 0 passed, 1 failed (another chain, damage, or a log that lost events or was replaced), 2 could not run.")]
 pub(crate) struct Arguments {
     /// The bus directory.
     dir: PathBuf,

@@ -95,13 +95,13 @@ fn a_contradiction_is_exit_1_and_an_obstacle_exit_2() {
     assert!(bus(dir, &["mirror-verify", "sqlite:damaged.db"]).success().contains("ok    12 events"));
     for (arguments, problem) in [
         (&["mirror", "none", "--to", "sqlite:m.db"][..], "none: there is no such directory"),
-        (&["mirror", "bus", "--to", "ftp://x"], "the address: begins with none of sqlite:"),
+        (&["mirror", "bus", "--to", "ftp://x"], "the address: must begin with sqlite:"),
         (&["mirror", "bus", "--to", "sqlite:"], "names no file; write sqlite:PATH"),
         (&["mirror", "bus"], "--to <URL>"),
         (&["mirror-verify", "sqlite:none.db"], "sqlite:none.db: there is no such file"),
         (
             &["mirror-verify", "sqlite:m.db", "--bus", "x"],
-            "holds no bus whose id begins so; it holds sha256:",
+            "holds no bus whose id starts like this; it holds sha256:",
         ),
         (&["restore", "r", "--from", "sqlite:none.db"], "sqlite:none.db: there is no such file"),
     ] {
@@ -133,6 +133,62 @@ fn start_following(dir: &Path, options: &[&str]) -> Child {
 
 fn terminate(child: &Child) {
     kill_process(Pid::from_child(child), Signal::TERM).unwrap();
+}
+
+/// The sync mark, the snapshot or the destination shows that the log held events.
+#[test]
+fn an_emptied_log_fails_the_check() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    append_events(dir, 20);
+    bus(dir, &["mirror", "bus", "--to", "sqlite:m.db"]).success();
+    let file = dir.join("bus/events.jsonl");
+    let check = |expected: &str| {
+        for options in [&[][..], &["--follow"]] {
+            let arguments = [&["mirror", "bus", "--to", "sqlite:m.db"], options].concat();
+            let message = bus(dir, &arguments).failure(1);
+            assert!(message.contains(expected), "{message}");
+        }
+    };
+    fs::write(&file, "").unwrap();
+    check("the log holds 0 events, but bus.lock records 20: its end is missing");
+    fs::remove_file(&file).unwrap();
+    check("the log holds 0 events, but bus.lock records 20: its end is missing");
+    fs::remove_file(dir.join("bus/bus.lock")).unwrap();
+    fs::write(&file, "").unwrap();
+    check("sqlite:m.db: holds events, but bus/events.jsonl is empty: the log was emptied");
+    // The same log is new for a destination without events.
+    let stdout = bus(dir, &["mirror", "bus", "--to", "sqlite:new.db"]).success();
+    assert_eq!(stdout, "sqlite:new.db: nothing to mirror: the log has no event yet\n");
+}
+
+#[test]
+fn following_reports_a_log_that_is_emptied_removed_or_replaced() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    bus(dir, &["append", "other", "--type", "other", "{}"]).success();
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 3] = [
+        ("was emptied or removed", |dir| fs::write(dir.join("bus/events.jsonl"), "").unwrap()),
+        ("was emptied or removed", |dir| fs::remove_file(dir.join("bus/events.jsonl")).unwrap()),
+        ("was replaced by the log of another bus", |dir| {
+            fs::rename(dir.join("other/events.jsonl"), dir.join("bus/events.jsonl")).unwrap();
+        }),
+    ];
+    for (expected, change) in changes {
+        let _ = fs::remove_dir_all(dir.join("bus"));
+        append_events(dir, 20);
+        let mut child = start_following(dir, &["--to", "sqlite:m.db", "--json"]);
+        let mut reports = BufReader::new(child.stdout.take().unwrap()).lines();
+        reports.find(|report| report.as_ref().unwrap().contains("\"mirrored\":20")).unwrap().unwrap();
+        // Without the sync mark, only the run itself knows that there were events.
+        fs::remove_file(dir.join("bus/bus.lock")).unwrap();
+        change(dir);
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{stderr}");
+        assert!(stderr.contains(expected) && stderr.contains("holds 20 of its events"), "{stderr}");
+    }
 }
 
 /// Starts before the log exists, and continues through a torn tail.
@@ -273,7 +329,7 @@ fn a_killed_restore_can_be_repeated() {
         let partial_file = fs::File::open(&partial).unwrap();
         partial_file.try_lock().unwrap();
         let message = bus(dir, &["restore", "restored", "--from", "sqlite:m.db"]).failure(2);
-        assert_eq!(message, "zero-bus: restored: somebody else restores a bus here");
+        assert_eq!(message, "zero-bus: restored: another process is restoring a bus here");
     }
     if !dir.join("restored/events.jsonl").exists() {
         bus(dir, &["restore", "restored", "--from", "sqlite:m.db"]).success();
