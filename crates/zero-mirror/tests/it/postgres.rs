@@ -96,7 +96,7 @@ fn what_cannot_be_a_mirror_is_refused_by_name() {
     sql(&newer, "UPDATE zero.version SET version = 7");
     assert!(
         refusal(&newer).ends_with(
-            "has tables of version 7, but this program supports versions up to 1: use a newer one"
+            "has tables of version 7, but this program supports versions up to 2: use a newer one"
         )
     );
 
@@ -299,6 +299,29 @@ fn the_views_answer_whatever_is_in_a_payload() {
     // The NUL once among the events of the log and in each kind, the digits in each.
     assert_eq!(count("zero.events WHERE payload IS NULL"), "11");
     assert_eq!(count("zero.events WHERE trace_id IS NULL AND event_index = 21"), "1");
+}
+
+/// Version 1 differs in its views only.
+#[test]
+fn a_database_of_version_1_is_read_and_migrated() {
+    if left_out() {
+        return;
+    }
+    let mut server = Postgres::start();
+    let (log, url) = (Log::of(9), server.database());
+    sql(&url, &format!("CREATE SCHEMA zero; {}", include_str!("../../src/postgres/schema.sql")));
+    sql(&url, "CREATE ROLE writer LOGIN PASSWORD 'w'; GRANT USAGE ON SCHEMA zero TO writer");
+    sql(&url, "GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA zero TO writer");
+    assert_eq!(zero_mirror::open_read_only(&url).unwrap().buses().unwrap(), []);
+    let writer = url.replace("zero:hunter2%2B7", "writer:w");
+    assert!(refusal(&writer).ends_with("run the mirror once as the owner of the schema `zero`"));
+    mirror(log.path(), &url, 5).unwrap();
+    assert_eq!(sql(&url, "SELECT version FROM zero.version"), [[Some("2".to_owned())]]);
+    // The role keeps its rights.
+    log.append(10, 11, "later");
+    mirror(log.path(), &writer, 5).unwrap();
+    assert_eq!(sql(&writer, "SELECT count(*) FROM zero.fills").len(), 1);
+    holds_all(log.path(), &url);
 }
 
 #[test]
