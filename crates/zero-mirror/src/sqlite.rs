@@ -343,7 +343,8 @@ fn mismatched_column(row: &rusqlite::Row<'_>, event: &Event) -> rusqlite::Result
         Some("event_type")
     } else if text(1)? != event.trace_id.as_deref().map(str::as_bytes) {
         Some("trace_id")
-    } else if row.get::<_, f64>(2)?.total_cmp(&event.as_of).is_ne() {
+    } else if row.get::<_, f64>(2)? != event.as_of {
+        // Compared as numbers: SQLite stores an integral number as an integer, so -0.0 becomes 0.0.
         Some("as_of")
     } else if !is(3, &event.checksum.to_string())? {
         Some("checksum")
