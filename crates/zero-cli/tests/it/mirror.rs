@@ -121,6 +121,60 @@ fn a_contradiction_is_exit_1_and_an_obstacle_exit_2() {
     assert_eq!(stdout, "sqlite:m.db: nothing to mirror: the log has no event yet\n");
 }
 
+/// Runs the program with a directory that is mounted read-only.
+fn bus_on_read_only_mount(dir: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let script = "mount --bind ro ro && mount -o remount,bind,ro ro && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--map-root-user", "--", "sh", "-c", script, "sh", BUS]).args(arguments);
+    let output = command.current_dir(dir).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn a_mirror_on_a_read_only_mount_is_verified_and_restored() {
+    if std::env::var("ZERO_TEST_WITHOUT_MOUNT").is_ok_and(|value| value == "1") {
+        println!("SKIPPED: a read-only mount, since ZERO_TEST_WITHOUT_MOUNT is set");
+        return;
+    }
+    let temp = temp_dir();
+    let dir = temp.path();
+    append_events(dir, 20);
+    fs::create_dir(dir.join("ro")).unwrap();
+    bus(dir, &["mirror", "bus", "--to", "sqlite:ro/100% m?.db"]).success();
+    assert_eq!(fs::read_dir(dir.join("ro")).unwrap().count(), 1, "no -wal after a clean end");
+    let (code, text) = bus_on_read_only_mount(dir, &["mirror-verify", "sqlite:ro/100% m?.db"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("ok    20 events"), "{text}");
+    let (code, text) =
+        bus_on_read_only_mount(dir, &["restore", "restored", "--from", "sqlite:ro/100% m?.db"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(log(&dir.join("restored")) == log(&dir.join("bus")));
+    let (code, text) = bus_on_read_only_mount(dir, &["mirror", "bus", "--to", "sqlite:ro/100% m?.db"]);
+    assert_eq!(code, Some(2), "{text}");
+    // A killed process leaves the events in the -wal file. With a -shm file SQLite can read them.
+    bus(dir, &["append", "bus", "--type", "x", "{}"]).success();
+    let mut child = start_following(dir, &["--to", "sqlite:ro/100% m?.db", "--json"]);
+    let mut reports = BufReader::new(child.stdout.take().unwrap()).lines();
+    reports.find(|report| report.as_ref().unwrap().contains("\"mirrored\":21")).unwrap().unwrap();
+    child.kill().unwrap();
+    let _ = child.wait().unwrap();
+    let (code, text) = bus_on_read_only_mount(dir, &["mirror-verify", "sqlite:ro/100% m?.db"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("ok    21 events"), "{text}");
+    fs::remove_file(dir.join("ro/100% m?.db-shm")).unwrap();
+    let (code, text) = bus_on_read_only_mount(dir, &["mirror-verify", "sqlite:ro/100% m?.db"]);
+    assert_eq!(code, Some(2), "{text}");
+    let remedy =
+        "copy ro/100% m?.db and ro/100% m?.db-wal together into a directory of your own, and read the copy";
+    assert!(text.contains(remedy), "{text}");
+    fs::create_dir(dir.join("copy")).unwrap();
+    for name in ["100% m?.db", "100% m?.db-wal"] {
+        fs::copy(dir.join("ro").join(name), dir.join("copy").join(name)).unwrap();
+    }
+    assert!(bus(dir, &["mirror-verify", "sqlite:copy/100% m?.db"]).success().contains("ok    21 events"));
+}
+
 fn start_following(dir: &Path, options: &[&str]) -> Child {
     Command::new(BUS)
         .args([&["mirror", "bus", "--follow"], options].concat())
