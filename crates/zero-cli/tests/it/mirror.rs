@@ -97,6 +97,11 @@ fn a_contradiction_is_exit_1_and_an_obstacle_exit_2() {
         (&["mirror", "none", "--to", "sqlite:m.db"][..], "none: there is no such directory"),
         (&["mirror", "bus", "--to", "ftp://x"], "the address: must begin with sqlite:"),
         (&["mirror", "bus", "--to", "sqlite:"], "names no file; write sqlite:PATH"),
+        (&["mirror", "bus", "--to", "sqlite::memory:"], "sqlite::memory:: is a special name of SQLite"),
+        (
+            &["mirror", "bus", "--to", "sqlite:file:none.db"],
+            "sqlite:file:none.db: is a special name of SQLite",
+        ),
         (&["mirror", "bus"], "--to <URL>"),
         (&["mirror-verify", "sqlite:none.db"], "sqlite:none.db: there is no such file"),
         (
@@ -108,7 +113,9 @@ fn a_contradiction_is_exit_1_and_an_obstacle_exit_2() {
         let message = bus(dir, arguments).failure(2);
         assert!(message.contains(problem), "{message}");
     }
-    assert!(!dir.join("none.db").exists() && !dir.join("r").exists());
+    for name in ["none.db", "r", ":memory:", "file:none.db"] {
+        assert!(!dir.join(name).exists(), "{name}");
+    }
     // Several buses in one destination have to be named.
     bus(dir, &["append", "more", "--type", "a", "{}"]).success();
     bus(dir, &["mirror", "more", "--to", "sqlite:m.db"]).success();
