@@ -5,8 +5,6 @@
 //! state: the destination's cursor is the only record of progress, so the process may be killed at
 //! any moment and a later run continues from the cursor.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -17,6 +15,7 @@ use zero_bus::{Checksum, Event, Events, Finding, Follow, Head, LOCK, LOG, Reader
 
 use crate::error::{Error, Result};
 use crate::mirror::{Mirror, Record};
+use crate::retry::random_wait;
 
 /// Options of [`catch_up`].
 #[derive(Clone, Debug)]
@@ -286,9 +285,7 @@ impl Run<'_> {
         }
     }
 
-    /// Waits before the next try, or returns the error if there are no tries left. The wait is a
-    /// random part of a time that doubles with every failure (full jitter), so that many mirrors
-    /// that lost the same destination do not return to it at the same moment.
+    /// Waits before the next try, or returns the error if there are no tries left.
     fn back_off(&mut self, error: Error) -> Result<()> {
         self.failures = self.failures.saturating_add(1);
         if !self.options.follow && self.failures >= self.options.tries {
@@ -296,11 +293,7 @@ impl Run<'_> {
         }
         self.status.away = Some(error.to_string());
         (self.report)(&self.status);
-        let doubled = self.options.wait_min.saturating_mul(1 << (self.failures - 1).min(20));
-        let max_wait = doubled.min(self.options.wait_max);
-        // The keys of a hash map are the only source of randomness in the standard library.
-        let fraction = RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
-        self.cancel.sleep(max_wait.mul_f64(fraction));
+        self.cancel.sleep(random_wait(self.options, self.failures));
         Ok(())
     }
 }

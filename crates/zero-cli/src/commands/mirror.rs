@@ -8,7 +8,9 @@ use std::thread;
 use anyhow::Result;
 use serde::Serialize;
 use zero_bus::{Checksum, Json, Reader};
-use zero_mirror::{CancelHandle, CatchUpOptions, CatchUpReport, Mirror, catch_up};
+use zero_mirror::{
+    CancelHandle, CatchUpOptions, CatchUpReport, Mirror, RetryReads, catch_up, open_read_only,
+};
 use zero_paper::text::counted;
 use zero_program::message::{print_error, print_message};
 use zero_program::outcome::{Outcome, Reported};
@@ -85,6 +87,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     // Exit code 1 only if every error is a failed check: a destination that could not be reached is
     // exit code 2.
     Err(Reported { failed_check: errors.iter().all(is_failed_check) }.into())
+}
+
+/// Opens a destination for reading. While it is unavailable, its calls are repeated as those of
+/// `mirror` are.
+pub(super) fn open_for_reading(url: &str) -> Result<impl Mirror + use<>> {
+    let print_away = |error: &zero_mirror::Error| print_message(PROGRAM, &format!("{error}; retrying"));
+    Ok(RetryReads::new(open_read_only(url)?, CatchUpOptions::default(), print_away))
 }
 
 /// Brings one destination up to the log, and prints the result or the error.
