@@ -8,13 +8,13 @@ pub(crate) const PROGRAM: &str = "zero-bus";
 /// Whether an error is the finding of a check (exit code 1): damage to a log, a head that is not
 /// the expected one, or a journal or a mirror that contradicts the log.
 pub(crate) fn is_failed_check(error: &anyhow::Error) -> bool {
-    use zero_mirror::Error::{Corrupt, Fork, LogShorter};
+    use zero_mirror::Error::{Corrupt, Fork, LogEmptied, LogReplaced, LogShorter};
     is_damage(error)
         || error.chain().any(|cause| {
             matches!(cause.downcast_ref(), Some(zero_bus::Error::HeadMismatch { .. }))
                 || matches!(cause.downcast_ref(), Some(zero_paper::Error::Reconcile { .. }))
                 || match cause.downcast_ref() {
-                    Some(Fork { .. } | LogShorter { .. } | Corrupt { .. }) => true,
+                    Some(Fork { .. } | LogShorter { .. } | LogEmptied { .. } | LogReplaced { .. } | Corrupt { .. }) => true,
                     Some(zero_mirror::Error::Bus(inner)) => zero_program::exit::is_damaged_log(inner),
                     _ => false,
                 }

@@ -41,8 +41,14 @@ impl Token {
         is_valid.then(|| Self(text.to_owned()))
     }
 
+    /// Reads a token without the white space around it, such as the line break that `echo` adds.
+    fn parse_trimmed(text: &str) -> Option<Self> {
+        Self::parse(text.trim())
+    }
+
     /// Reads a token from the environment: from `variable`, or from the file that `file_variable`
-    /// names, which only its owner may read. Returns `None` if neither is set.
+    /// names, which only its owner may read. White space around the token is ignored. Returns `None`
+    /// if neither is set.
     ///
     /// # Errors
     /// [`Error`] if both variables are set, if the file is unreadable or not private, or if it
@@ -57,12 +63,12 @@ impl Token {
                 Err(Error::new(variable, format!("{file_variable} is set too; unset one of them")))
             }
             (Some(token), None) => {
-                token.to_str().and_then(Self::parse).map(Some).ok_or_else(|| no_token(variable))
+                token.to_str().and_then(Self::parse_trimmed).map(Some).ok_or_else(|| no_token(variable))
             }
             (None, Some(path)) => {
                 let path = PathBuf::from(path);
                 let text = read_private_file(&path, MAX_TOKEN_FILE_BYTES)?;
-                Self::parse(text.trim()).map(Some).ok_or_else(|| no_token(&path.display().to_string()))
+                Self::parse_trimmed(&text).map(Some).ok_or_else(|| no_token(&path.display().to_string()))
             }
         }
     }
@@ -76,5 +82,21 @@ impl Token {
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(...)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Token;
+
+    /// From a variable and from a file alike.
+    #[test]
+    fn white_space_around_a_token_is_no_part_of_it() {
+        for text in ["token", "token\n", "token\r\n", " token\t"] {
+            assert_eq!(Token::parse_trimmed(text).as_ref().map(Token::reveal), Some("token"), "{text:?}");
+        }
+        for text in ["", "\n", "to ken", "to\nken\n"] {
+            assert!(Token::parse_trimmed(text).is_none(), "{text:?}");
+        }
     }
 }

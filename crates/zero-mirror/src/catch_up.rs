@@ -5,18 +5,17 @@
 //! state: the destination's cursor is the only record of progress, so the process may be killed at
 //! any moment and a later run continues from the cursor.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use zero_bus::{Checksum, Event, Events, Follow, Head, Reader};
+use zero_bus::{Checksum, Event, Events, Finding, Follow, Head, LOCK, LOG, Reader, SNAPSHOT};
 
 use crate::error::{Error, Result};
 use crate::mirror::{Mirror, Record};
+use crate::retry::random_wait;
 
 /// Options of [`catch_up`].
 #[derive(Clone, Debug)]
@@ -114,11 +113,14 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// destination is unavailable. Memory is independent of the length of the log.
 ///
 /// An empty log has no bus id yet. Without `follow` nothing is done for it; with `follow` the loop
-/// waits for its first event.
+/// waits for its first event. But a log that is known to have held events is not new: it was
+/// emptied or removed, and that is an error.
 ///
 /// # Errors
-/// [`Error::Fork`] and [`Error::LogShorter`], before anything is written. [`Error::Bus`] if the log
-/// is damaged, after all events before the damage were mirrored. [`Error::Unavailable`] after the
+/// [`Error::Fork`], [`Error::LogShorter`] and [`Error::LogEmptied`], before anything is written.
+/// [`Error::LogReplaced`] if the log is emptied, removed or replaced while it is followed.
+/// [`Error::Bus`] if the log is damaged, after all events before the damage were mirrored, or if it
+/// is empty although its sync mark or its snapshot records events. [`Error::Unavailable`] after the
 /// last try. Any other error of the destination.
 pub fn catch_up(
     directory: &Path,
@@ -141,8 +143,8 @@ pub fn catch_up(
             Error::CursorMoved { .. }
                 if run.moved_at.replace(run.status.mirrored) != Some(run.status.mirrored) => {}
             Error::CursorMoved { .. } | Error::Unavailable { .. } => run.back_off(error)?,
-            // The log was replaced or truncated. The next attempt compares the new log with the
-            // destination.
+            // The log was replaced or truncated. The next attempt compares what is there now with
+            // the bus that was followed and with the destination.
             Error::Bus(zero_bus::Error::Changed { .. }) if options.follow => {}
             _ => return Err(error),
         }
@@ -171,6 +173,9 @@ impl Run<'_> {
     fn attempt(&mut self) -> Result<()> {
         let reader = Reader::open(self.directory)?;
         let Some(bus) = self.bus_id(&reader)? else { return Ok(()) };
+        if let Some(followed) = self.status.bus.filter(|followed| *followed != bus) {
+            return Err(self.log_replaced(followed, "was replaced by the log of another bus"));
+        }
         self.status.bus = Some(bus);
         // The cursor is read before the end of the log. A log only grows, so a log that is shorter
         // than this cursor has lost events.
@@ -182,16 +187,50 @@ impl Run<'_> {
     }
 
     /// The id of the bus: the checksum of the log's first event.
-    fn bus_id(&self, reader: &Reader) -> Result<Option<Checksum>> {
+    fn bus_id(&mut self, reader: &Reader) -> Result<Option<Checksum>> {
         let mut source = EventSource::open(reader, 1, self.options.follow)?;
-        while !self.cancel.is_cancelled() {
-            match source.next(POLL_INTERVAL)? {
-                Some(first) => return Ok(Some(first.event.checksum)),
-                None if self.options.follow => {}
-                None => break,
-            }
+        let mut first = source.next(Duration::ZERO)?;
+        if first.is_none() {
+            self.check_log_is_new(reader)?;
         }
-        Ok(None)
+        while first.is_none() && self.options.follow && !self.cancel.is_cancelled() {
+            first = source.next(POLL_INTERVAL)?;
+        }
+        Ok(first.map(|first| first.event.checksum))
+    }
+
+    /// Checks that a log without events is new: neither this run, nor a file next to the log, nor
+    /// the destination has seen events of it.
+    fn check_log_is_new(&mut self, reader: &Reader) -> Result<()> {
+        if let Some(followed) = self.status.bus {
+            return Err(self.log_replaced(followed, "was emptied or removed"));
+        }
+        let recorded = match reader.verify()?.integrity.finding {
+            Finding::Missing(events) => Some((events, LOCK)),
+            _ => reader.snapshot()?.map(|snapshot| (snapshot.event_count, SNAPSHOT)),
+        };
+        // Appending creates the lock file before the log. An empty log without a lock file was
+        // therefore emptied or copied here. No file tells which bus it was.
+        let is_empty_file = self.directory.join(LOG).exists() && reader.size_bytes()? == 0;
+        let is_foreign = is_empty_file && !self.directory.join(LOCK).exists();
+        // Whatever was seen above, a producer may have appended the first event meanwhile.
+        if reader.event(1)?.is_some() {
+            return Ok(());
+        }
+        let path = reader.log_path();
+        if let Some((recorded, recorded_in)) = recorded.filter(|(events, _)| *events > 0) {
+            return Err(Error::Bus(zero_bus::Error::Missing { path, events: 0, recorded, recorded_in }));
+        }
+        if is_foreign && !self.mirror.buses()?.is_empty() {
+            return Err(Error::LogEmptied { destination: self.mirror.name(), log: path });
+        }
+        Ok(())
+    }
+
+    /// The error of a log that is no longer the one that this run has followed.
+    fn log_replaced(&self, bus: Checksum, change: &'static str) -> Error {
+        let CatchUpReport { destination, mirrored, .. } = &self.status;
+        Error::LogReplaced { destination: destination.clone(), bus, mirrored: *mirrored, change }
     }
 
     fn append_all(
@@ -246,9 +285,7 @@ impl Run<'_> {
         }
     }
 
-    /// Waits before the next try, or returns the error if there are no tries left. The wait is a
-    /// random part of a time that doubles with every failure (full jitter), so that many mirrors
-    /// that lost the same destination do not return to it at the same moment.
+    /// Waits before the next try, or returns the error if there are no tries left.
     fn back_off(&mut self, error: Error) -> Result<()> {
         self.failures = self.failures.saturating_add(1);
         if !self.options.follow && self.failures >= self.options.tries {
@@ -256,11 +293,7 @@ impl Run<'_> {
         }
         self.status.away = Some(error.to_string());
         (self.report)(&self.status);
-        let doubled = self.options.wait_min.saturating_mul(1 << (self.failures - 1).min(20));
-        let max_wait = doubled.min(self.options.wait_max);
-        // The keys of a hash map are the only source of randomness in the standard library.
-        let fraction = RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
-        self.cancel.sleep(max_wait.mul_f64(fraction));
+        self.cancel.sleep(random_wait(self.options, self.failures));
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! The error of this library. Its variants differ by what the caller does next.
 
+use std::path::PathBuf;
+
 use zero_bus::Checksum;
 
 /// The error of a destination's own library.
@@ -60,6 +62,33 @@ pub enum Error {
         mirrored: u64,
         /// Events in the log.
         events: u64,
+    },
+    /// The log holds no event and there is no lock file, but the destination holds events: the log
+    /// was emptied. The bus is unknown, since its id is the checksum of the first event.
+    #[error(
+        "{destination}: holds events, but {} is empty: the log was emptied; restore it from the mirror into an empty \
+         directory, or delete the empty file if the bus is new", log.display()
+    )]
+    LogEmptied {
+        /// The destination.
+        destination: String,
+        /// The log.
+        log: PathBuf,
+    },
+    /// The log that was followed is no longer there.
+    #[error(
+        "{destination}: the log of bus {bus} {change} while it was followed; the destination holds {mirrored} of its \
+         events. Restore the log from there, or run the command again to mirror the log that is there now"
+    )]
+    LogReplaced {
+        /// The destination.
+        destination: String,
+        /// The bus that was followed.
+        bus: Checksum,
+        /// Events of this bus at the destination.
+        mirrored: u64,
+        /// What happened to the log.
+        change: &'static str,
     },
     /// The destination's copy of the bus is damaged.
     #[error("{destination}: bus {bus}: {problem}")]

@@ -3,7 +3,8 @@
 //!
 //! One request at a time, over a connection that is kept open. No request is ever repeated here:
 //! when one fails, only the receiver's cursor tells what was stored, so the caller reads the cursor
-//! again. Redirects are not followed, so that the token reaches no other server.
+//! again. A request that was refused as too large is sent in smaller parts. Redirects are not
+//! followed, so that the token reaches no other server.
 
 mod address;
 
@@ -33,7 +34,8 @@ const TOKEN_VARIABLE: &str = "ZERO_MIRROR_TOKEN";
 /// The variable with the path of a file that contains the token.
 const TOKEN_FILE_VARIABLE: &str = "ZERO_MIRROR_TOKEN_FILE";
 
-/// Maximum size of the lines in one request before compression. A longer line is sent alone.
+/// Maximum size of the lines in one request before compression, unless something on the way accepts
+/// less. A longer line is sent alone.
 const MAX_REQUEST_BYTES: usize = 4 << 20;
 /// Maximum number of lines in one request.
 const MAX_REQUEST_LINES: usize = 10_000;
@@ -57,6 +59,8 @@ pub struct Http {
     /// The header `Authorization`.
     authorization: Option<HeaderValue>,
     agent: Agent,
+    /// [`MAX_REQUEST_BYTES`], or less after a response with status 413.
+    max_request_bytes: usize,
 }
 
 impl Http {
@@ -117,7 +121,8 @@ impl Http {
         if address.is_https {
             config = config.tls_config(tls_config(&address)?);
         }
-        Ok(Self { agent: config.build().new_agent(), address, authorization })
+        let agent = config.build().new_agent();
+        Ok(Self { agent, address, authorization, max_request_bytes: MAX_REQUEST_BYTES })
     }
 
     fn url(&self, path: &str) -> String {
@@ -132,14 +137,27 @@ impl Http {
         self.read_answer(request.call(), call)
     }
 
-    fn post(&self, path: &str, body: &[u8], call: Call) -> Result<Answer> {
-        let compressed = wire::compress(body).map_err(|error| self.unavailable(call.action, error))?;
-        let mut request = self.agent.post(self.url(path));
+    /// Sends lines that follow `after`. Returns `None` if the receiver, or a proxy on the way,
+    /// accepts only smaller requests; nothing was stored then.
+    fn send(&self, bus: Checksum, after: Head, records: &[Record]) -> Result<Option<Answer>> {
+        let call = Call { action: "send events", bus: Some(bus), max_bytes: MAX_RESPONSE_BYTES };
+        let checksum = after.checksum.map(|checksum| format!("&checksum={checksum}")).unwrap_or_default();
+        let path = format!("/{bus}/events?index={}{checksum}", after.index);
+        let mut body = Vec::new();
+        for record in records {
+            body.extend_from_slice(record.line.as_bytes());
+            body.push(b'\n');
+        }
+        let compressed = wire::compress(&body).map_err(|error| self.unavailable(call.action, error))?;
+        let mut request = self.agent.post(self.url(&path));
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
         }
         let request = request.header("content-type", LINES_MEDIA_TYPE).header("content-encoding", "zstd");
-        self.read_answer(request.send(&compressed[..]), call)
+        match request.send(&compressed[..]) {
+            Ok(response) if response.status() == StatusCode::PAYLOAD_TOO_LARGE => Ok(None),
+            response => self.read_answer(response, call).map(Some),
+        }
     }
 
     /// Reads a whole response. Any status but 200 is an error.
@@ -156,6 +174,9 @@ impl Http {
         reader.read_to_end(&mut compressed).map_err(|error| self.unavailable(action, error))?;
         let body = wire::decompress(encoding, compressed, max_bytes).map_err(|error| match error {
             DecompressError::TooLong => self.unexpected(action, "more data than was requested"),
+            DecompressError::WindowTooLarge => {
+                self.unexpected(action, "compressed with a zstd window of more than 8 MiB")
+            }
             DecompressError::Corrupt(error) => self.unavailable(action, error),
         })?;
         let first_index = header(FIRST_INDEX_HEADER).and_then(|index| index.parse().ok());
@@ -288,7 +309,13 @@ impl ProblemDetails {
             kind: text("type").unwrap_or_default().to_owned(),
             index: value.get("index").and_then(Value::as_u64),
             is_exact: value.get("exact").and_then(Value::as_bool).unwrap_or_default(),
-            detail: excerpt(text("detail").map_or(body, str::as_bytes)),
+            detail: match text("detail") {
+                Some(detail) => excerpt(detail.as_bytes()),
+                None if body.trim_ascii_start().starts_with(b"<") => {
+                    "an HTML page, probably from a proxy".to_owned()
+                }
+                None => excerpt(body),
+            },
         }
     }
 }
@@ -355,20 +382,24 @@ impl Mirror for Http {
 
     fn append(&mut self, bus: Checksum, after: Head, batch: &[Record]) -> Result<()> {
         let action = "send events";
-        let call = Call { action, bus: Some(bus), max_bytes: MAX_RESPONSE_BYTES };
         let (mut after, mut unsent) = (after, batch);
         loop {
-            let (part, others) = unsent.split_at(request_len(unsent));
-            let checksum = after.checksum.map(|checksum| format!("&checksum={checksum}")).unwrap_or_default();
-            let path = format!("/{bus}/events?index={}{checksum}", after.index);
-            let mut body = Vec::new();
-            for record in part {
-                body.extend_from_slice(record.line.as_bytes());
-                body.push(b'\n');
-            }
-            let position = self.post(&path, &body, call)?.position(bus);
+            let (part, others) = unsent.split_at(request_len(unsent, self.max_request_bytes));
+            let Some(answer) = self.send(bus, after, part)? else {
+                let bytes: usize = part.iter().map(|record| record.line.len() + 1).sum();
+                if part.len() > 1 {
+                    // The limit may apply to the compressed bytes, so it is found by trying.
+                    self.max_request_bytes = bytes / 2;
+                    continue;
+                }
+                let index = after.index.saturating_add(1);
+                return Err(self.refused(&format!(
+                    "does not accept event {index}, whose line has {bytes} bytes: 413 Payload Too Large; raise the limit \
+                     on request bodies, in nginx with client_max_body_size, in the receiver and in every proxy before it"
+                )));
+            };
             let expected = part.last().map_or(after, |last| last.event.head());
-            if position != Some(expected) {
+            if answer.position(bus) != Some(expected) {
                 return Err(self.unexpected(action, "not the position of the last event"));
             }
             if others.is_empty() {
@@ -397,11 +428,11 @@ impl Mirror for Http {
 }
 
 /// How many of the first records fit into one request: at least one, unless there are none.
-fn request_len(records: &[Record]) -> usize {
+fn request_len(records: &[Record], max_bytes: usize) -> usize {
     let mut bytes = 0;
     let fits = |record: &&Record| {
         bytes += record.line.len() + 1;
-        bytes <= MAX_REQUEST_BYTES
+        bytes <= max_bytes
     };
     records.iter().take(MAX_REQUEST_LINES).take_while(fits).count().max(records.len().min(1))
 }

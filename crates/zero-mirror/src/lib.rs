@@ -22,6 +22,7 @@ mod mirror;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod restore;
+mod retry;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod verify;
@@ -39,6 +40,7 @@ pub use mirror::{Mirror, Record};
 #[cfg(feature = "postgres")]
 pub use postgres::Postgres;
 pub use restore::restore;
+pub use retry::RetryReads;
 #[cfg(feature = "sqlite")]
 pub use sqlite::Sqlite;
 pub use verify::{ScanProgress, scan, select_bus, verify};

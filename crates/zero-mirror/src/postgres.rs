@@ -2,6 +2,11 @@
 //!
 //! A batch is one transaction under the advisory lock of its bus: it compares the cursor, copies
 //! the rows and moves the cursor, or changes nothing.
+//!
+//! Between the program and the server there may be a pooler that gives each transaction another
+//! connection, such as PgBouncer with `pool_mode=transaction`. Every request is therefore one
+//! transaction, and nothing outlives it: settings are local to it, and the only prepared statement
+//! with a name, that of the `COPY`, is closed before the commit.
 
 mod address;
 mod copy;
@@ -27,7 +32,7 @@ use tls::Mode;
 
 /// Each script migrates the schema from one version to the next, the first from no schema to
 /// version 1.
-const MIGRATIONS: [&str; 1] = [include_str!("postgres/schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("postgres/schema.sql"), include_str!("postgres/views-2.sql")];
 
 /// Time limit of one call, including the connection. A batch is a few MiB.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -62,6 +67,8 @@ enum RequestError {
     Mirror(Error),
     /// No response within [`REQUEST_TIMEOUT`].
     TimedOut,
+    /// A query that returns a row returned none.
+    NoRow,
 }
 
 impl From<tokio_postgres::Error> for RequestError {
@@ -88,11 +95,12 @@ impl Postgres {
         Ok(Self { read_only: true, ..Self::new(url)? })
     }
 
-    /// Runs a request over the open connection, or over a new one.
+    /// Runs a request in a transaction, over the open connection or over a new one.
     fn request<T>(
         &mut self,
         action: &'static str,
-        request: impl AsyncFnOnce(&mut Client) -> Result<T, RequestError>,
+        access: Access,
+        request: impl AsyncFnOnce(&Client) -> Result<T, RequestError>,
     ) -> Result<T> {
         let runtime = match self.runtime.take() {
             Some(runtime) => runtime,
@@ -105,17 +113,18 @@ impl Postgres {
         let open_client = self.client.take().filter(|client| !client.is_closed());
         let result = runtime.block_on(async {
             let running = async {
-                let mut client = match open_client {
+                let client = match open_client {
                     Some(client) => client,
                     None => self.connect().await?,
                 };
-                let response = request(&mut client).await?;
+                let response = transaction(&client, access, request).await?;
                 Ok((client, response))
             };
             timeout(REQUEST_TIMEOUT, running).await.unwrap_or(Err(RequestError::TimedOut))
         });
         self.runtime = Some(runtime);
-        // After an error the connection is dropped: a statement may still be running on it.
+        // After an error the connection is dropped, which rolls the transaction back: a statement
+        // may still be running on it.
         let (client, response) = result.map_err(|error| self.classify(action, error))?;
         self.client = Some(client);
         Ok(response)
@@ -124,7 +133,7 @@ impl Postgres {
     async fn connect(&self) -> Result<Client, RequestError> {
         let refused = |problem| RequestError::Mirror(self.refused(problem));
         let config = self.address.with_password().map_err(refused)?;
-        let mut client = if self.address.tls.mode == Mode::Disable {
+        let client = if self.address.tls.mode == Mode::Disable {
             let (client, connection) = config.connect(NoTls).await?;
             // The client reports the error that ends the connection.
             tokio::spawn(async { drop(connection.await) });
@@ -135,50 +144,56 @@ impl Postgres {
             tokio::spawn(async { drop(connection.await) });
             client
         };
-        self.prepare(&mut client).await?;
+        self.prepare(&client).await?;
         Ok(client)
     }
 
-    /// Configures a connection and migrates the schema to this program's version.
-    async fn prepare(&self, client: &mut Client) -> Result<(), RequestError> {
-        client.batch_execute(SESSION_SETTINGS).await?;
-        let encoding: String = client.query_one("SHOW server_encoding", &[]).await?.try_get(0)?;
-        if encoding != "UTF8" {
-            let problem = format!(
-                "has the encoding {encoding}, which cannot represent every text; use a UTF8 database"
-            );
-            return Err(RequestError::Mirror(self.refused(problem)));
+    /// Checks the database and migrates the schema to this program's version.
+    async fn prepare(&self, client: &Client) -> Result<(), RequestError> {
+        let version = transaction(client, Access::ReadOnly, async |client| {
+            let select = "SELECT current_setting('server_encoding')";
+            let encoding: String = query_one(client, select).await?.try_get(0)?;
+            if encoding != "UTF8" {
+                let problem = format!(
+                    "has the encoding {encoding}, which cannot represent every text; use a UTF8 database"
+                );
+                return Err(RequestError::Mirror(self.refused(problem)));
+            }
+            self.schema_version(client).await
+        })
+        .await?;
+        match version {
+            0 if self.read_only => {
+                Err(RequestError::Mirror(self.refused("holds no mirror: nothing was mirrored to it")))
+            }
+            // The tables are those of version 1; later versions change the views only.
+            _ if self.read_only || version == MIGRATIONS.len() => Ok(()),
+            _ => transaction(client, Access::ReadWrite, async |client| self.migrate(client).await).await,
         }
-        if self.read_only {
-            client.batch_execute("SET default_transaction_read_only = on").await?;
-            return match self.schema_version(client).await? {
-                0 => Err(RequestError::Mirror(self.refused("holds no mirror: nothing was mirrored to it"))),
-                version if version < MIGRATIONS.len() => {
-                    Err(RequestError::Mirror(self.refused(format!(
-                        "has tables of version {version}: mirror to it once to migrate them"
-                    ))))
-                }
-                _ => Ok(()),
-            };
-        }
-        if self.schema_version(client).await? == MIGRATIONS.len() {
-            return Ok(());
-        }
+    }
+
+    async fn migrate(&self, client: &Client) -> Result<(), RequestError> {
         // Racing mirrors serialize on the lock: the first creates the tables, the others find the
         // current version.
-        client.batch_execute(BEGIN).await?;
         lock(client, MIGRATION_LOCK).await?;
         let version = self.schema_version(client).await?;
         if version == 0 {
-            let select = "SELECT FROM pg_namespace WHERE nspname = 'zero'";
-            if client.query_opt(select, &[]).await?.is_none() {
+            let select = "SELECT count(*) FROM pg_namespace WHERE nspname = 'zero'";
+            if query_one(client, select).await?.try_get::<_, i64>(0)? == 0 {
                 client.batch_execute("CREATE SCHEMA zero").await?;
             }
         }
         for migration in &MIGRATIONS[version..] {
-            client.batch_execute(migration).await?;
+            client.batch_execute(migration).await.map_err(|error| match error.code() {
+                Some(&SqlState::INSUFFICIENT_PRIVILEGE) if version > 0 => {
+                    RequestError::Mirror(self.refused(format!(
+                        "has views of version {version}, and this role may not replace them; run the mirror once as \
+                         the owner of the schema `zero`"
+                    )))
+                }
+                _ => error.into(),
+            })?;
         }
-        client.batch_execute("COMMIT").await?;
         Ok(())
     }
 
@@ -186,7 +201,7 @@ impl Postgres {
     async fn schema_version(&self, client: &Client) -> Result<usize, RequestError> {
         let select = "SELECT coalesce(bool_or(relname = 'version'), false), count(*) FROM pg_class \
                       WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'zero')";
-        let row = client.query_one(select, &[]).await?;
+        let row = query_one(client, select).await?;
         let (has_version, tables): (bool, i64) = (row.try_get(0)?, row.try_get(1)?);
         if !has_version && tables == 0 {
             return Ok(0);
@@ -196,7 +211,7 @@ impl Postgres {
             return Err(RequestError::Mirror(self.refused(foreign)));
         }
         let version: Option<i32> =
-            client.query_one("SELECT max(version)::integer FROM zero.version", &[]).await?.try_get(0)?;
+            query_one(client, "SELECT max(version)::integer FROM zero.version").await?.try_get(0)?;
         let newest = MIGRATIONS.len();
         match version.map(usize::try_from) {
             Some(Ok(version)) if (1..=newest).contains(&version) => Ok(version),
@@ -219,6 +234,7 @@ impl Postgres {
                 let source = format!("no answer within {} s", REQUEST_TIMEOUT.as_secs());
                 return Error::unavailable(self.name(), action, source);
             }
+            RequestError::NoRow => return Error::unavailable(self.name(), action, "the answer has no row"),
             RequestError::Postgres(error) => error,
         };
         let text = with_causes(&error);
@@ -226,8 +242,9 @@ impl Postgres {
         // stored.
         let needs_correction = error.code().is_some_and(|code| {
             let class = code.code().get(..2).unwrap_or_default();
-            // A standby refuses writes, but it may be promoted.
-            *code != SqlState::READ_ONLY_SQL_TRANSACTION
+            // A standby refuses writes, but it may be promoted. Behind a pooler, another program may
+            // have left a statement of the same name; the next try uses another name.
+            ![SqlState::READ_ONLY_SQL_TRANSACTION, SqlState::DUPLICATE_PSTATEMENT].contains(code)
                 && ["0A", "22", "23", "28", "3D", "3F", "42"].contains(&class)
         });
         if needs_correction || is_tls_refusal(&error) {
@@ -237,22 +254,55 @@ impl Postgres {
     }
 }
 
-/// Settings of every session. The search path contains only the system's schema, so no function of
-/// another user can be called by accident. A commit is on the server's disk when it returns. A
-/// session whose client is gone releases its locks.
-const SESSION_SETTINGS: &str = "
-    SET search_path = pg_catalog, pg_temp;
-    SET client_min_messages = warning;
-    SET idle_in_transaction_session_timeout = '60s';
-    SET tcp_keepalives_idle = 30;
-    SET tcp_keepalives_interval = 10;
-    SET tcp_keepalives_count = 3;
-    SELECT set_config('synchronous_commit', 'on', false)
-    WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')";
+/// Whether a transaction writes.
+#[derive(Clone, Copy)]
+enum Access {
+    ReadOnly,
+    ReadWrite,
+}
 
-/// With READ COMMITTED, a statement after the lock sees everything that was committed before the
-/// lock was granted. The server's default level could be another.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+/// Settings of every transaction. The search path contains only the system's schema, so no function
+/// of another user can be called by accident. A commit is on the server's disk when it returns. A
+/// transaction whose client is gone ends and releases its locks. The time limits of the role do not
+/// apply; this program's own is [`REQUEST_TIMEOUT`]. Only some server versions have
+/// `transaction_timeout`.
+const TRANSACTION_SETTINGS: &str = "
+    SET LOCAL statement_timeout = '60s';
+    SET LOCAL search_path = pg_catalog, pg_temp;
+    SET LOCAL lock_timeout = 0;
+    SET LOCAL client_min_messages = warning;
+    SET LOCAL idle_in_transaction_session_timeout = '60s';
+    SET LOCAL tcp_keepalives_idle = 30;
+    SET LOCAL tcp_keepalives_interval = 10;
+    SET LOCAL tcp_keepalives_count = 3;
+    SELECT set_config(name, CASE name WHEN 'synchronous_commit' THEN 'on' ELSE '0' END, true) FROM pg_settings
+    WHERE name = 'transaction_timeout'
+       OR name = 'synchronous_commit' AND setting IN ('off', 'local', 'remote_write')";
+
+/// Runs a request in a transaction. Its level is READ COMMITTED, so that a statement after a lock
+/// sees everything that was committed before the lock was granted; the server's default could be
+/// another.
+async fn transaction<T>(
+    client: &Client,
+    access: Access,
+    request: impl AsyncFnOnce(&Client) -> Result<T, RequestError>,
+) -> Result<T, RequestError> {
+    let mode = match access {
+        Access::ReadOnly => "READ ONLY",
+        Access::ReadWrite => "READ WRITE",
+    };
+    let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED {mode}; {TRANSACTION_SETTINGS}");
+    client.batch_execute(&begin).await?;
+    let response = request(client).await?;
+    client.batch_execute("COMMIT").await?;
+    Ok(response)
+}
+
+/// Runs a query that returns one row, without a prepared statement.
+async fn query_one(client: &Client, query: &str) -> Result<Row, RequestError> {
+    let mut rows = client.query_typed(query, &[]).await?;
+    rows.pop().ok_or(RequestError::NoRow)
+}
 
 /// Takes an advisory lock, which the end of the transaction releases.
 async fn lock(client: &Client, key: i64) -> Result<(), RequestError> {
@@ -305,7 +355,7 @@ async fn cursor(client: &Client, bus: Checksum) -> Result<Option<(i32, Head)>, R
     Ok(Some((number, head)))
 }
 
-/// Appends a batch in one transaction. Returns `false` if the cursor is not `after`.
+/// Appends a batch. Returns `false`, and has written nothing, if the cursor is not `after`.
 async fn append_batch(
     client: &Client,
     bus: Checksum,
@@ -313,14 +363,12 @@ async fn append_batch(
     batch: &[Record],
 ) -> Result<bool, RequestError> {
     let Some(last) = batch.last() else { return Ok(true) };
-    client.batch_execute(BEGIN).await?;
     // The lock of the bus is held from before the cursor is read until the commit, so no other
     // mirror can move it.
     let key = bus.as_bytes().first_chunk().copied().unwrap_or_default();
     lock(client, i64::from_be_bytes(key)).await?;
     let cursor = cursor(client, bus).await?;
     if cursor.map(|(_, head)| head).unwrap_or_default() != after {
-        client.batch_execute("ROLLBACK").await?;
         return Ok(false);
     }
     let (index, checksum) = (last.event.index as i64, last.event.checksum.to_string());
@@ -340,6 +388,7 @@ async fn append_batch(
             rows.first().map_or(Ok(0), |row| row.try_get(0))?
         }
     };
+    // The statement is prepared under a name, and closed on the same connection before the commit.
     let mut sink = pin!(client.copy_in(copy::STATEMENT).await?);
     let mut buffer = BytesMut::with_capacity(COPY_BUFFER_BYTES * 2);
     copy::header(&mut buffer);
@@ -352,7 +401,6 @@ async fn append_batch(
     copy::trailer(&mut buffer);
     sink.send(buffer.freeze()).await?;
     sink.finish().await?;
-    client.batch_execute("COMMIT").await?;
     Ok(true)
 }
 
@@ -451,7 +499,7 @@ impl Mirror for Postgres {
     }
 
     fn buses(&mut self) -> Result<Vec<Checksum>> {
-        let ids: Vec<String> = self.request("read it", async |client| {
+        let ids: Vec<String> = self.request("read it", Access::ReadOnly, async |client| {
             let rows = client.query_typed("SELECT id FROM zero.buses ORDER BY id COLLATE \"C\"", &[]).await?;
             let ids = rows.iter().map(|row| row.try_get(0));
             ids.collect::<Result<_, tokio_postgres::Error>>().map_err(RequestError::from)
@@ -461,12 +509,15 @@ impl Mirror for Postgres {
     }
 
     fn head(&mut self, bus: Checksum) -> Result<Head> {
-        let cursor = self.request("read it", async |client| cursor(client, bus).await)?;
+        let cursor = self.request("read it", Access::ReadOnly, async |client| cursor(client, bus).await)?;
         Ok(cursor.map(|(_, head)| head).unwrap_or_default())
     }
 
     fn append(&mut self, bus: Checksum, after: Head, batch: &[Record]) -> Result<()> {
-        match self.request("write to it", async |client| append_batch(client, bus, after, batch).await)? {
+        let is_appended = self.request("write to it", Access::ReadWrite, async |client| {
+            append_batch(client, bus, after, batch).await
+        })?;
+        match is_appended {
             true => Ok(()),
             false => Err(Error::CursorMoved { destination: self.name() }),
         }
@@ -474,13 +525,13 @@ impl Mirror for Postgres {
 
     fn lines(&mut self, bus: Checksum, from: u64) -> Result<Vec<(u64, String)>> {
         let Ok(from) = i64::try_from(from) else { return Ok(Vec::new()) };
-        self.request("read it", async |client| read_page(client, bus, from).await)
+        self.request("read it", Access::ReadOnly, async |client| read_page(client, bus, from).await)
     }
 
     fn first_mismatch(&mut self, bus: Checksum, events: &[Event]) -> Result<Option<(u64, &'static str)>> {
         if events.is_empty() {
             return Ok(None);
         }
-        self.request("read it", async |client| find_mismatch(client, bus, events).await)
+        self.request("read it", Access::ReadOnly, async |client| find_mismatch(client, bus, events).await)
     }
 }

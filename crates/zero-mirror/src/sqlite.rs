@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,7 +26,7 @@ const APPLICATION_ID: i64 = 0x5A42_5553;
 
 /// Each script migrates the schema from one version to the next, the first from an empty file to
 /// version 1. `PRAGMA user_version` is the version of a file.
-const MIGRATIONS: [&str; 1] = [include_str!("sqlite/schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("sqlite/schema.sql"), include_str!("sqlite/views-2.sql")];
 
 /// How long to wait for another connection that is writing to the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,8 +47,26 @@ pub struct Sqlite {
 
 struct Open {
     connection: Connection,
-    /// Device and inode of the open file.
-    identity: (u64, u64),
+    /// The open file. If it is opened as immutable, its content too.
+    identity: Identity,
+}
+
+/// Identifies a file.
+#[derive(PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    /// Size, and time of the last change in seconds and nanoseconds, of a file that is opened as
+    /// immutable: SQLite does not notice its changes.
+    content: Option<(u64, i64, i64)>,
+}
+
+impl Identity {
+    fn read(path: &Path, is_immutable: bool) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        let content = is_immutable.then(|| (metadata.len(), metadata.mtime(), metadata.mtime_nsec()));
+        Ok(Self { device: metadata.dev(), inode: metadata.ino(), content })
+    }
 }
 
 impl Sqlite {
@@ -57,37 +76,63 @@ impl Sqlite {
         Self { path: path.into(), read_only: false, open: None }
     }
 
-    /// A mirror that is only read. The file must exist.
+    /// A mirror that is only read. The file must exist. The right to read is enough, unless a
+    /// process was killed while it wrote to the file.
     pub fn read_only(path: impl Into<PathBuf>) -> Self {
         Self { read_only: true, ..Self::new(path) }
     }
 
     fn connection(&mut self) -> Result<&mut Connection> {
         let open = match self.open.take() {
-            // The path no longer refers to the open file, so whatever is written to it would be
-            // lost.
-            Some(open) if identity(&self.path).ok() != Some(open.identity) => {
-                let problem = "was moved away or replaced while it was in use; mirror to it again";
-                return Err(self.refused(problem));
+            Some(open) => {
+                self.check_identity(&open)?;
+                open
             }
-            Some(open) => open,
             None => self.connect()?,
         };
         Ok(&mut self.open.insert(open).connection)
     }
 
-    fn connect(&self) -> Result<Open> {
-        let metadata = fs::metadata(&self.path);
-        if metadata.as_ref().is_ok_and(|metadata| !metadata.is_file()) {
-            return Err(self.refused("is not a file; name a file for the mirror"));
+    /// Checks that the path still refers to the open file: whatever is written to another one would
+    /// be lost.
+    fn check_identity(&self, open: &Open) -> Result<()> {
+        let content = open.identity.content;
+        match Identity::read(&self.path, content.is_some()) {
+            Ok(identity) if identity == open.identity => Ok(()),
+            Ok(Identity { device, inode, .. })
+                if (device, inode) == (open.identity.device, open.identity.inode) =>
+            {
+                Err(Error::unavailable(self.name(), "read it", "it was changed meanwhile"))
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.inspection_failed(&error)),
+            _ => Err(self.refused("was moved away or replaced while it was in use; mirror to it again")),
         }
-        let is_missing = metadata.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    }
+
+    fn connect(&self) -> Result<Open> {
+        let name = self.path.as_os_str().as_bytes();
+        if name.is_empty() || name == b":memory:" || name.starts_with(b"file:") {
+            return Err(self.refused(
+                "is a special name of SQLite, not the path of a file; write sqlite:PATH, and sqlite:./NAME for a \
+                 file of this name",
+            ));
+        }
+        let is_missing = match fs::metadata(&self.path) {
+            Ok(metadata) if !metadata.is_file() => {
+                return Err(self.refused("is not a file; name a file for the mirror"));
+            }
+            Ok(_) => false,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => return Err(self.inspection_failed(&error)),
+        };
         if is_missing && self.read_only {
             return Err(self.refused("there is no such file"));
         }
+        let mut is_created = false;
         if is_missing {
             // Created here to set the mode, which SQLite copies to the -wal and -shm files.
             let created = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path);
+            is_created = created.is_ok();
             match created {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(self.refused(format!("cannot create it: {error}")));
@@ -95,14 +140,86 @@ impl Sqlite {
                 _ => {}
             }
         }
+        let opened = match self.open_connection(false) {
+            Ok(connection) => self.prepare(&connection).map(|prepared| prepared.map(|()| connection)),
+            Err(error) => {
+                // No process can have opened the file under a path that SQLite refuses.
+                if is_created {
+                    let _ = fs::remove_file(&self.path);
+                }
+                Err(error)
+            }
+        };
+        let (connection, is_immutable) = match opened {
+            Ok(prepared) => (prepared?, false),
+            Err(error) if self.read_only && needs_write_access(&error) => {
+                (self.open_immutable(&error)?, true)
+            }
+            Err(error) => return Err(self.classify("open it", error)),
+        };
+        let identity =
+            Identity::read(&self.path, is_immutable).map_err(|error| self.inspection_failed(&error))?;
+        Ok(Open { connection, identity })
+    }
+
+    /// Opens the file under exactly this path. SQLite gives some names another meaning; the path
+    /// that it gets here has none.
+    fn open_connection(&self, is_immutable: bool) -> rusqlite::Result<Connection> {
         let access =
             if self.read_only { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
-        let connection = Connection::open_with_flags(&self.path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-            .map_err(|error| self.classify("open it", error))?;
+        let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        if !is_immutable {
+            // A leading `./` does not change an ordinary relative path. The result begins with `/`
+            // or `.`, so it has no special meaning.
+            let path =
+                if self.path.is_absolute() { self.path.clone() } else { Path::new(".").join(&self.path) };
+            return Connection::open_with_flags(path, flags);
+        }
+        let mut uri = "file:".to_owned();
+        if self.path.is_relative() {
+            uri.push_str("./");
+        }
+        for byte in self.path.as_os_str().as_bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
+                    uri.push(char::from(*byte))
+                }
+                _ => uri.push_str(&format!("%{byte:02X}")),
+            }
+        }
+        uri.push_str("?immutable=1");
+        Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
+    }
+
+    /// Opens a file that cannot be locked, because nothing may be created next to it. That is
+    /// correct as long as no process writes to it: its `-wal` file must be missing or empty.
+    fn open_immutable(&self, error: &rusqlite::Error) -> Result<Connection> {
+        for suffix in ["-wal", "-journal"] {
+            let mut companion = self.path.clone().into_os_string();
+            companion.push(suffix);
+            if fs::metadata(&companion).is_ok_and(|metadata| metadata.len() > 0) {
+                let (path, companion) = (self.path.display(), companion.display());
+                return Err(self.refused(format!(
+                    "cannot be read without write access to its directory ({error}), since a process that writes to it \
+                     is running or was killed: copy {path} and {companion} together into a directory of your own, and \
+                     read the copy"
+                )));
+            }
+        }
+        let connection = self.open_connection(true).map_err(|error| self.classify("open it", error))?;
         self.prepare(&connection).map_err(|error| self.classify("open it", error))??;
-        let identity =
-            identity(&self.path).map_err(|error| self.refused(format!("cannot inspect it: {error}")))?;
-        Ok(Open { connection, identity })
+        Ok(connection)
+    }
+
+    /// The error of a path that the system cannot look up: the file system may be gone for now.
+    fn inspection_failed(&self, error: &io::Error) -> Error {
+        use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, PermissionDenied};
+        match error.kind() {
+            InvalidFilename | InvalidInput | NotADirectory | PermissionDenied => {
+                self.refused(format!("cannot look it up: {error}"))
+            }
+            _ => Error::unavailable(self.name(), "look it up", error.to_string()),
+        }
     }
 
     /// Configures the connection and migrates the schema to this program's version.
@@ -116,8 +233,7 @@ impl Sqlite {
         if self.read_only {
             return Ok(version.and_then(|version| match version {
                 0 => Err(self.refused("is empty: nothing was mirrored to it")),
-                version if version < MIGRATIONS.len() => Err(self
-                    .refused(format!("has tables of version {version}: mirror to it once to migrate them"))),
+                // The tables are those of version 1; later versions change the views only.
                 _ => Ok(()),
             }));
         }
@@ -336,6 +452,15 @@ impl Mirror for Sqlite {
     }
 }
 
+/// Whether SQLite could not open the file for want of write access: it creates a `-shm` file next
+/// to a database in WAL mode.
+fn needs_write_access(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied)
+    )
+}
+
 /// The first column of a row that does not match the event.
 fn mismatched_column(row: &rusqlite::Row<'_>, event: &Event) -> rusqlite::Result<Option<&'static str>> {
     let text = |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_bytes_or_null()?);
@@ -344,7 +469,8 @@ fn mismatched_column(row: &rusqlite::Row<'_>, event: &Event) -> rusqlite::Result
         Some("event_type")
     } else if text(1)? != event.trace_id.as_deref().map(str::as_bytes) {
         Some("trace_id")
-    } else if row.get::<_, f64>(2)?.total_cmp(&event.as_of).is_ne() {
+    } else if row.get::<_, f64>(2)? != event.as_of {
+        // Compared as numbers: SQLite stores an integral number as an integer, so -0.0 becomes 0.0.
         Some("as_of")
     } else if !is(3, &event.checksum.to_string())? {
         Some("checksum")
@@ -353,9 +479,4 @@ fn mismatched_column(row: &rusqlite::Row<'_>, event: &Event) -> rusqlite::Result
     } else {
         None
     })
-}
-
-/// Identifies a file: device and inode.
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }

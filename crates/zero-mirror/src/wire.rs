@@ -19,6 +19,9 @@ pub(crate) const UNSOUND: &str = "urn:zero-bus:problem:unsound";
 /// Largest zstd window that a decoder allocates, as a power of two: 8 MiB, which RFC 8878
 /// recommends every decoder to support.
 const MAX_WINDOW_LOG: u32 = 23;
+/// The text of zstd's error `ZSTD_error_frameParameter_windowTooLarge`; its code is lost in an
+/// `io::Error`.
+const WINDOW_TOO_LARGE: &str = "Frame requires too much memory for decoding";
 /// A log compresses to a tenth at level 1 already, and both ends keep up with a disk.
 const ZSTD_LEVEL: i32 = 1;
 
@@ -49,6 +52,9 @@ impl Encoding {
 pub(crate) enum DecompressError {
     #[error("it is too long")]
     TooLong,
+    /// Its zstd window is larger than [`MAX_WINDOW_LOG`].
+    #[error("its zstd window is larger than 8 MiB")]
+    WindowTooLarge,
     #[error("it is corrupt: {0}")]
     Corrupt(#[source] io::Error),
 }
@@ -60,7 +66,7 @@ pub(crate) fn decompress(
     body: Vec<u8>,
     max_bytes: usize,
 ) -> Result<Vec<u8>, DecompressError> {
-    use DecompressError::{Corrupt, TooLong};
+    use DecompressError::{Corrupt, TooLong, WindowTooLarge};
     let decompressed = match encoding {
         Encoding::Identity => Ok(body),
         Encoding::Gzip => read_up_to(flate2::bufread::MultiGzDecoder::new(body.as_slice()), max_bytes),
@@ -70,7 +76,13 @@ pub(crate) fn decompress(
             read_up_to(decoder, max_bytes)
         }
     };
-    let decompressed = decompressed.map_err(Corrupt)?;
+    let decompressed = decompressed.map_err(|error| {
+        if encoding == Encoding::Zstd && error.to_string() == WINDOW_TOO_LARGE {
+            WindowTooLarge
+        } else {
+            Corrupt(error)
+        }
+    })?;
     if decompressed.len() > max_bytes { Err(TooLong) } else { Ok(decompressed) }
 }
 
@@ -134,7 +146,7 @@ mod tests {
         let mut compressed = Vec::new();
         encoder.read_to_end(&mut compressed).unwrap();
         let refused = decompress(Encoding::Zstd, compressed, 64 << 20);
-        assert!(matches!(refused, Err(DecompressError::Corrupt(_))));
+        assert!(matches!(refused, Err(DecompressError::WindowTooLarge)), "{refused:?}");
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::thread;
 use anyhow::Result;
 use serde::Serialize;
 use zero_bus::{Checksum, Json, Reader};
-use zero_mirror::{CancelHandle, CatchUpOptions, CatchUpReport, Mirror, catch_up};
+use zero_mirror::{
+    CancelHandle, CatchUpOptions, CatchUpReport, Mirror, RetryReads, catch_up, open_read_only,
+};
 use zero_paper::text::counted;
 use zero_program::message::{print_error, print_message};
 use zero_program::outcome::{Outcome, Reported};
@@ -22,7 +24,8 @@ use crate::progress::Bar;
 ///
 /// Each event is copied exactly once, in order, with its exact line, and only once it is durable in
 /// the log. If a destination has another chain for this bus, or more events than the log, nothing
-/// is written to it. The command may be stopped or killed at any time; run it again and it resumes.
+/// is written to it. It is also an error if the log is emptied, removed or replaced. The command may
+/// be stopped or killed at any time; run it again and it resumes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -34,7 +37,7 @@ Put a password into PGPASSWORD or a pgpass file: `ps` shows the URL to other use
 
 Without --follow an unreachable destination is tried eight times, for about 10 seconds; with --follow, until it is back.
 
-Exit codes: 0 passed, 1 failed (another chain, a log shorter than the mirror, or damage), 2 could not run.")]
+Exit codes: 0 passed, 1 failed (another chain, damage, or a log that lost events or was replaced), 2 could not run.")]
 pub(crate) struct Arguments {
     /// The bus directory.
     dir: PathBuf,
@@ -84,6 +87,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     // Exit code 1 only if every error is a failed check: a destination that could not be reached is
     // exit code 2.
     Err(Reported { failed_check: errors.iter().all(is_failed_check) }.into())
+}
+
+/// Opens a destination for reading. While it is unavailable, its calls are repeated as those of
+/// `mirror` are.
+pub(super) fn open_for_reading(url: &str) -> Result<impl Mirror + use<>> {
+    let print_away = |error: &zero_mirror::Error| print_message(PROGRAM, &format!("{error}; retrying"));
+    Ok(RetryReads::new(open_read_only(url)?, CatchUpOptions::default(), print_away))
 }
 
 /// Brings one destination up to the log, and prints the result or the error.

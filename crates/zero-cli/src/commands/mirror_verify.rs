@@ -2,11 +2,12 @@
 
 use anyhow::Result;
 use zero_bus::Head;
-use zero_mirror::{Error, open_read_only, select_bus, verify};
+use zero_mirror::{Error, select_bus, verify};
 use zero_paper::text::counted;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
+use super::mirror::open_for_reading;
 use crate::progress::Bar;
 use crate::terminal::mark;
 
@@ -30,11 +31,11 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
-    let mut mirror = open_read_only(&arguments.url)?;
-    let bus = select_bus(&mut *mirror, arguments.bus.as_deref())?;
+    let mut mirror = open_for_reading(&arguments.url)?;
+    let bus = select_bus(&mut mirror, arguments.bus.as_deref())?;
     let bar = Bar::of_events("verifying");
     let mut sound_head = Head::default();
-    let verified = verify(&mut *mirror, bus, |event, _, progress| {
+    let verified = verify(&mut mirror, bus, |event, _, progress| {
         sound_head = event.head();
         if event.index % 1024 == 0 {
             bar.show_events(progress.events, progress.events_total);

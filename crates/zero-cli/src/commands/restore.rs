@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use zero_mirror::{open_read_only, restore, select_bus};
+use zero_mirror::{Mirror, restore, select_bus};
 use zero_paper::text::counted;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
+use super::mirror::open_for_reading;
 use crate::progress::Bar;
 
 /// Restore the log of a bus from a mirror, byte for byte.
@@ -34,10 +35,10 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
-    let mut mirror = open_read_only(&arguments.from)?;
-    let bus = select_bus(&mut *mirror, arguments.bus.as_deref())?;
+    let mut mirror = open_for_reading(&arguments.from)?;
+    let bus = select_bus(&mut mirror, arguments.bus.as_deref())?;
     let bar = Bar::of_events("restoring");
-    let head = restore(&mut *mirror, bus, &arguments.dir, &mut |progress| {
+    let head = restore(&mut mirror, bus, &arguments.dir, &mut |progress| {
         bar.show_events(progress.events, progress.events_total);
     })?;
     drop(bar);

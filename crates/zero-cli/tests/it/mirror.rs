@@ -97,18 +97,25 @@ fn a_contradiction_is_exit_1_and_an_obstacle_exit_2() {
         (&["mirror", "none", "--to", "sqlite:m.db"][..], "none: there is no such directory"),
         (&["mirror", "bus", "--to", "ftp://x"], "the address: must begin with sqlite:"),
         (&["mirror", "bus", "--to", "sqlite:"], "names no file; write sqlite:PATH"),
+        (&["mirror", "bus", "--to", "sqlite::memory:"], "sqlite::memory:: is a special name of SQLite"),
+        (
+            &["mirror", "bus", "--to", "sqlite:file:none.db"],
+            "sqlite:file:none.db: is a special name of SQLite",
+        ),
         (&["mirror", "bus"], "--to <URL>"),
         (&["mirror-verify", "sqlite:none.db"], "sqlite:none.db: there is no such file"),
         (
             &["mirror-verify", "sqlite:m.db", "--bus", "x"],
-            "holds no bus whose id begins so; it holds sha256:",
+            "holds no bus whose id starts like this; it holds sha256:",
         ),
         (&["restore", "r", "--from", "sqlite:none.db"], "sqlite:none.db: there is no such file"),
     ] {
         let message = bus(dir, arguments).failure(2);
         assert!(message.contains(problem), "{message}");
     }
-    assert!(!dir.join("none.db").exists() && !dir.join("r").exists());
+    for name in ["none.db", "r", ":memory:", "file:none.db"] {
+        assert!(!dir.join(name).exists(), "{name}");
+    }
     // Several buses in one destination have to be named.
     bus(dir, &["append", "more", "--type", "a", "{}"]).success();
     bus(dir, &["mirror", "more", "--to", "sqlite:m.db"]).success();
@@ -119,6 +126,60 @@ fn a_contradiction_is_exit_1_and_an_obstacle_exit_2() {
     fs::create_dir(dir.join("empty")).unwrap();
     let stdout = bus(dir, &["mirror", "empty", "--to", "sqlite:m.db"]).success();
     assert_eq!(stdout, "sqlite:m.db: nothing to mirror: the log has no event yet\n");
+}
+
+/// Runs the program with a directory that is mounted read-only.
+fn bus_on_read_only_mount(dir: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let script = "mount --bind ro ro && mount -o remount,bind,ro ro && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--map-root-user", "--", "sh", "-c", script, "sh", BUS]).args(arguments);
+    let output = command.current_dir(dir).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn a_mirror_on_a_read_only_mount_is_verified_and_restored() {
+    if std::env::var("ZERO_TEST_WITHOUT_MOUNT").is_ok_and(|value| value == "1") {
+        println!("SKIPPED: a read-only mount, since ZERO_TEST_WITHOUT_MOUNT is set");
+        return;
+    }
+    let temp = temp_dir();
+    let dir = temp.path();
+    append_events(dir, 20);
+    fs::create_dir(dir.join("ro")).unwrap();
+    bus(dir, &["mirror", "bus", "--to", "sqlite:ro/100% m?.db"]).success();
+    assert_eq!(fs::read_dir(dir.join("ro")).unwrap().count(), 1, "no -wal after a clean end");
+    let (code, text) = bus_on_read_only_mount(dir, &["mirror-verify", "sqlite:ro/100% m?.db"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("ok    20 events"), "{text}");
+    let (code, text) =
+        bus_on_read_only_mount(dir, &["restore", "restored", "--from", "sqlite:ro/100% m?.db"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(log(&dir.join("restored")) == log(&dir.join("bus")));
+    let (code, text) = bus_on_read_only_mount(dir, &["mirror", "bus", "--to", "sqlite:ro/100% m?.db"]);
+    assert_eq!(code, Some(2), "{text}");
+    // A killed process leaves the events in the -wal file. With a -shm file SQLite can read them.
+    bus(dir, &["append", "bus", "--type", "x", "{}"]).success();
+    let mut child = start_following(dir, &["--to", "sqlite:ro/100% m?.db", "--json"]);
+    let mut reports = BufReader::new(child.stdout.take().unwrap()).lines();
+    reports.find(|report| report.as_ref().unwrap().contains("\"mirrored\":21")).unwrap().unwrap();
+    child.kill().unwrap();
+    let _ = child.wait().unwrap();
+    let (code, text) = bus_on_read_only_mount(dir, &["mirror-verify", "sqlite:ro/100% m?.db"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("ok    21 events"), "{text}");
+    fs::remove_file(dir.join("ro/100% m?.db-shm")).unwrap();
+    let (code, text) = bus_on_read_only_mount(dir, &["mirror-verify", "sqlite:ro/100% m?.db"]);
+    assert_eq!(code, Some(2), "{text}");
+    let remedy =
+        "copy ro/100% m?.db and ro/100% m?.db-wal together into a directory of your own, and read the copy";
+    assert!(text.contains(remedy), "{text}");
+    fs::create_dir(dir.join("copy")).unwrap();
+    for name in ["100% m?.db", "100% m?.db-wal"] {
+        fs::copy(dir.join("ro").join(name), dir.join("copy").join(name)).unwrap();
+    }
+    assert!(bus(dir, &["mirror-verify", "sqlite:copy/100% m?.db"]).success().contains("ok    21 events"));
 }
 
 fn start_following(dir: &Path, options: &[&str]) -> Child {
@@ -133,6 +194,62 @@ fn start_following(dir: &Path, options: &[&str]) -> Child {
 
 fn terminate(child: &Child) {
     kill_process(Pid::from_child(child), Signal::TERM).unwrap();
+}
+
+/// The sync mark, the snapshot or the destination shows that the log held events.
+#[test]
+fn an_emptied_log_fails_the_check() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    append_events(dir, 20);
+    bus(dir, &["mirror", "bus", "--to", "sqlite:m.db"]).success();
+    let file = dir.join("bus/events.jsonl");
+    let check = |expected: &str| {
+        for options in [&[][..], &["--follow"]] {
+            let arguments = [&["mirror", "bus", "--to", "sqlite:m.db"], options].concat();
+            let message = bus(dir, &arguments).failure(1);
+            assert!(message.contains(expected), "{message}");
+        }
+    };
+    fs::write(&file, "").unwrap();
+    check("the log holds 0 events, but bus.lock records 20: its end is missing");
+    fs::remove_file(&file).unwrap();
+    check("the log holds 0 events, but bus.lock records 20: its end is missing");
+    fs::remove_file(dir.join("bus/bus.lock")).unwrap();
+    fs::write(&file, "").unwrap();
+    check("sqlite:m.db: holds events, but bus/events.jsonl is empty: the log was emptied");
+    // The same log is new for a destination without events.
+    let stdout = bus(dir, &["mirror", "bus", "--to", "sqlite:new.db"]).success();
+    assert_eq!(stdout, "sqlite:new.db: nothing to mirror: the log has no event yet\n");
+}
+
+#[test]
+fn following_reports_a_log_that_is_emptied_removed_or_replaced() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    bus(dir, &["append", "other", "--type", "other", "{}"]).success();
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 3] = [
+        ("was emptied or removed", |dir| fs::write(dir.join("bus/events.jsonl"), "").unwrap()),
+        ("was emptied or removed", |dir| fs::remove_file(dir.join("bus/events.jsonl")).unwrap()),
+        ("was replaced by the log of another bus", |dir| {
+            fs::rename(dir.join("other/events.jsonl"), dir.join("bus/events.jsonl")).unwrap();
+        }),
+    ];
+    for (expected, change) in changes {
+        let _ = fs::remove_dir_all(dir.join("bus"));
+        append_events(dir, 20);
+        let mut child = start_following(dir, &["--to", "sqlite:m.db", "--json"]);
+        let mut reports = BufReader::new(child.stdout.take().unwrap()).lines();
+        reports.find(|report| report.as_ref().unwrap().contains("\"mirrored\":20")).unwrap().unwrap();
+        // Without the sync mark, only the run itself knows that there were events.
+        fs::remove_file(dir.join("bus/bus.lock")).unwrap();
+        change(dir);
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{stderr}");
+        assert!(stderr.contains(expected) && stderr.contains("holds 20 of its events"), "{stderr}");
+    }
 }
 
 /// Starts before the log exists, and continues through a torn tail.

@@ -22,6 +22,10 @@ pub(super) fn verify(
             "decompressed, the body is longer than {} bytes; send fewer lines",
             limits.max_batch_bytes
         )),
+        DecompressError::WindowTooLarge => Problem::bad_request(
+            "the body is compressed with a zstd window of more than 8 MiB, which decoders need not support (RFC 8878); \
+             compress it without --long, or with --long=23 at most",
+        ),
         DecompressError::Corrupt(_) => {
             Problem::bad_request("the body does not match its content-encoding, or is truncated")
         }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use crate::contract::logs::Log;
 use crate::contract::{bus_of, lines_of};
 use zero_bus::{Checksum, Event, Head, MAX_LINE_BYTES};
-use zero_mirror::{CancelHandle, CatchUpOptions, Error, Mirror, Record, Result, catch_up, restore, scan};
+use zero_mirror::{
+    CancelHandle, CatchUpOptions, Error, Mirror, Record, Result, RetryReads, catch_up, restore, scan,
+    select_bus,
+};
 
 /// Returns a page of a log's lines, starting at an index.
 type Answer = fn(&[String], u64) -> Vec<(u64, String)>;
@@ -147,6 +150,80 @@ fn catch_up_gives_up_after_its_number_of_tries() {
         (Head::default(), || Err(Error::CursorMoved { destination: "liar".into() }));
     assert!(matches!(run_catch_up(&log, &mut liar, false), Err(Error::CursorMoved { .. })));
     assert_eq!(liar.head_calls, 9);
+}
+
+/// A destination whose calls fail a number of times before each answer.
+struct Flaky {
+    log: Vec<String>,
+    head: Head,
+    failures: u32,
+    failed: u32,
+}
+
+impl Flaky {
+    fn of(log: &Log, failures: u32) -> Box<dyn Mirror> {
+        let Liar { head, log, .. } = Liar::about(log, truth);
+        Box::new(Self { log, head, failures, failed: 0 })
+    }
+
+    fn fail<T>(&mut self, answer: T) -> Result<T> {
+        if self.failed < self.failures {
+            self.failed += 1;
+            return Err(Error::unavailable("flaky", "read it", "it is away"));
+        }
+        self.failed = 0;
+        Ok(answer)
+    }
+}
+
+impl Mirror for Flaky {
+    fn name(&self) -> String {
+        "flaky".to_owned()
+    }
+
+    fn buses(&mut self) -> Result<Vec<Checksum>> {
+        let first = Event::read_alone(self.log[0].as_bytes(), 1).unwrap().checksum;
+        self.fail(vec![first])
+    }
+
+    fn head(&mut self, _: Checksum) -> Result<Head> {
+        self.fail(self.head)
+    }
+
+    fn append(&mut self, _: Checksum, _: Head, _: &[Record]) -> Result<()> {
+        self.fail(())
+    }
+
+    fn lines(&mut self, _: Checksum, from: u64) -> Result<Vec<(u64, String)>> {
+        self.fail(truth(&self.log, from))
+    }
+
+    fn first_mismatch(&mut self, _: Checksum, _: &[Event]) -> Result<Option<(u64, &'static str)>> {
+        self.fail(None)
+    }
+}
+
+#[test]
+fn reading_calls_are_retried_while_a_destination_is_unavailable() {
+    let log = Log::of(9);
+    let waits = Duration::from_micros(100);
+    let plan = CatchUpOptions { wait_min: waits, wait_max: waits, tries: 3, ..CatchUpOptions::default() };
+    let mut reported = 0;
+    let mut mirror = RetryReads::new(Flaky::of(&log, 2), plan.clone(), |error: &Error| {
+        assert_eq!(error.to_string(), "flaky: cannot read it: it is away");
+        reported += 1;
+    });
+    let bus = select_bus(&mut mirror, None).unwrap();
+    assert_eq!(bus, bus_of(log.path()));
+    assert_eq!(zero_mirror::verify(&mut mirror, bus, |_, _, _| Ok::<(), Error>(())).unwrap().index, 9);
+    let directory = tempfile::tempdir().unwrap();
+    assert_eq!(restore(&mut mirror, bus, directory.path(), &mut |_| {}).unwrap().index, 9);
+    // Only the cursor tells what an append that failed has stored.
+    assert!(matches!(mirror.append(bus, Head::default(), &[]), Err(Error::Unavailable { .. })));
+    drop(mirror);
+    assert!(reported > 5, "{reported}");
+    let mut mirror = RetryReads::new(Flaky::of(&log, 3), plan, |_: &Error| {});
+    assert!(matches!(mirror.head(bus), Err(Error::Unavailable { .. })));
 }
 
 /// With `follow` the number of tries is not limited, and a cancellation ends a wait at once.

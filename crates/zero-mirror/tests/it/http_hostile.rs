@@ -417,7 +417,7 @@ fn invalid_responses_become_errors() {
     ];
     for call in calls {
         for response in &invalid {
-            let (url, server) = answering(vec![response.clone()]);
+            let (url, server) = serve(vec![response.clone()]);
             let error = call(&mut Http::with_token(&url, None).unwrap()).unwrap_err();
             assert!(matches!(error, Error::Unavailable { .. } | Error::Refused { .. }), "{error}");
             let message = error.to_string();
@@ -426,8 +426,105 @@ fn invalid_responses_become_errors() {
         }
     }
     // Lines of other events than the requested ones.
-    let (url, server) = answering(vec![answer("200 x", "zero-first-index: 4\r\n", b"{}\n")]);
+    let (url, server) = serve(vec![answer("200 x", "zero-first-index: 4\r\n", b"{}\n")]);
     let error = Http::with_token(&url, None).unwrap().lines(bus, 5).unwrap_err();
     assert!(error.to_string().contains("other events"), "{error}");
     server.join().unwrap();
+}
+
+/// A proxy with a limit on request bodies, as nginx has it: it answers with a page.
+fn limiting_proxy(
+    receiver: std::net::SocketAddr,
+    max_bytes: usize,
+) -> (String, std::thread::JoinHandle<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let page = b"<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n</html>\r\n";
+    let thread = std::thread::spawn(move || {
+        let mut refused = 0;
+        loop {
+            let (mut stream, _) = listener.accept().unwrap();
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() > 0 {
+                head.push(byte[0]);
+            }
+            if head.is_empty() {
+                return refused;
+            }
+            let text = String::from_utf8(head).unwrap();
+            let lower = text.to_ascii_lowercase();
+            let length = lower.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap();
+            let mut body = vec![0; length.parse().unwrap()];
+            stream.read_exact(&mut body).unwrap();
+            if body.len() > max_bytes {
+                refused += 1;
+                let headers = "content-type: text/html\r\n";
+                stream.write_all(&answer("413 Request Entity Too Large", headers, page)).unwrap();
+                continue;
+            }
+            let mut upstream = std::net::TcpStream::connect(receiver).unwrap();
+            let text = text.replacen("\r\n", "\r\nconnection: close\r\n", 1);
+            upstream.write_all(&[text.as_bytes(), &body].concat()).unwrap();
+            let mut response = Vec::new();
+            upstream.read_to_end(&mut response).unwrap();
+            stream.write_all(&response).unwrap();
+        }
+    });
+    (url, thread)
+}
+
+#[test]
+fn a_proxy_with_a_smaller_limit_gets_smaller_requests() {
+    let running = Running::start();
+    let chain = chain("a", 0, 2000);
+    let bus = bus_of(&chain);
+    let limit = zstd_of(&body_of(&chain)).len() / 3;
+    let (url, proxy) = limiting_proxy(running.address, limit);
+    let mut client = Http::with_token(&url, None).unwrap();
+    client.append(bus, Head::default(), &chain[..1500]).unwrap();
+    client.append(bus, head_of(&chain[..1500]), &chain[1500..]).unwrap();
+    assert_eq!(running.memory.lines_of(bus), texts_of(&chain));
+    drop(client);
+    drop(std::net::TcpStream::connect(url.trim_start_matches("http://")).unwrap());
+    // The size that was accepted once is kept.
+    assert!((1..8).contains(&proxy.join().unwrap()));
+}
+
+#[test]
+fn an_event_that_a_proxy_does_not_accept_is_named_with_the_limit_and_without_html() {
+    let running = Running::start();
+    let chain = chain("a", 0, 3);
+    let (url, proxy) = limiting_proxy(running.address, 10);
+    let mut client = Http::with_token(&url, None).unwrap();
+    let error = client.append(bus_of(&chain), Head::default(), &chain).unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, Error::Refused { .. }), "{text}");
+    assert!(
+        text.contains("does not accept event 1, whose line has") && text.contains("client_max_body_size"),
+        "{text}"
+    );
+    assert!(!text.contains('<'), "{text}");
+    drop(client);
+    drop(std::net::TcpStream::connect(url.trim_start_matches("http://")).unwrap());
+    proxy.join().unwrap();
+    // Any other status with a page.
+    let (url, server) =
+        serve(vec![answer("403 Forbidden", "content-type: text/html\r\n", b" <html>\nno</html>")]);
+    let text = Http::with_token(&url, None).unwrap().buses().unwrap_err().to_string();
+    assert!(text.ends_with("403 Forbidden: an HTML page, probably from a proxy"), "{text}");
+    server.join().unwrap();
+}
+
+#[test]
+fn a_zstd_window_that_is_too_large_is_named() {
+    let running = Running::start();
+    let chain = chain("a", 0, 2);
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(27).unwrap();
+    encoder.include_contentsize(false).unwrap();
+    encoder.write_all(&body_of(&chain)).unwrap();
+    let body = encoder.finish().unwrap();
+    let answer = running.post(bus_of(&chain), Head::default(), "content-encoding: zstd\r\n", &body);
+    answer.is_problem(400, "request");
+    assert!(answer.member("detail").contains("zstd window of more than 8 MiB"), "{}", answer.text());
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::contract::logs::Log;
 use crate::contract::process::{self, Death};
 use crate::contract::{Server, Tampering, TestBed, bus_of, holds_all, mirror};
-use crate::database::{PASSWORD, Postgres, left_out, sql};
+use crate::database::{PASSWORD, PgBouncer, Postgres, left_out, sql};
 use zero_bus::Checksum;
 use zero_mirror::Error;
 
@@ -97,7 +97,7 @@ fn an_unsuitable_database_is_refused_with_the_reason() {
     sql(&newer, "UPDATE zero.version SET version = 7");
     assert!(
         refusal(&newer).ends_with(
-            "has tables of version 7, but this program supports versions up to 1: use a newer one"
+            "has tables of version 7, but this program supports versions up to 2: use a newer one"
         )
     );
 
@@ -127,6 +127,75 @@ fn an_unsuitable_database_is_refused_with_the_reason() {
     let message = zero_mirror::open_read_only(&empty).unwrap().buses().unwrap_err().to_string();
     assert!(message.ends_with("holds no mirror: nothing was mirrored to it"), "{message}");
     assert_eq!(sql(&empty, "SELECT FROM pg_namespace WHERE nspname = 'zero'").len(), 0);
+}
+
+/// The pool gives each transaction another connection, which other programs use after it.
+#[test]
+fn nothing_outlives_a_transaction_behind_a_pooler() {
+    if left_out() {
+        return;
+    }
+    let mut server = Postgres::start();
+    let direct = server.database();
+    let pooler = PgBouncer::start(&server);
+    let pooled = pooler.url(&server, &direct);
+    // Opens every connection of the pool: transactions that run at the same time need one each.
+    std::thread::scope(|scope| {
+        for _ in 0..PgBouncer::POOL_SIZE {
+            scope.spawn(|| sql(&pooled, "SELECT pg_sleep(2)"));
+        }
+    });
+    let settings = || {
+        let select = "SELECT pg_backend_pid(), (SELECT count(*) FROM pg_prepared_statements), \
+                      (SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) FROM pg_settings \
+                       WHERE context = 'user' AND name <> 'application_name')";
+        let rows = (0..2 * PgBouncer::POOL_SIZE).map(|_| sql(&pooled, select).remove(0));
+        let mut rows: Vec<_> = rows.collect();
+        rows.sort();
+        rows.dedup();
+        rows
+    };
+    let before = settings();
+    assert_eq!(before.len(), PgBouncer::POOL_SIZE);
+    let log = Log::of(100);
+    mirror(log.path(), &pooled, 7).unwrap();
+    holds_all(log.path(), &pooled);
+    let mut reading = zero_mirror::open_read_only(&pooled).unwrap();
+    assert_eq!(reading.buses().unwrap(), [bus_of(log.path())]);
+    assert_eq!(settings(), before);
+}
+
+/// A statement waits longer than the role's time limits allow.
+#[test]
+fn the_time_limits_of_a_role_do_not_stop_a_mirror() {
+    if left_out() {
+        return;
+    }
+    let mut server = Postgres::start();
+    let (log, url) = (Log::of(5), server.database());
+    mirror(log.path(), &url, 5).unwrap();
+    sql(
+        &url,
+        "CREATE ROLE hasty LOGIN PASSWORD 'w'; ALTER ROLE hasty SET statement_timeout = '50ms'; \
+         ALTER ROLE hasty SET lock_timeout = '50ms'; GRANT USAGE ON SCHEMA zero TO hasty; \
+         GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA zero TO hasty",
+    );
+    let hasty = url.replace("zero:hunter2%2B7", "hasty:w");
+    log.append(6, 9, "later");
+    std::thread::scope(|scope| {
+        let url = &url;
+        scope.spawn(move || {
+            sql(url, "BEGIN; LOCK TABLE zero.events IN EXCLUSIVE MODE; SELECT pg_sleep(1); COMMIT")
+        });
+        let locks = "SELECT count(*) FROM pg_locks WHERE mode = 'ExclusiveLock' AND relation = 'zero.events'::regclass";
+        while sql(url, locks) != [[Some("1".to_owned())]] {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let once = zero_mirror::CatchUpOptions { tries: 1, ..crate::contract::plan(5) };
+        let mut mirror = crate::contract::open(&hasty);
+        zero_mirror::catch_up(log.path(), &mut *mirror, &once, &Default::default(), &mut |_| {}).unwrap();
+    });
+    holds_all(log.path(), &url);
 }
 
 /// Several programs find an empty database at the same time; one of them creates the tables.
@@ -231,6 +300,29 @@ fn the_views_accept_every_payload() {
     // One event of the log and one of each kind contain NUL; one of each kind has too many digits.
     assert_eq!(count("zero.events WHERE payload IS NULL"), "11");
     assert_eq!(count("zero.events WHERE trace_id IS NULL AND event_index = 21"), "1");
+}
+
+/// Version 1 differs in its views only.
+#[test]
+fn a_database_of_version_1_is_read_and_migrated() {
+    if left_out() {
+        return;
+    }
+    let mut server = Postgres::start();
+    let (log, url) = (Log::of(9), server.database());
+    sql(&url, &format!("CREATE SCHEMA zero; {}", include_str!("../../src/postgres/schema.sql")));
+    sql(&url, "CREATE ROLE writer LOGIN PASSWORD 'w'; GRANT USAGE ON SCHEMA zero TO writer");
+    sql(&url, "GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA zero TO writer");
+    assert_eq!(zero_mirror::open_read_only(&url).unwrap().buses().unwrap(), []);
+    let writer = url.replace("zero:hunter2%2B7", "writer:w");
+    assert!(refusal(&writer).ends_with("run the mirror once as the owner of the schema `zero`"));
+    mirror(log.path(), &url, 5).unwrap();
+    assert_eq!(sql(&url, "SELECT version FROM zero.version"), [[Some("2".to_owned())]]);
+    // The role keeps its rights.
+    log.append(10, 11, "later");
+    mirror(log.path(), &writer, 5).unwrap();
+    assert_eq!(sql(&writer, "SELECT count(*) FROM zero.fills").len(), 1);
+    holds_all(log.path(), &url);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use zero_bus::{Bus, Draft, Json};
 use zero_mirror::{CancelHandle, CatchUpOptions, catch_up};
 
 fn root() -> PathBuf {
@@ -37,12 +38,16 @@ fn cell(text: Option<String>) -> String {
 }
 
 fn mirror(url: &str) {
-    let log = root().join("conformance/sessions/first-steps/one-run/runtime-bus");
+    assert_eq!(mirror_log(&root().join("conformance/sessions/first-steps/one-run/runtime-bus"), url), 45);
+}
+
+/// Mirrors a log and returns how many events the mirror holds.
+fn mirror_log(log: &Path, url: &str) -> u64 {
     let mut mirror = zero_mirror::open(url).unwrap();
     let report =
-        catch_up(&log, &mut *mirror, &CatchUpOptions::default(), &CancelHandle::default(), &mut |_| {})
+        catch_up(log, &mut *mirror, &CatchUpOptions::default(), &CancelHandle::default(), &mut |_| {})
             .unwrap();
-    assert_eq!(report.mirrored, 45);
+    report.mirrored
 }
 
 #[track_caller]
@@ -52,6 +57,20 @@ fn assert_answer(query: &str, answer: &[String], rows: Vec<Vec<Option<String>>>)
     assert_eq!(rows, answer, "{query}");
 }
 
+/// The rows that an SQLite file returns for a query, as text.
+fn sqlite_rows(connection: &Connection, query: &str) -> Vec<Vec<Option<String>>> {
+    let mut statement = connection.prepare(query).unwrap();
+    let columns = statement.column_count();
+    let text = |value: ValueRef<'_>| match value {
+        ValueRef::Null => None,
+        ValueRef::Integer(number) => Some(number.to_string()),
+        ValueRef::Real(number) => Some(number.to_string()),
+        ValueRef::Text(text) | ValueRef::Blob(text) => Some(String::from_utf8(text.to_vec()).unwrap()),
+    };
+    let row = |row: &rusqlite::Row<'_>| (0..columns).map(|column| row.get_ref(column).map(text)).collect();
+    statement.query_map([], row).unwrap().map(Result::unwrap).collect()
+}
+
 #[test]
 fn sqlite_returns_the_documented_answers() {
     let temporary = tempfile::tempdir().unwrap();
@@ -59,18 +78,7 @@ fn sqlite_returns_the_documented_answers() {
     mirror(&format!("sqlite:{}", file.display()));
     let connection = Connection::open(file).unwrap();
     for (query, answer) in queries() {
-        let mut statement = connection.prepare(&query).unwrap();
-        let columns = statement.column_count();
-        let text = |value: ValueRef<'_>| match value {
-            ValueRef::Null => None,
-            ValueRef::Integer(number) => Some(number.to_string()),
-            ValueRef::Real(number) => Some(number.to_string()),
-            ValueRef::Text(text) | ValueRef::Blob(text) => Some(String::from_utf8(text.to_vec()).unwrap()),
-        };
-        let rows = statement
-            .query_map([], |row| (0..columns).map(|column| row.get_ref(column).map(text)).collect())
-            .unwrap();
-        assert_answer(&query, &answer, rows.map(Result::unwrap).collect());
+        assert_answer(&query, &answer, sqlite_rows(&connection, &query));
     }
 }
 
@@ -104,4 +112,196 @@ fn sqlite_answers_queries_on_events_from_an_index() {
         let scans: Vec<_> = steps.iter().filter(|step| step.starts_with("SCAN events")).collect();
         assert!(scans.is_empty(), "{query}: {steps:?}");
     }
+}
+
+/// A view, the type of its events, their payload with `V` for the value of every field, and the
+/// type of each column.
+type View = (&'static str, &'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+const VIEWS: [View; 5] = [
+    (
+        "decisions",
+        "decision.record",
+        r#"{"symbol":V,"side":V,"quantity":V,"price":V,"notional_usd":V,"confidence":V,"reduce_only":V,"allowed":V,
+            "reason":V,"source":V,"idempotency_key":V}"#,
+        &[
+            ("symbol", "text"),
+            ("side", "text"),
+            ("quantity", "number"),
+            ("price", "number"),
+            ("notional_usd", "number"),
+            ("confidence", "number"),
+            ("reduce_only", "boolean"),
+            ("allowed", "boolean"),
+            ("reason", "text"),
+            ("source", "text"),
+            ("idempotency_key", "text"),
+        ],
+    ),
+    (
+        "rejections",
+        "rejection.record",
+        r#"{"symbol":V,"side":V,"quantity":V,"price":V,"notional_usd":V,"confidence":V,"reduce_only":V,"reason":V,
+            "source":V,"idempotency_key":V}"#,
+        &[
+            ("symbol", "text"),
+            ("side", "text"),
+            ("quantity", "number"),
+            ("price", "number"),
+            ("notional_usd", "number"),
+            ("confidence", "number"),
+            ("reduce_only", "boolean"),
+            ("reason", "text"),
+            ("source", "text"),
+            ("idempotency_key", "text"),
+        ],
+    ),
+    (
+        "fills",
+        "fill.record",
+        r#"{"symbol":V,"side":V,"quantity":V,"price":V,"notional_usd":V}"#,
+        &[
+            ("symbol", "text"),
+            ("side", "text"),
+            ("quantity", "number"),
+            ("price", "number"),
+            ("notional_usd", "number"),
+        ],
+    ),
+    (
+        "positions",
+        "position.snapshot",
+        r#"{"positions":[{"symbol":V,"quantity":V,"avg_price":V,"notional_usd":V}]}"#,
+        &[("symbol", "text"), ("quantity", "number"), ("avg_price", "number"), ("notional_usd", "number")],
+    ),
+    (
+        "cycles",
+        "runtime.cycle",
+        r#"{"cycle_id":V,"mode":V,"observe":{"scenario":V},"orient":{"risk_posture":V},"decide":{"intent":{"symbol":V}},
+            "act":{"accepted":V,"reason":V},"learn":{"decisions":V,"fills":V,"rejections":V,"open_positions":V}}"#,
+        &[
+            ("cycle_id", "number"),
+            ("mode", "text"),
+            ("scenario", "text"),
+            ("risk_posture", "text"),
+            ("symbol", "text"),
+            ("accepted", "boolean"),
+            ("reason", "text"),
+            ("decisions", "number"),
+            ("fills", "number"),
+            ("rejections", "number"),
+            ("open_positions", "number"),
+        ],
+    ),
+];
+
+/// Values of every type of JSON: the type, the value, and how a column of that type shows it.
+const VALUES: [(&str, &str, &str); 7] = [
+    ("text", r#""many""#, "many"),
+    ("number", "7", "7"),
+    ("number", "0.5", "0.5"),
+    ("boolean", "true", "1"),
+    ("null", "null", ""),
+    ("array", r#"["many",7,true]"#, ""),
+    ("object", r#"{"many":7}"#, ""),
+];
+
+/// A bus with an event for each view and value, in that order.
+fn bus_of_all_values() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let bus = Bus::open(directory.path()).unwrap();
+    for (_, kind, payload, _) in VIEWS {
+        for (_, value, _) in VALUES {
+            let payload = Json::parse(&payload.replace('V', value)).unwrap();
+            bus.append(Draft { event_type: kind.into(), as_of: 1.0, payload, trace_id: None }).unwrap();
+        }
+    }
+    directory
+}
+
+/// Compares every column of every view with the documented types. `query` returns rows as text.
+fn assert_columns_have_their_types(query: impl Fn(&str) -> Vec<Vec<Option<String>>>) {
+    let document = fs::read_to_string(root().join("docs/QUERIES.md")).unwrap();
+    for (view, _, _, columns) in VIEWS {
+        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+        // Also fails if the view has a column that this test does not know.
+        let all = query(&format!("SELECT * FROM {view} ORDER BY event_index"));
+        assert_eq!(all.len(), VALUES.len(), "{view}");
+        assert!(all.iter().all(|row| row.len() == 4 + names.len()), "{view}");
+        let rows = query(&format!("SELECT {} FROM {view} ORDER BY event_index", names.join(", ")));
+        for ((kind, value, shown), row) in VALUES.into_iter().zip(rows) {
+            for ((column, documented), found) in columns.iter().zip(row) {
+                let expected = if kind == *documented { shown } else { "null" };
+                assert_eq!(cell(found), expected, "{view}.{column} of {value}");
+            }
+        }
+        let described = document.lines().find(|line| line.starts_with(&format!("| `{view}` |"))).unwrap();
+        for (column, kind) in columns {
+            let words = match *kind {
+                "text" => format!("`{column}`"),
+                kind => format!("`{column}` ({kind})"),
+            };
+            assert!(described.contains(&words), "{view}: {words} is not documented");
+        }
+    }
+}
+
+#[test]
+fn every_column_of_an_sqlite_view_is_null_for_a_value_of_another_type() {
+    let (log, place) = (bus_of_all_values(), tempfile::tempdir().unwrap());
+    let file = place.path().join("m.db");
+    mirror_log(log.path(), &format!("sqlite:{}", file.display()));
+    let connection = Connection::open(file).unwrap();
+    assert_columns_have_their_types(|query| sqlite_rows(&connection, query));
+}
+
+#[test]
+fn every_column_of_a_postgres_view_is_null_for_a_value_of_another_type() {
+    if crate::database::left_out() {
+        return;
+    }
+    let mut server = crate::database::Postgres::start();
+    let url = server.database();
+    mirror_log(bus_of_all_values().path(), &url);
+    assert_columns_have_their_types(|query| {
+        crate::database::sql(&url, &format!("SET search_path = zero; {query}"))
+    });
+}
+
+/// Times within and beyond the range of the databases' own types.
+fn bus_of_all_times() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let bus = Bus::open(directory.path()).unwrap();
+    for as_of in [1777593600.0, -0.0, 1e300, -1e300, 9224318016000.0, f64::MAX] {
+        let payload = Json::parse("{}").unwrap();
+        bus.append(Draft { event_type: "t".into(), as_of, payload, trace_id: None }).unwrap();
+    }
+    directory
+}
+
+#[test]
+fn the_documented_time_conversions_accept_every_as_of() {
+    let document = fs::read_to_string(root().join("docs/QUERIES.md")).unwrap();
+    assert!(document.contains("`datetime(as_of, 'unixepoch')`") && document.contains("`time_of(as_of)`"));
+    let (log, place) = (bus_of_all_times(), tempfile::tempdir().unwrap());
+    let file = place.path().join("m.db");
+    mirror_log(log.path(), &format!("sqlite:{}", file.display()));
+    let times = sqlite_rows(
+        &Connection::open(file).unwrap(),
+        "SELECT datetime(as_of, 'unixepoch') FROM events ORDER BY event_index",
+    );
+    let text = |text: &str| vec![Some(text.to_owned())];
+    assert_eq!(times[..2], [text("2026-05-01 00:00:00"), text("1970-01-01 00:00:00")]);
+    assert!(times[2..].iter().all(|row| row == &[None]), "{times:?}");
+    if crate::database::left_out() {
+        return;
+    }
+    let mut server = crate::database::Postgres::start();
+    let url = server.database();
+    mirror_log(log.path(), &url);
+    let query = "SET search_path = zero; SET timezone = 'UTC'; \
+                 SELECT time_of(as_of) FROM events ORDER BY event_index";
+    let times = crate::database::sql(&url, query);
+    assert_eq!(times[..2], [text("2026-05-01 00:00:00+00"), text("1970-01-01 00:00:00+00")]);
+    assert!(times[2..].iter().all(|row| row == &[None]), "{times:?}");
 }

@@ -130,7 +130,7 @@ fn an_unsuitable_file_is_refused_and_not_changed() {
     Connection::open(file(&newer)).unwrap().pragma_update(None, "user_version", 7).unwrap();
     assert!(
         refusal(&newer).ends_with(
-            "has tables of version 7, but this program supports versions up to 1: use a newer one"
+            "has tables of version 7, but this program supports versions up to 2: use a newer one"
         )
     );
 
@@ -257,11 +257,92 @@ fn the_views_accept_every_payload() {
     }
     // Among the awkward payloads, a single position is an object; its symbol is not a string.
     let mut positions = connection.prepare("SELECT symbol FROM positions WHERE symbol IS NOT 'BTC'").unwrap();
-    let symbols: Vec<String> =
+    let symbols: Vec<Option<String>> =
         positions.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
-    assert_eq!(symbols, ["{}"]);
+    assert_eq!(symbols, [None]);
     assert_eq!(
         count("SELECT count(*) FROM events WHERE json_valid(payload)"),
         count("SELECT count(*) FROM events")
     );
+}
+
+/// A time as SQLite stores it: -0.0 becomes 0.0.
+#[test]
+fn verify_accepts_every_time_that_was_mirrored() {
+    let mut files = Files::start();
+    let (log, url) = (crate::contract::logs::Log::empty(), files.destination());
+    let bus = zero_bus::Bus::open(log.path()).unwrap();
+    for as_of in [-0.0, 0.0, 5e-324, -5e-324, 1e15, 1e17, 9007199254740992.0, 1e300, f64::MAX, f64::MIN, 0.1]
+    {
+        let payload = zero_bus::Json::parse(r#"{"zero":-0.0}"#).unwrap();
+        bus.append(zero_bus::Draft { event_type: "t".into(), as_of, payload, trace_id: None }).unwrap();
+    }
+    crate::contract::mirror(log.path(), &url, 5).unwrap();
+    crate::contract::holds_all(log.path(), &url);
+}
+
+/// SQLite itself would keep nothing, or write to another file.
+#[test]
+fn a_special_name_of_sqlite_is_refused_and_leaves_no_file() {
+    let place = tempfile::tempdir().unwrap();
+    let log = crate::contract::logs::Log::of(3);
+    for name in [":memory:", "file::memory:", "file:m.db", "file:m.db?mode=memory", ""] {
+        let mut mirror = zero_mirror::Sqlite::new(name);
+        let (plan, stop) = (crate::contract::plan(5), Default::default());
+        let error = zero_mirror::catch_up(log.path(), &mut mirror, &plan, &stop, &mut |_| {}).unwrap_err();
+        assert!(error.to_string().contains("is a special name of SQLite, not the path of a file"), "{error}");
+        assert!(name.is_empty() || !fs::exists(name).unwrap(), "{name}");
+    }
+    // SQLite supports shorter paths than the system.
+    let deep = place.path().join("d".repeat(250)).join("d".repeat(250)).join("d".repeat(250));
+    fs::create_dir_all(&deep).unwrap();
+    for name in ["m.db", ":memory:"] {
+        let url = format!("sqlite:{}/{name}", deep.display());
+        if crate::contract::mirror(log.path(), &url, 5).is_err() {
+            assert_eq!(fs::read_dir(&deep).unwrap().count(), 0);
+        }
+    }
+    // In a directory, these are names like others.
+    for name in [":memory:", "file:m.db", "file:m.db?mode=memory", "100%.db", "a?b#c.db"] {
+        let url = format!("sqlite:{}/{name}", place.path().display());
+        crate::contract::mirror(log.path(), &url, 5).unwrap();
+        crate::contract::holds_all(log.path(), &url);
+        assert!(fs::metadata(place.path().join(name)).unwrap().len() > 0, "{name}");
+    }
+}
+
+/// Version 1 differs in its views only, so it can be read without write access.
+#[test]
+fn a_file_of_version_1_is_read_and_migrated() {
+    let mut files = Files::start();
+    let (log, url) = (crate::contract::logs::Log::of(9), files.destination());
+    let connection = Connection::open(file(&url)).unwrap();
+    connection.execute_batch(include_str!("../../src/sqlite/schema.sql")).unwrap();
+    connection.pragma_update(None, "application_id", 0x5A42_5553).unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
+    assert_eq!(zero_mirror::open_read_only(&url).unwrap().buses().unwrap(), []);
+    crate::contract::mirror(log.path(), &url, 5).unwrap();
+    crate::contract::holds_all(log.path(), &url);
+    let version = |_| connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(version(()), 2);
+}
+
+#[test]
+fn a_failed_look_up_is_not_reported_as_a_moved_file() {
+    let place = tempfile::tempdir().unwrap();
+    let (log, parent) = (crate::contract::logs::Log::of(3), place.path().join("parent"));
+    fs::create_dir(&parent).unwrap();
+    let mut mirror = crate::contract::open(&format!("sqlite:{}/m.db", parent.display()));
+    let mut again = || {
+        let (plan, stop) = (crate::contract::plan(5), Default::default());
+        zero_mirror::catch_up(log.path(), &mut *mirror, &plan, &stop, &mut |_| {})
+            .map(|report| report.mirrored)
+    };
+    assert_eq!(again().unwrap(), 3);
+    fs::rename(&parent, place.path().join("elsewhere")).unwrap();
+    fs::write(&parent, "").unwrap();
+    for _ in 0..2 {
+        let error = again().unwrap_err().to_string();
+        assert!(error.contains("cannot look it up: Not a directory"), "{error}");
+    }
 }

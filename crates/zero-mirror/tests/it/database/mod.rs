@@ -193,6 +193,61 @@ impl Postgres {
     }
 }
 
+/// PgBouncer in front of a server. A client's next transaction gets another of its connections to
+/// the server.
+pub(crate) struct PgBouncer {
+    port: u16,
+    process: Child,
+}
+
+impl PgBouncer {
+    /// Its pools have this many connections to the server.
+    pub(crate) const POOL_SIZE: usize = 3;
+
+    pub(crate) fn start(server: &Postgres) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (settings, users) = (server.file("pgbouncer.ini"), server.file("users.txt"));
+        fs::write(&users, format!("\"zero\" \"{PASSWORD}\"\n")).unwrap();
+        let text = format!(
+            "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+             unix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {}\npool_mode = transaction\n\
+             server_round_robin = 1\ndefault_pool_size = {}\nserver_tls_sslmode = disable\n",
+            server.port,
+            users.display(),
+            Self::POOL_SIZE
+        );
+        fs::write(&settings, text).unwrap();
+        [&settings, &users].into_iter().for_each(|path| server.own(path));
+        let program = ["/usr/sbin/pgbouncer", "/usr/local/sbin/pgbouncer", "/usr/bin/pgbouncer"];
+        let program = program.iter().find(|path| Path::new(path).exists()).unwrap_or_else(|| {
+            panic!("no PgBouncer here: install the package pgbouncer, or set ZERO_TEST_WITHOUT_SERVERS=1 to leave it out")
+        });
+        let mut command = server.command(program);
+        let log = fs::File::create(server.file("pgbouncer.log")).unwrap();
+        let process = command.arg(&settings).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let bouncer = Self { port, process };
+        let begin = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            let said = || fs::read_to_string(server.file("pgbouncer.log")).unwrap();
+            assert!(begin.elapsed() < Duration::from_secs(30), "pgbouncer: {}", said());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        bouncer
+    }
+
+    /// The address of a database of the server through this pool.
+    pub(crate) fn url(&self, server: &Postgres, url: &str) -> String {
+        url.replace(&format!(":{}/", server.port), &format!(":{}/", self.port))
+    }
+}
+
+impl Drop for PgBouncer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
 impl Drop for Postgres {
     fn drop(&mut self) {
         self.kill();
