@@ -13,6 +13,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use zero_bus::Json;
 use zero_paper::cycle::CycleRecord;
+use zero_paper::order_source::Run;
 use zero_paper::{Clock, FixedClock, RecordPaths, Runtime, Scenario, SystemClock, parity};
 use zero_program::arguments::parse_arguments;
 use zero_program::exit::{exit, is_damage};
@@ -61,7 +62,8 @@ fn run_paper(
     let (pauser, command_waker) = Pauser::install()?;
 
     let mut warnings = Vec::new();
-    let started = Runtime::start_with_warnings(scenario.clone(), &records, clock, &mut warnings);
+    let run = Run { reduce_only_rule: arguments.reduce_only_rule(), ..Run::from(scenario.clone()) };
+    let started = Runtime::start_with_warnings(run, &records, clock, &mut warnings);
     let warnings = started.as_ref().map_or(&warnings[..], Runtime::warnings);
     warnings.iter().for_each(|warning| print_warning(PROGRAM, warning));
     let mut runtime = started?;
@@ -112,7 +114,13 @@ fn run_parity(arguments: &Arguments, scenario: &Scenario, clock: Arc<dyn Clock>)
             format!("{option} has no effect with --production-parity; the records are written to {output}");
         print_warning(PROGRAM, &warning);
     }
-    let report = parity::run(scenario, &arguments.output, arguments.cycles(), clock)?;
+    let report = parity::run(
+        scenario,
+        arguments.reduce_only_rule(),
+        &arguments.output,
+        arguments.cycles(),
+        clock,
+    )?;
     for (check, _) in report.checks.iter().filter(|(_, passed)| !**passed) {
         print_message(PROGRAM, &format!("the check {check} failed"));
     }

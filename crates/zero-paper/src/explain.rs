@@ -25,6 +25,9 @@ pub struct Explanation {
     pub limit: Option<Limit>,
     /// The position in the order's symbol.
     pub position: Change,
+    /// The position that the order would leave if it were filled.
+    #[serde(skip)]
+    projected: Position,
     #[serde(skip)]
     decision: Decision,
     #[serde(skip)]
@@ -89,7 +92,28 @@ impl Explanation {
             symbol: order.symbol,
         };
         let events = events.iter().map(|event| (event.id(), event.event_type.clone())).collect();
-        Ok(Self { cycle: first.payload.clone(), events, limit, position, decision, as_of: first.as_of })
+        let (cycle, as_of) = (first.payload.clone(), first.as_of);
+        Ok(Self { cycle, events, limit, position, projected, decision, as_of })
+    }
+}
+
+impl Explanation {
+    /// Returns the numbers of a decision about a reduce-only order, for a person; empty for every
+    /// other decision.
+    fn reduce_only_numbers(&self) -> String {
+        let (quantity, avg_price) = self.position.before;
+        let reduces = Position { quantity, avg_price }.is_reduced_by(&self.projected);
+        let quantities = || {
+            format!("position {}, after it {}", format_number(quantity), format_number(self.projected.quantity))
+        };
+        let is_reason = |risk_decision: RiskDecision| self.decision.reason == risk_decision.reason();
+        if is_reason(RiskDecision::NotReducing) {
+            format!(" ({})", quantities())
+        } else if is_reason(RiskDecision::ReduceOnly) && !reduces {
+            format!(" (it does not reduce: {}; accepted under --trust-reduce-only)", quantities())
+        } else {
+            String::new()
+        }
     }
 }
 
@@ -191,7 +215,10 @@ impl fmt::Display for Explanation {
             if order.reduce_only { ", reduce-only" } else { "" },
         )?;
         let outcome = if self.decision.allowed { "filled" } else { "rejected" };
-        let numbers = self.limit.as_ref().map_or(String::new(), |limit| format!(" ({limit})"));
+        let numbers = match &self.limit {
+            Some(limit) => format!(" ({limit})"),
+            None => self.reduce_only_numbers(),
+        };
         writeln!(f, "act      {outcome}: {}{numbers}", escape(&self.decision.reason))?;
         writeln!(
             f,

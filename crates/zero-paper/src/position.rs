@@ -34,6 +34,13 @@ impl Position {
         (self.quantity * self.avg_price).abs()
     }
 
+    /// Whether `projected`, the position after an order, is smaller than this one and not on the
+    /// other side.
+    pub fn is_reduced_by(&self, projected: &Self) -> bool {
+        projected.quantity.abs() < self.quantity.abs()
+            && (projected.quantity == 0.0 || (projected.quantity > 0.0) == (self.quantity > 0.0))
+    }
+
     /// Returns the position after an order is filled at the order's price.
     ///
     /// Opening or increasing a position weights the average price by quantity. Reducing it keeps

@@ -153,6 +153,7 @@ impl Runtime {
                 misplaced.get_or_insert((entry.line, position));
             }
         })?;
+        engine.set_reduce_only_rule(run.reduce_only_rule);
         if let Some((line, position)) = misplaced {
             warnings.push(format!(
                 "{}: line {line} belongs to another cycle than {position}: lines are missing or were moved",

@@ -20,6 +20,9 @@ use crate::table::column_width;
 /// positions and health must be the same; the first difference is shown field by field, with exit
 /// code 1. With --limits, the recorded run and the run under the other limits are shown side by
 /// side.
+///
+/// A run of `zero-engine-run --trust-reduce-only` can contain reduce-only orders that were accepted
+/// although they did not reduce a position. They are replayed under that rule, and counted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -35,8 +38,9 @@ pub(crate) struct Arguments {
     /// it does not name stay as recorded.
     #[arg(long, value_name = "FILE")]
     limits: Option<PathBuf>,
-    /// Print one JSON object: {"cycles", "difference", "events", "events_missing"}; with --limits:
-    /// {"cycles", "recorded", "what_if"}.
+    /// Print one JSON object: {"cycles", "difference", "events", "events_missing",
+    /// "trusted_reduce_only"}; with --limits: {"cycles", "recorded", "trusted_reduce_only",
+    /// "what_if"}.
     #[arg(long)]
     json: bool,
 }
@@ -69,6 +73,7 @@ fn render_replay(result: &Replay) -> String {
     if result.difference.is_none() && *cycles == 0 {
         return "nothing to replay: no cycle is recorded".to_owned();
     }
+    let trusted = render_trusted(result.trusted_reduce_only, "replayed");
     let Some(Difference { cycle_id, event_id, event_type, fields }) = &result.difference else {
         let incomplete = match events_missing {
             0 => String::new(),
@@ -78,7 +83,7 @@ fn render_replay(result: &Replay) -> String {
             ),
         };
         let (cycles, events) = (counted(*cycles, "cycle"), counted(*events, "event"));
-        return format!("{cycles}, {events}: all as recorded{incomplete}");
+        return format!("{cycles}, {events}: all as recorded{incomplete}{trusted}");
     };
     let mut lines = vec![format!("cycle {cycle_id}: {event_id} {event_type} differs from the record")];
     let paths: Vec<String> = fields.iter().map(|field| escape(&field.path)).collect();
@@ -87,13 +92,24 @@ fn render_replay(result: &Replay) -> String {
         lines.push(format!("  {path:width$}  recorded  {}", field.before));
         lines.push(format!("  {:width$}  replayed  {}", "", field.after));
     }
-    lines.push(format!("events before it that are as recorded: {events}"));
+    lines.push(format!("events before it that are as recorded: {events}{trusted}"));
     lines.join("\n")
+}
+
+/// Renders that a run needs the legacy reduce-only rule, on a line of its own; empty if it does not.
+fn render_trusted(trusted_reduce_only: u64, what: &str) -> String {
+    match trusted_reduce_only {
+        0 => String::new(),
+        count => format!(
+            "\n{what} under the legacy rule (--trust-reduce-only): {} accepted without reducing a position",
+            counted(count, "reduce-only order")
+        ),
+    }
 }
 
 /// Renders a table of three columns: name, recorded, what if.
 fn render_what_if(comparison: &WhatIf) -> String {
-    let WhatIf { cycles, recorded, what_if } = comparison;
+    let WhatIf { cycles, recorded, trusted_reduce_only, what_if } = comparison;
     let mut rows = vec![[String::new(), "recorded".to_owned(), "what if".to_owned()]];
     let mut add_row = |name: &str, cell: &dyn Fn(&Tally) -> String| {
         rows.push([name.to_owned(), cell(recorded), cell(what_if)]);
@@ -126,5 +142,6 @@ fn render_what_if(comparison: &WhatIf) -> String {
     let render_row = |[name, recorded, what_if]: &[String; 3]| {
         format!("{name:first$}  {recorded:>second$}  {what_if:>third$}")
     };
-    rows.iter().map(render_row).collect::<Vec<_>>().join("\n")
+    let table = rows.iter().map(render_row).collect::<Vec<_>>().join("\n");
+    table + &render_trusted(*trusted_reduce_only, "both")
 }

@@ -17,6 +17,7 @@ fn help_names_every_option_and_the_exit_codes() {
         "--max-cycles",
         "--interval",
         "--fixed-clock",
+        "--trust-reduce-only",
         "--production-parity",
         "--output",
     ] {

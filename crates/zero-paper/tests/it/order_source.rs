@@ -11,6 +11,7 @@ use zero_paper::event_types::{CYCLE, DECISION, FILL, HEALTH, OPERATOR_APPLIED, O
 use zero_paper::operator::{Action, command};
 use zero_paper::order_source::{CycleContext, SourceError};
 use zero_paper::replay::replay;
+use zero_paper::risk::ReduceOnlyRule;
 use zero_paper::scenario::{Limits, Order, Side};
 use zero_paper::{Clock, Error, FixedClock, Intent, OrderSource, PauseEnd, Run, Runtime, UnsupportedIntent};
 
@@ -32,7 +33,12 @@ fn buy() -> Order {
 }
 
 fn run(orders: impl OrderSource + 'static) -> Run {
-    Run { name: "seam".to_owned(), limits: Limits::default(), orders: Box::new(orders) }
+    Run {
+        name: "seam".to_owned(),
+        limits: Limits::default(),
+        reduce_only_rule: ReduceOnlyRule::Enforce,
+        orders: Box::new(orders),
+    }
 }
 
 fn start(disk: &SimDisk, orders: impl OrderSource + 'static) -> Runtime {
