@@ -148,7 +148,8 @@ impl LimitOverrides {
 ///
 /// Each cycle runs under its recorded limits, and under the trading mode that the operator's
 /// commands had set. A recorded decision that accepted a reduce-only order which did not reduce the
-/// position is replayed under [`ReduceOnlyRule::Trust`] and counted. The decisions of a run are kept in memory.
+/// position is replayed under [`ReduceOnlyRule::Trust`] and counted. The decisions of a run are
+/// kept in memory.
 ///
 /// # Errors
 /// The bus cannot be read. [`Error::Refused`] if the beginning of the run is missing or a cycle

@@ -90,7 +90,8 @@ fn a_reduce_only_order_that_would_open_a_position_is_rejected() {
     run_orders(dir, &[REDUCE_ONLY_SELL], "1", &[]);
     assert_eq!(reasons(dir), ["reduce-only order would not reduce the position"]);
     let stdout = bus(dir, &["explain", "bus", "1"]).success();
-    let expected = "act      rejected: reduce-only order would not reduce the position (position 0, after it -10)\n";
+    let expected =
+        "act      rejected: reduce-only order would not reduce the position (position 0, after it -10)\n";
     assert!(stdout.contains(expected), "{stdout}");
     let stdout = bus(dir, &["replay", "bus", "--json"]).success();
     assert!(stdout.contains(r#""trusted_reduce_only":0"#), "{stdout}");
