@@ -71,7 +71,8 @@ Examples:
   zero-engine-run --scenario my.json --journal decisions.jsonl --runtime-bus bus --interval 1
   zero-engine-run --production-parity --scenario my.json --output parity
 
-Exit codes: 0 passed, 1 failed (the parity report is not ok, or a record is damaged), 2 could not run.";
+Exit codes: 0 passed, 1 failed (the parity report is not ok, or a record is damaged), 2 could not run,
+3 the operator's kill stopped the run or blocks the start.";
 
 impl Arguments {
     /// Returns the rule for reduce-only orders that would not reduce a position.

@@ -24,4 +24,5 @@ fn help_names_every_option_and_the_exit_codes() {
         assert!(help.stdout.contains(option), "{option} in {}", help.stdout);
     }
     assert!(help.stdout.contains("Exit codes: 0 "), "{}", help.stdout);
+    assert!(help.stdout.contains("3 the operator's kill stopped the run"), "{}", help.stdout);
 }

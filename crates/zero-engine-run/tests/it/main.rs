@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod help;
+mod kill;
 mod scenario;
 mod support;
 mod terminal;
