@@ -52,6 +52,7 @@ pub mod parity;
 pub mod position;
 pub mod public;
 pub mod publish;
+mod raw_name;
 pub mod reconcile;
 mod record_paths;
 pub mod replay;

@@ -4,6 +4,7 @@
 
 mod help;
 mod kill;
+mod paths;
 mod scenario;
 mod support;
 mod terminal;
