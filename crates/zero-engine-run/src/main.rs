@@ -14,6 +14,7 @@ use anyhow::Result;
 use zero_bus::Json;
 use zero_paper::cycle::CycleRecord;
 use zero_paper::order_source::Run;
+use zero_paper::symbol::{describe_lookalikes, lookalikes};
 use zero_paper::{Clock, FixedClock, RecordPaths, Runtime, Scenario, SystemClock, parity};
 use zero_program::arguments::parse_arguments;
 use zero_program::exit::{exit, is_damage};
@@ -89,6 +90,8 @@ fn run_paper(
     warnings.iter().for_each(|warning| print_warning(PROGRAM, warning));
     let mut runtime = started?;
 
+    warn_of_held_lookalikes(&scenario, &runtime);
+
     let display = Display::on_standard_error();
     display.show_start(&source.name(), &scenario, &records, runtime.engine());
     let cycle_display = display.clone();
@@ -110,6 +113,18 @@ fn run_paper(
     // After the cycle record on standard output, which would push the summary off the screen.
     display.show_summary(runtime.engine());
     end
+}
+
+/// Warns of symbols of the scenario that look like the symbol of a recovered position.
+fn warn_of_held_lookalikes(scenario: &Scenario, runtime: &Runtime) {
+    let ordered: Vec<&str> = scenario.orders.iter().map(|order| order.symbol.as_str()).collect();
+    let held = runtime.engine().book().iter().map(|(symbol, _)| symbol);
+    for (first, second) in lookalikes(ordered.iter().copied().chain(held)) {
+        // The scenario has warned of the pairs within it.
+        if !ordered.contains(&second) {
+            print_warning(PROGRAM, &describe_lookalikes(first, second));
+        }
+    }
 }
 
 /// Prints the last cycle record and, if the operator stopped the run, the command that did.

@@ -61,6 +61,7 @@ pub mod runtime;
 pub mod scenario;
 pub mod state;
 pub mod summary;
+pub mod symbol;
 pub mod text;
 
 pub use clock::{Clock, FixedClock, SystemClock, moment, rfc3339};
