@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 use zero_bus::{Json, Reader};
+use zero_paper::position::PositionRecord;
 use zero_paper::replay::{Difference, LimitOverrides, Replay, Tally, WhatIf, replay, what_if};
-use zero_paper::text::{counted, escape};
+use zero_paper::text::{counted, escape, format_amounts_apart};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
@@ -96,7 +97,7 @@ fn render_replay(result: &Replay) -> String {
     lines.join("\n")
 }
 
-/// Renders that a run needs the legacy reduce-only rule, on a line of its own; empty if it does not.
+/// Renders that a run needs the legacy reduce-only rule, on a line of its own, or returns nothing.
 fn render_trusted(trusted_reduce_only: u64, what: &str) -> String {
     match trusted_reduce_only {
         0 => String::new(),
@@ -123,19 +124,30 @@ fn render_what_if(comparison: &WhatIf) -> String {
             tally.rejections.get(reason).copied().unwrap_or_default().to_string()
         });
     }
-    add_row("max exposure, USD", &|tally| format!("{:.2}", tally.exposure_max_usd));
-    add_row("last exposure, USD", &|tally| format!("{:.2}", tally.exposure_last_usd));
+    let mut add_amounts = |name: &str, amount: fn(&Tally) -> f64| {
+        let [recorded, what_if] = format_amounts_apart([amount(recorded), amount(what_if)]);
+        rows.push([name.to_owned(), recorded, what_if]);
+    };
+    add_amounts("max exposure, USD", |tally| tally.exposure_max_usd);
+    add_amounts("last exposure, USD", |tally| tally.exposure_last_usd);
     let symbols: BTreeSet<&String> = [recorded, what_if]
         .into_iter()
         .flat_map(|tally| tally.positions.iter().map(|position| &position.symbol))
         .collect();
     for symbol in symbols {
-        add_row(&format!("  {}", escape(symbol)), &|tally| {
-            let position = tally.positions.iter().find(|position| position.symbol == *symbol);
-            position.map_or("-".to_owned(), |position| {
-                format!("{} @ {:.2}", position.quantity, position.avg_price)
-            })
-        });
+        let positions = [recorded, what_if]
+            .map(|tally| tally.positions.iter().find(|position| position.symbol == *symbol));
+        let [recorded_price, what_if_price] =
+            format_amounts_apart(positions.map(|position| position.map_or(0.0, |record| record.avg_price)));
+        let cell = |position: Option<&PositionRecord>, price| match position {
+            Some(record) => format!("{} @ {price}{}", record.quantity, record.position().residue_note()),
+            None => "-".to_owned(),
+        };
+        rows.push([
+            format!("  {}", escape(symbol)),
+            cell(positions[0], recorded_price),
+            cell(positions[1], what_if_price),
+        ]);
     }
     let width = |column: usize| column_width(rows.iter().map(|row| row[column].as_str()), 60);
     let (first, second, third) = (width(0), width(1), width(2));
