@@ -14,7 +14,13 @@ pub(crate) fn is_failed_check(error: &anyhow::Error) -> bool {
             matches!(cause.downcast_ref(), Some(zero_bus::Error::HeadMismatch { .. }))
                 || matches!(cause.downcast_ref(), Some(zero_paper::Error::Reconcile { .. }))
                 || match cause.downcast_ref() {
-                    Some(Fork { .. } | LogShorter { .. } | LogEmptied { .. } | LogReplaced { .. } | Corrupt { .. }) => true,
+                    Some(
+                        Fork { .. }
+                        | LogShorter { .. }
+                        | LogEmptied { .. }
+                        | LogReplaced { .. }
+                        | Corrupt { .. },
+                    ) => true,
                     Some(zero_mirror::Error::Bus(inner)) => zero_program::exit::is_damaged_log(inner),
                     _ => false,
                 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use zero_paper::risk::ReduceOnlyRule;
 
 /// Name of the program, for messages.
 pub(crate) const PROGRAM: &str = "zero-engine-run";
@@ -53,6 +54,11 @@ pub(crate) struct Arguments {
     /// byte for byte.
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, allow_negative_numbers = true)]
     pub(crate) fixed_clock: Option<f64>,
+    /// Accept every order marked reduce-only, whatever it does to the position. This is the rule of
+    /// older recorded runs. Without this option, a reduce-only order that would open, increase or
+    /// reverse a position is rejected.
+    #[arg(long)]
+    pub(crate) trust_reduce_only: bool,
     /// Write the production-parity report instead: run the scenario on paper and show that the live
     /// path refuses its orders.
     #[arg(long)]
@@ -68,9 +74,15 @@ Examples:
   zero-engine-run --scenario my.json --journal decisions.jsonl --runtime-bus bus --interval 1
   zero-engine-run --production-parity --scenario my.json --output parity
 
-Exit codes: 0 passed, 1 failed (the parity report is not ok, or a record is damaged), 2 could not run.";
+Exit codes: 0 passed, 1 failed (the parity report is not ok, or a record is damaged), 2 could not run,
+3 the operator's kill stopped the run or blocks the start.";
 
 impl Arguments {
+    /// Returns the rule for reduce-only orders that would not reduce a position.
+    pub(crate) fn reduce_only_rule(&self) -> ReduceOnlyRule {
+        if self.trust_reduce_only { ReduceOnlyRule::Trust } else { ReduceOnlyRule::Enforce }
+    }
+
     /// Returns the number of cycles to run; `None` to run until stopped.
     pub(crate) fn cycles(&self) -> Option<u64> {
         if self.once { Some(1) } else { self.max_cycles }

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anstream::AutoStream;
 use zero_paper::cycle::CycleRecord;
 use zero_paper::engine::Engine;
-use zero_paper::position::PositionRecord;
+use zero_paper::position::{Book, PositionRecord, to_cents};
 use zero_paper::summary::summarize_decision;
-use zero_paper::text::{counted, escape, format_money, format_number};
+use zero_paper::text::{counted, escape, format_money, format_money_apart, format_number};
 use zero_paper::{RecordPaths, Scenario};
 use zero_program::summary_lines::SummaryLines;
 
@@ -82,8 +82,8 @@ impl Terminal {
             "limits",
             &format!(
                 "order {} USD, position {} USD, confidence at least {}",
-                format_money(limits.max_notional_usd),
-                format_money(limits.max_position_notional_usd),
+                format_limit(limits.max_notional_usd),
+                format_limit(limits.max_position_notional_usd),
                 limits.min_confidence
             ),
         );
@@ -108,7 +108,7 @@ impl Terminal {
                 counted(decisions, "decision"),
                 counted(counts.fills, "fill"),
                 counted(counts.rejections, "rejection"),
-                counted(engine.book().open_positions(), "open position")
+                open_positions(engine.book())
             ),
         };
         self.show_row("recovered", &recovered);
@@ -155,6 +155,13 @@ impl Terminal {
     }
 }
 
+/// Formats a limit exactly: in cents if it is in cents.
+fn format_limit(limit: f64) -> String {
+    let cents = to_cents(limit);
+    let [limit, _] = format_money_apart([limit, cents]);
+    limit
+}
+
 /// One row per name, with the counts in a column.
 fn count_rows(counts: &BTreeMap<String, u64>) -> Vec<String> {
     let name_width = width(counts.keys().map(String::as_str));
@@ -163,6 +170,16 @@ fn count_rows(counts: &BTreeMap<String, u64>) -> Vec<String> {
     let count_width = width(counts.iter().map(|(_, count)| count.as_str()));
     let row = |(name, count): &(&String, String)| format!("{name:name_width$}  {count:>count_width$}");
     counts.iter().map(row).collect()
+}
+
+/// `3 open positions, of which 1 is a rounding residue`
+fn open_positions(book: &Book) -> String {
+    let all = counted(book.open_positions(), "open position");
+    match book.rounding_residues() {
+        0 => all,
+        1 => format!("{all}, of which 1 is a rounding residue"),
+        residues => format!("{all}, of which {residues} are rounding residues"),
+    }
 }
 
 /// One row per position, with columns for symbol, quantity, average price and notional.
@@ -180,10 +197,11 @@ fn position_rows(positions: &[PositionRecord]) -> Vec<String> {
         .collect();
     let [symbol, quantity, price, notional] =
         [0, 1, 2, 3].map(|column| width(cells.iter().map(|row| row[column].as_str())));
-    let row = |[a, b, c, d]: &[String; 4]| {
-        format!("{a:symbol$}  {b:>quantity$} @ {c:>price$} = {d:>notional$} USD")
+    let row = |([a, b, c, d], record): (&[String; 4], &PositionRecord)| {
+        let note = record.position().residue_note();
+        format!("{a:symbol$}  {b:>quantity$} @ {c:>price$} = {d:>notional$} USD{note}")
     };
-    cells.iter().map(row).collect()
+    cells.iter().zip(positions).map(row).collect()
 }
 
 fn width<'a>(texts: impl Iterator<Item = &'a str>) -> usize {

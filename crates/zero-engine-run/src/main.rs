@@ -13,10 +13,12 @@ use std::sync::Arc;
 use anyhow::Result;
 use zero_bus::Json;
 use zero_paper::cycle::CycleRecord;
+use zero_paper::order_source::Run;
+use zero_paper::symbol::{describe_lookalikes, lookalikes};
 use zero_paper::{Clock, FixedClock, RecordPaths, Runtime, Scenario, SystemClock, parity};
 use zero_program::arguments::parse_arguments;
 use zero_program::exit::{exit, is_damage};
-use zero_program::message::{print_message, print_warning, report_file_size_limits};
+use zero_program::message::{print_error, print_message, print_warning, report_file_size_limits};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
@@ -25,12 +27,33 @@ use crate::display::Display;
 use crate::pause::Pauser;
 use crate::scenario::Source;
 
-fn main() -> ExitCode {
-    report_file_size_limits(PROGRAM);
-    exit(PROGRAM, run(&parse_arguments(PROGRAM)), is_damage)
+/// The exit code of a run that the operator's kill stopped, or whose start it blocks. A supervisor
+/// must not restart such a run.
+const EXIT_KILLED: u8 = 3;
+
+/// How a run ended.
+enum RunEnd {
+    /// By itself or by a signal.
+    Finished(Outcome),
+    /// By the operator's kill.
+    Killed,
 }
 
-fn run(arguments: &Arguments) -> Result<Outcome> {
+fn main() -> ExitCode {
+    report_file_size_limits(PROGRAM);
+    let outcome = match run(&parse_arguments(PROGRAM)) {
+        Ok(RunEnd::Finished(outcome)) => Ok(outcome),
+        Ok(RunEnd::Killed) => return ExitCode::from(EXIT_KILLED),
+        Err(error) if matches!(error.downcast_ref(), Some(zero_paper::Error::Killed { .. })) => {
+            print_error(PROGRAM, &error);
+            return ExitCode::from(EXIT_KILLED);
+        }
+        Err(error) => Err(error),
+    };
+    exit(PROGRAM, outcome, is_damage)
+}
+
+fn run(arguments: &Arguments) -> Result<RunEnd> {
     let source = Source::choose(arguments.scenario.as_deref());
     let scenario = source.load()?;
     let clock: Arc<dyn Clock> = match arguments.fixed_clock {
@@ -38,7 +61,7 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         None => Arc::new(SystemClock),
     };
     if arguments.production_parity {
-        return run_parity(arguments, &scenario, clock);
+        return run_parity(arguments, &scenario, clock).map(RunEnd::Finished);
     }
     run_paper(arguments, &source, scenario, clock)
 }
@@ -48,7 +71,7 @@ fn run_paper(
     source: &Source,
     scenario: Scenario,
     clock: Arc<dyn Clock>,
-) -> Result<Outcome> {
+) -> Result<RunEnd> {
     let records = RecordPaths {
         journal: arguments.journal.clone(),
         cycle_journal: arguments.cycle_journal.clone(),
@@ -59,10 +82,13 @@ fn run_paper(
     let (pauser, command_waker) = Pauser::install()?;
 
     let mut warnings = Vec::new();
-    let started = Runtime::start_with_warnings(scenario.clone(), &records, clock, &mut warnings);
+    let run = Run { reduce_only_rule: arguments.reduce_only_rule(), ..Run::from(scenario.clone()) };
+    let started = Runtime::start_with_warnings(run, &records, clock, &mut warnings);
     let warnings = started.as_ref().map_or(&warnings[..], Runtime::warnings);
     warnings.iter().for_each(|warning| print_warning(PROGRAM, warning));
     let mut runtime = started?;
+
+    warn_of_held_lookalikes(&scenario, &runtime);
 
     let display = Display::on_standard_error();
     display.show_start(&source.name(), &scenario, &records, runtime.engine());
@@ -81,21 +107,35 @@ fn run_paper(
         })?;
     }
     let result = runtime.run(arguments.cycles(), arguments.interval, |duration| pauser.pause(duration));
-    let outcome = result.map_err(Into::into).and_then(|last| print_result(&runtime, last.as_ref()));
+    let end = result.map_err(Into::into).and_then(|last| print_result(&runtime, last.as_ref()));
     // After the cycle record on standard output, which would push the summary off the screen.
     display.show_summary(runtime.engine());
-    outcome
+    end
+}
+
+/// Warns of symbols of the scenario that look like the symbol of a recovered position.
+fn warn_of_held_lookalikes(scenario: &Scenario, runtime: &Runtime) {
+    let ordered: Vec<&str> = scenario.orders.iter().map(|order| order.symbol.as_str()).collect();
+    let held = runtime.engine().book().iter().map(|(symbol, _)| symbol);
+    for (first, second) in lookalikes(ordered.iter().copied().chain(held)) {
+        // The scenario has warned of the pairs within it.
+        if !ordered.contains(&second) {
+            print_warning(PROGRAM, &describe_lookalikes(first, second));
+        }
+    }
 }
 
 /// Prints the last cycle record and, if the operator stopped the run, the command that did.
-fn print_result(runtime: &Runtime, last: Option<&CycleRecord>) -> Result<Outcome> {
-    if let Some(command) = runtime.killed_by() {
+fn print_result(runtime: &Runtime, last: Option<&CycleRecord>) -> Result<RunEnd> {
+    let killed_by = runtime.killed_by();
+    if let Some(command) = killed_by {
         print_message(PROGRAM, &format!("stopped by the operator: {}", command.describe()));
     }
-    match last {
-        Some(cycle) => print(&Json::of(cycle)?.pretty(), Outcome::Passed),
-        None => Ok(Outcome::Passed),
-    }
+    let outcome = match last {
+        Some(cycle) => print(&Json::of(cycle)?.pretty(), Outcome::Passed)?,
+        None => Outcome::Passed,
+    };
+    Ok(if killed_by.is_some() { RunEnd::Killed } else { RunEnd::Finished(outcome) })
 }
 
 fn run_parity(arguments: &Arguments, scenario: &Scenario, clock: Arc<dyn Clock>) -> Result<Outcome> {
@@ -110,7 +150,8 @@ fn run_parity(arguments: &Arguments, scenario: &Scenario, clock: Arc<dyn Clock>)
             format!("{option} has no effect with --production-parity; the records are written to {output}");
         print_warning(PROGRAM, &warning);
     }
-    let report = parity::run(scenario, &arguments.output, arguments.cycles(), clock)?;
+    let report =
+        parity::run(scenario, arguments.reduce_only_rule(), &arguments.output, arguments.cycles(), clock)?;
     for (check, _) in report.checks.iter().filter(|(_, passed)| !**passed) {
         print_message(PROGRAM, &format!("the check {check} failed"));
     }

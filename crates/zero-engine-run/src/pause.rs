@@ -1,16 +1,11 @@
 //! The pause between two cycles, which signals and operator commands interrupt.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use signal_hook::flag;
-use signal_hook::iterator::Signals;
+use anyhow::Result;
 use zero_paper::PauseEnd;
-use zero_program::signals::{exit_code, stop_signals};
+use zero_program::signals::on_stop_signal;
 
 enum Wake {
     Signal,
@@ -34,29 +29,12 @@ impl Pauser {
     /// Installs the signal handlers. The first signal ends the current or the next pause; a second
     /// one ends the process at once. A signal that was ignored at start stays ignored.
     pub(crate) fn install() -> Result<(Self, CommandWaker)> {
-        let first_seen = Arc::new(AtomicBool::new(false));
-        let stop_signals = stop_signals();
-        for &signal in &stop_signals {
-            // Handlers run in the order of their registration. At the first signal, the conditional
-            // shutdown still sees `false`; the second handler then sets the flag.
-            flag::register_conditional_shutdown(signal, exit_code(signal), Arc::clone(&first_seen))
-                .and_then(|_| flag::register(signal, Arc::clone(&first_seen)))
-                .context("cannot install the signal handlers")?;
-        }
-        let mut signals = Signals::new(&stop_signals).context("cannot install the signal handlers")?;
         let (sender, receiver) = mpsc::channel();
         let signal_sender = sender.clone();
-        let forward_signals = move || {
-            for _ in signals.forever() {
-                if signal_sender.send(Wake::Signal).is_err() {
-                    return;
-                }
-            }
-        };
-        thread::Builder::new()
-            .name("signals".to_owned())
-            .spawn(forward_signals)
-            .context("cannot start the thread that waits for signals")?;
+        on_stop_signal(move |_| {
+            // Fails if the pauser is gone. The run is then over.
+            let _ = signal_sender.send(Wake::Signal);
+        })?;
         Ok((Self(receiver), CommandWaker(sender)))
     }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 use zero_paper::Scenario;
+use zero_paper::symbol::{describe_lookalikes, lookalikes};
 use zero_program::message::print_warning;
 
 use crate::arguments::PROGRAM;
@@ -37,7 +38,7 @@ impl Source {
         }
     }
 
-    /// Reads the scenario. Prints a warning for each unknown field.
+    /// Reads the scenario. Prints a warning for each unknown field and each pair of lookalike symbols.
     pub(crate) fn load(&self) -> Result<Scenario> {
         let scenario = match self {
             Self::BuiltIn => {
@@ -50,6 +51,9 @@ impl Source {
         };
         for field in &scenario.ignored {
             print_warning(PROGRAM, &format!("{}: {field}: is not known and has no effect", self.name()));
+        }
+        for (first, second) in lookalikes(scenario.orders.iter().map(|order| order.symbol.as_str())) {
+            print_warning(PROGRAM, &format!("{}: {}", self.name(), describe_lookalikes(first, second)));
         }
         Ok(scenario)
     }

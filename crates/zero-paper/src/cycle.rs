@@ -293,7 +293,8 @@ pub(crate) fn rerun_recorded(
 }
 
 /// Checks that the current limits give a recorded decision the same reason. Decisions that the
-/// limits did not make, such as an operator pause, always pass.
+/// limits did not make, such as an operator pause or a decision about a reduce-only order, always
+/// pass.
 ///
 /// Only a record that is made now needs this check: it states the current limits, and they must
 /// explain the decision.
@@ -310,7 +311,7 @@ pub(crate) fn check_current_limits(engine: &Engine, decision: &Decision, journal
     if !by_limits.iter().any(|risk_decision| risk_decision.reason() == decision.reason) {
         return Ok(());
     }
-    let current = engine.risk_decision(TradingMode::Open, &decision.order())?;
+    let current = engine.risk_decision(TradingMode::Open, engine.reduce_only_rule(), &decision.order())?;
     if current.reason() == decision.reason {
         return Ok(());
     }

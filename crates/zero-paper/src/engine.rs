@@ -10,13 +10,15 @@ use crate::decision::{Decision, Submission};
 use crate::error::{Error, Result};
 use crate::journal::{Journal, JournalEntry};
 use crate::position::{Book, Position};
-use crate::risk::{self, RiskDecision, TradingMode};
+use crate::risk::{self, ReduceOnlyRule, RiskDecision, TradingMode};
 use crate::scenario::{Limits, Order};
 
-/// The paper engine. Its state is a function of its journal, apart from limits and trading mode.
+/// The paper engine. Its state is a function of its journal, apart from limits, trading mode and
+/// reduce-only rule.
 pub struct Engine {
     limits: Limits,
     trading_mode: TradingMode,
+    reduce_only_rule: ReduceOnlyRule,
     journal: Journal,
     book: Book,
     counts: Counts,
@@ -77,9 +79,19 @@ impl Engine {
 
     fn new(limits: Limits, journal: Journal) -> Self {
         let (book, counts) = (Book::default(), Counts::default());
-        let (trading_mode, last_decision_as_of) = (TradingMode::Open, None);
-        let (keys, last_prices) = (HashMap::new(), HashMap::new());
-        Self { limits, trading_mode, journal, book, counts, last_decision_as_of, keys, last_prices }
+        let (trading_mode, reduce_only_rule) = (TradingMode::Open, ReduceOnlyRule::Enforce);
+        let (last_decision_as_of, keys, last_prices) = (None, HashMap::new(), HashMap::new());
+        Self {
+            limits,
+            trading_mode,
+            reduce_only_rule,
+            journal,
+            book,
+            counts,
+            last_decision_as_of,
+            keys,
+            last_prices,
+        }
     }
 
     /// Returns an engine without decisions whose journal is in memory.
@@ -94,6 +106,7 @@ impl Engine {
     /// As [`Engine::recover`].
     pub(crate) fn rewind(&self, position: u64) -> Result<(Self, Vec<Decision>)> {
         let mut engine = Self::in_memory(self.limits);
+        engine.reduce_only_rule = self.reduce_only_rule;
         let mut later = Vec::new();
         for (n, entry) in (1..).zip(self.journal.entries()) {
             let entry = entry?;
@@ -154,7 +167,7 @@ impl Engine {
             let problem = "the sum of all positions would exceed the range of a double".to_owned();
             return Err(Error::Order { symbol: order.symbol.clone(), problem });
         }
-        let risk_decision = self.risk_decision(self.trading_mode, order)?;
+        let risk_decision = self.risk_decision(self.trading_mode, self.reduce_only_rule, order)?;
         let decision = Decision::new(order, submission, risk_decision.allowed(), risk_decision.reason());
         // The commit point: after this the decision has happened, and the state must follow it.
         let location = self.journal.record(&decision)?;
@@ -165,13 +178,20 @@ impl Engine {
         Ok(Outcome { decision, repeated: false })
     }
 
-    /// Returns what the risk checks decide about an order in a trading mode. Changes nothing.
+    /// Returns what the risk checks decide about an order in a trading mode and under a reduce-only
+    /// rule. Changes nothing.
     ///
     /// # Errors
     /// [`Error::Order`] if the position that the order leaves exceeds the range of a double.
-    pub(crate) fn risk_decision(&self, trading_mode: TradingMode, order: &Order) -> Result<RiskDecision> {
+    pub(crate) fn risk_decision(
+        &self,
+        trading_mode: TradingMode,
+        reduce_only_rule: ReduceOnlyRule,
+        order: &Order,
+    ) -> Result<RiskDecision> {
         let current = self.book.position(&order.symbol);
-        Ok(risk::check(trading_mode, &self.limits, &current, &self.projected(order)?, order))
+        let projected = self.projected(order)?;
+        Ok(risk::check(trading_mode, reduce_only_rule, &self.limits, &current, &projected, order))
     }
 
     fn projected(&self, order: &Order) -> Result<Position> {
@@ -224,6 +244,16 @@ impl Engine {
     /// Sets the trading mode for the decisions that follow.
     pub fn set_trading_mode(&mut self, trading_mode: TradingMode) {
         self.trading_mode = trading_mode;
+    }
+
+    /// Returns the reduce-only rule of the risk checks.
+    pub(crate) fn reduce_only_rule(&self) -> ReduceOnlyRule {
+        self.reduce_only_rule
+    }
+
+    /// Sets the reduce-only rule for the decisions that follow.
+    pub fn set_reduce_only_rule(&mut self, reduce_only_rule: ReduceOnlyRule) {
+        self.reduce_only_rule = reduce_only_rule;
     }
 
     /// Returns the price of the last order of a symbol, in USD.

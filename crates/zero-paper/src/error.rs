@@ -46,6 +46,17 @@ pub enum Error {
         /// The reason, and what to do.
         problem: String,
     },
+    /// The operator's kill is in force: no cycle runs. Start the runtime again after a resume.
+    #[error(
+        "{}: the runtime was stopped ({command}); resume it before the next start: zero-bus command DIR resume",
+        path.display()
+    )]
+    Killed {
+        /// The log of the bus.
+        path: PathBuf,
+        /// The command, described for a person.
+        command: String,
+    },
     /// The engine cannot process the order: a field is invalid, or a result exceeds the range of a
     /// double.
     #[error("{symbol}: {problem}")]

@@ -12,7 +12,7 @@ use crate::event_types;
 use crate::field::Problem;
 use crate::position::Position;
 use crate::risk::RiskDecision;
-use crate::text::{counted, escape, format_money, format_number};
+use crate::text::{counted, escape, format_money, format_money_apart, format_number, format_numbers_apart};
 
 /// The explanation of a cycle. `Display` renders it for people, with one line per phase.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -25,6 +25,9 @@ pub struct Explanation {
     pub limit: Option<Limit>,
     /// The position in the order's symbol.
     pub position: Change,
+    /// The position that the order would leave if it were filled.
+    #[serde(skip)]
+    projected: Position,
     #[serde(skip)]
     decision: Decision,
     #[serde(skip)]
@@ -89,7 +92,29 @@ impl Explanation {
             symbol: order.symbol,
         };
         let events = events.iter().map(|event| (event.id(), event.event_type.clone())).collect();
-        Ok(Self { cycle: first.payload.clone(), events, limit, position, decision, as_of: first.as_of })
+        let (cycle, as_of) = (first.payload.clone(), first.as_of);
+        Ok(Self { cycle, events, limit, position, projected, decision, as_of })
+    }
+}
+
+impl Explanation {
+    /// Returns the numbers of a decision about a reduce-only order, for a person; empty for every
+    /// other decision.
+    fn reduce_only_numbers(&self) -> String {
+        let (quantity, avg_price) = self.position.before;
+        let reduces = Position { quantity, avg_price }.is_reduced_by(&self.projected);
+        let quantities = || {
+            let [before, after] = format_numbers_apart([quantity, self.projected.quantity]);
+            format!("position {before}, after it {after}")
+        };
+        let is_reason = |risk_decision: RiskDecision| self.decision.reason == risk_decision.reason();
+        if is_reason(RiskDecision::NotReducing) {
+            format!(" ({})", quantities())
+        } else if is_reason(RiskDecision::ReduceOnly) && !reduces {
+            format!(" (it does not reduce: {}; accepted under --trust-reduce-only)", quantities())
+        } else {
+            String::new()
+        }
     }
 }
 
@@ -115,11 +140,51 @@ fn format_positions(records: &Value) -> String {
         let number = |key| record.get(key).and_then(Value::as_f64).unwrap_or(0.0);
         let symbol = record.get("symbol").and_then(Value::as_str).unwrap_or("-");
         let separator = if text.is_empty() { "" } else { ", " };
-        let (quantity, price) = (format_number(number("quantity")), format_money(number("avg_price")));
+        let position = Position { quantity: number("quantity"), avg_price: number("avg_price") };
         // Writing to a string cannot fail.
-        let _ = write!(text, "{separator}{} {quantity} @ {price}", escape(symbol));
+        let _ = write!(text, "{separator}{} {}", escape(symbol), format_position(position));
     }
     if text.is_empty() { "no open positions".to_owned() } else { text }
+}
+
+/// `0.01 @ 64,000.00`
+fn format_position(position: Position) -> String {
+    let Position { quantity, avg_price } = position;
+    let note = position.residue_note();
+    format!("{} @ {}{note}", format_number(quantity), format_money(avg_price))
+}
+
+/// Explains the risk posture of a cycle record. It is a statement only: no risk check uses it.
+fn explain_posture(cycle: &Value) -> String {
+    let posture = member(cycle, &["orient", "risk_posture"]).as_str().unwrap_or("-").replace('_', " ");
+    let number = |path: &[&str]| member(cycle, path).as_f64();
+    let total = number(&["orient", "total_position_notional_usd"]);
+    let limit = number(&["orient", "limits", "max_position_notional_usd"]);
+    let (Some(total), Some(limit)) = (total, limit) else { return escape(&posture) };
+    let [total_text, limit_text] = format_money_apart([total, limit]);
+    let meaning = match posture.as_str() {
+        "flat" => format!("no position is open; one position may hold up to {limit_text} USD"),
+        "capacity reached" => format!(
+            "all positions together hold {total_text} USD, no less than the {limit_text} USD that one position \
+             may hold; this alone rejects no order"
+        ),
+        _ => format!(
+            "all positions together hold {total_text} USD, less than the {limit_text} USD that one position may hold"
+        ),
+    };
+    format!("{}: {meaning}", escape(&posture))
+}
+
+/// Explains where the process that ran a cycle got its state from.
+///
+/// `durable` in the record is about that state only. A cycle on a bus is durable, so the text does
+/// not repeat the word.
+fn explain_recovery(cycle: &Value) -> String {
+    match member(cycle, &["observe", "recovery", "source"]).as_str() {
+        Some("memory") => "a start without earlier decisions".to_owned(),
+        Some(source @ ("journal" | "bus")) => format!("state recovered from the {source}"),
+        source => format!("state from {}", escape(source.unwrap_or("-"))),
+    }
 }
 
 impl fmt::Display for Limit {
@@ -128,24 +193,30 @@ impl fmt::Display for Limit {
         if *name == "confidence" {
             return write!(f, "{name} {value} < minimum {limit}");
         }
-        write!(f, "{name} {} > limit {}", format_money(*value), format_money(*limit))
+        let [value, limit] = format_money_apart([*value, *limit]);
+        write!(f, "{name} {value} > limit {limit}")
     }
 }
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let position = |(quantity, price): (f64, f64)| {
-            if quantity == 0.0 {
-                return "no position".to_owned();
-            }
-            format!("{} @ {}", format_number(quantity), format_money(price))
-        };
         let symbol = escape(&self.symbol);
-        if self.after == self.before {
-            write!(f, "{symbol} unchanged: {}", position(self.before))
-        } else {
-            write!(f, "{symbol} changes from {} to {}", position(self.before), position(self.after))
+        let [before, after] =
+            [self.before, self.after].map(|(quantity, avg_price)| Position { quantity, avg_price });
+        let text = |position: Position| match position.quantity {
+            0.0 => "no position".to_owned(),
+            _ => format_position(position),
+        };
+        if after == before {
+            return write!(f, "{symbol} unchanged: {}", text(before));
         }
+        let mut texts = [before, after].map(text);
+        if texts[0] == texts[1] {
+            let quantities = format_numbers_apart([before.quantity, after.quantity]);
+            let prices = format_money_apart([before.avg_price, after.avg_price]);
+            texts = [0, 1].map(|side| format!("{} @ {}", quantities[side], prices[side]));
+        }
+        write!(f, "{symbol} changes from {} to {}", texts[0], texts[1])
     }
 }
 
@@ -157,27 +228,20 @@ impl fmt::Display for Explanation {
             Some(count) => counted(count, noun),
             None => format!("- {noun}s"),
         };
-        let money = |path: &[&str]| member(&cycle, path).as_f64().map_or("-".to_owned(), format_money);
 
         let cycle_id = member(&cycle, &["cycle_id"]).as_u64().map_or("-".to_owned(), |id| id.to_string());
         let time = rfc3339(self.as_of).unwrap_or_else(|| self.as_of.to_string());
         writeln!(f, "cycle {cycle_id} of {}, {time}", text(&["observe", "scenario"]))?;
         writeln!(
             f,
-            "observe  {}; {} before, {}, {}; state from {}",
+            "observe  {}; {} before, {}, {}; {}",
             format_positions(member(&cycle, &["observe", "open_positions"])),
             count(&["observe", "decisions_seen"], "decision"),
             count(&["observe", "fills_seen"], "fill"),
             count(&["observe", "rejections_seen"], "rejection"),
-            text(&["observe", "recovery", "source"]),
+            explain_recovery(&cycle),
         )?;
-        writeln!(
-            f,
-            "orient   {}: {} USD held in total, limit {} per position",
-            text(&["orient", "risk_posture"]).replace('_', " "),
-            money(&["orient", "total_position_notional_usd"]),
-            money(&["orient", "limits", "max_position_notional_usd"]),
-        )?;
+        writeln!(f, "orient   {}", explain_posture(&cycle))?;
         let order = self.decision.order();
         writeln!(
             f,
@@ -191,7 +255,10 @@ impl fmt::Display for Explanation {
             if order.reduce_only { ", reduce-only" } else { "" },
         )?;
         let outcome = if self.decision.allowed { "filled" } else { "rejected" };
-        let numbers = self.limit.as_ref().map_or(String::new(), |limit| format!(" ({limit})"));
+        let numbers = match &self.limit {
+            Some(limit) => format!(" ({limit})"),
+            None => self.reduce_only_numbers(),
+        };
         writeln!(f, "act      {outcome}: {}{numbers}", escape(&self.decision.reason))?;
         writeln!(
             f,

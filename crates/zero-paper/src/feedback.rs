@@ -99,6 +99,8 @@ impl Item {
             "improve signal calibration before promoting the strategy"
         } else if reason == RiskDecision::OrderNotional.reason() {
             "lower candidate size or raise the explicit risk limit after review"
+        } else if reason == RiskDecision::NotReducing.reason() {
+            "send a reduce-only order only while it reduces an open position"
         } else if reason == RiskDecision::ProjectedPosition.reason() {
             "reduce the open position or raise the explicit position limit after review"
         } else {

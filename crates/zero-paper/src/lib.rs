@@ -52,6 +52,7 @@ pub mod parity;
 pub mod position;
 pub mod public;
 pub mod publish;
+mod raw_name;
 pub mod reconcile;
 mod record_paths;
 pub mod replay;
@@ -60,6 +61,7 @@ pub mod runtime;
 pub mod scenario;
 pub mod state;
 pub mod summary;
+pub mod symbol;
 pub mod text;
 
 pub use clock::{Clock, FixedClock, SystemClock, duration, moment, rfc3339};

@@ -1,5 +1,6 @@
 //! An append-only file of canonical JSON lines with a single writer. Both journals are such files.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use zero_bus::storage::{Access, Directory, Storage, StorageFile};
 use zero_bus::{JournalTail, Json, MAX_LINE_BYTES, QuarantinedTail, Value};
 
 use crate::error::{Error, Result};
+use crate::raw_name::RawNameDirectory;
 
 /// An append-only file of canonical JSON lines. Its writer holds an exclusive lock on it while it
 /// is open.
@@ -19,6 +21,7 @@ use crate::error::{Error, Result};
 /// disk.
 pub struct LineFile {
     path: PathBuf,
+    /// The name in `storage`.
     name: String,
     storage: Arc<dyn Storage>,
     /// The storage as a directory of the file system, which may have been created for this file.
@@ -45,14 +48,15 @@ impl LineFile {
     /// [`Error::Refused`] if another process has the file open, [`Error::Io`] if a system call
     /// fails.
     pub fn open(path: &Path) -> Result<Self> {
-        let refused = |problem: &str| Error::Refused { path: path.to_owned(), problem: problem.to_owned() };
-        let name = path.file_name().and_then(|name| name.to_str());
-        let name = name.ok_or_else(|| refused("is not the path of a file"))?.to_owned();
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let raw_name = path.file_name().ok_or_else(|| Error::Refused {
+            path: path.to_owned(),
+            problem: "is not the path of a file".to_owned(),
+        })?;
+        let parent = parent_of(path);
         let directory = Arc::new(Directory::create(parent).map_err(Error::io("open the directory", parent))?);
-        let opened =
-            Self::open_locked(&*directory, &name, path).inspect_err(|_| directory.remove_created())?;
-        let file = Self::inspect(directory.clone(), Some(directory), name, path.to_owned(), opened)?;
+        let (storage, name) = storage_of(directory.clone(), parent, raw_name);
+        let opened = Self::open_locked(&*storage, &name, path).inspect_err(|_| directory.remove_created())?;
+        let file = Self::inspect(storage, Some(directory), name, path.to_owned(), opened)?;
         file.sync_directory()?;
         Ok(file)
     }
@@ -80,11 +84,11 @@ impl LineFile {
     /// [`Error::Io`] if a system call fails.
     pub fn read_only(path: &Path) -> Result<Self> {
         let reading = || Error::io("open it for reading", path);
-        let name = path.file_name().and_then(|name| name.to_str());
-        let name =
-            name.ok_or_else(|| reading()(io::Error::other("it is not the path of a file")))?.to_owned();
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let storage: Arc<dyn Storage> = Arc::new(Directory::open(parent).map_err(reading())?);
+        let raw_name =
+            path.file_name().ok_or_else(|| reading()(io::Error::other("it is not the path of a file")))?;
+        let parent = parent_of(path);
+        let directory = Arc::new(Directory::open(parent).map_err(reading())?);
+        let (storage, name) = storage_of(directory, parent, raw_name);
         let file = storage.open(&name, Access::Read).map_err(reading())?;
         Self::inspect(storage, None, name, path.to_owned(), (file, true))
     }
@@ -323,9 +327,24 @@ impl Drop for LineFile {
         let empty = !self.existed && !self.append_attempted && self.file.size().is_ok_and(|size| size == 0);
         // The lock is still held, so no other process can use the file. A failure leaves an empty
         // file.
-        if empty && directory.is_current(&self.name, &*self.file).unwrap_or(false) {
+        if empty && self.storage.is_current(&self.name, &*self.file).unwrap_or(false) {
             let _ = fs::remove_file(&self.path);
             directory.remove_created();
+        }
+    }
+}
+
+fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Returns the storage of the file `raw_name` in a directory, and the file's name in that storage.
+fn storage_of(directory: Arc<Directory>, path: &Path, raw_name: &OsStr) -> (Arc<dyn Storage>, String) {
+    match raw_name.to_str() {
+        Some(name) => (directory, name.to_owned()),
+        None => {
+            let name = raw_name.to_string_lossy().into_owned();
+            (Arc::new(RawNameDirectory::new(path, name.clone(), raw_name.to_owned())), name)
         }
     }
 }

@@ -7,6 +7,7 @@
 //! ```
 //! use std::sync::Arc;
 //! use zero_paper::order_source::{CycleContext, Intent, OrderSource, Run, SourceError};
+//! use zero_paper::risk::ReduceOnlyRule;
 //! use zero_paper::scenario::{Limits, Order, Side};
 //! use zero_paper::{FixedClock, RecordPaths, Runtime};
 //!
@@ -31,13 +32,15 @@
 //! }
 //!
 //! let (name, limits) = ("example".to_owned(), Limits::default());
-//! let run = Run { name, limits, orders: Box::new(Buyer) };
+//! let reduce_only_rule = ReduceOnlyRule::Enforce;
+//! let run = Run { name, limits, reduce_only_rule, orders: Box::new(Buyer) };
 //! let mut runtime = Runtime::start(run, &RecordPaths::default(), Arc::new(FixedClock(0.0)))?;
 //! assert_eq!(runtime.run_cycle()?.act.decision.symbol, "BTC");
 //! # Ok::<(), zero_paper::Error>(())
 //! ```
 
 use crate::engine::Engine;
+use crate::risk::ReduceOnlyRule;
 use crate::scenario::{Limits, Order, Scenario};
 
 /// What a runtime needs to know about a run before its first cycle.
@@ -46,6 +49,8 @@ pub struct Run {
     pub name: String,
     /// The limits of the risk checks.
     pub limits: Limits,
+    /// How the risk checks treat reduce-only orders that would not reduce a position.
+    pub reduce_only_rule: ReduceOnlyRule,
     /// Where the orders come from.
     pub orders: Box<dyn OrderSource>,
 }
@@ -113,6 +118,11 @@ pub(crate) const SCENARIO_ORDERS: &str = "scenario:orders";
 
 impl From<Scenario> for Run {
     fn from(scenario: Scenario) -> Self {
-        Self { name: scenario.name.clone(), limits: scenario.limits, orders: Box::new(scenario) }
+        Self {
+            name: scenario.name.clone(),
+            limits: scenario.limits,
+            reduce_only_rule: ReduceOnlyRule::default(),
+            orders: Box::new(scenario),
+        }
     }
 }

@@ -22,7 +22,9 @@ use crate::feedback::Feedback;
 use crate::live::{
     ExchangeAdapter, LiveExecutor, LiveRecord, LiveStatus, OperatorContext, RecordingAdapter, Refusal,
 };
+use crate::order_source::Run;
 use crate::record_paths::RecordPaths;
+use crate::risk::ReduceOnlyRule;
 use crate::runtime::Runtime;
 use crate::scenario::Scenario;
 
@@ -209,6 +211,7 @@ pub fn read_back(reader: &Reader) -> Result<Vec<PublishedCycle>> {
 /// The run failed, or `output` cannot be used. A report that is not `ok` is not an error.
 pub fn run(
     scenario: &Scenario,
+    reduce_only_rule: ReduceOnlyRule,
     output: &Path,
     max_cycles: Option<u64>,
     clock: Arc<dyn Clock>,
@@ -220,7 +223,8 @@ pub fn run(
     let output = Output::prepare(output)?;
     let records = output.records();
     let cycles_requested = max_cycles.unwrap_or(scenario.orders.len() as u64);
-    let mut runtime = Runtime::start(scenario.clone(), &records, clock)?;
+    let run = Run { reduce_only_rule, ..Run::from(scenario.clone()) };
+    let mut runtime = Runtime::start(run, &records, clock)?;
     let context = OperatorContext::production_parity();
     let mut executor =
         LiveExecutor::disabled(RecordingAdapter::default(), context, scenario.limits.max_notional_usd);

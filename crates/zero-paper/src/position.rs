@@ -28,10 +28,39 @@ pub struct PositionRecord {
     pub symbol: String,
 }
 
+/// The notional of a rounding residue is below this, in USD.
+const MAX_RESIDUE_USD: f64 = 1e-6;
+
+impl PositionRecord {
+    /// Returns the position of this record.
+    pub fn position(&self) -> Position {
+        Position { quantity: self.quantity, avg_price: self.avg_price }
+    }
+}
+
 impl Position {
     /// Returns the notional value at the average price, in USD, not rounded.
     pub fn notional_usd(&self) -> f64 {
         (self.quantity * self.avg_price).abs()
+    }
+
+    /// Whether this is what rounding left of a closed position: it is open, but worth less than a
+    /// millionth of a dollar. Sums of doubles leave such a residue, as 0.1 + 0.2 - 0.3 does.
+    pub fn is_rounding_residue(&self) -> bool {
+        self.quantity != 0.0 && self.notional_usd() < MAX_RESIDUE_USD
+    }
+
+    /// Returns what follows the position in a text for people: nothing, or that it is a rounding
+    /// residue.
+    pub fn residue_note(&self) -> &'static str {
+        if self.is_rounding_residue() { " (rounding residue)" } else { "" }
+    }
+
+    /// Whether `projected`, the position after an order, is smaller than this one and not on the
+    /// other side.
+    pub fn is_reduced_by(&self, projected: &Self) -> bool {
+        projected.quantity.abs() < self.quantity.abs()
+            && (projected.quantity == 0.0 || (projected.quantity > 0.0) == (self.quantity > 0.0))
     }
 
     /// Returns the position after an order is filled at the order's price.
@@ -84,6 +113,12 @@ impl Book {
     /// Returns the number of open positions.
     pub fn open_positions(&self) -> u64 {
         self.0.len() as u64
+    }
+
+    /// Returns how many of the open positions are rounding residues, see
+    /// [`Position::is_rounding_residue`].
+    pub fn rounding_residues(&self) -> u64 {
+        self.0.values().filter(|position| position.is_rounding_residue()).count() as u64
     }
 
     /// Returns the open positions, ordered by symbol.

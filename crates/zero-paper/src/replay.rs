@@ -22,7 +22,7 @@ use crate::operator::CommandsInForce;
 use crate::order_source::SCENARIO_ORDERS;
 use crate::position::PositionRecord;
 use crate::publish::payloads;
-use crate::risk::TradingMode;
+use crate::risk::{ReduceOnlyRule, RiskDecision, TradingMode};
 use crate::scenario::{Limits, Order};
 use crate::state::{Change, compare};
 
@@ -38,6 +38,9 @@ pub struct Replay {
     /// Number of events missing from the last cycle: it is still running, or a crash interrupted
     /// it.
     pub events_missing: u64,
+    /// Number of recorded decisions that accepted a reduce-only order although it did not reduce
+    /// the position. They were replayed under [`ReduceOnlyRule::Trust`].
+    pub trusted_reduce_only: u64,
 }
 
 /// A recorded event that differs from the replayed one.
@@ -61,6 +64,9 @@ pub struct WhatIf {
     pub cycles: u64,
     /// Results of the recorded run.
     pub recorded: Tally,
+    /// Number of recorded decisions that accepted a reduce-only order although it did not reduce
+    /// the position. If there are any, both runs are under [`ReduceOnlyRule::Trust`].
+    pub trusted_reduce_only: u64,
     /// Results under the other limits.
     pub what_if: Tally,
 }
@@ -141,7 +147,9 @@ impl LimitOverrides {
 /// or rejection, positions, health. Ends at the first difference.
 ///
 /// Each cycle runs under its recorded limits, and under the trading mode that the operator's
-/// commands had set. The decisions of a run are kept in memory.
+/// commands had set. A recorded decision that accepted a reduce-only order which did not reduce the
+/// position is replayed under [`ReduceOnlyRule::Trust`] and counted. The decisions of a run are
+/// kept in memory.
 ///
 /// # Errors
 /// The bus cannot be read. [`Error::Refused`] if the beginning of the run is missing or a cycle
@@ -162,7 +170,10 @@ pub fn replay(reader: &Reader, progress: &mut (dyn FnMut(Progress) + Send)) -> R
                         engine = new_engine();
                     }
                     replay.cycles += 1;
-                    current = recorded.replay(&mut engine)?;
+                    engine.set_limits(recorded.limits);
+                    let conditions = recorded.conditions(&engine);
+                    replay.trusted_reduce_only += u64::from(conditions.is_trusted());
+                    current = recorded.replay(&mut engine, conditions)?;
                     (&recorded.event, current.compare_next(&recorded.event))
                 }
             }
@@ -259,6 +270,9 @@ fn belongs_to_cycle(event: &Event) -> bool {
 /// reduce-only order keeps its recorded quantity, even if the position differs under the other
 /// limits.
 ///
+/// If the run accepted a reduce-only order that did not reduce its position, the other run is under
+/// [`ReduceOnlyRule::Trust`] as well, except where the record shows a rejection by the other rule.
+///
 /// # Errors
 /// As [`replay`]; [`Error::Order`] if a position becomes too large for a double.
 pub fn what_if(
@@ -268,29 +282,39 @@ pub fn what_if(
 ) -> Result<WhatIf> {
     let new_run = || (new_engine(), Tally::default());
     let (mut recorded_engine, mut recorded_tally) = new_run();
-    let (mut what_if_engine, mut what_if_tally) = new_run();
+    // Only the end of the run tells which reduce-only rule it needs, so it runs under both.
+    let mut what_ifs = [ReduceOnlyRule::Enforce, ReduceOnlyRule::Trust].map(|rule| (rule, new_run()));
     let mut cycles = 0;
+    let mut trusted_reduce_only = 0;
     for_each_event(reader, progress, |item| {
         let Item::Cycle(recorded) = item else { return Ok(ControlFlow::Continue(())) };
         if recorded.starts_run {
             (recorded_engine, recorded_tally) = new_run();
-            (what_if_engine, what_if_tally) = new_run();
+            what_ifs.iter_mut().for_each(|(_, what_if)| *what_if = new_run());
             cycles = 0;
+            trusted_reduce_only = 0;
         }
         cycles += 1;
         recorded_engine.set_limits(recorded.limits);
-        let trading_mode = recorded.trading_mode(&recorded_engine);
+        let conditions = recorded.conditions(&recorded_engine);
+        trusted_reduce_only += u64::from(conditions.is_trusted());
         recorded_engine
             .apply_recorded(0, &recorded.decision)
             .map_err(|problem| recorded.refused(&problem))?;
         recorded_tally.add(&recorded_engine, &recorded.decision);
-        what_if_engine.set_limits(limits.apply(recorded.limits));
-        what_if_engine.set_trading_mode(trading_mode);
-        let cycle = recorded.run(&mut what_if_engine)?;
-        what_if_tally.add(&what_if_engine, &cycle.act.decision);
+        let rejected_by_rule = recorded.decision.reason == RiskDecision::NotReducing.reason();
+        for (rule, (engine, tally)) in &mut what_ifs {
+            engine.set_limits(limits.apply(recorded.limits));
+            engine.set_trading_mode(conditions.trading_mode);
+            engine.set_reduce_only_rule(if rejected_by_rule { ReduceOnlyRule::Enforce } else { *rule });
+            let cycle = recorded.run(engine)?;
+            tally.add(engine, &cycle.act.decision);
+        }
         Ok(ControlFlow::Continue(()))
     })?;
-    Ok(WhatIf { cycles, recorded: recorded_tally, what_if: what_if_tally })
+    let [(_, (_, enforced)), (_, (_, trusted))] = what_ifs;
+    let what_if = if trusted_reduce_only == 0 { enforced } else { trusted };
+    Ok(WhatIf { cycles, recorded: recorded_tally, trusted_reduce_only, what_if })
 }
 
 impl Tally {
@@ -338,6 +362,20 @@ struct RecordedCycle {
     log: PathBuf,
 }
 
+/// What a recorded cycle ran under, apart from its limits.
+#[derive(Clone, Copy, Default)]
+struct Conditions {
+    trading_mode: TradingMode,
+    reduce_only_rule: ReduceOnlyRule,
+}
+
+impl Conditions {
+    /// Whether the decision follows from [`ReduceOnlyRule::Trust`] only.
+    fn is_trusted(self) -> bool {
+        self.reduce_only_rule == ReduceOnlyRule::Trust
+    }
+}
+
 impl RecordedCycle {
     fn read(event: Event, start: CycleStart, commands: &PossibleCommands, log: PathBuf) -> Result<Self> {
         let CycleStart { cycle_id, decision, record, new_run: starts_run } = start;
@@ -379,15 +417,26 @@ impl RecordedCycle {
         })
     }
 
-    /// Returns the trading mode in force at the cycle: the first possible one under which the risk
-    /// checks give the recorded reason. If none does, the most likely one.
-    fn trading_mode(&self, engine: &Engine) -> TradingMode {
-        let gives_recorded_reason = |trading_mode: &TradingMode| {
-            let risk_decision = engine.risk_decision(*trading_mode, &self.order);
+    /// Returns the conditions of the cycle: the first possible ones under which the risk checks
+    /// give the recorded reason. If none do, the most likely ones.
+    ///
+    /// [`ReduceOnlyRule::Trust`] comes last, so it is returned only for a decision that no other
+    /// condition explains.
+    ///
+    /// The engine's limits must be those of the cycle.
+    fn conditions(&self, engine: &Engine) -> Conditions {
+        let under = |reduce_only_rule| {
+            let modes = self.trading_modes.iter();
+            modes.map(move |trading_mode| Conditions { trading_mode: *trading_mode, reduce_only_rule })
+        };
+        let gives_recorded_reason = |conditions: &Conditions| {
+            let Conditions { trading_mode, reduce_only_rule } = *conditions;
+            let risk_decision = engine.risk_decision(trading_mode, reduce_only_rule, &self.order);
             risk_decision.is_ok_and(|risk_decision| risk_decision.reason() == self.decision.reason)
         };
-        let modes = &self.trading_modes;
-        modes.iter().copied().find(gives_recorded_reason).or(modes.first().copied()).unwrap_or_default()
+        let mut possible = under(ReduceOnlyRule::Enforce).chain(under(ReduceOnlyRule::Trust));
+        let most_likely = under(ReduceOnlyRule::Enforce).next().unwrap_or_default();
+        possible.find(gives_recorded_reason).unwrap_or(most_likely)
     }
 
     /// Runs the cycle on an engine whose limits and trading mode are set.
@@ -400,10 +449,10 @@ impl RecordedCycle {
         })
     }
 
-    /// Runs the cycle under its recorded conditions.
-    fn replay(&self, engine: &mut Engine) -> Result<ReplayedCycle> {
-        engine.set_limits(self.limits);
-        engine.set_trading_mode(self.trading_mode(engine));
+    /// Runs the cycle under its recorded conditions, on an engine whose limits are set.
+    fn replay(&self, engine: &mut Engine, conditions: Conditions) -> Result<ReplayedCycle> {
+        engine.set_trading_mode(conditions.trading_mode);
+        engine.set_reduce_only_rule(conditions.reduce_only_rule);
         let cycle = self.run(engine)?;
         let fields =
             CycleFields { cycle_id: self.cycle_id, as_of: self.as_of, trace_id: self.event.trace_id.clone() };

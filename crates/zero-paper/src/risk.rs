@@ -18,17 +18,32 @@ pub enum TradingMode {
     Killed,
 }
 
+/// How the risk checks treat an order that is marked reduce-only but would open, increase or
+/// reverse a position.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReduceOnlyRule {
+    /// Reject it.
+    #[default]
+    Enforce,
+    /// Accept it without further checks in trading mode [`Open`](TradingMode::Open). Some recorded
+    /// runs were made under this rule.
+    Trust,
+}
+
 /// The outcome of the risk checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RiskDecision {
     /// Accepted: all checks passed.
     Allowed,
-    /// Accepted without limit checks, because the order is marked reduce-only.
+    /// Accepted without limit checks, because the order is marked reduce-only and reduces the
+    /// position, or is trusted to ([`ReduceOnlyRule::Trust`]).
     ReduceOnly,
     /// Rejected: the operator has paused or killed the runtime.
     OperatorPause,
     /// Rejected: the operator accepts only orders that reduce a position.
     OperatorReduceOnly,
+    /// Rejected: the order is marked reduce-only but would open, increase or reverse a position.
+    NotReducing,
     /// Rejected: the confidence is below the minimum.
     LowConfidence,
     /// Rejected: the order's notional exceeds its limit.
@@ -50,6 +65,7 @@ impl RiskDecision {
             Self::ReduceOnly => "reduce-only orders bypass risk-increasing friction",
             Self::OperatorPause => "operator pause",
             Self::OperatorReduceOnly => "operator reduce-only",
+            Self::NotReducing => "reduce-only order would not reduce the position",
             Self::LowConfidence => "confidence below minimum",
             Self::OrderNotional => "order notional exceeds limit",
             Self::ProjectedPosition => "projected position exceeds limit",
@@ -57,29 +73,35 @@ impl RiskDecision {
     }
 }
 
-/// Checks an order against trading mode and limits. The first rule that applies decides.
+/// Checks an order against trading mode and limits. The first rule that applies decides, in this
+/// order:
 ///
-/// `current` is the position before the order, `projected` the position after it. In trading mode
-/// [`Open`](TradingMode::Open) an order marked reduce-only passes without further checks, as the
-/// recorded sessions have it. In the restricted modes the mark is not enough: the order must make
-/// the position smaller without crossing zero.
+/// 1. A reduce-only order that reduces the position is accepted, unless the runtime is killed.
+/// 2. [`ReduceOnlyRule::Trust`] accepts every other reduce-only order in trading mode
+///    [`Open`](TradingMode::Open).
+/// 3. The operator's trading mode rejects.
+/// 4. A reduce-only order that does not reduce the position is rejected.
+/// 5. The limits reject: confidence, notional of the order, notional of the projected position.
+///
+/// `current` is the position before the order, `projected` the position after it.
 pub fn check(
     trading_mode: TradingMode,
+    reduce_only_rule: ReduceOnlyRule,
     limits: &Limits,
     current: &Position,
     projected: &Position,
     order: &Order,
 ) -> RiskDecision {
-    let reduces = projected.quantity.abs() < current.quantity.abs()
-        && (projected.quantity == 0.0 || (projected.quantity > 0.0) == (current.quantity > 0.0));
-    if order.reduce_only
-        && (trading_mode == TradingMode::Open || (reduces && trading_mode != TradingMode::Killed))
-    {
+    let reduces = current.is_reduced_by(projected);
+    let trusted = trading_mode == TradingMode::Open && reduce_only_rule == ReduceOnlyRule::Trust;
+    if order.reduce_only && (trusted || (reduces && trading_mode != TradingMode::Killed)) {
         RiskDecision::ReduceOnly
     } else if trading_mode >= TradingMode::Paused {
         RiskDecision::OperatorPause
     } else if trading_mode == TradingMode::ReduceOnly {
         RiskDecision::OperatorReduceOnly
+    } else if order.reduce_only {
+        RiskDecision::NotReducing
     } else if order.confidence < limits.min_confidence {
         RiskDecision::LowConfidence
     } else if order.notional_usd() > limits.max_notional_usd {

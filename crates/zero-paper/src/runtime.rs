@@ -8,7 +8,7 @@
 //! The runtime holds exclusive locks on its journals and on its bus directory, so no second runtime
 //! can use them. Other programs may still append to the bus.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,7 +62,8 @@ impl Runtime {
     /// changes nothing but a journal that was to be rebuilt.
     ///
     /// # Errors
-    /// Any error of opening, reading or reconciling the records.
+    /// [`Error::Killed`] while the operator's kill is in force; any error of opening, reading or
+    /// reconciling the records.
     pub fn start(run: impl Into<Run>, records: &RecordPaths, clock: Arc<dyn Clock>) -> Result<Self> {
         Self::start_with_warnings(run, records, clock, &mut Vec::new())
     }
@@ -153,6 +154,7 @@ impl Runtime {
                 misplaced.get_or_insert((entry.line, position));
             }
         })?;
+        engine.set_reduce_only_rule(run.reduce_only_rule);
         if let Some((line, position)) = misplaced {
             warnings.push(format!(
                 "{}: line {line} belongs to another cycle than {position}: lines are missing or were moved",
@@ -210,10 +212,7 @@ impl Runtime {
         if runtime.killed_by().is_some() {
             // Confirms the kill, so that a resume appended from now on revokes it.
             runtime.apply_commands()?;
-            let command = runtime.killed_by().map_or_else(String::new, Command::describe);
-            return Err(runtime.refused(&format!(
-                "the runtime was stopped ({command}); resume it before the next start: zero-bus command DIR resume"
-            )));
+            return Err(runtime.killed());
         }
         runtime.warnings = std::mem::take(warnings);
         Ok(runtime)
@@ -331,19 +330,29 @@ impl Runtime {
     /// Applies the operator's commands, then asks the order source and runs one cycle.
     ///
     /// # Errors
-    /// [`Error::OrderSource`] and [`Error::UnsupportedIntent`]: nothing of the cycle was recorded,
-    /// and the runtime can run it again. After any other error the runtime runs no more cycles:
+    /// [`Error::Killed`] while the operator's kill is in force. [`Error::OrderSource`] and
+    /// [`Error::UnsupportedIntent`]: nothing of the cycle was recorded, and the runtime can run it
+    /// again. After any other error the runtime runs no more cycles:
     /// start it again, so that its records are reconciled.
     pub fn run_cycle(&mut self) -> Result<CycleRecord> {
         if self.apply_commands()? == TradingMode::Killed {
-            return Err(self.refused("the operator has stopped the runtime; start it again after a resume"));
+            return Err(self.killed());
         }
         self.run_next_order()
     }
 
+    /// The path that messages about the whole runtime name: the log, or the journal without a bus.
+    fn path(&self) -> PathBuf {
+        self.bus.as_ref().map_or_else(|| self.engine.journal().path(), Bus::log_path)
+    }
+
     fn refused(&self, problem: &str) -> Error {
-        let path = self.bus.as_ref().map_or_else(|| self.engine.journal().path(), Bus::log_path);
-        Error::Refused { path, problem: problem.to_owned() }
+        Error::Refused { path: self.path(), problem: problem.to_owned() }
+    }
+
+    fn killed(&self) -> Error {
+        let command = self.killed_by().map_or_else(String::new, Command::describe);
+        Error::Killed { path: self.path(), command }
     }
 
     /// Runs a cycle with the order source's next order.

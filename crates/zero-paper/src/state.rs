@@ -5,6 +5,7 @@ use zero_bus::{Event, Json, Reader, Value};
 
 use crate::error::Result;
 use crate::event_types;
+use crate::position::Position;
 
 /// The state of a runtime after an event: the latest record of each kind, as in the state snapshot.
 /// A record is `null` if there is none yet.
@@ -72,6 +73,19 @@ impl State {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Returns the symbols and quantities of the positions that are rounding residues, see
+    /// [`Position::is_rounding_residue`].
+    pub fn rounding_residues(&self) -> Vec<(String, f64)> {
+        let Value::Array(positions) = self.positions.value() else { return Vec::new() };
+        let residue = |record: &Value| {
+            let number = |key| record.get(key)?.as_f64();
+            let position = Position { quantity: number("quantity")?, avg_price: number("avg_price")? };
+            let symbol = record.get("symbol")?.as_str()?.to_owned();
+            position.is_rounding_residue().then_some((symbol, position.quantity))
+        };
+        positions.iter().filter_map(residue).collect()
     }
 
     /// Returns the values that differ in a later state. Positions are compared by symbol.

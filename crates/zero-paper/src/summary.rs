@@ -4,7 +4,8 @@ use zero_bus::{Event, Value};
 
 use crate::decision::Decision;
 use crate::event_types;
-use crate::text::{counted, escape, format_number, shorten};
+use crate::position::Position;
+use crate::text::{counted, escape, format_amount, format_number, shorten};
 
 /// A one-line summary. All of its text is escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +102,7 @@ fn order_text(symbol: &str, side: &str, quantity: f64, price: f64) -> String {
 }
 
 fn fill_text(order: &str, notional_usd: f64) -> String {
-    format!("{order} = {notional_usd:.2} USD")
+    format!("{order} = {} USD", format_amount(notional_usd))
 }
 
 fn rejection_text(order: &str, reason: &str) -> String {
@@ -146,8 +147,14 @@ fn rejection(payload: &Value) -> Option<String> {
 fn positions(payload: &Value) -> Option<String> {
     let Value::Array(records) = payload.get("positions")? else { return None };
     let position = |record: &Value| {
-        let (quantity, price) = (number(record, "quantity")?, number(record, "avg_price")?);
-        Some(format!("{} {} @ {price:.2}", text(record, "symbol")?, format_number(quantity)))
+        let (quantity, avg_price) = (number(record, "quantity")?, number(record, "avg_price")?);
+        Some(format!(
+            "{} {} @ {}{}",
+            text(record, "symbol")?,
+            format_number(quantity),
+            format_amount(avg_price),
+            Position { quantity, avg_price }.residue_note()
+        ))
     };
     let positions = records.iter().map(position).collect::<Option<Vec<_>>>()?;
     Some(if positions.is_empty() { "no open positions".to_owned() } else { positions.join(", ") })

@@ -56,28 +56,97 @@ pub fn counted(count: u64, noun: &str) -> String {
 }
 
 /// Formats a number with at most twelve significant digits, which hides the rounding errors of
-/// sums.
+/// sums. A number below a billionth gets an exponent.
 ///
 /// ```
 /// use zero_paper::text::format_number;
 /// assert_eq!(format_number(0.1 + 0.2), "0.3");
 /// assert_eq!(format_number(64000.0), "64000");
+/// assert_eq!(format_number(5.5e-17), "5.5e-17");
 /// ```
 pub fn format_number(number: f64) -> String {
     let rounded: f64 = format!("{number:.11e}").parse().unwrap_or(number);
-    rounded.to_string()
+    if rounded != 0.0 && rounded.abs() < 1e-9 { format!("{rounded:e}") } else { rounded.to_string() }
 }
 
-/// Formats an amount of money with two decimals and grouped thousands.
+/// Formats two numbers as [`format_number`] does, or exactly if that hides their difference.
+///
+/// ```
+/// use zero_paper::text::format_numbers_apart;
+/// assert_eq!(format_numbers_apart([1.0, 2.5]), ["1", "2.5"]);
+/// assert_eq!(format_numbers_apart([0.3, 0.1 + 0.2]), ["0.3", "0.30000000000000004"]);
+/// ```
+pub fn format_numbers_apart(numbers: [f64; 2]) -> [String; 2] {
+    let texts = numbers.map(format_number);
+    if texts[0] != texts[1] || numbers[0] == numbers[1] { texts } else { numbers.map(|n| n.to_string()) }
+}
+
+/// Formats an amount of money with two decimals and grouped thousands. An amount that is not 0 but
+/// rounds to 0 gets three significant digits.
 ///
 /// ```
 /// use zero_paper::text::format_money;
 /// assert_eq!(format_money(-12345.678), "-12,345.68");
 /// assert_eq!(format_money(0.5), "0.50");
+/// assert_eq!(format_money(0.000012345), "0.0000123");
 /// ```
 pub fn format_money(amount: f64) -> String {
-    let text = format!("{:.2}", amount.abs());
-    let (whole, cents) = text.split_once('.').unwrap_or((&text, "00"));
+    group_thousands(&format_amount(amount))
+}
+
+/// Formats an amount as [`format_money`] does, without grouping the thousands.
+pub fn format_amount(amount: f64) -> String {
+    let text = format!("{amount:.2}");
+    if amount == 0.0 || text.contains(|c: char| ('1'..='9').contains(&c)) || !amount.is_finite() {
+        return text;
+    }
+    let rounded: f64 = format!("{amount:.2e}").parse().unwrap_or(amount);
+    if rounded.abs() < 1e-9 { format!("{rounded:e}") } else { rounded.to_string() }
+}
+
+/// Formats two amounts of money as [`format_money`] does, with as many more decimals as it takes to
+/// tell them apart.
+///
+/// A message that names a value and the limit it exceeds needs this: rounded to cents, the two can
+/// look the same.
+///
+/// ```
+/// use zero_paper::text::format_money_apart;
+/// assert_eq!(format_money_apart([1906.5, 1800.0]), ["1,906.50", "1,800.00"]);
+/// assert_eq!(format_money_apart([1000.004, 1000.0]), ["1,000.004", "1,000.00"]);
+/// assert_eq!(format_money_apart([0.07 * 100.0, 7.0]), ["7.000000000000001", "7.00"]);
+/// ```
+pub fn format_money_apart(amounts: [f64; 2]) -> [String; 2] {
+    format_amounts_apart(amounts).map(|text| group_thousands(&text))
+}
+
+/// Formats two amounts as [`format_money_apart`] does, without grouping the thousands.
+pub fn format_amounts_apart(amounts: [f64; 2]) -> [String; 2] {
+    const MAX_DECIMALS: usize = 20;
+    let texts = amounts.map(format_amount);
+    if texts[0] != texts[1] || amounts[0] == amounts[1] {
+        return texts;
+    }
+    for decimals in 3..=MAX_DECIMALS {
+        let texts = amounts.map(|amount| format!("{amount:.decimals$}"));
+        if texts[0] != texts[1] {
+            return texts.map(|text| trim_zeros(&text).to_owned());
+        }
+    }
+    amounts.map(|amount| format!("{amount:e}"))
+}
+
+/// Removes zeros at the end, but keeps two decimals.
+fn trim_zeros(text: &str) -> &str {
+    let cents_end = text.find('.').map_or(text.len(), |point| point + 3);
+    let trimmed = text.trim_end_matches('0').len();
+    &text[..trimmed.max(cents_end).min(text.len())]
+}
+
+fn group_thousands(text: &str) -> String {
+    let (sign, digits) = text.strip_prefix('-').map_or(("", text), |digits| ("-", digits));
+    let whole_len = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    let (whole, fraction) = digits.split_at(whole_len);
     let mut grouped = String::new();
     for (position, digit) in whole.chars().enumerate() {
         if position > 0 && (whole.len() - position).is_multiple_of(3) {
@@ -85,8 +154,7 @@ pub fn format_money(amount: f64) -> String {
         }
         grouped.push(digit);
     }
-    let sign = if amount < 0.0 { "-" } else { "" };
-    format!("{sign}{grouped}.{cents}")
+    format!("{sign}{grouped}{fraction}")
 }
 
 /// Formats the date and the time of day of a Unix time, both in UTC.

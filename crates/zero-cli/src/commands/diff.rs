@@ -8,7 +8,7 @@ use zero_paper::text::escape;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
-use crate::commands::state::state_after;
+use crate::commands::state::{report_rounding_residues, state_after};
 use crate::event_ref::EventRef;
 use crate::table::column_width;
 
@@ -42,6 +42,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let reader = Reader::open(&arguments.dir)?;
     let earlier = state_after(&reader, Some(arguments.earlier))?;
     let later = state_after(&reader, Some(arguments.later))?;
+    report_rounding_residues(&later);
     let changes = earlier.difference(&later);
     let paths: Vec<String> = changes.iter().map(|change| escape(&change.path)).collect();
     let width = column_width(paths.iter().map(String::as_str), MAX_PATH_WIDTH);

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 use zero_bus::{Json, Reader};
+use zero_paper::position::PositionRecord;
 use zero_paper::replay::{Difference, LimitOverrides, Replay, Tally, WhatIf, replay, what_if};
-use zero_paper::text::{counted, escape};
+use zero_paper::text::{counted, escape, format_amounts_apart};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
@@ -20,6 +21,9 @@ use crate::table::column_width;
 /// positions and health must be the same; the first difference is shown field by field, with exit
 /// code 1. With --limits, the recorded run and the run under the other limits are shown side by
 /// side.
+///
+/// A run of `zero-engine-run --trust-reduce-only` can contain reduce-only orders that were accepted
+/// although they did not reduce a position. They are replayed under that rule, and counted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -35,8 +39,9 @@ pub(crate) struct Arguments {
     /// it does not name stay as recorded.
     #[arg(long, value_name = "FILE")]
     limits: Option<PathBuf>,
-    /// Print one JSON object: {"cycles", "difference", "events", "events_missing"}; with --limits:
-    /// {"cycles", "recorded", "what_if"}.
+    /// Print one JSON object: {"cycles", "difference", "events", "events_missing",
+    /// "trusted_reduce_only"}; with --limits: {"cycles", "recorded", "trusted_reduce_only",
+    /// "what_if"}.
     #[arg(long)]
     json: bool,
 }
@@ -69,6 +74,7 @@ fn render_replay(result: &Replay) -> String {
     if result.difference.is_none() && *cycles == 0 {
         return "nothing to replay: no cycle is recorded".to_owned();
     }
+    let trusted = render_trusted(result.trusted_reduce_only, "replayed");
     let Some(Difference { cycle_id, event_id, event_type, fields }) = &result.difference else {
         let incomplete = match events_missing {
             0 => String::new(),
@@ -78,7 +84,7 @@ fn render_replay(result: &Replay) -> String {
             ),
         };
         let (cycles, events) = (counted(*cycles, "cycle"), counted(*events, "event"));
-        return format!("{cycles}, {events}: all as recorded{incomplete}");
+        return format!("{cycles}, {events}: all as recorded{incomplete}{trusted}");
     };
     let mut lines = vec![format!("cycle {cycle_id}: {event_id} {event_type} differs from the record")];
     let paths: Vec<String> = fields.iter().map(|field| escape(&field.path)).collect();
@@ -87,13 +93,24 @@ fn render_replay(result: &Replay) -> String {
         lines.push(format!("  {path:width$}  recorded  {}", field.before));
         lines.push(format!("  {:width$}  replayed  {}", "", field.after));
     }
-    lines.push(format!("events before it that are as recorded: {events}"));
+    lines.push(format!("events before it that are as recorded: {events}{trusted}"));
     lines.join("\n")
+}
+
+/// Renders that a run needs the legacy reduce-only rule, on a line of its own, or returns nothing.
+fn render_trusted(trusted_reduce_only: u64, what: &str) -> String {
+    match trusted_reduce_only {
+        0 => String::new(),
+        count => format!(
+            "\n{what} under the legacy rule (--trust-reduce-only): {} accepted without reducing a position",
+            counted(count, "reduce-only order")
+        ),
+    }
 }
 
 /// Renders a table of three columns: name, recorded, what if.
 fn render_what_if(comparison: &WhatIf) -> String {
-    let WhatIf { cycles, recorded, what_if } = comparison;
+    let WhatIf { cycles, recorded, trusted_reduce_only, what_if } = comparison;
     let mut rows = vec![[String::new(), "recorded".to_owned(), "what if".to_owned()]];
     let mut add_row = |name: &str, cell: &dyn Fn(&Tally) -> String| {
         rows.push([name.to_owned(), cell(recorded), cell(what_if)]);
@@ -107,24 +124,36 @@ fn render_what_if(comparison: &WhatIf) -> String {
             tally.rejections.get(reason).copied().unwrap_or_default().to_string()
         });
     }
-    add_row("max exposure, USD", &|tally| format!("{:.2}", tally.exposure_max_usd));
-    add_row("last exposure, USD", &|tally| format!("{:.2}", tally.exposure_last_usd));
+    let mut add_amounts = |name: &str, amount: fn(&Tally) -> f64| {
+        let [recorded, what_if] = format_amounts_apart([amount(recorded), amount(what_if)]);
+        rows.push([name.to_owned(), recorded, what_if]);
+    };
+    add_amounts("max exposure, USD", |tally| tally.exposure_max_usd);
+    add_amounts("last exposure, USD", |tally| tally.exposure_last_usd);
     let symbols: BTreeSet<&String> = [recorded, what_if]
         .into_iter()
         .flat_map(|tally| tally.positions.iter().map(|position| &position.symbol))
         .collect();
     for symbol in symbols {
-        add_row(&format!("  {}", escape(symbol)), &|tally| {
-            let position = tally.positions.iter().find(|position| position.symbol == *symbol);
-            position.map_or("-".to_owned(), |position| {
-                format!("{} @ {:.2}", position.quantity, position.avg_price)
-            })
-        });
+        let positions = [recorded, what_if]
+            .map(|tally| tally.positions.iter().find(|position| position.symbol == *symbol));
+        let [recorded_price, what_if_price] =
+            format_amounts_apart(positions.map(|position| position.map_or(0.0, |record| record.avg_price)));
+        let cell = |position: Option<&PositionRecord>, price| match position {
+            Some(record) => format!("{} @ {price}{}", record.quantity, record.position().residue_note()),
+            None => "-".to_owned(),
+        };
+        rows.push([
+            format!("  {}", escape(symbol)),
+            cell(positions[0], recorded_price),
+            cell(positions[1], what_if_price),
+        ]);
     }
     let width = |column: usize| column_width(rows.iter().map(|row| row[column].as_str()), 60);
     let (first, second, third) = (width(0), width(1), width(2));
     let render_row = |[name, recorded, what_if]: &[String; 3]| {
         format!("{name:first$}  {recorded:>second$}  {what_if:>third$}")
     };
-    rows.iter().map(render_row).collect::<Vec<_>>().join("\n")
+    let table = rows.iter().map(render_row).collect::<Vec<_>>().join("\n");
+    table + &render_trusted(*trusted_reduce_only, "both")
 }

@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use anyhow::Result;
 use zero_bus::{Json, Reader};
 use zero_paper::state::State;
+use zero_paper::text::format_number;
+use zero_program::message::print_message;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
 use crate::event_ref::{EventRef, no_such_event};
+use crate::program::PROGRAM;
 
 /// Print the runtime's state after an event.
 ///
@@ -32,7 +35,16 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let reader = Reader::open(&arguments.dir)?;
     let state = state_after(&reader, arguments.at)?;
+    report_rounding_residues(&state);
     print(Json::of(&state)?.as_str(), Outcome::Passed)
+}
+
+/// Names the positions that are open only because sums of doubles are rounded.
+pub(crate) fn report_rounding_residues(state: &State) {
+    for (symbol, quantity) in state.rounding_residues() {
+        let quantity = format_number(quantity);
+        print_message(PROGRAM, &format!("{symbol} {quantity} is a rounding residue of a closed position"));
+    }
 }
 
 /// The state after the event at `index`, which must exist, or after the last event.

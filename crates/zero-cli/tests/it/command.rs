@@ -64,7 +64,7 @@ fn a_sleeping_runtime_applies_a_command_at_once() {
     assert!(stdout.contains(r#""effect":"killed""#));
     // The kill ends the sleep and the run.
     let output = Finished::from(child.wait_with_output().unwrap());
-    assert_eq!(output.code, 0);
+    assert_eq!(output.code, 3);
     assert!(
         output.stderr.contains("stopped by the operator: kill in evt-") && output.stderr.contains(": enough"),
         "{}",
@@ -86,7 +86,7 @@ fn a_runtime_refuses_to_start_after_a_kill_until_a_resume() {
     run_cycles(dir, "1").success();
     give_command(dir, "kill");
     for _ in 0..2 {
-        let message = run_cycles(dir, "1").failure(2);
+        let message = run_cycles(dir, "1").failure(3);
         assert!(message.contains("was stopped (kill in evt-000000000006 by ops: a test)"), "{message}");
         assert!(message.contains("zero-bus command DIR resume"), "{message}");
     }
@@ -95,13 +95,13 @@ fn a_runtime_refuses_to_start_after_a_kill_until_a_resume() {
     give_command(dir, "kill");
     bus(dir, &["command", "bus", "resume"])
         .success_with_warning("is not applied yet, so this resume does not withdraw it");
-    run_cycles(dir, "1").failure(2);
+    run_cycles(dir, "1").failure(3);
     give_command(dir, "resume");
     run_cycles(dir, "1").success();
     // Actor and reason are escaped and shortened in messages.
     bus(dir, &["command", "bus", "kill", "--actor", "\u{1b}[2J", "--reason", &"x".repeat(5000)])
         .success_with_warning("no runtime holds bus");
-    let message = run_cycles(dir, "1").failure(2);
+    let message = run_cycles(dir, "1").failure(3);
     assert!(!message.contains('\u{1b}') && message.len() < 600, "{message}");
     give_command(dir, "resume");
     assert_eq!(last_reasons(dir, 1), ["allowed"]);

@@ -125,7 +125,7 @@ fn files_that_cannot_be_opened_are_refused_and_nothing_is_created() {
             "/proc/bus",
         ),
         (&["--runtime-bus", "file/bus"], "file"),
-        (&["--journal", ".."], "is no path of a file"),
+        (&["--journal", ".."], "is not the path of a file"),
     ];
     for (records, expected) in cases {
         let message = engine(dir, &[&["--once", "--scenario", "s.json"], records].concat()).failure(2);

@@ -26,6 +26,7 @@ fn copy_session(session: &str, dir: &Path, change: impl Fn(u64, String) -> Strin
 #[test]
 fn every_recorded_session_is_reproduced() {
     let mut events = 0;
+    let mut trusted = Vec::new();
     for session in fs::read_dir(conformance().join("sessions")).unwrap() {
         for run in ["one-run", "restarts"] {
             let dir = session.as_ref().unwrap().path().join(run);
@@ -34,9 +35,114 @@ fn every_recorded_session_is_reproduced() {
             let replayed = result.get("events").unwrap().as_u64().unwrap();
             assert_eq!(replayed, Reader::open(dir.join("runtime-bus")).unwrap().head().unwrap().index);
             events += replayed;
+            let count = result.get("trusted_reduce_only").unwrap().as_u64().unwrap();
+            if count > 0 {
+                trusted.push((dir.parent().unwrap().file_name().unwrap().to_owned(), count));
+            }
         }
     }
     assert_eq!(events, 1790);
+    assert_eq!(trusted, [("many".into(), 17), ("many".into(), 17)], "runs under the legacy rule");
+}
+
+/// The order is not rejected under the rule of today's runs, so the replay names the rule it used.
+#[test]
+fn a_replay_names_the_legacy_rule_that_a_recorded_run_needs() {
+    let session = conformance().join("sessions/many/one-run");
+    let says = "under the legacy rule (--trust-reduce-only): \
+                17 reduce-only orders accepted without reducing a position\n";
+    let stdout = bus(&session, &["replay", "runtime-bus"]).success();
+    assert!(stdout.ends_with(&format!("as recorded\nreplayed {says}")), "{stdout}");
+    let temp = temp_dir();
+    fs::write(temp.path().join("limits.json"), "{}").unwrap();
+    let limits = temp.path().join("limits.json").to_str().unwrap().to_owned();
+    let stdout = bus(&session, &["replay", "runtime-bus", "--limits", &limits]).success();
+    assert!(stdout.ends_with(&format!("\nboth {says}")), "{stdout}");
+    let stdout = bus(&session, &["replay", "runtime-bus", "--limits", &limits, "--json"]).success();
+    assert!(stdout.contains(r#""trusted_reduce_only":17"#), "{stdout}");
+}
+
+const REDUCE_ONLY_SELL: &str =
+    r#"{"symbol":"BTC","side":"sell","quantity":10,"price":64000,"confidence":0.9,"reduce_only":true}"#;
+
+/// Runs cycles of a scenario on the bus `bus` with the journal `d.jsonl`.
+fn run_orders(dir: &Path, orders: &[&str], cycles: &str, options: &[&str]) {
+    fs::write(dir.join("s.json"), format!(r#"{{"orders":[{}]}}"#, orders.join(","))).unwrap();
+    let arguments = [
+        &["--scenario", "s.json", "--max-cycles", cycles, "--interval", "0"][..],
+        &["--journal", "d.jsonl", "--runtime-bus", "bus"][..],
+        options,
+    ]
+    .concat();
+    engine(dir, &arguments).success();
+}
+
+fn reasons(dir: &Path) -> Vec<String> {
+    let journal = fs::read_to_string(dir.join("d.jsonl")).unwrap();
+    let reason = |line| Value::parse(line).unwrap().get("reason").unwrap().as_str().unwrap().to_owned();
+    journal.lines().map(reason).collect()
+}
+
+#[test]
+fn a_reduce_only_order_that_would_open_a_position_is_rejected() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    run_orders(dir, &[REDUCE_ONLY_SELL], "1", &[]);
+    assert_eq!(reasons(dir), ["reduce-only order would not reduce the position"]);
+    let stdout = bus(dir, &["explain", "bus", "1"]).success();
+    let expected =
+        "act      rejected: reduce-only order would not reduce the position (position 0, after it -10)\n";
+    assert!(stdout.contains(expected), "{stdout}");
+    let stdout = bus(dir, &["replay", "bus", "--json"]).success();
+    assert!(stdout.contains(r#""trusted_reduce_only":0"#), "{stdout}");
+
+    let temp = temp_dir();
+    let dir = temp.path();
+    run_orders(dir, &[REDUCE_ONLY_SELL], "1", &["--trust-reduce-only"]);
+    assert_eq!(reasons(dir), ["reduce-only orders bypass risk-increasing friction"]);
+    let stdout = bus(dir, &["explain", "bus", "1"]).success();
+    let expected = "(it does not reduce: position 0, after it -10; accepted under --trust-reduce-only)\n";
+    assert!(stdout.contains(expected), "{stdout}");
+}
+
+/// A bus can have decisions of both rules, as after an upgrade.
+#[test]
+fn a_run_that_changed_the_reduce_only_rule_is_replayed_decision_by_decision() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    let increases = REDUCE_ONLY_SELL.replace("10", "0.001");
+    run_orders(dir, &[&increases], "1", &["--trust-reduce-only"]);
+    run_orders(dir, &[&increases], "2", &[]);
+    let bypass = "reduce-only orders bypass risk-increasing friction";
+    let rejected = "reduce-only order would not reduce the position";
+    assert_eq!(reasons(dir), [bypass, rejected, rejected]);
+    let result = Value::parse(&bus(dir, &["replay", "bus", "--json"]).success()).unwrap();
+    assert_eq!(result.get("difference"), Some(&Value::Null));
+    assert_eq!(result.get("trusted_reduce_only").and_then(Value::as_u64), Some(1));
+    fs::write(dir.join("limits.json"), "{}").unwrap();
+    let stdout = bus(dir, &["replay", "bus", "--json", "--limits", "limits.json"]).success();
+    let result = Value::parse(&stdout).unwrap();
+    assert_eq!(result.get("recorded"), result.get("what_if"));
+    // The operator can still close what the legacy rule opened.
+    bus(dir, &["command", "bus", "flatten"]).success();
+    run_orders(dir, &[&increases], "1", &[]);
+    assert!(bus(dir, &["state", "bus"]).success().contains(r#""positions":[]"#));
+    bus(dir, &["replay", "bus"]).success();
+}
+
+/// The position of the recorded run is missing under the other limits, so its exit is rejected.
+#[test]
+fn the_exit_of_a_rejected_buy_opens_no_position_under_other_limits() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    let buy = r#"{"symbol":"BTC","side":"buy","quantity":0.01,"price":64000,"confidence":0.9}"#;
+    let exit = REDUCE_ONLY_SELL.replace("10", "0.01");
+    run_orders(dir, &[buy, &exit], "2", &[]);
+    fs::write(dir.join("limits.json"), r#"{"max_notional_usd":100}"#).unwrap();
+    let stdout = bus(dir, &["replay", "bus", "--json", "--limits", "limits.json"]).success();
+    let what_if = Value::parse(&stdout).unwrap().get("what_if").unwrap().clone();
+    assert_eq!(what_if.get("fills").and_then(Value::as_u64), Some(0), "{stdout}");
+    assert_eq!(what_if.get("positions"), Some(&Value::Array(Vec::new())), "{stdout}");
 }
 
 #[test]
@@ -199,7 +305,11 @@ fn replay_with_other_limits_predicts_the_run() {
     fs::write(temp.path().join("other.json"), scenario.replace(&old, new)).unwrap();
     engine(
         temp.path(),
-        &["--scenario", "other.json", "--max-cycles", "130", "--interval", "0", "--runtime-bus", "other"],
+        &[
+            &["--scenario", "other.json", "--max-cycles", "130", "--interval", "0"][..],
+            &["--runtime-bus", "other", "--trust-reduce-only"][..],
+        ]
+        .concat(),
     )
     .success();
     let predicted = replay_with(new);

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use crate::support::runs::run_cycles;
-use crate::support::{bus, temp_dir};
+use crate::support::{bus, engine, temp_dir};
 use tempfile::TempDir;
 
 /// A directory with a run of four cycles.
@@ -81,8 +81,8 @@ fn explain_prints_one_cycle() {
     let stdout = bus(temp.path(), &["explain", "bus", "4"]).success();
     let expected = "\
 cycle 4 of first-flight, 2026-05-01T00:00:00Z
-observe  BTC 0.01 @ 64,000.00, ETH 0.3 @ 3,100.00; 3 decisions before, 2 fills, 1 rejection; state from memory
-orient   exposed: 1,570.00 USD held in total, limit 1,800.00 per position
+observe  BTC 0.01 @ 64,000.00, ETH 0.3 @ 3,100.00; 3 decisions before, 2 fills, 1 rejection; a start without earlier decisions
+orient   exposed: all positions together hold 1,570.00 USD, less than the 1,800.00 USD that one position may hold
 decide   buy 0.31 ETH @ 3,150.00 = 976.50 USD, confidence 0.88
 act      rejected: projected position exceeds limit (projected position 1,906.50 > limit 1,800.00)
 learn    ETH unchanged: 0.3 @ 3,100.00; 4 decisions, 2 fills, 2 rejections
@@ -113,4 +113,34 @@ events   evt-000000000016 runtime.cycle
     {
         assert!(bus(temp.path(), &["explain", "bus", unknown]).failure(2).contains(expected));
     }
+}
+
+/// 0.1 + 0.2 - 0.3 is not 0 in doubles. The recorded position is printed as it is.
+#[test]
+fn state_names_rounding_residues_on_standard_error() {
+    let temp = temp_dir();
+    let order = |side: &str, quantity: &str| {
+        format!(r#"{{"symbol":"X","side":"{side}","quantity":{quantity},"price":100,"confidence":0.9}}"#)
+    };
+    let orders = [order("buy", "0.1"), order("buy", "0.2"), order("sell", "0.3")].join(",");
+    std::fs::write(temp.path().join("s.json"), format!(r#"{{"orders":[{orders}]}}"#)).unwrap();
+    let arguments = ["--scenario", "s.json", "--max-cycles", "3", "--interval", "0", "--runtime-bus", "bus"];
+    engine(temp.path(), &arguments).success();
+    let message = "zero-bus: X 5.55111512313e-17 is a rounding residue of a closed position\n";
+    let stdout = bus(temp.path(), &["state", "bus"]).success_with_warning(message);
+    assert!(stdout.contains(r#""quantity":5.551115123125783e-17,"symbol":"X""#), "{stdout}");
+    bus(temp.path(), &["diff", "bus", "10", "15"]).success_with_warning(message);
+    bus(temp.path(), &["state", "bus", "--at", "10"]).success();
+}
+
+#[test]
+fn explain_shows_as_many_digits_as_show_the_violated_limit() {
+    let temp = temp_dir();
+    let order = r#"{"symbol":"X","side":"buy","quantity":0.07,"price":100,"confidence":0.9}"#;
+    let scenario = format!(r#"{{"limits":{{"max_notional_usd":7}},"orders":[{order}]}}"#);
+    std::fs::write(temp.path().join("s.json"), scenario).unwrap();
+    engine(temp.path(), &["--scenario", "s.json", "--once", "--runtime-bus", "bus"]).success();
+    let stdout = bus(temp.path(), &["explain", "bus", "1"]).success();
+    let expected = "order notional exceeds limit (order notional 7.000000000000001 > limit 7.00)\n";
+    assert!(stdout.contains(expected), "{stdout}");
 }

@@ -17,10 +17,12 @@ fn help_names_every_option_and_the_exit_codes() {
         "--max-cycles",
         "--interval",
         "--fixed-clock",
+        "--trust-reduce-only",
         "--production-parity",
         "--output",
     ] {
         assert!(help.stdout.contains(option), "{option} in {}", help.stdout);
     }
     assert!(help.stdout.contains("Exit codes: 0 "), "{}", help.stdout);
+    assert!(help.stdout.contains("3 the operator's kill stopped the run"), "{}", help.stdout);
 }

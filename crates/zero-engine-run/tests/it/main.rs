@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod help;
+mod kill;
+mod paths;
 mod scenario;
 mod support;
 mod terminal;

@@ -68,3 +68,31 @@ fn the_parity_report_uses_the_built_in_scenario_too() {
     assert_eq!(finished.stderr, WARNING);
     assert!(finished.stdout.contains(r#""scenario": "first-flight""#), "{}", finished.stdout);
 }
+
+/// Every spelling is a symbol of its own, with its own position limit.
+#[test]
+fn symbols_that_look_alike_are_warned_of_with_both_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let order = |symbol: &str| {
+        format!(r#"{{"symbol":"{symbol}","side":"buy","quantity":1,"price":10,"confidence":0.9}}"#)
+    };
+    let write = |symbols: &[&str]| {
+        let orders: Vec<String> = symbols.iter().map(|symbol| order(symbol)).collect();
+        let text = format!(r#"{{"orders":[{}]}}"#, orders.join(","));
+        fs::write(directory.path().join("s.json"), text).unwrap();
+    };
+    let arguments = ["--scenario", "s.json", "--max-cycles", "1", "--interval", "0", "--journal", "d.jsonl"];
+    let warning = |source: &str, second: &str| {
+        format!(
+            "zero-engine-run: warning: {source}the symbols \"BTC\" and \"{second}\" look alike but are different: \
+             each has a position and a position limit of its own\n"
+        )
+    };
+    write(&["BTC", "BTC ", " btc", "BTC\u{200b}", "ETH", "btc"]);
+    let expected = ["BTC ", " BTC", "BTC\\u{200b}"].map(|second| warning("s.json: ", second)).concat();
+    assert_eq!(run(directory.path(), &arguments).success().stderr, expected);
+    // The position of the first run is in BTC.
+    write(&["ETH", "BTC "]);
+    let expected = warning("", "BTC").replace("\"BTC\" and \"BTC\"", "\"BTC \" and \"BTC\"");
+    assert_eq!(run(directory.path(), &arguments).success().stderr, expected);
+}

@@ -417,7 +417,7 @@ fn invalid_responses_become_errors() {
     ];
     for call in calls {
         for response in &invalid {
-            let (url, server) = serve(vec![response.clone()]);
+            let (url, server) = answering(vec![response.clone()]);
             let error = call(&mut Http::with_token(&url, None).unwrap()).unwrap_err();
             assert!(matches!(error, Error::Unavailable { .. } | Error::Refused { .. }), "{error}");
             let message = error.to_string();
@@ -426,7 +426,7 @@ fn invalid_responses_become_errors() {
         }
     }
     // Lines of other events than the requested ones.
-    let (url, server) = serve(vec![answer("200 x", "zero-first-index: 4\r\n", b"{}\n")]);
+    let (url, server) = answering(vec![answer("200 x", "zero-first-index: 4\r\n", b"{}\n")]);
     let error = Http::with_token(&url, None).unwrap().lines(bus, 5).unwrap_err();
     assert!(error.to_string().contains("other events"), "{error}");
     server.join().unwrap();
@@ -509,7 +509,7 @@ fn an_event_that_a_proxy_does_not_accept_is_named_with_the_limit_and_without_htm
     proxy.join().unwrap();
     // Any other status with a page.
     let (url, server) =
-        serve(vec![answer("403 Forbidden", "content-type: text/html\r\n", b" <html>\nno</html>")]);
+        answering(vec![answer("403 Forbidden", "content-type: text/html\r\n", b" <html>\nno</html>")]);
     let text = Http::with_token(&url, None).unwrap().buses().unwrap_err().to_string();
     assert!(text.ends_with("403 Forbidden: an HTML page, probably from a proxy"), "{text}");
     server.join().unwrap();

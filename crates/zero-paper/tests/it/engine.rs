@@ -7,7 +7,7 @@ use zero_paper::decision::{Decision, Submission};
 use zero_paper::engine::Engine;
 use zero_paper::journal::Journal;
 use zero_paper::position::{Position, to_cents};
-use zero_paper::risk::{RiskDecision, TradingMode, check};
+use zero_paper::risk::{ReduceOnlyRule, RiskDecision, TradingMode, check};
 use zero_paper::scenario::{Limits, Order, Scenario, Side};
 use zero_paper::{Error, FixedClock, RecordPaths, Runtime, rfc3339};
 
@@ -52,11 +52,13 @@ fn risk_checks_apply_in_their_documented_order() {
     };
     let decide_in = |trading_mode, quantity: f64, order: &Order| {
         let current = Position { quantity, avg_price: 1.0 };
-        check(trading_mode, &limits, &current, &current.after(order), order)
+        check(trading_mode, ReduceOnlyRule::Enforce, &limits, &current, &current.after(order), order)
     };
     let decide = |quantity: f64, order: &Order| decide_in(TradingMode::Open, quantity, order);
     let violates_all = Order { confidence: 0.1, ..order(Side::Buy, 200.0, 1.0) };
-    assert_eq!(decide(0.0, &Order { reduce_only: true, ..violates_all.clone() }), RiskDecision::ReduceOnly);
+    let reduces = Order { reduce_only: true, ..violates_all.clone() };
+    assert_eq!(decide(-200.0, &reduces), RiskDecision::ReduceOnly, "no limit applies");
+    assert_eq!(decide(0.0, &reduces), RiskDecision::NotReducing, "before the limits");
     assert_eq!(decide(0.0, &violates_all), RiskDecision::LowConfidence);
     assert_eq!(decide(0.0, &Order { confidence: 0.5, ..violates_all }), RiskDecision::OrderNotional);
     assert_eq!(decide(0.0, &order(Side::Buy, 100.0, 1.0)), RiskDecision::Allowed);
@@ -85,6 +87,34 @@ fn risk_checks_apply_in_their_documented_order() {
     for accepted in [RiskDecision::Allowed, RiskDecision::ReduceOnly] {
         assert!(accepted.allowed());
     }
+}
+
+#[test]
+fn a_reduce_only_order_must_reduce_the_position_unless_it_is_trusted() {
+    let decide = |rule, quantity: f64, side, order_quantity| {
+        let current = Position { quantity, avg_price: 64000.0 };
+        let order = Order { reduce_only: true, ..order(side, order_quantity, 64000.0) };
+        check(TradingMode::Open, rule, &Limits::default(), &current, &current.after(&order), &order)
+    };
+    let cases = [
+        (0.0, Side::Sell, 10.0, false, "opens a short position"),
+        (0.0, Side::Buy, 10.0, false, "opens a long position"),
+        (1.0, Side::Buy, 1.0, false, "increases"),
+        (-1.0, Side::Sell, 1.0, false, "increases"),
+        (1.0, Side::Sell, 1.5, false, "reverses to a smaller position"),
+        (-1.0, Side::Buy, 3.0, false, "reverses"),
+        (1.0, Side::Sell, 1e-20, false, "changes nothing"),
+        (1.0, Side::Sell, 0.5, true, "reduces"),
+        (-1.0, Side::Buy, 1.0, true, "closes"),
+    ];
+    for (held, side, quantity, accepted, effect) in cases {
+        let enforced = decide(ReduceOnlyRule::Enforce, held, side, quantity);
+        let expected = if accepted { RiskDecision::ReduceOnly } else { RiskDecision::NotReducing };
+        assert_eq!(enforced, expected, "{effect}");
+        assert_eq!(decide(ReduceOnlyRule::Trust, held, side, quantity), RiskDecision::ReduceOnly, "{effect}");
+    }
+    assert!(!RiskDecision::NotReducing.allowed());
+    assert_eq!(RiskDecision::NotReducing.reason(), "reduce-only order would not reduce the position");
 }
 
 #[test]
@@ -224,6 +254,8 @@ fn recovery_from_the_journal_restores_the_state_for_any_orders() {
 #[test]
 fn submit_refuses_a_position_outside_the_range_of_a_double_and_records_nothing() {
     let mut engine = engine();
+    // Only a trusted reduce-only order passes the limits with this size.
+    engine.set_reduce_only_rule(ReduceOnlyRule::Trust);
     let huge = Order { reduce_only: true, ..order(Side::Buy, 1e308, 1.0) };
     engine.submit(&huge, &submission(Some("1"))).unwrap();
     assert!(matches!(engine.submit(&huge, &submission(Some("2"))), Err(Error::Order { .. })));

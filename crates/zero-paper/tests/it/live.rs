@@ -12,6 +12,7 @@ use zero_paper::live::{
     RecordingAdapter, Refusal, client_order_id,
 };
 use zero_paper::parity::{self, Evidence};
+use zero_paper::risk::ReduceOnlyRule;
 use zero_paper::scenario::{Order, Side};
 use zero_paper::{FixedClock, RecordPaths, Runtime, Scenario};
 
@@ -211,19 +212,34 @@ fn a_damaged_bus_fails_the_checks() {
 fn a_report_is_ok_if_all_checks_pass_and_its_hash_ignores_the_time() {
     let directory = tempfile::tempdir().unwrap();
     let scenario = Scenario::parse(SCENARIO).unwrap();
-    let report =
-        parity::run(&scenario, &directory.path().join("out"), None, Arc::new(FixedClock(1777593600.0)))
-            .unwrap();
+    let report = parity::run(
+        &scenario,
+        ReduceOnlyRule::Enforce,
+        &directory.path().join("out"),
+        None,
+        Arc::new(FixedClock(1777593600.0)),
+    )
+    .unwrap();
     assert!(report.ok);
     assert_eq!(report.checks.len(), 10);
     let hash = report.parity_hash;
-    let again =
-        parity::run(&scenario, &directory.path().join("out"), None, Arc::new(FixedClock(1777593700.0)))
-            .unwrap();
+    let again = parity::run(
+        &scenario,
+        ReduceOnlyRule::Enforce,
+        &directory.path().join("out"),
+        None,
+        Arc::new(FixedClock(1777593700.0)),
+    )
+    .unwrap();
     assert_eq!(again.parity_hash, hash, "the hash does not include the time");
-    let shorter =
-        parity::run(&scenario, &directory.path().join("out"), Some(2), Arc::new(FixedClock(1777593600.0)))
-            .unwrap();
+    let shorter = parity::run(
+        &scenario,
+        ReduceOnlyRule::Enforce,
+        &directory.path().join("out"),
+        Some(2),
+        Arc::new(FixedClock(1777593600.0)),
+    )
+    .unwrap();
     assert_ne!(shorter.parity_hash, hash);
 }
 

@@ -4,6 +4,7 @@
 
 mod crash;
 mod engine;
+mod explain;
 mod live;
 mod operator;
 mod order_source;

@@ -1,6 +1,7 @@
 //! The seam for strategies: hand-written order sources and clocks drive a runtime.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,7 +11,8 @@ use zero_bus::{Bus, LOG, Reader, SNAPSHOT};
 use zero_paper::event_types::{CYCLE, DECISION, FILL, HEALTH, OPERATOR_APPLIED, OPERATOR_COMMAND, POSITIONS};
 use zero_paper::operator::{Action, command};
 use zero_paper::order_source::{CycleContext, SourceError};
-use zero_paper::replay::replay;
+use zero_paper::replay::{LimitOverrides, replay, what_if};
+use zero_paper::risk::ReduceOnlyRule;
 use zero_paper::scenario::{Limits, Order, Side};
 use zero_paper::{Clock, Error, FixedClock, Intent, OrderSource, PauseEnd, Run, Runtime, UnsupportedIntent};
 
@@ -32,7 +34,12 @@ fn buy() -> Order {
 }
 
 fn run(orders: impl OrderSource + 'static) -> Run {
-    Run { name: "seam".to_owned(), limits: Limits::default(), orders: Box::new(orders) }
+    Run {
+        name: "seam".to_owned(),
+        limits: Limits::default(),
+        reduce_only_rule: ReduceOnlyRule::Enforce,
+        orders: Box::new(orders),
+    }
 }
 
 fn start(disk: &SimDisk, orders: impl OrderSource + 'static) -> Runtime {
@@ -181,4 +188,17 @@ fn a_flatten_command_closes_positions_without_the_order_source() {
 fn a_runtime_can_move_to_another_thread() {
     fn assert_send<T: Send>() {}
     assert_send::<Runtime>();
+}
+
+/// The session `many` has 17 reduce-only orders that do not reduce a position.
+#[test]
+fn recorded_sessions_are_replayed_under_the_reduce_only_rule_of_their_run() {
+    let sessions = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/sessions");
+    for (session, trusted) in [("many", 17), ("flips", 0), ("first-steps", 0)] {
+        let reader = Reader::open(sessions.join(session).join("one-run/runtime-bus")).unwrap();
+        let replayed = replay(&reader, &mut |_| {}).unwrap();
+        assert_eq!((replayed.difference, replayed.trusted_reduce_only), (None, trusted), "{session}");
+        let other = what_if(&reader, LimitOverrides::default(), &mut |_| {}).unwrap();
+        assert_eq!((other.what_if, other.trusted_reduce_only), (other.recorded, trusted), "{session}");
+    }
 }

@@ -195,11 +195,13 @@ impl Postgres {
 
 /// PgBouncer in front of a server. A client's next transaction gets another of its connections to
 /// the server.
+#[allow(dead_code)]
 pub(crate) struct PgBouncer {
     port: u16,
     process: Child,
 }
 
+#[allow(dead_code)]
 impl PgBouncer {
     /// Its pools have this many connections to the server.
     pub(crate) const POOL_SIZE: usize = 3;
