@@ -185,7 +185,7 @@ fn the_time_limits_of_a_role_do_not_stop_a_mirror() {
     std::thread::scope(|scope| {
         let url = &url;
         scope.spawn(move || {
-            sql(url, "BEGIN; LOCK TABLE zero.events IN EXCLUSIVE MODE; SELECT pg_sleep(1); COMMIT")
+            sql(url, "BEGIN; LOCK TABLE zero.events IN EXCLUSIVE MODE; SELECT pg_sleep(3); COMMIT")
         });
         let locks = "SELECT count(*) FROM pg_locks WHERE mode = 'ExclusiveLock' AND relation = 'zero.events'::regclass";
         while sql(url, locks) != [[Some("1".to_owned())]] {

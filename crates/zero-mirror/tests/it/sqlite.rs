@@ -323,8 +323,8 @@ fn a_file_of_version_1_is_read_and_migrated() {
     assert_eq!(zero_mirror::open_read_only(&url).unwrap().buses().unwrap(), []);
     crate::contract::mirror(log.path(), &url, 5).unwrap();
     crate::contract::holds_all(log.path(), &url);
-    let version = |_| connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap();
-    assert_eq!(version(()), 2);
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, 2);
 }
 
 #[test]
