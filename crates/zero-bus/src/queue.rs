@@ -64,8 +64,8 @@ struct State<J, R> {
     /// [`Queue::close`] was called: the committer returns once no job is left.
     closed: bool,
     /// Jobs in the last batch plus those that were pending when its leader gave up leadership. A
-    /// leader yields while its batch has fewer, since the threads that were just woken are likely to
-    /// enqueue again.
+    /// leader yields while its batch has fewer, since the threads that were just woken are likely
+    /// to enqueue again.
     last_batch_len: usize,
 }
 
@@ -97,8 +97,8 @@ impl<J, R> Queue<J, R> {
     ///
     /// The caller must then call [`Queue::wake`], or the job may stay until another thread leads.
     ///
-    /// Blocks while `max_unwaited_bytes` are submitted and not committed. A blocked thread leads the
-    /// batch itself if no other thread does, so that it makes progress without a committer.
+    /// Blocks while `max_unwaited_bytes` are submitted and not committed. A blocked thread leads
+    /// the batch itself if no other thread does, so that it makes progress without a committer.
     pub(crate) fn submit(
         &self,
         job: J,
@@ -274,10 +274,10 @@ impl<J, R> Batch<'_, J, R> {
 impl<J, R> Iterator for Batch<'_, J, R> {
     type Item = J;
 
-    /// Takes the next job. While none is pending and this batch is smaller than the last one, yields
-    /// to the threads that the last leader woke, so that their next jobs join this batch. No timer
-    /// is involved: yielding returns at once if no other thread is ready to run, and after more than
-    /// `MAX_IDLE_SPINS` yields in a row the batch closes.
+    /// Takes the next job. While none is pending and this batch is smaller than the last one,
+    /// yields to the threads that the last leader woke, so that their next jobs join this batch. No
+    /// timer is involved: yielding returns at once if no other thread is ready to run, and after
+    /// more than `MAX_IDLE_SPINS` yields in a row the batch closes.
     fn next(&mut self) -> Option<J> {
         if let Some(job) = self.own_job.take() {
             return Some(job);
@@ -319,8 +319,9 @@ impl<J, R> Drop for Batch<'_, J, R> {
         }
         state.committing = false;
         state.last_batch_len = self.len() + state.pending.len();
-        // The lock is held until the nomination is made. A thread that is not in `waiters` yet takes
-        // the lock afterwards: it leads, or it is counted and nominated later. No wake-up is lost.
+        // The lock is held until the nomination is made. A thread that is not in `waiters` yet
+        // takes the lock afterwards: it leads, or it is counted and nominated later. No wake-up is
+        // lost.
         if !state.pending.is_empty() && state.waiters > 0 {
             state.gate.nominate_one();
         } else if state.closed || !state.pending.is_empty() {

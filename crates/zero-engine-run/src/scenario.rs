@@ -38,7 +38,8 @@ impl Source {
         }
     }
 
-    /// Reads the scenario. Prints a warning for each unknown field and each pair of lookalike symbols.
+    /// Reads the scenario. Prints a warning for each unknown field and each pair of lookalike
+    /// symbols.
     pub(crate) fn load(&self) -> Result<Scenario> {
         let scenario = match self {
             Self::BuiltIn => {

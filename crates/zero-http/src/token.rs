@@ -47,8 +47,8 @@ impl Token {
     }
 
     /// Reads a token from the environment: from `variable`, or from the file that `file_variable`
-    /// names, which only its owner may read. White space around the token is ignored. Returns `None`
-    /// if neither is set.
+    /// names, which only its owner may read. White space around the token is ignored. Returns
+    /// `None` if neither is set.
     ///
     /// # Errors
     /// [`Error`] if both variables are set, if the file is unreadable or not private, or if it

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use zero_bus::{Checksum, Event, Events, Finding, Follow, Head, LOCK, LOG, Reader, SNAPSHOT};
 
+use crate::backoff::random_wait;
 use crate::error::{Error, Result};
 use crate::mirror::{Mirror, Record};
-use crate::retry::random_wait;
 
 /// Options of [`catch_up`].
 #[derive(Clone, Debug)]
@@ -293,7 +293,7 @@ impl Run<'_> {
         }
         self.status.away = Some(error.to_string());
         (self.report)(&self.status);
-        self.cancel.sleep(random_wait(self.options, self.failures));
+        self.cancel.sleep(random_wait(self.options.wait_min, self.options.wait_max, self.failures));
         Ok(())
     }
 }

@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backoff;
 mod catch_up;
 mod destination;
 mod error;

@@ -242,8 +242,8 @@ impl Postgres {
         // stored.
         let needs_correction = error.code().is_some_and(|code| {
             let class = code.code().get(..2).unwrap_or_default();
-            // A standby refuses writes, but it may be promoted. Behind a pooler, another program may
-            // have left a statement of the same name; the next try uses another name.
+            // A standby refuses writes, but it may be promoted. Behind a pooler, another program
+            // may have left a statement of the same name; the next try uses another name.
             ![SqlState::READ_ONLY_SQL_TRANSACTION, SqlState::DUPLICATE_PSTATEMENT].contains(code)
                 && ["0A", "22", "23", "28", "3D", "3F", "42"].contains(&class)
         });

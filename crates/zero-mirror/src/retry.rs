@@ -1,25 +1,13 @@
 //! Retries of reading calls, and the waits between tries.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::thread;
-use std::time::Duration;
 
 use zero_bus::{Checksum, Event, Head};
 
+use crate::backoff::random_wait;
 use crate::catch_up::CatchUpOptions;
 use crate::error::{Error, Result};
 use crate::mirror::{Mirror, Record};
-
-/// The wait after a number of consecutive failures: a random part of a time that doubles with every
-/// failure (full jitter), so that many mirrors that lost the same destination do not return to it at
-/// the same moment.
-pub(crate) fn random_wait(options: &CatchUpOptions, failures: u32) -> Duration {
-    let doubled = options.wait_min.saturating_mul(1 << failures.saturating_sub(1).min(20));
-    // The keys of a hash map are the only source of randomness in the standard library.
-    let fraction = RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
-    doubled.min(options.wait_max).mul_f64(fraction)
-}
 
 /// A destination whose reading calls are repeated while it is unavailable, as
 /// [`catch_up`](crate::catch_up()) does without `follow`.
@@ -30,8 +18,8 @@ pub struct RetryReads<F> {
 }
 
 impl<F: FnMut(&Error) + Send> RetryReads<F> {
-    /// Repeats the reading calls of a destination, as often as [`CatchUpOptions::tries`] says. Calls
-    /// `on_away` before the first wait of a call.
+    /// Repeats the reading calls of a destination, as often as [`CatchUpOptions::tries`] says.
+    /// Calls `on_away` before the first wait of a call.
     pub fn new(mirror: Box<dyn Mirror>, options: CatchUpOptions, on_away: F) -> Self {
         Self { mirror, options, on_away }
     }
@@ -45,7 +33,7 @@ impl<F: FnMut(&Error) + Send> RetryReads<F> {
                         (self.on_away)(&error);
                     }
                     failures += 1;
-                    thread::sleep(random_wait(&self.options, failures));
+                    thread::sleep(random_wait(self.options.wait_min, self.options.wait_max, failures));
                 }
                 result => return result,
             }

@@ -24,8 +24,8 @@ use crate::progress::Bar;
 ///
 /// Each event is copied exactly once, in order, with its exact line, and only once it is durable in
 /// the log. If a destination has another chain for this bus, or more events than the log, nothing
-/// is written to it. It is also an error if the log is emptied, removed or replaced. The command may
-/// be stopped or killed at any time; run it again and it resumes.
+/// is written to it. It is also an error if the log is emptied, removed or replaced. The command
+/// may be stopped or killed at any time; run it again and it resumes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -448,7 +448,7 @@ fn a_refused_start_warns_of_the_tails_it_quarantined() {
         std::io::Write::write_all(&mut file, torn.as_bytes()).unwrap();
     }
     let output = run_cycles(dir, "1", &[]);
-    assert_eq!(output.code, 2);
+    assert_eq!(output.code, 3);
     for expected in [
         "warning: bus/events.jsonl: quarantined an incomplete last line of 11 bytes in",
         "warning: d.jsonl: quarantined an incomplete last line of 4 bytes in",

@@ -109,7 +109,7 @@ events   evt-000000000016 runtime.cycle
         "{json}"
     );
     for (unknown, expected) in
-        [("99", "no cycle 99"), ("evt-000000000099", "no event evt-000000000099"), ("x", "no cycle x")]
+        [("99", "no cycle 99"), ("evt-000000000099", "has no event 99"), ("x", "no cycle x")]
     {
         assert!(bus(temp.path(), &["explain", "bus", unknown]).failure(2).contains(expected));
     }
