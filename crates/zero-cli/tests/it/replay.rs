@@ -316,10 +316,11 @@ fn replay_with_other_limits_predicts_the_run() {
     let actual = bus(temp.path(), &["replay", "other", "--json", "--limits", &limits("{}")]).success();
     assert_eq!(predicted.get("what_if"), Value::parse(&actual).unwrap().get("recorded"));
     assert_ne!(predicted.get("what_if"), predicted.get("recorded"));
-    // The text output is an aligned table.
+    // The text output is an aligned table, and a line that names the rule of both runs.
     let stdout = bus(&session, &["replay", "runtime-bus", "--limits", &limits(new)]).success();
     let width = stdout.lines().next().unwrap().len();
-    assert!(stdout.lines().all(|line| line.len() == width), "{stdout}");
+    let other: Vec<&str> = stdout.lines().filter(|line| line.len() != width).collect();
+    assert!(other.len() == 1 && other[0].starts_with("both under the legacy rule"), "{stdout}");
     assert!(stdout.contains("order notional exceeds limit"), "{stdout}");
 
     for (text, problem) in [
