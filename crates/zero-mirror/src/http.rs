@@ -327,7 +327,13 @@ fn parse_json(body: &[u8]) -> Option<Value> {
 /// The start of another server's text, escaped for a message.
 fn excerpt(bytes: &[u8]) -> String {
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    String::from_utf8_lossy(&line[..line.len().min(MAX_EXCERPT_BYTES)]).escape_debug().to_string()
+    let text = String::from_utf8_lossy(&line[..line.len().min(MAX_EXCERPT_BYTES)]);
+    // Quotation marks stay as they are; what could command a terminal does not.
+    let escape = |c: char| match c {
+        '"' | '\'' | '\\' => c.to_string(),
+        c => c.escape_debug().to_string(),
+    };
+    text.chars().map(escape).collect()
 }
 
 /// TLS that trusts the certificate authorities of the address, or else the system's.
