@@ -33,11 +33,11 @@ use crate::program::{PROGRAM, is_failed_check};
 #[command(name = "zero-bus", version, after_help = "Exit codes: 0 passed, 1 failed, 2 could not run.")]
 struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: Subcommands,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum Subcommands {
     Append(commands::append::Arguments),
     Verify(commands::verify::Arguments),
     Status(commands::status::Arguments),
@@ -68,35 +68,36 @@ pub fn main() -> ExitCode {
     report_file_size_limits(PROGRAM);
     let command = parse_arguments::<Arguments>(PROGRAM).command;
     // These commands handle the signals themselves.
-    let handles_signals = matches!(command, Command::Audit(_) | Command::Mirror(_) | Command::Ingest(_));
+    let handles_signals =
+        matches!(command, Subcommands::Audit(_) | Subcommands::Mirror(_) | Subcommands::Ingest(_));
     let result = if handles_signals { Ok(()) } else { end_as_init_on_stop_signal() };
     exit(PROGRAM, result.and_then(|()| run(command)), is_failed_check)
 }
 
-fn run(command: Command) -> Result<Outcome> {
+fn run(command: Subcommands) -> Result<Outcome> {
     match command {
-        Command::Append(arguments) => commands::append::run(arguments),
-        Command::Status(arguments) => commands::status::run(&arguments),
-        Command::Verify(arguments) => commands::verify::run(&arguments),
-        Command::Doctor(arguments) => commands::doctor::run(&arguments),
-        Command::Tail(arguments) => commands::tail::run(&arguments),
-        Command::Show(arguments) => commands::show::run(&arguments),
-        Command::Stats(arguments) => commands::stats::run(&arguments),
-        Command::Audit(arguments) => commands::audit::run(&arguments),
-        Command::Backup(arguments) => commands::backup::run(&arguments),
-        Command::Repair(arguments) => commands::repair::run(&arguments),
-        Command::Canonical(arguments) => commands::canonical::run(&arguments),
-        Command::Explain(arguments) => commands::explain::run(&arguments),
-        Command::Replay(arguments) => commands::replay::run(&arguments),
-        Command::State(arguments) => commands::state::run(&arguments),
-        Command::Diff(arguments) => commands::diff::run(&arguments),
-        Command::Command(arguments) => commands::command::run(&arguments),
-        Command::Mirror(arguments) => commands::mirror::run(&arguments),
-        Command::MirrorVerify(arguments) => commands::mirror_verify::run(&arguments),
-        Command::Restore(arguments) => commands::restore::run(&arguments),
-        Command::Ingest(arguments) => commands::ingest::run(arguments),
-        Command::Public(arguments) => commands::public::run(&arguments),
-        Command::Completions(arguments) => commands::completions::run(&arguments, Arguments::command()),
-        Command::Man(arguments) => commands::man::run(&arguments, Arguments::command()),
+        Subcommands::Append(arguments) => commands::append::run(arguments),
+        Subcommands::Status(arguments) => commands::status::run(&arguments),
+        Subcommands::Verify(arguments) => commands::verify::run(&arguments),
+        Subcommands::Doctor(arguments) => commands::doctor::run(&arguments),
+        Subcommands::Tail(arguments) => commands::tail::run(&arguments),
+        Subcommands::Show(arguments) => commands::show::run(&arguments),
+        Subcommands::Stats(arguments) => commands::stats::run(&arguments),
+        Subcommands::Audit(arguments) => commands::audit::run(&arguments),
+        Subcommands::Backup(arguments) => commands::backup::run(&arguments),
+        Subcommands::Repair(arguments) => commands::repair::run(&arguments),
+        Subcommands::Canonical(arguments) => commands::canonical::run(&arguments),
+        Subcommands::Explain(arguments) => commands::explain::run(&arguments),
+        Subcommands::Replay(arguments) => commands::replay::run(&arguments),
+        Subcommands::State(arguments) => commands::state::run(&arguments),
+        Subcommands::Diff(arguments) => commands::diff::run(&arguments),
+        Subcommands::Command(arguments) => commands::command::run(&arguments),
+        Subcommands::Mirror(arguments) => commands::mirror::run(&arguments),
+        Subcommands::MirrorVerify(arguments) => commands::mirror_verify::run(&arguments),
+        Subcommands::Restore(arguments) => commands::restore::run(&arguments),
+        Subcommands::Ingest(arguments) => commands::ingest::run(arguments),
+        Subcommands::Public(arguments) => commands::public::run(&arguments),
+        Subcommands::Completions(arguments) => commands::completions::run(&arguments, Arguments::command()),
+        Subcommands::Man(arguments) => commands::man::run(&arguments, Arguments::command()),
     }
 }

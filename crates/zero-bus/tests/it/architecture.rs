@@ -132,9 +132,7 @@ fn code(text: &str) -> String {
     let mut parts = code.split("\nmod ");
     let mut joined = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let inline = part
-            .split_once(|c| c == '{' || c == ';')
-            .is_some_and(|(name, _)| part[name.len()..].starts_with('{'));
+        let inline = part.split_once(['{', ';']).is_some_and(|(name, _)| part[name.len()..].starts_with('{'));
         let end = if inline { part.find("\n}").unwrap_or(part.len()) } else { 0 };
         joined += &format!("\nmod {}{}", part[..end].replace("super::", "self::"), &part[end..]);
     }
