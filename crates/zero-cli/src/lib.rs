@@ -17,9 +17,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
+use zero_bus::report_lock_waits;
 use zero_program::arguments::parse_arguments;
 use zero_program::exit::exit;
-use zero_program::message::report_file_size_limits;
+use zero_program::message::{print_warning, report_file_size_limits};
 use zero_program::outcome::Outcome;
 use zero_program::signals::end_as_init_on_stop_signal;
 
@@ -66,6 +67,7 @@ enum Subcommands {
 /// Runs the program: reads the arguments, runs the command and returns the exit code.
 pub fn main() -> ExitCode {
     report_file_size_limits(PROGRAM);
+    report_lock_waits(|wait| print_warning(PROGRAM, &wait.to_string()));
     let command = parse_arguments::<Arguments>(PROGRAM).command;
     // These commands handle the signals themselves.
     let handles_signals =

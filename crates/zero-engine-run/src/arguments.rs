@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use zero_bus::AmbiguousTail;
 use zero_paper::risk::ReduceOnlyRule;
 
 /// Name of the program, for messages.
@@ -35,6 +36,11 @@ pub(crate) struct Arguments {
     /// it.
     #[arg(long, requires = "journal", requires = "runtime_bus")]
     pub(crate) rebuild_journal: bool,
+    /// What to do about an ambiguous tail of the bus, which a power cut can leave: valid events
+    /// after an invalid line. `refuse` does not start; `quarantine` moves the tail to a file next
+    /// to the log, records that on the bus, and starts.
+    #[arg(long, value_name = "ACTION", value_enum, default_value_t = OnAmbiguousTail::Refuse)]
+    pub(crate) on_ambiguous_tail: OnAmbiguousTail,
     /// Run one cycle.
     #[arg(long, conflicts_with = "max_cycles")]
     pub(crate) once: bool,
@@ -77,7 +83,22 @@ Examples:
 Exit codes: 0 passed, 1 failed (the parity report is not ok, or a record is damaged), 2 could not run,
 3 the operator's kill stopped the run or blocks the start.";
 
+/// A value of `--on-ambiguous-tail`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum OnAmbiguousTail {
+    Refuse,
+    Quarantine,
+}
+
 impl Arguments {
+    /// Returns what to do about an ambiguous tail of the bus.
+    pub(crate) fn ambiguous_tail(&self) -> AmbiguousTail {
+        match self.on_ambiguous_tail {
+            OnAmbiguousTail::Refuse => AmbiguousTail::Refuse,
+            OnAmbiguousTail::Quarantine => AmbiguousTail::Quarantine,
+        }
+    }
+
     /// Returns the rule for reduce-only orders that would not reduce a position.
     pub(crate) fn reduce_only_rule(&self) -> ReduceOnlyRule {
         if self.trust_reduce_only { ReduceOnlyRule::Trust } else { ReduceOnlyRule::Enforce }

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use zero_bus::storage::{Directory, Storage};
-use zero_bus::{Bus, Json, Reader};
+use zero_bus::storage::{Directory, LockHolder, Storage};
+use zero_bus::{AmbiguousTail, Bus, Json, OpenOptions, Reader};
 
 use crate::clock::Clock;
 use crate::cycle::{self, CYCLE_SCHEMA, CycleRecord, Recovery, RunLabels, cycle_of_trace};
@@ -92,7 +92,8 @@ impl Runtime {
             (None, None) => Journal::Memory(Vec::new()),
         };
         let bus = bus_lock.as_ref().map(|BusLock(directory)| directory.clone() as Arc<dyn Storage>);
-        let records = OpenRecords { cycle_journal, bus_lock, bus, journal, rebuilt };
+        let on_ambiguous_tail = records.on_ambiguous_tail;
+        let records = OpenRecords { cycle_journal, bus_lock, bus, on_ambiguous_tail, journal, rebuilt };
         Self::recover(run.into(), records, clock, warnings)
     }
 
@@ -108,6 +109,7 @@ impl Runtime {
             cycle_journal: Some(open("cycles.jsonl")?),
             bus_lock: None,
             bus: Some(Arc::clone(storage)),
+            on_ambiguous_tail: AmbiguousTail::Refuse,
             journal: Journal::File(open("decisions.jsonl")?),
             rebuilt: false,
         };
@@ -123,7 +125,7 @@ impl Runtime {
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
         // Destructured at once, so that a failed start drops the records in reverse order.
-        let OpenRecords { mut cycle_journal, bus_lock, bus, journal, rebuilt } = records;
+        let OpenRecords { mut cycle_journal, bus_lock, bus, on_ambiguous_tail, journal, rebuilt } = records;
         let persistent = bus.is_some() || journal.file().is_some();
         // The first cycle whose record the cycle journal lacks. A file that was just created starts
         // with the next cycle, so the bus's earlier records are not copied into it.
@@ -141,8 +143,17 @@ impl Runtime {
             cycle_journal_end: first_missing_record.map(|first| first - 1),
             ..Reconciliation::default()
         };
+        let (mut open_options, bus_clock) = (OpenOptions::new(), Arc::clone(&clock));
+        open_options.on_ambiguous_tail(on_ambiguous_tail).clock(move || bus_clock.now());
+        // Nothing can be read past an ambiguous tail, so it is quarantined before the checks.
+        let opened_bus = match &bus {
+            Some(bus) if on_ambiguous_tail != AmbiguousTail::Refuse => {
+                Some(open_options.open_in(Arc::clone(bus))?)
+            }
+            _ => None,
+        };
         if let Some(bus) = &bus {
-            // Before the bus is opened for appending, because that may repair its tail.
+            // Otherwise before the bus is opened for appending, because that may repair its tail.
             let reader = Reader::open_in(Arc::clone(bus));
             reconciliation = reconcile(&journal, &reader, first_missing_record)?;
             warnings.append(&mut reconciliation.warnings);
@@ -181,7 +192,10 @@ impl Runtime {
                 first - 1
             ));
         }
-        let bus = bus.map(Bus::open_in).transpose()?;
+        let bus = match opened_bus {
+            Some(opened) => Some(opened),
+            None => bus.map(|bus| open_options.open_in(bus)).transpose()?,
+        };
         warnings.extend(bus.iter().flat_map(Bus::warnings));
         // Every check passed. From here on the records are changed.
         engine.repair_journal_tail()?;
@@ -469,13 +483,14 @@ impl Runtime {
     ///
     /// It lets a caller end its pause early with [`PauseEnd::Command`]. The runtime does not depend
     /// on it: it reads new commands before every decision. If `notify` gets an error, it is the
-    /// last call.
+    /// last call. Returns why the thread has to poll, if it does, and what the operator can do.
     ///
     /// # Errors
     /// Any error of following the bus, or [`Error::Io`] if the thread cannot be started.
-    pub fn notify_on_command(&self, notify: impl Fn(Result<()>) + Send + 'static) -> Result<()> {
-        let Some(bus) = &self.bus else { return Ok(()) };
+    pub fn notify_on_command(&self, notify: impl Fn(Result<()>) + Send + 'static) -> Result<Option<String>> {
+        let Some(bus) = &self.bus else { return Ok(None) };
         let follow = bus.reader().follow(bus.head().index.saturating_add(1))?;
+        let warning = follow.warning().map(str::to_owned);
         let watch = move || {
             for event in follow {
                 match event {
@@ -486,7 +501,7 @@ impl Runtime {
             }
         };
         let spawned = std::thread::Builder::new().name("operator".to_owned()).spawn(watch);
-        spawned.map(drop).map_err(Error::io("start a thread that follows it", &bus.log_path()))
+        spawned.map(|_| warning).map_err(Error::io("start a thread that follows it", &bus.log_path()))
     }
 
     /// Calls `observer` after each recorded cycle, including the cycles that flatten positions.
@@ -627,6 +642,7 @@ struct OpenRecords {
     cycle_journal: Option<LineFile>,
     bus_lock: Option<BusLock>,
     bus: Option<Arc<dyn Storage>>,
+    on_ambiguous_tail: AmbiguousTail,
     journal: Journal,
     /// The journal was just rebuilt from the bus.
     rebuilt: bool,
@@ -645,7 +661,8 @@ impl BusLock {
         if lock.0.try_lock_directory().map_err(Error::io("lock the directory", bus))? {
             return Ok(lock);
         }
-        let problem = "is in use by another runtime; stop that one, or name another bus".to_owned();
+        let holder = LockHolder::of(bus).map(|holder| format!(" ({holder})")).unwrap_or_default();
+        let problem = format!("is in use by another runtime{holder}; stop that one, or name another bus");
         Err(Error::Refused { path: bus.to_owned(), problem })
     }
 }
