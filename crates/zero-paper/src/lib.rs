@@ -31,6 +31,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod account;
+pub mod candle;
 mod clock;
 pub mod cycle;
 mod cycle_events;
@@ -41,12 +43,14 @@ pub mod engine;
 mod error;
 pub mod event_types;
 pub mod explain;
+pub mod feed;
 pub mod feedback;
 mod field;
 pub mod journal;
 pub mod line_file;
 pub mod live;
 pub mod operator;
+pub mod order_record;
 pub mod order_source;
 pub mod parity;
 pub mod position;
@@ -60,6 +64,7 @@ pub mod risk;
 pub mod runtime;
 pub mod scenario;
 pub mod state;
+pub mod strategy;
 pub mod summary;
 pub mod symbol;
 pub mod text;

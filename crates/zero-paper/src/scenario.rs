@@ -30,7 +30,7 @@ pub struct Scenario {
     pub ignored: Vec<String>,
 }
 
-/// Limits of the risk checks.
+/// Limits of the risk checks. Runs on market data use all of them; scenario runs use the first four.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
     /// Largest notional of one order, in USD.
@@ -41,6 +41,16 @@ pub struct Limits {
     pub max_leverage: f64,
     /// Smallest confidence of a risk-increasing order, 0 to 1.
     pub min_confidence: f64,
+    /// Largest sum of all positions and open orders, each valued at its mark, in USD.
+    pub max_gross_exposure_usd: Option<f64>,
+    /// Largest loss of equity within one UTC day, in USD.
+    pub max_daily_loss_usd: Option<f64>,
+    /// Largest loss of equity since its peak, in percent of the peak.
+    pub max_drawdown_pct: Option<f64>,
+    /// Most accepted orders within one minute.
+    pub max_orders_per_minute: Option<f64>,
+    /// Greatest age of a bar when it is decided on, in seconds.
+    pub max_data_age_s: Option<f64>,
 }
 
 /// An order.
@@ -145,6 +155,11 @@ impl Default for Limits {
             max_position_notional_usd: 2500.0,
             max_leverage: 1.0,
             min_confidence: 0.60,
+            max_gross_exposure_usd: None,
+            max_daily_loss_usd: None,
+            max_drawdown_pct: None,
+            max_orders_per_minute: None,
+            max_data_age_s: None,
         }
     }
 }
