@@ -71,7 +71,7 @@ pub fn moment(text: &str, now: f64) -> Result<f64, String> {
 
 /// Parses a time with an offset. The library's timestamps end a day before the year 9999 does,
 /// since they must fit every time zone. Later times are computed from their parts.
-fn parse_rfc3339(text: &str) -> Option<f64> {
+pub(crate) fn parse_rfc3339(text: &str) -> Option<f64> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Some(time.as_duration().as_secs_f64());
     }

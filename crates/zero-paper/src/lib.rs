@@ -33,6 +33,7 @@
 
 pub mod account;
 pub mod candle;
+mod child_process;
 mod clock;
 pub mod cycle;
 mod cycle_events;
@@ -48,6 +49,7 @@ pub mod feedback;
 mod field;
 pub mod journal;
 pub mod line_file;
+mod line_reader;
 pub mod live;
 pub mod operator;
 pub mod order_record;
