@@ -5,8 +5,13 @@
 mod crash;
 mod engine;
 mod explain;
+mod feed;
+mod feed_process;
 mod live;
+mod market;
 mod operator;
 mod order_source;
 mod public;
 mod state;
+mod strategy;
+mod strategy_process;
