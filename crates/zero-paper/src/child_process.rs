@@ -129,11 +129,28 @@ impl Drop for ChildProcess {
     }
 }
 
-/// A command line, to be run by the shell.
-pub(crate) fn shell(command_line: &str) -> Command {
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", command_line]);
-    command
+/// Characters that mean something to the shell.
+const SHELL_CHARACTERS: [char; 22] = [
+    '|', '&', ';', '<', '>', '(', ')', '$', '`', '\\', '"', '\'', '*', '?', '[', ']', '#', '~', '=', '{',
+    '}', '\n',
+];
+
+/// A command line: words that are a program and its arguments or, if a character means something to
+/// the shell, a command of the shell.
+pub(crate) fn command(command_line: &str) -> Command {
+    let mut words = command_line.split_whitespace();
+    match words.next() {
+        Some(program) if !command_line.contains(SHELL_CHARACTERS) => {
+            let mut command = Command::new(program);
+            command.args(words);
+            command
+        }
+        _ => {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", command_line]);
+            command
+        }
+    }
 }
 
 /// How a program ended.

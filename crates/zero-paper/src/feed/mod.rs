@@ -41,7 +41,7 @@ pub fn open(source: &str, since: Option<f64>) -> Result<Box<dyn Feed>, FeedError
         return Ok(Box::new(RecordedFeed::standard_input(source)?));
     }
     if let Some(command) = source.strip_prefix("exec:") {
-        return Ok(Box::new(ProcessFeed::shell(source, command, since)?));
+        return Ok(Box::new(ProcessFeed::run(source, command, since)?));
     }
     if let Some(request) = source.strip_prefix("hyperliquid:") {
         return Ok(Box::new(ProcessFeed::start(source, hyperliquid::command(source, request, since)?)?));

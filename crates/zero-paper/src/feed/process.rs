@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::candle::{Bar, Candle, FeedCandle, parse_candle};
-use crate::child_process::{ChildProcess, Exit, shell};
+use crate::child_process::{ChildProcess, Exit, command};
 use crate::feed::candle_file::line_error;
 use crate::feed::check::{Checks, Irregularity, MAX_SYMBOLS, Place, format_time};
 use crate::feed::interface::{DEFAULT_INTERVAL_S, Feed, FeedError, MAX_LINE_BYTES, Next};
@@ -55,16 +55,16 @@ enum Read {
 }
 
 impl ProcessFeed {
-    /// Starts a command line in the shell.
-    pub(super) fn shell(source: &str, command_line: &str, since: Option<f64>) -> Result<Self, FeedError> {
+    /// Starts a command line.
+    pub(super) fn run(source: &str, command_line: &str, since: Option<f64>) -> Result<Self, FeedError> {
         if command_line.trim().is_empty() {
             return Err(FeedError::new(source, "names no command; write exec:COMMAND"));
         }
-        let mut command = shell(command_line);
+        let mut program = command(command_line);
         if let Some(since) = since {
-            command.env(SINCE_VARIABLE, since.to_string());
+            program.env(SINCE_VARIABLE, since.to_string());
         }
-        Self::start(source, command)
+        Self::start(source, program)
     }
 
     /// Starts a program.
@@ -73,7 +73,7 @@ impl ProcessFeed {
         let process = ChildProcess::start(command, false, MAX_LINE_BYTES).map_err(|error| {
             let problem = match error.kind() {
                 io::ErrorKind::NotFound => {
-                    format!("{name} is neither next to this program nor in PATH; install it there")
+                    format!("there is no program {name}")
                 }
                 _ => format!("cannot start {name}: {error}"),
             };

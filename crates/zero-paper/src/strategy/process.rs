@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use zero_bus::Checksum;
 
-use crate::child_process::{ChildProcess, WriteError, shell};
+use crate::child_process::{ChildProcess, WriteError, command};
 use crate::line_reader::{LineError, NextLine};
 use crate::strategy::answer::{STOP_LINE, bar_line, parse_answer, start_line};
 use crate::strategy::interface::{
@@ -126,7 +126,7 @@ impl Strategy for ProcessStrategy {
         let not_started = |problem: String| failure(FailureKind::NotStarted, &problem);
         self.process = None;
         let line = start_line(start).map_err(|error| not_started(error.to_string()))?;
-        let mut process = ChildProcess::start(shell(&self.command_line), true, MAX_LINE_BYTES)
+        let mut process = ChildProcess::start(command(&self.command_line), true, MAX_LINE_BYTES)
             .map_err(|error| not_started(format!("cannot start `{}`: {error}", self.command_line)))?;
         let written = process.write_line(&line, Instant::now() + self.timeout);
         written.map_err(|error| write_failure(&error, &mut process, self.timeout))?;
