@@ -105,7 +105,7 @@ impl Candle {
             let problem = format!("is {}, after the year 9999; write seconds, not milliseconds", self.ts);
             return Err(("ts", problem));
         }
-        if !(self.ts >= MIN_TS) {
+        if self.ts < MIN_TS || self.ts.is_nan() {
             return Err(("ts", format!("is {}, before the year 1", self.ts)));
         }
         let prices = [("open", self.open), ("high", self.high), ("low", self.low), ("close", self.close)];
