@@ -32,6 +32,7 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+mod bus_lock;
 pub mod candle;
 mod clock;
 pub mod cycle;
@@ -49,6 +50,7 @@ mod field;
 pub mod journal;
 pub mod line_file;
 pub mod live;
+pub mod market;
 pub mod operator;
 pub mod order_record;
 pub mod order_source;

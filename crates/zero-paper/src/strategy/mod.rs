@@ -182,6 +182,24 @@ pub enum FailureKind {
     InvalidOutput,
 }
 
+impl FailureKind {
+    /// Returns the kind's name in the records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotStarted => "not_started",
+            Self::Timeout => "timeout",
+            Self::Exited => "exited",
+            Self::InvalidOutput => "invalid_output",
+        }
+    }
+
+    /// Returns the kind with this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let all = [Self::NotStarted, Self::Timeout, Self::Exited, Self::InvalidOutput];
+        all.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 /// A SPEC does not name a strategy that can be opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {problem}")]

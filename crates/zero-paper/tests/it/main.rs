@@ -6,6 +6,8 @@ mod crash;
 mod engine;
 mod explain;
 mod live;
+mod market_fills;
+mod market_support;
 mod operator;
 mod order_source;
 mod public;
