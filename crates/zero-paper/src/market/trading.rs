@@ -144,8 +144,11 @@ impl Trading {
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
         let history = runtime.history();
-        let (last_bar, symbols) = (history.last_bar.clone(), history.symbols.clone());
+        let (mut last_bar, symbols) = (history.last_bar.clone(), history.symbols.clone());
         let pending = runtime.take_pending();
+        if let Some(pending) = &pending {
+            last_bar = Some(pending.bar.bar.clone());
+        }
         let identity = strategy.identity().clone();
         if let Some(last) = runtime.state().strategy().filter(|last| **last != identity) {
             warnings.push(format!(

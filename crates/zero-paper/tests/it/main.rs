@@ -7,6 +7,7 @@ mod engine;
 mod explain;
 mod live;
 mod market_fills;
+mod market_recovery;
 mod market_support;
 mod operator;
 mod order_source;
