@@ -49,6 +49,11 @@ impl<'a> Field<'a> {
         Some(Self { path: join(&self.path, key), key, value })
     }
 
+    /// Returns the member with this name, or `None` if it is missing or null.
+    pub(crate) fn optional_unless_null(&self, key: &'a str) -> Option<Self> {
+        self.optional(key).filter(|member| *member.value != Value::Null)
+    }
+
     /// Returns the member with this name, or an error if it is missing.
     pub(crate) fn required(&self, key: &'a str) -> Result<Self, Problem> {
         self.optional(key).ok_or_else(|| format!("{}: is missing", join(&self.path, key)))
@@ -66,6 +71,25 @@ impl<'a> Field<'a> {
 
     pub(crate) fn text(&self) -> Result<&'a str, Problem> {
         self.value.as_str().ok_or_else(|| self.expected("a string"))
+    }
+
+    /// Returns the text, or `None` if the value is not a string.
+    pub(crate) fn optional_text(&self) -> Option<&'a str> {
+        self.value.as_str()
+    }
+
+    /// Returns a text, or a number as it is written in canonical form.
+    pub(crate) fn text_or_number(&self) -> Result<String, Problem> {
+        match self.value {
+            Value::String(text) => Ok(text.clone()),
+            Value::Integer(integer) => Ok(integer.as_str().to_owned()),
+            Value::Float(number) => Ok(format!("{number:?}")),
+            _ => Err(self.expected("a string or a number")),
+        }
+    }
+
+    pub(crate) fn value(&self) -> &'a Value {
+        self.value
     }
 
     pub(crate) fn bool(&self) -> Result<bool, Problem> {

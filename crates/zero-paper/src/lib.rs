@@ -34,6 +34,7 @@
 pub mod account;
 mod bus_lock;
 pub mod candle;
+mod child_process;
 mod clock;
 pub mod cycle;
 mod cycle_events;
@@ -49,6 +50,7 @@ pub mod feedback;
 mod field;
 pub mod journal;
 pub mod line_file;
+mod line_reader;
 pub mod live;
 pub mod market;
 pub mod operator;

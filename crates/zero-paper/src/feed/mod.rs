@@ -1,56 +1,50 @@
 //! Feeds: where the bars of a run come from.
 //!
 //! A feed delivers bars in the order of their start times, each time once. It never falls back to
-//! another source.
+//! another source. `docs/TRADING.md` says what each SOURCE of the command line is.
+//!
+//! Three irregularities of recorded candles are errors, which name file and line: an invalid
+//! candle (see [`Candle::check`](crate::candle::Candle::check)), a candle before the one above it
+//! in its file, and two candles of a symbol with one time. Others are warnings: a gap of more than
+//! 1.5 intervals, a bar less than half an interval after the one before, a close that differs by
+//! more than 50 % from the close before, and an unknown field. A feed reports the first three of
+//! each kind, and at its end how many more there were.
+//!
+//! A live feed also rejects invalid candles. It drops a candle whose bar it has delivered, or that
+//! repeats a candle, and reports that.
+//!
+//! Memory does not grow with a file: a feed holds one line and one candle of each file, and two
+//! bars.
 
-use std::time::Duration;
+mod candle_file;
+mod check;
+mod csv;
+mod hyperliquid;
+mod interface;
+mod process;
+mod recorded;
 
-use crate::candle::Bar;
+pub use interface::{Feed, FeedError, Next};
+use process::ProcessFeed;
+use recorded::RecordedFeed;
 
-/// A source of bars.
-pub trait Feed: Send {
-    /// Returns the feed's name in the records (`market_source`). It does not change during a run.
-    fn source(&self) -> &str;
-
-    /// Returns the next bar. A live feed without a closed bar waits for at most `wait`, so that
-    /// the runtime can react to signals and to the operator in between.
-    ///
-    /// # Errors
-    /// The data is invalid, or the source has failed. The feed delivers nothing after that.
-    fn next(&mut self, wait: Duration) -> Result<Next, FeedError>;
-
-    /// Whether the bars arrive as they close. Only such bars can be late.
-    fn is_live(&self) -> bool;
-
-    /// Returns what the feed noticed since the last call, one line each, for the operator.
-    fn warnings(&mut self) -> Vec<String>;
-}
-
-/// What a feed answers.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Next {
-    /// The next bar. It is closed.
-    Bar(Bar),
-    /// There is no closed bar yet; ask again.
-    Pending,
-    /// There are no more bars.
-    End,
-}
-
-/// The data of a feed is invalid, or its source has failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{place}: {problem}")]
-pub struct FeedError {
-    /// The file and the line, or the command.
-    pub place: String,
-    /// What is wrong, and what to do.
-    pub problem: String,
-}
-
-/// Opens the feed that a SOURCE of the command line names.
+/// Opens the feed that a SOURCE of the command line names: a file `*.jsonl` or `*.csv`, a directory
+/// of them, `-` for standard input, `exec:COMMAND`, or `hyperliquid:SYM,SYM[@INTERVAL][?url=URL]`.
+///
+/// `since` is the time of the last recorded bar of a run that continues. A live feed continues
+/// after it; the other feeds begin at their beginning.
 ///
 /// # Errors
 /// The source is not known, does not exist, or cannot be opened.
-pub fn open(source: &str) -> Result<Box<dyn Feed>, FeedError> {
-    Err(FeedError { place: source.to_owned(), problem: "this feed is not available".to_owned() })
+pub fn open(source: &str, since: Option<f64>) -> Result<Box<dyn Feed>, FeedError> {
+    if source == "-" {
+        return Ok(Box::new(RecordedFeed::standard_input(source)?));
+    }
+    if let Some(command) = source.strip_prefix("exec:") {
+        return Ok(Box::new(ProcessFeed::shell(source, command, since)?));
+    }
+    if let Some(request) = source.strip_prefix("hyperliquid:") {
+        return Ok(Box::new(ProcessFeed::start(source, hyperliquid::command(source, request, since)?)?));
+    }
+    Ok(Box::new(RecordedFeed::open(source)?))
 }

@@ -108,7 +108,8 @@ fn outcome<'a>(act: &'a Act, order_id: &str) -> Option<Outcome<'a>> {
     opened.or_else(filled)
 }
 
-fn failed(cycle_id: u64, strategy: &StrategyIdentity, failure: &FailureRecord) -> Result<Json> {
+/// Returns the payload of a strategy's failure.
+pub(super) fn failed(cycle_id: u64, strategy: &StrategyIdentity, failure: &FailureRecord) -> Result<Json> {
     #[derive(Serialize)]
     struct Payload<'a> {
         cycle_id: u64,

@@ -18,19 +18,19 @@ use crate::candle::Bar;
 use crate::clock::Clock;
 use crate::cycle::trace_id;
 use crate::error::{Error, Result};
-use crate::event_types::{CYCLE, HEALTH};
+use crate::event_types::{CYCLE, HEALTH, STRATEGY_FAILED};
 use crate::line_file::LineFile;
 use crate::operator::{Action, Command, CommandCursor};
 use crate::reconcile::replace_journal;
 use crate::record_paths::RecordPaths;
 use crate::risk::TradingMode;
-use crate::strategy::{Observation, StrategyIdentity};
+use crate::strategy::{Failure, Observation, StrategyIdentity};
 
 use super::cycle::{CycleInput, Decided, Rules, run};
-use super::events::{TypedPayload, after_record, observation, of_cycle};
+use super::events::{TypedPayload, after_record, failed, observation, of_cycle};
 use super::journal::{CycleEvents, MarketJournal};
 use super::reader::PendingObservation;
-use super::record::{MarketCycle, RecordedBar, RecordedCycle};
+use super::record::{FailureRecord, MarketCycle, RecordedBar, RecordedCycle};
 use super::recovery::{self, History, Recovered, Unpublished, missing_events};
 use super::state::RunState;
 
@@ -239,7 +239,7 @@ impl MarketRuntime {
             strategy,
         };
         let cycle = run(&mut self.state, &self.rules, &input, decide);
-        if self.journal.is_some() || self.bus.is_some() {
+        if self.has_records() {
             self.record(source, bar, &cycle, usize::from(observed))?;
         }
         self.failed = false;
@@ -303,6 +303,27 @@ impl MarketRuntime {
         }
         self.trading_mode = self.command_cursor.commands_in_force.trading_mode();
         Ok(self.trading_mode)
+    }
+
+    /// Records on the bus that the strategy answered something after the last cycle. The event
+    /// belongs to no cycle.
+    pub(super) fn record_failure_at_end(
+        &mut self,
+        strategy: &StrategyIdentity,
+        failure: &Failure,
+    ) -> Result<()> {
+        let Some(bus) = &self.bus else { return Ok(()) };
+        let Failure { kind, reason } = failure.clone();
+        let failure = FailureRecord { kind, on_failure: self.rules.on_failure, reason };
+        let payload = failed(self.state.last_cycle_id(), strategy, &failure)?;
+        let (event_type, as_of) = (STRATEGY_FAILED.to_owned(), self.clock.now());
+        bus.append(Draft { event_type, as_of, payload, trace_id: None })?;
+        Ok(())
+    }
+
+    /// Whether the cycles are recorded.
+    pub(super) fn has_records(&self) -> bool {
+        self.journal.is_some() || self.bus.is_some()
     }
 
     /// Passes each recorded cycle to `each`, in order.

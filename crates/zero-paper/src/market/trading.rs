@@ -23,6 +23,9 @@ use super::runtime::{MarketRuntime, NewCycle};
 /// How long a live feed may wait for a bar before the loop looks after signals and commands.
 const FEED_WAIT: Duration = Duration::from_millis(100);
 
+/// A live bar that comes earlier than this is reported, in seconds before its close.
+const EARLY_BAR_S: f64 = 5.0;
+
 /// Most intents of one answer.
 pub const MAX_INTENTS: usize = 1_000;
 
@@ -181,7 +184,8 @@ impl Trading {
     /// recorded bars.
     fn start_on_records(&mut self) -> Result<()> {
         let state = self.recorded_state();
-        self.start_strategy(state.as_ref()).map_err(|failure| self.not_started(failure))?;
+        let started = self.start_strategy(state.as_ref());
+        started.map_err(|failure| self.not_started(failure))?;
         if state.is_some() {
             return Ok(());
         }
@@ -230,7 +234,7 @@ impl Trading {
     }
 
     /// Runs cycles until the feed ends, until `max_cycles` have run, until `stop` returns true, or
-    /// until the operator's kill. Then ends the strategy.
+    /// until the operator's kill. May be called again. [`Trading::finish`] ends the strategy.
     ///
     /// `stop` is called before every bar, and while a live feed has none.
     ///
@@ -243,9 +247,20 @@ impl Trading {
         mut stop: impl FnMut() -> bool,
         observer: &mut dyn RunObserver,
     ) -> Result<RunEnd> {
-        let result = self.run_until_stopped(max_cycles, &mut stop, observer);
-        self.strategy.stop();
-        result
+        self.run_until_stopped(max_cycles, &mut stop, observer)
+    }
+
+    /// Ends the strategy. If it answers something that it was not asked, that is recorded on the
+    /// bus, and no order comes of it.
+    ///
+    /// # Errors
+    /// Any error of the bus.
+    pub fn finish(&mut self, observer: &mut dyn RunObserver) -> Result<()> {
+        let stopped = self.strategy.stop();
+        self.strategy.warnings().iter().for_each(|warning| observer.warning(warning));
+        let Err(failure) = stopped else { return Ok(()) };
+        observer.warning(&format!("the strategy {}: {}", self.identity.name, failure.reason));
+        self.runtime.record_failure_at_end(&self.identity, &failure)
     }
 
     fn run_until_stopped(
@@ -275,8 +290,10 @@ impl Trading {
                 Next::Bar(bar) if self.is_recorded(&bar)? => {}
                 Next::Bar(bar) => {
                     // A command may have arrived while the feed waited.
-                    if self.feed.is_live() && self.runtime.apply_commands()? == TradingMode::Killed {
-                        return Ok(RunEnd::Killed);
+                    if self.feed.is_live()
+                        && let Some(end) = self.wait_for_close(&bar, stop, observer)?
+                    {
+                        return Ok(end);
                     }
                     let source = self.feed.source().to_owned();
                     self.run_bar(&bar, &source, None, observer)?;
@@ -289,6 +306,36 @@ impl Trading {
             TradingMode::Killed => RunEnd::Killed,
             _ => RunEnd::CyclesDone,
         })
+    }
+
+    /// Waits until a live bar has closed, whatever its feed says. Applies commands meanwhile.
+    fn wait_for_close(
+        &mut self,
+        bar: &Bar,
+        stop: &mut dyn FnMut() -> bool,
+        observer: &mut dyn RunObserver,
+    ) -> Result<Option<RunEnd>> {
+        let mut warned = false;
+        loop {
+            if self.runtime.apply_commands()? == TradingMode::Killed {
+                return Ok(Some(RunEnd::Killed));
+            }
+            let clock = self.runtime.clock();
+            let wait_s = bar.close_ts() - clock.now();
+            if wait_s <= 0.0 || clock.is_fixed() {
+                return Ok(None);
+            }
+            if stop() {
+                return Ok(Some(RunEnd::Stopped));
+            }
+            if !warned && wait_s > EARLY_BAR_S {
+                let source = self.feed.source();
+                observer
+                    .warning(&format!("{source}: the bar at {} closes in {wait_s:.0} s; waiting", bar.ts));
+                warned = true;
+            }
+            std::thread::sleep(FEED_WAIT.min(Duration::try_from_secs_f64(wait_s).unwrap_or(FEED_WAIT)));
+        }
     }
 
     /// Whether a bar is among those that the records have.
@@ -347,22 +394,17 @@ impl Trading {
         }
         let new = self.new_cycle(bar, source, recorded_as_of);
         let cycle_id = self.runtime.state().last_cycle_id() + 1;
-        let restart_state = match self.status {
-            StrategyStatus::Failed(_) => self.recorded_state(),
-            _ => None,
-        };
-        let Self { runtime, strategy, status, identity, symbols, .. } = self;
-        let (limits, costs) = (runtime.rules().run.limits, runtime.rules().run.costs);
-        let cycle = runtime.run_cycle(&new, identity, |observation| {
-            if let StrategyStatus::Failed(failed_in) = *status {
-                let Some(state) = &restart_state else { return Ok(held_after(failed_in)) };
-                strategy.start(&Start { limits: &limits, symbols, costs: &costs, state: Some(state) })?;
-                *status = StrategyStatus::Running;
-            }
-            check_answer(strategy.decide(observation)?)
+        let restarted = self.restart_if_failed()?;
+        let Self { runtime, strategy, identity, .. } = self;
+        let cycle = runtime.run_cycle(&new, identity, |observation| match restarted {
+            Restarted::Running => check_answer(strategy.decide(observation)?),
+            Restarted::Failed(failure) => Err(failure),
+            Restarted::Impossible { failed_in } => Ok(held_after(failed_in)),
         })?;
+        self.strategy.warnings().iter().for_each(|warning| observer.warning(warning));
         if cycle.decide.failure.is_some() {
-            self.strategy.stop();
+            // The failure is recorded already.
+            let _ = self.strategy.stop();
             self.status = StrategyStatus::Failed(cycle_id);
         }
         self.last_ts = Some(bar.ts);
@@ -375,6 +417,22 @@ impl Trading {
                 reason: failure.reason.clone(),
             }),
             _ => Ok(()),
+        }
+    }
+
+    /// Starts the strategy again if it has failed: as a restart of the run would, with its last
+    /// state or by showing it the recorded bars.
+    fn restart_if_failed(&mut self) -> Result<Restarted> {
+        let StrategyStatus::Failed(failed_in) = self.status else { return Ok(Restarted::Running) };
+        if self.recorded_state().is_none() && !self.runtime.has_records() {
+            return Ok(Restarted::Impossible { failed_in });
+        }
+        match self.start_on_records() {
+            Ok(()) => Ok(Restarted::Running),
+            Err(Error::StrategyNotStarted { reason, .. }) => {
+                Ok(Restarted::Failed(Failure { kind: FailureKind::NotStarted, reason }))
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -416,10 +474,21 @@ impl Trading {
     }
 }
 
+/// Whether a strategy that has failed runs again.
+enum Restarted {
+    Running,
+    Failed(Failure),
+    /// It has sent no state, and there are no records to show it.
+    Impossible {
+        failed_in: u64,
+    },
+}
+
 /// The answer in place of a strategy that failed before and cannot be brought back to its state.
 fn held_after(failed_in: u64) -> Answer {
-    let reason =
-        format!("the strategy failed in cycle {failed_in} and has sent no state to start again with");
+    let reason = format!(
+        "the strategy failed in cycle {failed_in}; without records and without a state it cannot continue"
+    );
     Answer { hold_reason: Some(reason), ..Answer::default() }
 }
 

@@ -5,7 +5,10 @@
 mod crash;
 mod engine;
 mod explain;
+mod feed;
+mod feed_process;
 mod live;
+mod market;
 mod market_fills;
 mod market_recovery;
 mod market_support;
@@ -13,3 +16,5 @@ mod operator;
 mod order_source;
 mod public;
 mod state;
+mod strategy;
+mod strategy_process;

@@ -156,8 +156,13 @@ impl Strategy for TestStrategy {
         (self.decide)(observation)
     }
 
-    fn stop(&mut self) {
+    fn stop(&mut self) -> Result<(), Failure> {
         self.note("stop".to_owned());
+        Ok(())
+    }
+
+    fn warnings(&mut self) -> Vec<String> {
+        Vec::new()
     }
 }
 
