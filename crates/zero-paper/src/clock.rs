@@ -9,6 +9,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub trait Clock: Send + Sync {
     /// Returns the current time in seconds since the Unix epoch.
     fn now(&self) -> f64;
+
+    /// Whether the time stands still, so that waiting for a later one is of no use.
+    fn is_fixed(&self) -> bool {
+        false
+    }
 }
 
 /// The system's clock.
@@ -31,6 +36,10 @@ pub struct FixedClock(pub f64);
 impl Clock for FixedClock {
     fn now(&self) -> f64 {
         self.0
+    }
+
+    fn is_fixed(&self) -> bool {
+        true
     }
 }
 

@@ -1,6 +1,6 @@
 //! Typed access to a JSON document, with error messages that name the path of the field.
 
-use zero_bus::Value;
+use zero_bus::{Json, Value};
 
 /// A value in a document and its path, as in `orders[2].quantity`.
 pub(crate) struct Field<'a> {
@@ -103,6 +103,30 @@ impl<'a> Field<'a> {
             Value::Float(number) => Ok(*number),
             _ => Err(self.expected("a number")),
         }
+    }
+
+    /// Returns a number, or `None` for null.
+    pub(crate) fn nullable_number(&self) -> Result<Option<f64>, Problem> {
+        if *self.value == Value::Null { Ok(None) } else { self.number().map(Some) }
+    }
+
+    /// Returns the canonical text of the value.
+    pub(crate) fn json(&self) -> Result<Json, Problem> {
+        Json::try_from(self.value).map_err(|error| self.problem(error.problem()))
+    }
+
+    /// Returns an error unless `schema_version` is this schema.
+    pub(crate) fn check_schema(&self, schema: &str) -> Result<(), Problem> {
+        let found = self.required("schema_version")?;
+        match found.text()? {
+            text if text == schema => Ok(()),
+            text => Err(found.problem(&format!("must be `{schema}`, is `{text}`"))),
+        }
+    }
+
+    /// Returns a whole number that is not negative.
+    pub(crate) fn count(&self) -> Result<u64, Problem> {
+        self.value.as_u64().ok_or_else(|| self.expected("a whole number, 0 or more"))
     }
 
     pub(crate) fn positive(&self) -> Result<f64, Problem> {

@@ -32,6 +32,7 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+mod bus_lock;
 pub mod candle;
 mod child_process;
 mod clock;
@@ -51,6 +52,7 @@ pub mod journal;
 pub mod line_file;
 mod line_reader;
 pub mod live;
+pub mod market;
 pub mod operator;
 pub mod order_record;
 pub mod order_source;

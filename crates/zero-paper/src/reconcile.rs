@@ -234,18 +234,28 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// Writes a new journal at `path`. An existing journal is renamed, never removed; returns a message
-/// with its new name.
+/// Writes a new journal at `path` that has these decisions, see [`replace_journal`].
 ///
 /// # Errors
-/// [`Error::Io`]. The old journal is then still at `path`, or under its new name.
+/// As [`replace_journal`].
 pub(crate) fn rebuild_journal(path: &Path, decisions: &[Decision]) -> Result<Option<String>> {
+    replace_journal(path, |file| decisions.iter().try_for_each(|decision| file.append(decision).map(drop)))
+}
+
+/// Writes a new journal at `path`, with what `write` appends to it. An existing journal is renamed,
+/// never removed; returns a message with its new name.
+///
+/// # Errors
+/// [`Error::Io`], or the error of `write`. The old journal is then still at `path`, or under its
+/// new name.
+pub(crate) fn replace_journal(
+    path: &Path,
+    write: impl FnOnce(&mut LineFile) -> Result<()>,
+) -> Result<Option<String>> {
     let io = |action| Error::io(action, path);
     let temporary = unused_name(path, "rebuilt");
     let mut file = LineFile::open(&temporary)?;
-    for decision in decisions {
-        file.append(decision)?;
-    }
+    write(&mut file)?;
     file.sync()?;
     // `symlink_metadata` also sees a dangling link, which `exists` does not.
     let kept = if path.symlink_metadata().is_ok() {

@@ -185,6 +185,25 @@ pub enum FailureKind {
     OutputAfterStop,
 }
 
+impl FailureKind {
+    /// Returns the kind's name in the records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotStarted => "not_started",
+            Self::Timeout => "timeout",
+            Self::Exited => "exited",
+            Self::InvalidOutput => "invalid_output",
+            Self::OutputAfterStop => "output_after_stop",
+        }
+    }
+
+    /// Returns the kind with this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let all = [Self::NotStarted, Self::Timeout, Self::Exited, Self::InvalidOutput, Self::OutputAfterStop];
+        all.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 /// A SPEC does not name a strategy that can be opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {problem}")]
