@@ -9,6 +9,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub trait Clock: Send + Sync {
     /// Returns the current time in seconds since the Unix epoch.
     fn now(&self) -> f64;
+
+    /// Whether the time stands still, so that waiting for a later one is of no use.
+    fn is_fixed(&self) -> bool {
+        false
+    }
 }
 
 /// The system's clock.
@@ -31,6 +36,10 @@ pub struct FixedClock(pub f64);
 impl Clock for FixedClock {
     fn now(&self) -> f64 {
         self.0
+    }
+
+    fn is_fixed(&self) -> bool {
+        true
     }
 }
 
@@ -71,7 +80,7 @@ pub fn moment(text: &str, now: f64) -> Result<f64, String> {
 
 /// Parses a time with an offset. The library's timestamps end a day before the year 9999 does,
 /// since they must fit every time zone. Later times are computed from their parts.
-fn parse_rfc3339(text: &str) -> Option<f64> {
+pub(crate) fn parse_rfc3339(text: &str) -> Option<f64> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Some(time.as_duration().as_secs_f64());
     }

@@ -87,6 +87,35 @@ pub enum Error {
         /// What the order source returned.
         intent: UnsupportedIntent,
     },
+    /// The strategy failed, and the run ends because of it. The cycle is recorded.
+    #[error(
+        "the strategy {strategy} failed in cycle {cycle_id}: {reason}; the cycle is recorded as a hold; correct the \
+         strategy and start again"
+    )]
+    StrategyFailed {
+        /// Name of the strategy.
+        strategy: String,
+        /// The cycle.
+        cycle_id: u64,
+        /// What happened.
+        reason: String,
+    },
+    /// The strategy cannot be started. Nothing was recorded.
+    #[error("cannot start the strategy {strategy}: {reason}")]
+    StrategyNotStarted {
+        /// Name of the strategy.
+        strategy: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The feed failed. Every cycle so far is recorded.
+    #[error("{place}: {problem}")]
+    Feed {
+        /// The file and the line, or the command.
+        place: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
     /// The operating system refused a file operation.
     #[error("{}: cannot {action}: {source}", path.display())]
     Io {

@@ -1,6 +1,6 @@
 //! Typed access to a JSON document, with error messages that name the path of the field.
 
-use zero_bus::Value;
+use zero_bus::{Json, Value};
 
 /// A value in a document and its path, as in `orders[2].quantity`.
 pub(crate) struct Field<'a> {
@@ -49,6 +49,11 @@ impl<'a> Field<'a> {
         Some(Self { path: join(&self.path, key), key, value })
     }
 
+    /// Returns the member with this name, or `None` if it is missing or null.
+    pub(crate) fn optional_unless_null(&self, key: &'a str) -> Option<Self> {
+        self.optional(key).filter(|member| *member.value != Value::Null)
+    }
+
     /// Returns the member with this name, or an error if it is missing.
     pub(crate) fn required(&self, key: &'a str) -> Result<Self, Problem> {
         self.optional(key).ok_or_else(|| format!("{}: is missing", join(&self.path, key)))
@@ -68,6 +73,25 @@ impl<'a> Field<'a> {
         self.value.as_str().ok_or_else(|| self.expected("a string"))
     }
 
+    /// Returns the text, or `None` if the value is not a string.
+    pub(crate) fn optional_text(&self) -> Option<&'a str> {
+        self.value.as_str()
+    }
+
+    /// Returns a text, or a number as it is written in canonical form.
+    pub(crate) fn text_or_number(&self) -> Result<String, Problem> {
+        match self.value {
+            Value::String(text) => Ok(text.clone()),
+            Value::Integer(integer) => Ok(integer.as_str().to_owned()),
+            Value::Float(number) => Ok(format!("{number:?}")),
+            _ => Err(self.expected("a string or a number")),
+        }
+    }
+
+    pub(crate) fn value(&self) -> &'a Value {
+        self.value
+    }
+
     pub(crate) fn bool(&self) -> Result<bool, Problem> {
         self.value.as_bool().ok_or_else(|| self.expected("true or false"))
     }
@@ -79,6 +103,30 @@ impl<'a> Field<'a> {
             Value::Float(number) => Ok(*number),
             _ => Err(self.expected("a number")),
         }
+    }
+
+    /// Returns a number, or `None` for null.
+    pub(crate) fn nullable_number(&self) -> Result<Option<f64>, Problem> {
+        if *self.value == Value::Null { Ok(None) } else { self.number().map(Some) }
+    }
+
+    /// Returns the canonical text of the value.
+    pub(crate) fn json(&self) -> Result<Json, Problem> {
+        Json::try_from(self.value).map_err(|error| self.problem(error.problem()))
+    }
+
+    /// Returns an error unless `schema_version` is this schema.
+    pub(crate) fn check_schema(&self, schema: &str) -> Result<(), Problem> {
+        let found = self.required("schema_version")?;
+        match found.text()? {
+            text if text == schema => Ok(()),
+            text => Err(found.problem(&format!("must be `{schema}`, is `{text}`"))),
+        }
+    }
+
+    /// Returns a whole number that is not negative.
+    pub(crate) fn count(&self) -> Result<u64, Problem> {
+        self.value.as_u64().ok_or_else(|| self.expected("a whole number, 0 or more"))
     }
 
     pub(crate) fn positive(&self) -> Result<f64, Problem> {

@@ -31,6 +31,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod account;
+mod bus_lock;
+pub mod candle;
+mod child_process;
 mod clock;
 pub mod cycle;
 mod cycle_events;
@@ -41,12 +45,16 @@ pub mod engine;
 mod error;
 pub mod event_types;
 pub mod explain;
+pub mod feed;
 pub mod feedback;
 mod field;
 pub mod journal;
 pub mod line_file;
+mod line_reader;
 pub mod live;
+pub mod market;
 pub mod operator;
+pub mod order_record;
 pub mod order_source;
 pub mod parity;
 pub mod position;
@@ -60,6 +68,7 @@ pub mod risk;
 pub mod runtime;
 pub mod scenario;
 pub mod state;
+pub mod strategy;
 pub mod summary;
 pub mod symbol;
 pub mod text;

@@ -91,6 +91,26 @@ impl Position {
     }
 }
 
+impl Position {
+    /// Returns the position after a fill in a run on market data, where an order that crosses zero
+    /// always opens the rest at the price of the fill.
+    pub fn after_fill(&self, signed_quantity: f64, price: f64) -> Self {
+        let quantity = self.quantity + signed_quantity;
+        if quantity == 0.0 {
+            return Self::default();
+        }
+        let increases = self.quantity == 0.0 || (self.quantity > 0.0) == (signed_quantity > 0.0);
+        let avg_price = if increases {
+            (self.avg_price * self.quantity.abs() + price * signed_quantity.abs()) / quantity.abs()
+        } else if (self.quantity > 0.0) == (quantity > 0.0) {
+            self.avg_price
+        } else {
+            price
+        };
+        Self { quantity, avg_price }
+    }
+}
+
 /// The open positions by symbol. Invariant: no position in the book has quantity 0.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Book(BTreeMap<String, Position>);

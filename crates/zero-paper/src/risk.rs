@@ -52,6 +52,28 @@ pub enum RiskDecision {
     ProjectedPosition,
 }
 
+impl TradingMode {
+    /// Returns the mode's name in the records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::ReduceOnly => "reduce_only",
+            Self::Paused => "paused",
+            Self::Killed => "killed",
+        }
+    }
+}
+
+impl ReduceOnlyRule {
+    /// Returns the rule's name in the records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Trust => "trust",
+        }
+    }
+}
+
 impl RiskDecision {
     /// Whether the order is accepted.
     pub fn allowed(self) -> bool {

@@ -8,13 +8,14 @@
 //! The runtime holds exclusive locks on its journals and on its bus directory, so no second runtime
 //! can use them. Other programs may still append to the bus.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use zero_bus::storage::{Directory, LockHolder, Storage};
+use zero_bus::storage::Storage;
 use zero_bus::{AmbiguousTail, Bus, Json, OpenOptions, Reader};
 
+use crate::bus_lock::BusLock;
 use crate::clock::Clock;
 use crate::cycle::{self, CYCLE_SCHEMA, CycleRecord, Recovery, RunLabels, cycle_of_trace};
 use crate::cycle_sequence::CycleSequence;
@@ -646,29 +647,4 @@ struct OpenRecords {
     journal: Journal,
     /// The journal was just rebuilt from the bus.
     rebuilt: bool,
-}
-
-/// Keeps other runtimes off a bus with a lock on its directory. Programs that only append do not
-/// take this lock.
-///
-/// On drop, removes the directory if the lock created it and it is still empty.
-struct BusLock(Arc<Directory>);
-
-impl BusLock {
-    fn acquire(bus: &Path) -> Result<Self> {
-        let directory = Directory::create(bus).map_err(Error::io("open the directory", bus))?;
-        let lock = Self(Arc::new(directory));
-        if lock.0.try_lock_directory().map_err(Error::io("lock the directory", bus))? {
-            return Ok(lock);
-        }
-        let holder = LockHolder::of(bus).map(|holder| format!(" ({holder})")).unwrap_or_default();
-        let problem = format!("is in use by another runtime{holder}; stop that one, or name another bus");
-        Err(Error::Refused { path: bus.to_owned(), problem })
-    }
-}
-
-impl Drop for BusLock {
-    fn drop(&mut self) {
-        self.0.remove_created();
-    }
 }

@@ -30,17 +30,36 @@ pub struct Scenario {
     pub ignored: Vec<String>,
 }
 
-/// Limits of the risk checks.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Limits of the risk checks. Runs on market data use all of them; scenario runs use the first four.
+///
+/// The serialized form is that of the records of runs on market data: every limit that is set and
+/// that a check uses.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Limits {
     /// Largest notional of one order, in USD.
     pub max_notional_usd: f64,
     /// Largest notional of one position, in USD.
     pub max_position_notional_usd: f64,
     /// Accepted for compatibility; no risk check uses it.
+    #[serde(skip)]
     pub max_leverage: f64,
     /// Smallest confidence of a risk-increasing order, 0 to 1.
     pub min_confidence: f64,
+    /// Largest sum of all positions and open orders, each valued at its mark, in USD.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_gross_exposure_usd: Option<f64>,
+    /// Largest loss of equity within one UTC day, in USD.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_daily_loss_usd: Option<f64>,
+    /// Largest loss of equity since its peak, in percent of the peak.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_drawdown_pct: Option<f64>,
+    /// Most accepted orders within one minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_orders_per_minute: Option<f64>,
+    /// Greatest age of a bar when it is decided on, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_data_age_s: Option<f64>,
 }
 
 /// An order.
@@ -77,6 +96,14 @@ impl Side {
             "buy" => Some(Self::Buy),
             "sell" => Some(Self::Sell),
             _ => None,
+        }
+    }
+
+    /// Returns a quantity with the sign that this side gives it.
+    pub fn signed(self, quantity: f64) -> f64 {
+        match self {
+            Self::Buy => quantity,
+            Self::Sell => -quantity,
         }
     }
 
@@ -145,6 +172,11 @@ impl Default for Limits {
             max_position_notional_usd: 2500.0,
             max_leverage: 1.0,
             min_confidence: 0.60,
+            max_gross_exposure_usd: None,
+            max_daily_loss_usd: None,
+            max_drawdown_pct: None,
+            max_orders_per_minute: None,
+            max_data_age_s: None,
         }
     }
 }
@@ -155,18 +187,8 @@ impl Scenario {
     /// # Errors
     /// [`Error::Io`] if the file cannot be read, [`Error::Scenario`] if its content is invalid.
     pub fn load(path: &Path) -> Result<Self> {
-        let mut text = Vec::new();
-        let file = File::open(path).map_err(Error::io("read the scenario", path))?;
-        file.take(MAX_SCENARIO_BYTES + 1)
-            .read_to_end(&mut text)
-            .map_err(Error::io("read the scenario", path))?;
         let problem = |problem: String| Error::Scenario { path: path.to_owned(), problem };
-        if text.len() as u64 > MAX_SCENARIO_BYTES {
-            return Err(problem(format!("is larger than {MAX_SCENARIO_BYTES} bytes")));
-        }
-        let text = String::from_utf8(text).map_err(|error| {
-            problem(format!("is not UTF-8: invalid byte at offset {}", error.utf8_error().valid_up_to()))
-        })?;
+        let text = read_text(path)?;
         Self::parse(&text).map_err(problem)
     }
 
@@ -189,6 +211,65 @@ impl Scenario {
     }
 }
 
+/// Reads the text of a scenario or run file.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    let mut text = Vec::new();
+    let file = File::open(path).map_err(Error::io("read the scenario", path))?;
+    file.take(MAX_SCENARIO_BYTES + 1).read_to_end(&mut text).map_err(Error::io("read the scenario", path))?;
+    let problem = |problem: String| Error::Scenario { path: path.to_owned(), problem };
+    if text.len() as u64 > MAX_SCENARIO_BYTES {
+        return Err(problem(format!("is larger than {MAX_SCENARIO_BYTES} bytes")));
+    }
+    String::from_utf8(text).map_err(|error| {
+        problem(format!("is not UTF-8: invalid byte at offset {}", error.utf8_error().valid_up_to()))
+    })
+}
+
+/// Reads the name of a run.
+pub(crate) fn read_name(root: &Field<'_>) -> Result<String, Problem> {
+    match root.optional("name") {
+        None => Ok("paper-scenario".to_owned()),
+        Some(name) if name.text()?.chars().count() > MAX_NAME_CHARACTERS => {
+            Err(name.problem(&format!("has more than {MAX_NAME_CHARACTERS} characters")))
+        }
+        Some(name) => Ok(name.text()?.to_owned()),
+    }
+}
+
+/// Checks that the mode, if it is given, is `paper`.
+pub(crate) fn check_mode(root: &Field<'_>) -> Result<(), Problem> {
+    let Some(mode) = root.optional("mode") else { return Ok(()) };
+    match mode.text()? {
+        "paper" => Ok(()),
+        text => Err(mode.problem(&format!("must be `paper`, is `{text}`; this runtime has no other mode"))),
+    }
+}
+
+/// The names of the limits that every run has.
+pub(crate) const LIMITS: [&str; 4] =
+    ["max_notional_usd", "max_position_notional_usd", "max_leverage", "min_confidence"];
+
+/// Reads the limits that every run has. Missing ones have their defaults.
+pub(crate) fn read_limits(given: &Field<'_>) -> Result<Limits, Problem> {
+    let mut limits = Limits::default();
+    let set = |key: &'static str, limit: &mut f64| -> Result<(), Problem> {
+        if let Some(field) = given.optional(key) {
+            *limit = field.positive()?;
+        }
+        Ok(())
+    };
+    set("max_notional_usd", &mut limits.max_notional_usd)?;
+    set("max_position_notional_usd", &mut limits.max_position_notional_usd)?;
+    set("max_leverage", &mut limits.max_leverage)?;
+    set("min_confidence", &mut limits.min_confidence)?;
+    if let Some(field) = given.optional("min_confidence")
+        && limits.min_confidence > 1.0
+    {
+        return Err(field.problem(&format!("must be at most 1, is {}", limits.min_confidence)));
+    }
+    Ok(limits)
+}
+
 fn read_scenario(root: &Field<'_>) -> Result<Scenario, Problem> {
     let mut ignored = Vec::new();
     let mut collect_unknown = |field: &Field<'_>, known: &[&str]| -> Result<(), Problem> {
@@ -197,41 +278,12 @@ fn read_scenario(root: &Field<'_>) -> Result<Scenario, Problem> {
         Ok(())
     };
     collect_unknown(root, &["name", "mode", "limits", "orders"])?;
-    let name = match root.optional("name") {
-        None => "paper-scenario".to_owned(),
-        Some(name) if name.text()?.chars().count() > MAX_NAME_CHARACTERS => {
-            return Err(name.problem(&format!("has more than {MAX_NAME_CHARACTERS} characters")));
-        }
-        Some(name) => name.text()?.to_owned(),
-    };
-    if let Some(mode) = root.optional("mode") {
-        let text = mode.text()?;
-        if text != "paper" {
-            let problem = format!("must be `paper`, is `{text}`; this runtime has no other mode");
-            return Err(mode.problem(&problem));
-        }
-    }
+    let name = read_name(root)?;
+    check_mode(root)?;
     let mut limits = Limits::default();
     if let Some(given) = root.optional("limits") {
-        collect_unknown(
-            &given,
-            &["max_notional_usd", "max_position_notional_usd", "max_leverage", "min_confidence"],
-        )?;
-        let set = |key: &str, limit: &mut f64| -> Result<(), Problem> {
-            if let Some(field) = given.optional(key) {
-                *limit = field.positive()?;
-            }
-            Ok(())
-        };
-        set("max_notional_usd", &mut limits.max_notional_usd)?;
-        set("max_position_notional_usd", &mut limits.max_position_notional_usd)?;
-        set("max_leverage", &mut limits.max_leverage)?;
-        set("min_confidence", &mut limits.min_confidence)?;
-        if let Some(field) = given.optional("min_confidence")
-            && limits.min_confidence > 1.0
-        {
-            return Err(field.problem(&format!("must be at most 1, is {}", limits.min_confidence)));
-        }
+        collect_unknown(&given, &LIMITS)?;
+        limits = read_limits(&given)?;
     }
     let given = root.required("orders")?;
     let mut orders = Vec::new();

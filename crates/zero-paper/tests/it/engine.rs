@@ -29,7 +29,7 @@ fn scenario_parsing_fills_defaults_and_normalizes_case() {
                               {"symbol":"b","side":"Sell","quantity":1e1,"price":0.5,"confidence":0,"reduce_only":true}]}"#;
     let scenario = Scenario::parse(text).unwrap();
     assert_eq!(scenario.name, "paper-scenario");
-    let Limits { max_notional_usd, max_position_notional_usd, max_leverage, min_confidence } =
+    let Limits { max_notional_usd, max_position_notional_usd, max_leverage, min_confidence, .. } =
         scenario.limits;
     assert_eq!(
         (max_notional_usd, max_position_notional_usd, max_leverage, min_confidence),
@@ -49,6 +49,7 @@ fn risk_checks_apply_in_their_documented_order() {
         max_position_notional_usd: 150.0,
         max_leverage: 1.0,
         min_confidence: 0.5,
+        ..Limits::default()
     };
     let decide_in = |trading_mode, quantity: f64, order: &Order| {
         let current = Position { quantity, avg_price: 1.0 };

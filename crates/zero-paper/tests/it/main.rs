@@ -5,8 +5,17 @@
 mod crash;
 mod engine;
 mod explain;
+mod feed;
+mod feed_process;
 mod live;
+mod market;
+mod market_checks;
+mod market_fills;
+mod market_recovery;
+mod market_support;
 mod operator;
 mod order_source;
 mod public;
 mod state;
+mod strategy;
+mod strategy_process;

@@ -1,0 +1,431 @@
+//! What a start finds in the records of earlier processes.
+//!
+//! With a journal, the state is the fold of its cycles, and the bus must begin with exactly the
+//! events that the journal has. What it lacks at its end is appended. Without a journal, the state
+//! is the fold of the cycles on the bus; the events that follow from the last cycle's record are
+//! appended if they are missing, and an observation without a record is decided again.
+
+use std::path::{Path, PathBuf};
+
+use zero_bus::{Event, Events, Reader, Value, event_id};
+
+use crate::candle::Bar;
+use crate::cycle::cycle_of_trace;
+use crate::error::{Error, Result};
+use crate::event_types::{CYCLE, OBSERVATION, OPERATOR_APPLIED};
+use crate::operator::{Action, CommandCursor};
+
+use super::events::{TypedPayload, after_record, of_cycle};
+use super::journal::{CycleEvents, MarketJournal};
+use super::reader::{CycleReader, EventClass, PendingObservation};
+use super::record::{RecordedBar, RecordedCycle};
+use super::run_file::RunFile;
+use super::state::RunState;
+
+/// The state that the records describe, and what is to be done about them.
+pub(super) struct Recovered {
+    pub(super) state: RunState,
+    pub(super) history: History,
+    pub(super) command_cursor: CommandCursor,
+    /// The first cycle that the bus lacks in part or as a whole.
+    pub(super) unpublished: Option<Unpublished>,
+    /// The observation of the next cycle, if the bus ends with it.
+    pub(super) pending: Option<PendingObservation>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// What a start needs to know about the recorded cycles.
+#[derive(Clone, Debug, Default)]
+pub(super) struct History {
+    /// The symbols of the first bar.
+    pub(super) symbols: Option<Vec<String>>,
+    /// The last bar with candles.
+    pub(super) last_bar: Option<Bar>,
+    /// Where each cycle is: the byte offset of its journal line, or the index of its first event.
+    pub(super) locations: Vec<u64>,
+}
+
+/// The first cycle whose events are not all on the bus.
+pub(super) struct Unpublished {
+    /// Its events and its time; `None` if the journal has them.
+    pub(super) cycle: Option<CycleEvents>,
+    pub(super) cycle_id: u64,
+    /// How many of its events are on the bus.
+    pub(super) published: usize,
+}
+
+/// Applies recorded cycles to a state, and checks that they belong to the run.
+struct Fold<'a> {
+    run: &'a RunFile,
+    state: RunState,
+    history: History,
+}
+
+impl<'a> Fold<'a> {
+    fn new(run: &'a RunFile) -> Self {
+        Self { run, state: RunState::new(run.start_cash_usd), history: History::default() }
+    }
+
+    /// Applies the next cycle. The error says what is wrong with it.
+    fn apply(&mut self, bar: RecordedBar, cycle: &RecordedCycle, location: u64) -> Result<(), String> {
+        let expected = self.state.last_cycle_id() + 1;
+        if cycle.cycle_id != expected || bar.cycle_id != expected {
+            return Err(format!("is cycle {}, but cycle {expected} must follow", cycle.cycle_id));
+        }
+        if cycle.scenario != self.run.name {
+            return Err(format!(
+                "cycle {expected} belongs to the run `{}`, but this run is `{}`; use the old name, or name other \
+                 records",
+                cycle.scenario, self.run.name
+            ));
+        }
+        if expected == 1 && cycle.cash_usd != self.run.start_cash_usd {
+            return Err(format!(
+                "the run began with {} USD, but start_cash_usd is {}; use the old value, or name other records",
+                cycle.cash_usd, self.run.start_cash_usd
+            ));
+        }
+        self.state.apply(&bar.bar, cycle);
+        self.history.locations.push(location);
+        if !bar.bar.candles.is_empty() {
+            let symbols = || bar.bar.candles.iter().map(|candle| candle.symbol.clone()).collect();
+            self.history.symbols.get_or_insert_with(symbols);
+            self.history.last_bar = Some(bar.bar);
+        }
+        Ok(())
+    }
+}
+
+/// Reads the observation and the record of a journal line.
+pub(super) fn read_cycle(cycle: &CycleEvents) -> Result<(RecordedBar, RecordedCycle), String> {
+    let [(OBSERVATION, observation), (CYCLE, record), ..] = &cycle.events[..] else {
+        return Err("does not begin with an observation and a cycle record".to_owned());
+    };
+    let bar = RecordedBar::from_value(&observation.value())?;
+    let recorded = RecordedCycle::from_value(&record.value())?;
+    if recorded.cycle_id != cycle.cycle_id {
+        return Err("has the record of another cycle".to_owned());
+    }
+    Ok((bar, recorded))
+}
+
+/// Recovers from a journal, and compares the bus with it.
+///
+/// # Errors
+/// The journal is invalid or belongs to another run; the bus has a cycle that the journal lacks, or
+/// one that differs. Nothing is changed.
+pub(super) fn from_journal(
+    run: &RunFile,
+    journal: &mut MarketJournal,
+    bus: Option<&Reader>,
+) -> Result<Recovered> {
+    let path = journal.file().path().to_owned();
+    let refused = |location: u64, problem: String| Error::Refused {
+        path: path.clone(),
+        problem: format!("the line at byte {location} {problem}"),
+    };
+    let mut fold = Fold::new(run);
+    let mut comparison = bus.map(|reader| Comparison::new(reader, &path)).transpose()?;
+    let mut unpublished = None;
+    journal.read(|location, cycle| {
+        let (bar, recorded) = read_cycle(&cycle).map_err(|problem| refused(location, problem))?;
+        fold.apply(bar, &recorded, location).map_err(|problem| refused(location, problem))?;
+        if let Some(comparison) = &mut comparison {
+            let published = comparison.match_cycle(&cycle)?;
+            if published < cycle.events.len() && unpublished.is_none() {
+                unpublished = Some(Unpublished { cycle: None, cycle_id: cycle.cycle_id, published });
+            }
+        }
+        Ok(())
+    })?;
+    let Fold { mut state, history, .. } = fold;
+    let (mut pending, mut command_cursor) = (None, CommandCursor::default());
+    if let Some(comparison) = comparison {
+        let resumed;
+        (pending, command_cursor, resumed) = comparison.finish(state.last_cycle_id())?;
+        if resumed {
+            state.resume();
+        }
+    }
+    Ok(Recovered { state, history, command_cursor, unpublished, pending, warnings: Vec::new() })
+}
+
+/// Compares the events of a bus with the journal's, one by one.
+struct Comparison {
+    events: Events,
+    log: PathBuf,
+    journal: PathBuf,
+    command_cursor: CommandCursor,
+    /// The last cycle that had events on the bus when a resume was applied.
+    resumed_after: Option<u64>,
+}
+
+impl Comparison {
+    fn new(reader: &Reader, journal: &Path) -> Result<Self> {
+        Ok(Self {
+            events: reader.events(1)?,
+            log: reader.log_path(),
+            journal: journal.to_owned(),
+            command_cursor: CommandCursor::default(),
+            resumed_after: None,
+        })
+    }
+
+    fn refused(&self, problem: String) -> Error {
+        Error::Refused { path: self.log.clone(), problem }
+    }
+
+    /// Returns the next event, after `cycle_id` was the last cycle with events.
+    fn next(&mut self, cycle_id: u64) -> Result<Option<Event>> {
+        let Some(event) = self.events.next().transpose()? else { return Ok(None) };
+        self.command_cursor.apply(&event);
+        if is_applied_resume(&event) {
+            self.resumed_after = Some(cycle_id);
+        }
+        if is_scenario_cycle(&event) {
+            return Err(other_kind_of_run(&self.log, &event));
+        }
+        Ok(Some(event))
+    }
+
+    /// Advances over the events of a cycle. Returns how many of them the bus has. Fewer than all
+    /// means that the bus ends there.
+    fn match_cycle(&mut self, cycle: &CycleEvents) -> Result<usize> {
+        let mut matched = 0;
+        while let Some((event_type, payload)) = cycle.events.get(matched) {
+            let last_cycle_id = if matched == 0 { cycle.cycle_id - 1 } else { cycle.cycle_id };
+            let Some(event) = self.next(last_cycle_id)? else { break };
+            let Some(traced) = cycle_of_trace(event.trace_id.as_deref()) else { continue };
+            if traced == cycle.cycle_id
+                && *event_type == event.event_type
+                && *payload == event.payload
+                && cycle.as_of == event.as_of
+            {
+                matched += 1;
+                continue;
+            }
+            // An event of another program may have the trace of a cycle; one that begins a cycle
+            // may not.
+            if event.event_type == OBSERVATION && traced >= cycle.cycle_id {
+                let (id, journal) = (event.id(), self.journal.display());
+                return Err(self.refused(if traced == cycle.cycle_id {
+                    format!(
+                        "{id} is not the observation that {journal} has for cycle {traced}; name the journal of this \
+                         bus, or rebuild it from the bus with --rebuild-journal"
+                    )
+                } else {
+                    format!(
+                        "has {matched} of the {} events that {journal} has for cycle {}, but continues with cycle \
+                         {traced} in {id}; name the journal of this bus, or another bus",
+                        cycle.events.len(),
+                        cycle.cycle_id
+                    )
+                }));
+            }
+        }
+        Ok(matched)
+    }
+
+    /// Reads the events after the last cycle of the journal. Returns an observation without a
+    /// record at the end, the commands, and whether a resume was applied after the last cycle.
+    fn finish(mut self, last_cycle_id: u64) -> Result<(Option<PendingObservation>, CommandCursor, bool)> {
+        let mut pending: Option<PendingObservation> = None;
+        while let Some(event) = self.next(last_cycle_id)? {
+            let Some(traced) = cycle_of_trace(event.trace_id.as_deref()) else { continue };
+            let is_start = [OBSERVATION, CYCLE].contains(&event.event_type.as_str());
+            if !is_start || traced <= last_cycle_id {
+                continue;
+            }
+            let observation = RecordedBar::from_value(&event.payload.value());
+            match observation {
+                Ok(bar) if traced == last_cycle_id + 1 && pending.is_none() => {
+                    let (index, as_of, payload) = (event.index, event.as_of, event.payload.clone());
+                    pending = Some(PendingObservation { index, as_of, payload, bar });
+                }
+                _ => {
+                    return Err(self.refused(format!(
+                        "{} belongs to cycle {traced}, but {} ends with cycle {last_cycle_id}: the bus is ahead; \
+                         restore the journal, or rebuild it from the bus with --rebuild-journal",
+                        event.id(),
+                        self.journal.display()
+                    )));
+                }
+            }
+        }
+        Ok((pending, self.command_cursor, self.resumed_after == Some(last_cycle_id)))
+    }
+}
+
+/// Recovers from the bus alone. Passes the events of each cycle to `each`.
+///
+/// # Errors
+/// The bus belongs to another run, or its cycles are incomplete in the middle. Nothing is changed.
+pub(super) fn from_bus(
+    run: &RunFile,
+    reader: &Reader,
+    mut each: impl FnMut(&CycleEvents) -> Result<()>,
+) -> Result<Recovered> {
+    let log = reader.log_path();
+    let refused = |problem: String| Error::Refused { path: log.clone(), problem };
+    let mut fold = Fold::new(run);
+    let mut cycles = CycleReader::default();
+    let (mut command_cursor, mut warnings) = (CommandCursor::default(), Vec::new());
+    let mut resumed_after = None;
+    let mut open: Option<OpenCycle> = None;
+    for event in reader.events(1)? {
+        let event = event?;
+        command_cursor.apply(&event);
+        if is_applied_resume(&event) {
+            resumed_after = Some(cycles.last_cycle_id());
+        }
+        match cycles.classify(&event) {
+            EventClass::Unrelated => {}
+            EventClass::Foreign(warning) => warnings.push(warning),
+            EventClass::ScenarioCycle => return Err(other_kind_of_run(&log, &event)),
+            EventClass::Gap { cycle_id } => {
+                let missing = cycles.last_cycle_id() + 1;
+                let id = event.id();
+                return Err(refused(format!(
+                    "{id} begins cycle {cycle_id}, but cycle {missing} is missing, so the state cannot be rebuilt; \
+                     name the journal that has it, or another bus"
+                )));
+            }
+            EventClass::Observation => {
+                if let Some(open) = open.take() {
+                    open.check_complete().map_err(refused)?;
+                }
+            }
+            EventClass::Record(start) => {
+                let cycle_id = start.cycle.cycle_id;
+                let id = event_id(start.index);
+                let applied = fold.apply(start.bar, &start.cycle, start.index);
+                applied.map_err(|problem| refused(format!("{id} {problem}")))?;
+                let cycle = &start.cycle;
+                let after = after_record(&fold.state, &cycle.act, &cycle.strategy, cycle.failure.as_ref())?;
+                let [observation, record] = start.payloads;
+                let events = of_cycle(observation, record, after);
+                let cycle = CycleEvents { as_of: start.as_of, cycle_id, events };
+                each(&cycle)?;
+                open = Some(OpenCycle { cycle, published: 2, first_other: None });
+            }
+            EventClass::OfCycle(cycle_id) => {
+                if let Some(open) = open.as_mut().filter(|open| open.cycle.cycle_id == cycle_id) {
+                    open.match_event(&event);
+                }
+            }
+        }
+    }
+    let Fold { mut state, history, .. } = fold;
+    if resumed_after == Some(state.last_cycle_id()) {
+        state.resume();
+    }
+    let unpublished = match open.filter(|open| open.published < open.cycle.events.len()) {
+        Some(open) if open.first_other.is_some() => return Err(refused(open.incomplete())),
+        open => open.map(|OpenCycle { cycle, published, .. }| Unpublished {
+            cycle_id: cycle.cycle_id,
+            cycle: Some(cycle),
+            published,
+        }),
+    };
+    let pending = cycles.pending().cloned();
+    Ok(Recovered { state, history, command_cursor, unpublished, pending, warnings })
+}
+
+/// The last cycle on a bus, and how many of its events were seen.
+struct OpenCycle {
+    cycle: CycleEvents,
+    published: usize,
+    /// The first event with the cycle's trace that is not the next one.
+    first_other: Option<u64>,
+}
+
+impl OpenCycle {
+    fn match_event(&mut self, event: &Event) {
+        match self.cycle.events.get(self.published) {
+            Some((event_type, payload)) if *event_type == event.event_type && *payload == event.payload => {
+                self.published += 1;
+            }
+            Some(_) => drop(self.first_other.get_or_insert(event.index)),
+            None => {}
+        }
+    }
+
+    fn check_complete(&self) -> Result<(), String> {
+        if self.published == self.cycle.events.len() { Ok(()) } else { Err(self.incomplete()) }
+    }
+
+    fn incomplete(&self) -> String {
+        let (cycle_id, published) = (self.cycle.cycle_id, self.published);
+        let expected = self.cycle.events.get(published).map_or("event", |(event_type, _)| event_type);
+        let found = self.first_other.map_or_else(
+            || "it is missing".to_owned(),
+            |index| format!("{} is not what the record implies", event_id(index)),
+        );
+        format!(
+            "cycle {cycle_id} lacks its {expected}: {found}; name the journal of this run, or another bus"
+        )
+    }
+}
+
+fn is_applied_resume(event: &Event) -> bool {
+    event.event_type == OPERATOR_APPLIED
+        && event.payload.value().get("action").and_then(Value::as_str) == Some(Action::Resume.name())
+}
+
+fn is_scenario_cycle(event: &Event) -> bool {
+    event.event_type == CYCLE && matches!(CycleReader::default().classify(event), EventClass::ScenarioCycle)
+}
+
+fn other_kind_of_run(log: &Path, event: &Event) -> Error {
+    let problem = format!(
+        "{} is a cycle of a scenario run, and a run on market data cannot continue it; name another bus",
+        event.id()
+    );
+    Error::Refused { path: log.to_owned(), problem }
+}
+
+/// Passes each recorded cycle to `each`, in order: from the journal, or else from the bus.
+///
+/// # Errors
+/// Any error of reading, or of `each`.
+pub(super) fn for_each_cycle(
+    journal: Option<&mut MarketJournal>,
+    bus: Option<&Reader>,
+    mut each: impl FnMut(RecordedBar, RecordedCycle) -> Result<()>,
+) -> Result<()> {
+    if let Some(journal) = journal {
+        let path = journal.file().path().to_owned();
+        return journal.read(|_, cycle| {
+            let (bar, recorded) =
+                read_cycle(&cycle).map_err(|problem| Error::Refused { path: path.clone(), problem })?;
+            each(bar, recorded)
+        });
+    }
+    let Some(reader) = bus else { return Ok(()) };
+    let mut cycles = CycleReader::default();
+    for event in reader.events(1)? {
+        if let EventClass::Record(start) = cycles.classify(&event?) {
+            each(start.bar, start.cycle)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the events that follow a number of published ones.
+pub(super) fn missing_events(cycle: CycleEvents, published: usize) -> Vec<TypedPayload> {
+    cycle.events.into_iter().skip(published).collect()
+}
+
+impl Recovered {
+    /// The state of a run without records.
+    pub(super) fn empty(run: &RunFile) -> Self {
+        Self {
+            state: RunState::new(run.start_cash_usd),
+            history: History::default(),
+            command_cursor: CommandCursor::default(),
+            unpublished: None,
+            pending: None,
+            warnings: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,491 @@
+//! The runtime of runs on market data: recovers its state from its records, runs cycles, and
+//! records each one before the next.
+//!
+//! The writes of a cycle happen in this order: the journal line (synced), the events on the bus
+//! (one append, synced), the snapshot. A start completes what a crash left unfinished, see
+//! [`super::recovery`].
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+use zero_bus::storage::Storage;
+use zero_bus::{Bus, Draft, Event, Json, Reader};
+
+use crate::account::MarkedPosition;
+use crate::bus_lock::BusLock;
+use crate::candle::Bar;
+use crate::clock::Clock;
+use crate::cycle::trace_id;
+use crate::error::{Error, Result};
+use crate::event_types::{CYCLE, HEALTH, STRATEGY_FAILED};
+use crate::line_file::LineFile;
+use crate::operator::{Action, Command, CommandCursor};
+use crate::reconcile::replace_journal;
+use crate::record_paths::RecordPaths;
+use crate::risk::TradingMode;
+use crate::strategy::{Failure, Observation, StrategyIdentity};
+
+use super::cycle::{CycleInput, Decided, Rules, run};
+use super::events::{TypedPayload, after_record, failed, observation, of_cycle};
+use super::journal::{CycleEvents, MarketJournal};
+use super::reader::PendingObservation;
+use super::record::{Act, FailureRecord, MarketCycle, RecordedBar, RecordedCycle};
+use super::recovery::{self, History, Recovered, Unpublished, missing_events};
+use super::state::RunState;
+
+/// A started runtime. It owns its state and its records.
+pub struct MarketRuntime {
+    rules: Rules,
+    clock: Arc<dyn Clock>,
+    state: RunState,
+    history: History,
+    journal: Option<MarketJournal>,
+    bus: Option<Bus>,
+    /// Reads the operator's commands from the bus.
+    command_cursor: CommandCursor,
+    trading_mode: TradingMode,
+    /// Index of the flatten command that the next cycle carries out.
+    flatten: Option<u64>,
+    // Dropped after the bus is closed.
+    _bus_lock: Option<BusLock>,
+    pending: Option<PendingObservation>,
+    /// A cycle started and was not recorded completely. While it is set no cycle may run: only a
+    /// restart can tell which of its writes are durable.
+    failed: bool,
+}
+
+/// What a cycle is about.
+#[derive(Clone, Copy, Debug)]
+pub struct NewCycle<'a> {
+    /// Where the bar comes from.
+    pub source: &'a str,
+    /// The bar.
+    pub bar: &'a Bar,
+    /// The price that was submitted with an order, see [`CycleInput::price`].
+    pub price: Option<(&'a str, f64)>,
+    /// Time of everything the cycle records, in seconds since the Unix epoch.
+    pub as_of: f64,
+    /// Time between the bar's end and now, in seconds, if that has a meaning.
+    pub data_age_s: Option<f64>,
+    /// The greatest age at which the bar is not stale, in seconds.
+    pub max_data_age_s: Option<f64>,
+    /// Whether the cycle's observation is on the bus already.
+    pub observed: bool,
+}
+
+impl MarketRuntime {
+    /// Opens the records and recovers the state. `warnings` gets what was repaired or noticed, one
+    /// line each. A start that fails leaves no new files, and changes nothing but a journal that
+    /// was to be rebuilt.
+    ///
+    /// # Errors
+    /// [`Error::Killed`] while the operator's kill is in force; [`Error::Refused`] if the records
+    /// contradict each other or belong to another run; any error of opening or reading them.
+    pub fn start(
+        rules: Rules,
+        records: &RecordPaths,
+        clock: Arc<dyn Clock>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
+        records.check()?;
+        if let Some(path) = &records.cycle_journal {
+            let problem =
+                "a run on market data keeps no cycle journal, because its journal has the cycle records; \
+                           use --journal"
+                    .to_owned();
+            return Err(Error::Refused { path: path.clone(), problem });
+        }
+        // Locals are dropped in reverse order, so directories that were created are removed from
+        // the inside out.
+        let bus_lock = records.runtime_bus.as_deref().map(BusLock::acquire).transpose()?;
+        let reader = bus_lock.as_ref().map(|BusLock(directory)| Reader::open_in(directory.clone()));
+        if let (Some(path), Some(reader)) = (&records.journal, &reader) {
+            rebuild_journal_if_needed(&rules, path, records.rebuild_journal, reader, warnings)?;
+        }
+        let journal = records.journal.as_deref().map(MarketJournal::open).transpose()?;
+        let bus = bus_lock.as_ref().map(|BusLock(directory)| directory.clone() as Arc<dyn Storage>);
+        Self::recover(rules, bus_lock, bus, journal, clock, warnings)
+    }
+
+    /// Like [`MarketRuntime::start`], with a bus and, if `journal` says so, the journal
+    /// `cycles.jsonl` in one storage. For tests on a simulated disk (`zero_bus::sim`).
+    ///
+    /// # Errors
+    /// As [`MarketRuntime::start`].
+    pub fn start_in(
+        rules: Rules,
+        storage: &Arc<dyn Storage>,
+        journal: bool,
+        clock: Arc<dyn Clock>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
+        let open = || MarketJournal::of(LineFile::open_in(Arc::clone(storage), "cycles.jsonl")?);
+        let journal = journal.then(open).transpose()?;
+        Self::recover(rules, None, Some(Arc::clone(storage)), journal, clock, warnings)
+    }
+
+    /// Recovers the state. All checks come first; then the tails of the records are repaired, and
+    /// then the bus gets what it lacks.
+    fn recover(
+        rules: Rules,
+        bus_lock: Option<BusLock>,
+        bus: Option<Arc<dyn Storage>>,
+        mut journal: Option<MarketJournal>,
+        clock: Arc<dyn Clock>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
+        // Before the bus is opened for appending, because that may repair its tail.
+        let reader = bus.clone().map(Reader::open_in);
+        let recovered = match (&mut journal, &reader) {
+            (Some(journal), reader) => recovery::from_journal(&rules.run, journal, reader.as_ref())?,
+            (None, Some(reader)) => recovery::from_bus(&rules.run, reader, |_| Ok(()))?,
+            (None, None) => Recovered::empty(&rules.run),
+        };
+        let Recovered { state, history, command_cursor, unpublished, pending, .. } = recovered;
+        warnings.extend(recovered.warnings);
+        let bus = bus.map(Bus::open_in).transpose()?;
+        warnings.extend(bus.iter().flat_map(Bus::warnings));
+        // Every check passed. From here on the records are changed.
+        if let Some(journal) = &mut journal {
+            journal.file_mut().repair_tail()?;
+            let file = journal.file();
+            let quarantined = file.quarantined().map(|tail| format!("{}: {tail}", file.path().display()));
+            warnings.extend(quarantined);
+        }
+        let mut runtime = Self {
+            rules,
+            clock,
+            state,
+            history,
+            journal,
+            bus,
+            command_cursor,
+            trading_mode: TradingMode::Open,
+            flatten: None,
+            _bus_lock: bus_lock,
+            pending,
+            failed: false,
+        };
+        if let Some(unpublished) = unpublished {
+            runtime.publish_missing(unpublished, warnings)?;
+        }
+        if let Some(bus) = &runtime.bus {
+            runtime.command_cursor.catch_up(bus)?;
+        }
+        if runtime.killed_by().is_some() {
+            // Confirms the kill, so that a resume appended from now on revokes it.
+            runtime.apply_commands()?;
+            return Err(runtime.killed());
+        }
+        Ok(runtime)
+    }
+
+    /// Appends to the bus what a crash kept from it.
+    fn publish_missing(&mut self, unpublished: Unpublished, warnings: &mut Vec<String>) -> Result<()> {
+        let Unpublished { cycle, cycle_id: first, published } = unpublished;
+        let Some(bus) = &self.bus else { return Ok(()) };
+        let state = &self.state;
+        let mut publish = |cycle: CycleEvents, published: usize| -> Result<()> {
+            let cycle_id = cycle.cycle_id;
+            warnings.push(format!("cycle {cycle_id} was completed on the bus"));
+            let as_of = cycle.as_of;
+            let record = payload(&cycle.events, CYCLE);
+            let health = payload(&cycle.events, HEALTH);
+            let events = append(bus, as_of, cycle_id, missing_events(cycle, published))?;
+            if cycle_id == state.last_cycle_id() {
+                write_snapshot(bus, as_of, &events, &record, &health, state)?;
+            }
+            Ok(())
+        };
+        match (cycle, &mut self.journal) {
+            (Some(cycle), _) => publish(cycle, published),
+            (None, Some(journal)) => journal.read(|_, cycle| match cycle.cycle_id {
+                cycle_id if cycle_id < first => Ok(()),
+                cycle_id => publish(cycle, if cycle_id == first { published } else { 0 }),
+            }),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Runs a cycle and records it. Calls `decide` once, with what the strategy sees.
+    /// [`MarketRuntime::apply_commands`] comes before.
+    ///
+    /// # Errors
+    /// The cycle could not be recorded. After that the runtime runs no more cycles: start it again,
+    /// so that its records are reconciled.
+    pub fn run_cycle(
+        &mut self,
+        new: &NewCycle<'_>,
+        strategy: &StrategyIdentity,
+        decide: impl FnOnce(&Observation<'_>) -> Decided,
+    ) -> Result<MarketCycle> {
+        if self.failed {
+            let problem = "an earlier cycle could not be recorded; restart the runtime".to_owned();
+            return Err(Error::Refused { path: self.path(), problem });
+        }
+        self.failed = true;
+        let NewCycle { source, bar, price, as_of, data_age_s, max_data_age_s, observed } = *new;
+        let (trading_mode, flatten) = (self.trading_mode, self.flatten);
+        let input = CycleInput {
+            source,
+            bar,
+            price,
+            as_of,
+            data_age_s,
+            max_data_age_s,
+            trading_mode,
+            flatten,
+            strategy,
+        };
+        let cycle = run(&mut self.state, &self.rules, &input, decide);
+        if self.has_records() {
+            self.record(source, bar, &cycle, usize::from(observed))?;
+        }
+        self.failed = false;
+        Ok(cycle)
+    }
+
+    fn record(&mut self, source: &str, bar: &Bar, cycle: &MarketCycle, published: usize) -> Result<()> {
+        let (as_of, cycle_id) = (cycle.as_of, cycle.cycle_id);
+        let failure = cycle.decide.failure.as_ref();
+        let after = after_record(&self.state, &cycle.act, &cycle.decide.strategy, failure)?;
+        let record = Json::of(cycle)?;
+        let health = after.last().map_or_else(Json::empty_object, |(_, payload)| payload.clone());
+        let events = of_cycle(observation(source, cycle_id, bar)?, record.clone(), after);
+        let mut events = CycleEvents { as_of, cycle_id, events };
+        let mut location = 0;
+        if let Some(journal) = &mut self.journal {
+            // The commit point: after this the cycle has happened.
+            location = journal.append(&events)?;
+        }
+        if let Some(bus) = &self.bus {
+            events.events.drain(..published);
+            let appended = append(bus, as_of, cycle_id, events.events)?;
+            let index = |event: Option<&Event>| event.map_or(0, |event| event.index);
+            self.command_cursor.skip_own_events(&(index(appended.first())..index(appended.last()) + 1));
+            if self.journal.is_none() {
+                location = index(appended.first()).saturating_sub(published as u64);
+            }
+            write_snapshot(bus, as_of, &appended, &record, &health, &self.state)?;
+        }
+        self.history.locations.push(location);
+        Ok(())
+    }
+
+    /// Reads the operator's new commands, applies each one and confirms it on the bus. Returns the
+    /// trading mode.
+    ///
+    /// A flatten command stays unconfirmed until the account is flat. Until then, cycles close what
+    /// is open.
+    ///
+    /// # Errors
+    /// Any error of the bus.
+    pub fn apply_commands(&mut self) -> Result<TradingMode> {
+        let Some(bus) = &self.bus else { return Ok(TradingMode::Open) };
+        self.flatten = None;
+        self.command_cursor.catch_up(bus)?;
+        while let Some(command) = self.command_cursor.commands_in_force.first_pending().cloned() {
+            self.trading_mode = self.command_cursor.commands_in_force.trading_mode();
+            let account = self.state.account();
+            let is_flat = account.book().open_positions() == 0 && account.open_orders().is_empty();
+            if command.action == Some(Action::Flatten) && self.trading_mode != TradingMode::Killed && !is_flat
+            {
+                self.flatten = Some(command.index);
+                break;
+            }
+            if command.action == Some(Action::Resume) {
+                self.state.resume();
+            }
+            bus.append(self.command_cursor.commands_in_force.confirmation(&command, self.clock.now())?)?;
+            // Reads the confirmation itself, and commands that arrived in the meantime.
+            self.command_cursor.catch_up(bus)?;
+        }
+        self.trading_mode = self.command_cursor.commands_in_force.trading_mode();
+        Ok(self.trading_mode)
+    }
+
+    /// Records on the bus that the strategy answered something after the last cycle. The event
+    /// belongs to no cycle.
+    pub(super) fn record_failure_at_end(
+        &mut self,
+        strategy: &StrategyIdentity,
+        failure: &Failure,
+    ) -> Result<()> {
+        let Some(bus) = &self.bus else { return Ok(()) };
+        let Failure { kind, reason } = failure.clone();
+        let failure = FailureRecord { kind, on_failure: self.rules.on_failure, reason };
+        let payload = failed(self.state.last_cycle_id(), strategy, &failure)?;
+        let (event_type, as_of) = (STRATEGY_FAILED.to_owned(), self.clock.now());
+        bus.append(Draft { event_type, as_of, payload, trace_id: None })?;
+        Ok(())
+    }
+
+    /// Whether the cycles are recorded.
+    pub(super) fn has_records(&self) -> bool {
+        self.journal.is_some() || self.bus.is_some()
+    }
+
+    /// Passes each recorded cycle to `each`, in order.
+    ///
+    /// # Errors
+    /// Any error of reading the records, or of `each`.
+    pub(super) fn for_each_recorded(
+        &mut self,
+        each: impl FnMut(RecordedBar, RecordedCycle) -> Result<()>,
+    ) -> Result<()> {
+        let reader = self.bus.as_ref().map(Bus::reader);
+        recovery::for_each_cycle(self.journal.as_mut(), reader.as_ref(), each)
+    }
+
+    /// Returns the error of a start or a run that the operator's kill ends.
+    pub fn killed(&self) -> Error {
+        let command = self.killed_by().map_or_else(String::new, Command::describe);
+        Error::Killed { path: self.path(), command }
+    }
+
+    /// Returns the command that stopped the runtime, if there is one.
+    pub fn killed_by(&self) -> Option<&Command> {
+        let commands_in_force = &self.command_cursor.commands_in_force;
+        commands_in_force.governing().filter(|_| commands_in_force.trading_mode() == TradingMode::Killed)
+    }
+
+    /// The path that messages about the whole runtime name: the log, or else the journal.
+    pub(super) fn path(&self) -> PathBuf {
+        let journal = || self.journal.as_ref().map(|journal| journal.file().path().to_owned());
+        let memory = || PathBuf::from("memory");
+        self.bus.as_ref().map(Bus::log_path).or_else(journal).unwrap_or_else(memory)
+    }
+
+    /// Returns the state after the last cycle.
+    pub fn state(&self) -> &RunState {
+        &self.state
+    }
+
+    /// Returns what stays the same during the run.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Returns the bus; `None` if the runtime has none.
+    pub fn bus(&self) -> Option<&Bus> {
+        self.bus.as_ref()
+    }
+
+    /// Returns the start of the last recorded bar, in seconds since the Unix epoch: a live feed
+    /// continues after it.
+    pub fn last_bar_ts(&self) -> Option<f64> {
+        let pending = self.pending.as_ref().map(|pending| pending.bar.bar.ts);
+        pending.or(self.history.last_bar.as_ref().map(|bar| bar.ts))
+    }
+
+    /// Whether the next cycle is to close what is open.
+    pub(super) fn has_pending_flatten(&self) -> bool {
+        self.flatten.is_some()
+    }
+
+    /// Reads the act phase of a recorded cycle.
+    pub(super) fn recorded_act(&self, cycle_id: u64) -> Result<Act> {
+        let location = self.history.locations.get(cycle_id.saturating_sub(1) as usize).copied();
+        let missing = || Error::Refused {
+            path: self.path(),
+            problem: format!("cycle {cycle_id} is not where it was; the records were changed"),
+        };
+        let location = location.ok_or_else(missing)?;
+        if let Some(journal) = &self.journal {
+            let cycle = recovery::read_cycle(&journal.cycle_at(location)?);
+            return cycle.map(|(_, cycle)| cycle.act).map_err(|_| missing());
+        }
+        let Some(bus) = &self.bus else { return Err(missing()) };
+        let trace_id = trace_id(cycle_id);
+        for event in bus.reader().events(location)? {
+            let event = event?;
+            if event.event_type == CYCLE && event.trace_id.as_deref() == Some(&trace_id) {
+                let cycle = RecordedCycle::from_value(&event.payload.value());
+                return cycle.map(|cycle| cycle.act).map_err(|_| missing());
+            }
+        }
+        Err(missing())
+    }
+
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    pub(super) fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Returns an observation that the bus ends with, whose cycle has not been decided. The caller
+    /// runs that cycle next.
+    pub(super) fn take_pending(&mut self) -> Option<PendingObservation> {
+        self.pending.take()
+    }
+}
+
+/// Appends events of a cycle to the bus, with one sync.
+fn append(bus: &Bus, as_of: f64, cycle_id: u64, events: Vec<TypedPayload>) -> Result<Vec<Event>> {
+    let trace_id = trace_id(cycle_id);
+    let drafts = events.into_iter().map(|(event_type, payload)| Draft {
+        event_type: event_type.to_owned(),
+        as_of,
+        payload,
+        trace_id: Some(trace_id.clone()),
+    });
+    Ok(bus.append_batch(drafts.collect())?)
+}
+
+fn write_snapshot(
+    bus: &Bus,
+    as_of: f64,
+    events: &[Event],
+    record: &Json,
+    health: &Json,
+    state: &RunState,
+) -> Result<()> {
+    #[derive(Serialize)]
+    struct State<'a> {
+        cycle: &'a Json,
+        health: &'a Json,
+        positions: &'a [MarkedPosition],
+    }
+    let snapshot = State { cycle: record, health, positions: &state.account().positions() };
+    let source_event_id = events.last().map(Event::id);
+    bus.write_snapshot(as_of, source_event_id.as_deref(), &snapshot)?;
+    Ok(())
+}
+
+/// Returns the payload of the last event of a type.
+fn payload(events: &[TypedPayload], event_type: &str) -> Json {
+    let found = events.iter().rev().find(|(found, _)| *found == event_type);
+    found.map_or_else(Json::empty_object, |(_, payload)| payload.clone())
+}
+
+/// Rebuilds the journal from the bus if that was requested, or if the bus has cycles and there is
+/// no journal file yet.
+fn rebuild_journal_if_needed(
+    rules: &Rules,
+    path: &Path,
+    requested: bool,
+    reader: &Reader,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    // `symlink_metadata` also sees a dangling link, which `exists` does not.
+    let exists = path.symlink_metadata().is_ok();
+    if exists && !requested {
+        return Ok(());
+    }
+    // Holds the old journal's lock meanwhile, so that no other runtime appends to it.
+    let _old_journal = exists.then(|| LineFile::open(path)).transpose()?;
+    let recovered = recovery::from_bus(&rules.run, reader, |_| Ok(()))?;
+    let cycles = recovered.state.last_cycle_id();
+    if cycles == 0 && !requested {
+        return Ok(());
+    }
+    let kept = replace_journal(path, |file| {
+        recovery::from_bus(&rules.run, reader, |cycle| cycle.append_to(file).map(drop)).map(drop)
+    })?;
+    warnings.push(format!("{}: rebuilt from the bus: {cycles} cycles", path.display()));
+    warnings.extend(kept);
+    Ok(())
+}
