@@ -24,6 +24,9 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest time that one call waits. A longer one is asked for again.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 
+/// How many unknown fields are reported.
+const MAX_UNKNOWN_FIELDS: usize = 20;
+
 /// The variable that tells a program the time of the last recorded bar, in seconds.
 const SINCE_VARIABLE: &str = "ZERO_FEED_SINCE";
 
@@ -61,9 +64,10 @@ impl ProcessFeed {
             return Err(FeedError::new(source, "names no command; write exec:COMMAND"));
         }
         let mut program = command(command_line);
-        if let Some(since) = since {
-            program.env(SINCE_VARIABLE, since.to_string());
-        }
+        match since {
+            Some(since) => program.env(SINCE_VARIABLE, since.to_string()),
+            None => program.env_remove(SINCE_VARIABLE),
+        };
         Self::start(source, program)
     }
 
@@ -145,7 +149,8 @@ impl ProcessFeed {
         let place = || format!("{}: line {number}", self.source);
         let (unknown_fields, reports) = (&mut self.unknown_fields, self.checks.reports());
         let read = parse_candle(line.text, |field| {
-            if !unknown_fields.iter().any(|known| known == field) {
+            if unknown_fields.len() < MAX_UNKNOWN_FIELDS && !unknown_fields.iter().any(|known| known == field)
+            {
                 unknown_fields.push(field.to_owned());
                 reports.add(Irregularity::UnknownField, || {
                     format!("{}: {field}: is not known and has no effect", place())

@@ -20,8 +20,10 @@ use crate::text::shorten;
 
 /// Longest answer.
 const MAX_LINE_BYTES: usize = 1 << 20;
-/// Largest program whose checksum is recorded.
-const MAX_PROGRAM_BYTES: u64 = 1 << 30;
+/// Largest program. It is read as a whole for its checksum.
+const MAX_PROGRAM_BYTES: u64 = 256 << 20;
+/// The longest time for an answer. A longer one counts as this.
+const MAX_TIMEOUT: Duration = Duration::from_secs(30 * 86_400);
 /// How many unknown fields are reported, and how many characters of each.
 const MAX_UNKNOWN_FIELDS: usize = 20;
 const MAX_FIELD_CHARACTERS: usize = 100;
@@ -31,6 +33,8 @@ const EXIT_TIMEOUT: Duration = Duration::from_millis(500);
 /// A program as a strategy.
 pub(super) struct ProcessStrategy {
     command_line: String,
+    /// The file whose checksum the records name.
+    program: Option<PathBuf>,
     identity: StrategyIdentity,
     timeout: Duration,
     /// `None` if it does not run.
@@ -48,22 +52,20 @@ impl ProcessStrategy {
             return Err(invalid(spec.to_owned(), "names no command; write exec:COMMAND".to_owned()));
         };
         let program = program_file(command_line);
-        let content = match &program {
-            None => command_line.as_bytes().to_vec(),
-            Some(path) => {
-                read_program(path).map_err(|problem| invalid(path.display().to_string(), problem))?
-            }
-        };
-        let name = program.as_deref().unwrap_or(Path::new(first)).file_name();
+        let file = program.as_deref().unwrap_or(Path::new(first));
+        let sha256 = checksum(program.as_deref(), command_line);
+        let sha256 = sha256.map_err(|problem| invalid(file.display().to_string(), problem))?;
+        let name = file.file_name();
         let identity = StrategyIdentity {
             name: name.map_or(first.to_owned(), |name| name.to_string_lossy().into_owned()),
-            sha256: Checksum::of(&content).to_string(),
+            sha256,
             version: String::new(),
         };
         Ok(Self {
             command_line: command_line.to_owned(),
+            program,
             identity,
-            timeout,
+            timeout: timeout.min(MAX_TIMEOUT),
             process: None,
             unknown_fields: BTreeSet::new(),
             warnings: Vec::new(),
@@ -125,6 +127,10 @@ impl Strategy for ProcessStrategy {
     fn start(&mut self, start: &Start<'_>) -> Result<(), Failure> {
         let not_started = |problem: String| failure(FailureKind::NotStarted, &problem);
         self.process = None;
+        let sha256 = checksum(self.program.as_deref(), &self.command_line).map_err(not_started)?;
+        if sha256 != self.identity.sha256 {
+            return Err(not_started(format!("{} has changed during the run", self.identity.name)));
+        }
         let line = start_line(start).map_err(|error| not_started(error.to_string()))?;
         let mut process = ChildProcess::start(command(&self.command_line), true, MAX_LINE_BYTES)
             .map_err(|error| not_started(format!("cannot start `{}`: {error}", self.command_line)))?;
@@ -178,12 +184,14 @@ fn program_file(command_line: &str) -> Option<PathBuf> {
     words.map(PathBuf::from).find(|path| path.is_file())
 }
 
-fn read_program(path: &Path) -> Result<Vec<u8>, String> {
+/// The checksum of a program's file or, without one, of the command line.
+fn checksum(program: Option<&Path>, command_line: &str) -> Result<String, String> {
+    let Some(path) = program else { return Ok(Checksum::of(command_line.as_bytes()).to_string()) };
     let problem = |error: std::io::Error| format!("cannot read it: {error}");
     if path.metadata().map_err(problem)?.len() > MAX_PROGRAM_BYTES {
         return Err(format!("is larger than {MAX_PROGRAM_BYTES} bytes"));
     }
-    std::fs::read(path).map_err(problem)
+    Ok(Checksum::of(&std::fs::read(path).map_err(problem)?).to_string())
 }
 
 fn failure(kind: FailureKind, reason: &str) -> Failure {

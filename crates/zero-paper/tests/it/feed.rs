@@ -5,6 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use proptest::prelude::*;
 use tempfile::TempDir;
 use zero_paper::candle::Bar;
 use zero_paper::feed::{self, Feed, FeedError, Next};
@@ -266,6 +267,46 @@ fn what_is_not_a_feed_is_refused() {
     );
     let nothing = Files::new(&[]);
     assert!(nothing.error("").ends_with("contains no file *.jsonl or *.csv"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Feeds read bytes from anywhere.
+    #[test]
+    fn any_bytes_are_read_or_refused(
+        bytes in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..200),
+            "[\"0-9,;:.\\-+eEinfaN \r\n{}]{0,120}".prop_map(String::into_bytes),
+            "(ts,open,high,low,close\n)?([0-9]{1,3},[0-9]{1,2},[0-9]{1,2},[0-9]{1,2},[0-9]{1,2}\n){0,5}".prop_map(String::into_bytes),
+        ],
+        name in prop_oneof![Just("a.csv"), Just("a.jsonl")],
+    ) {
+        let files = Files::new(&[]);
+        fs::write(files.path(name), bytes).unwrap();
+        match files.read(name) {
+            Ok((bars, _)) => {
+                prop_assert!(bars.windows(2).all(|pair| pair[0].ts < pair[1].ts));
+                for candle in bars.iter().flat_map(|bar| &bar.candles) {
+                    prop_assert_eq!(candle.check(), Ok(()));
+                }
+            }
+            Err(error) => prop_assert!(error.starts_with(&format!("{name}: line ")), "{}", error),
+        }
+    }
+
+    /// Files are merged as one file in the order of time would be read.
+    #[test]
+    fn merged_files_deliver_what_one_file_does(minutes in prop::collection::btree_set((0_u32..40, 0_usize..3), 1..60)) {
+        let symbols = ["A", "B", "C"];
+        let lines = |only: Option<usize>| {
+            let chosen = minutes.iter().filter(|(_, symbol)| only.is_none_or(|only| only == *symbol));
+            chosen.map(|(minute, symbol)| candle(symbols[*symbol], *minute, 100.0)).collect::<String>()
+        };
+        let one = Files::new(&[("all.jsonl", &lines(None))]);
+        let split = Files::new(&[("a.jsonl", &lines(Some(0))), ("b.jsonl", &lines(Some(1))), ("c.jsonl", &lines(Some(2)))]);
+        prop_assert_eq!(one.read("all.jsonl").unwrap().0, split.read("").unwrap().0);
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use proptest::prelude::*;
 use zero_bus::Checksum;
 use zero_paper::candle::Bar;
 use zero_paper::scenario::Side;
@@ -95,6 +96,40 @@ fn sma_cross_continues_after_recorded_bars() {
     }
     let answer = decide(&mut *strategy, 3, &bar(3, 101.0, 101.0), 0.0).unwrap();
     assert_eq!(answer.intents[0].reason, "fast average 101 is above slow average 100.333333333");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// However long the run, the decisions are those of averages that are computed anew.
+    #[test]
+    fn sma_cross_decides_as_averages_of_whole_numbers_do(
+        closes in prop::collection::vec(1_u32..40, 1..200), fast in 1_usize..6, more in 1_usize..6
+    ) {
+        let slow = fast + more;
+        let mut strategy = open(&format!("sma-cross:fast={fast},slow={slow},quantity=1")).unwrap();
+        let floats: Vec<f64> = closes.iter().copied().map(f64::from).collect();
+        let found = orders(&mut *strategy, &floats);
+        let (mut held, mut expected) = (false, Vec::new());
+        for end in slow..=closes.len() {
+            let sum = |count: usize| closes[end - count..end].iter().map(|close| *close as usize).sum::<usize>();
+            let (fast_average, slow_average) = (sum(fast) * slow, sum(slow) * fast);
+            if !held && fast_average > slow_average || held && fast_average < slow_average {
+                expected.push((end as u64, if held { Side::Sell } else { Side::Buy }, 1.0));
+                held = !held;
+            }
+        }
+        prop_assert_eq!(found, expected);
+    }
+
+    /// Files come from anywhere.
+    #[test]
+    fn any_text_is_a_strategy_or_refused(lines in prop::collection::vec("[ \t]{0,2}[a-z_]{0,9}[:]?[ ]?[ -~\u{e9}]{0,12}", 0..12)) {
+        let text = lines.join("\n");
+        if let Err(error) = from_file(&text) {
+            prop_assert!(error.starts_with("FILE: "), "{}", error);
+        }
+    }
 }
 
 #[test]

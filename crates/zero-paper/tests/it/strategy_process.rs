@@ -164,6 +164,19 @@ fn a_program_is_named_by_its_file() {
 }
 
 #[test]
+fn a_program_that_has_changed_is_not_started_again() {
+    let script = Script::new(&for_each_bar(HOLD));
+    let mut strategy = script.start();
+    ask(&mut *strategy, 1).unwrap();
+    fs::write(script.path("strategy.sh"), for_each_bar("echo other")).unwrap();
+    // The running one is the one that was recorded.
+    ask(&mut *strategy, 2).unwrap();
+    let failure = start(&mut *strategy, None).unwrap_err();
+    let expected = (FailureKind::NotStarted, "strategy.sh has changed during the run");
+    assert_eq!((failure.kind, failure.reason.as_str()), expected);
+}
+
+#[test]
 fn a_replayed_bar_says_so_and_its_answer_is_ignored() {
     let script = Script::new(&for_each_bar("echo \"$line\" >> bars; echo nonsense"));
     let mut strategy = script.start();
