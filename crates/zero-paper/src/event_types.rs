@@ -25,3 +25,15 @@ pub const OPERATOR_COMMAND: &str = "operator.command";
 
 /// The runtime's confirmation that it applied an operator command.
 pub const OPERATOR_APPLIED: &str = "operator.applied";
+
+/// The candles of one bar time, the first event of a cycle on market data.
+pub const MARKET: &str = "market.observation";
+
+/// An accepted order that waits for its fill.
+pub const ORDER_OPEN: &str = "order.open";
+
+/// An order whose time ran out before its fill.
+pub const ORDER_EXPIRED: &str = "order.expired";
+
+/// A strategy that did not answer, or not with orders.
+pub const STRATEGY_FAILED: &str = "strategy.failed";

@@ -1,0 +1,72 @@
+//! Text in HTML: texts of events, which are not trusted because any program may write events, times and
+//! amounts.
+
+use zero_paper::rfc3339;
+use zero_paper::text::{escape, format_money, format_number, shorten};
+
+/// Longest text in a report, in characters.
+const MAX_CHARACTERS: usize = 200;
+
+/// Returns a text that HTML shows as it is, in an element or in a quoted attribute. Control
+/// characters and marks that change the writing direction are shown as escapes; a long text is cut.
+pub(crate) fn html(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in escape(&shorten(text, MAX_CHARACTERS)).chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// A time in UTC.
+pub(crate) fn time(as_of: Option<f64>) -> String {
+    as_of.map_or_else(
+        || "&ndash;".to_owned(),
+        |as_of| {
+            let text = rfc3339(as_of).unwrap_or_else(|| as_of.to_string());
+            text.replace('T', " ").trim_end_matches('Z').to_owned()
+        },
+    )
+}
+
+/// An amount with its sign, and the class that colours it.
+pub(crate) fn signed(usd: f64) -> (String, &'static str) {
+    let text = format_money(usd + 0.0).replace('-', "\u{2212}");
+    match usd {
+        usd if usd > 0.0 => (format!("+{text}"), "good"),
+        usd if usd < 0.0 => (text, "bad"),
+        _ => (text, ""),
+    }
+}
+
+/// A percentage with its sign.
+pub(crate) fn percent(pct: f64) -> String {
+    format!("{pct:+.2} %").replace('-', "\u{2212}")
+}
+
+/// A price with six significant digits at least.
+pub(crate) fn price(usd: f64) -> String {
+    let rounded: f64 = format!("{usd:.5e}").parse().unwrap_or(usd);
+    match usd.abs() >= 1000.0 {
+        true => format_money(usd),
+        false => format_number(rounded),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::html;
+
+    #[test]
+    fn no_character_can_end_an_element_or_an_attribute() {
+        assert_eq!(html("<b a=\"1\" c='2'>&</b>"), "&lt;b a=&quot;1&quot; c=&#39;2&#39;&gt;&amp;&lt;/b&gt;");
+        assert_eq!(html("a\u{202e}b\0"), "a\\u{202e}b\\u{0}");
+        assert_eq!(html(&"x".repeat(1000)).len(), 203);
+    }
+}
