@@ -151,7 +151,7 @@ mod tests {
             ["05-01 00:00", "05-01 12:00", "05-02 00:00", "05-02 12:00"]
         );
         assert_eq!(labels(times(start, start + 4.5 * 86400.0, 5)).last().unwrap(), "2026-05-05");
-        assert_eq!(labels(times(start, start + 200.0 * 86400.0, 4)), ["2026-06", "2026-09"]);
+        assert_eq!(labels(times(start, start + 200.0 * 86400.0, 4)), ["2026-05", "2026-07", "2026-09", "2026-11"]);
     }
 
     #[test]

@@ -36,7 +36,7 @@ const WIDTH: u32 = 2000;
 const LABEL_SIZE: u32 = 29;
 const CHARACTER_WIDTH: u32 = 14;
 const LINE_WIDTH: u32 = 4;
-const MAX_X_TICKS: usize = 8;
+const MAX_X_TICKS: usize = 9;
 const MAX_Y_TICKS: usize = 6;
 
 // The style sheet names the same colours.

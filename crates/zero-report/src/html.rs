@@ -8,7 +8,7 @@ use zero_paper::text::{counted, format_money};
 
 use crate::chart::{ChartError, Charts};
 use crate::tables;
-use crate::text::{html, percent, signed, time};
+use crate::text::{html, money, percent, signed, time};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -43,11 +43,11 @@ pub fn page(report: &Report, chain: Chain<'_>) -> Result<String, ChartError> {
     page += &warnings(report, chain);
     page += &figures(report);
     page += &charts(report)?;
-    page += &tables::trades(report);
+    page += &tables::symbols(report);
+    page += &tables::positions(report);
     page += &tables::costs(report);
     page += &tables::rejections(report);
-    page += &tables::positions(report);
-    page += &tables::symbols(report);
+    page += &tables::trades(report);
     page += FOOTER;
     page += "</body>\n</html>\n";
     Ok(page)
@@ -154,13 +154,13 @@ fn figures(report: &Report) -> String {
         costs => format!("and {} spread and slippage", format_money(costs)),
     };
     let cells = [
-        ("Equity", format_money(report.equity_usd), "", start),
+        ("Equity", money(report.equity_usd), "", start),
         ("Profit after costs", net, net_class, report.return_pct().map_or_else(String::new, percent)),
         ("Maximum drawdown", fall, "", fall_period),
-        ("Cash", format_money(report.cash_usd), "", counted(report.positions.len() as u64, "open position")),
+        ("Cash", money(report.cash_usd), "", counted(report.positions.len() as u64, "open position")),
         ("Realised profit", realized, realized_class, "at average cost, before fees".to_owned()),
         ("Unrealised profit", unrealized, unrealized_class, "open positions at their marks".to_owned()),
-        ("Fees", format_money(report.fees_usd), "", costs),
+        ("Fees", money(report.fees_usd), "", costs),
         ("Fills", report.fills.to_string(), "", decisions),
         ("Round trips", trades.count.to_string(), "", won),
         ("Profit factor", factor, "", factor_note.to_owned()),

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use zero_paper::report::{OpenPosition, Report, SymbolFigures, Trade};
 use zero_paper::text::{format_money, format_number};
 
-use crate::text::{html, percent, price, signed, time};
+use crate::text::{self, html, percent, price, signed, time};
 
 /// The page shows this many of the newest trades; the CSV files have all of them.
 const MAX_TRADES: usize = 250;
@@ -16,7 +16,7 @@ const MAX_ROWS: usize = 200;
 /// A cell: its class and its HTML.
 type Cell = (&'static str, String);
 
-fn text(text: &str) -> Cell {
+fn words(text: &str) -> Cell {
     ("text", html(text))
 }
 
@@ -25,7 +25,7 @@ fn number(text: String) -> Cell {
 }
 
 fn money(usd: f64) -> Cell {
-    number(format_money(usd + 0.0))
+    number(text::money(usd))
 }
 
 fn profit(usd: f64) -> Cell {
@@ -75,7 +75,7 @@ pub(crate) fn trades(report: &Report) -> String {
     let shown = report.last_trades.len().min(MAX_TRADES);
     let row = |trade: &Trade| {
         vec![
-            text(&trade.symbol),
+            words(&trade.symbol),
             ("text", if trade.long { "long" } else { "short" }.to_owned()),
             ("text", time(Some(trade.opened_as_of))),
             ("text", time(Some(trade.closed_as_of))),
@@ -128,7 +128,7 @@ pub(crate) fn rejections(report: &Report) -> String {
              <rect width=\"{width:.1}\" height=\"8\"/></svg>"
         );
         let share = format!("{:.1} %", **count as f64 / total as f64 * 100.0);
-        vec![text(reason), number(count.to_string()), number(share), ("bar", bar)]
+        vec![words(reason), number(count.to_string()), number(share), ("bar", bar)]
     };
     let rows = counts.iter().take(MAX_ROWS).map(row).collect();
     let shown = counts.len().min(MAX_ROWS);
@@ -143,7 +143,7 @@ pub(crate) fn positions(report: &Report) -> String {
     }
     let row = |position: &OpenPosition| {
         vec![
-            text(&position.symbol),
+            words(&position.symbol),
             number(format_number(position.quantity)),
             number(price(position.avg_price)),
             number(price(position.mark_price)),
@@ -191,7 +191,7 @@ pub(crate) fn symbols(report: &Report) -> String {
         total.rejections += figures.rejections;
     }
     let row = |name: Cell, figures: &SymbolFigures| [vec![name], cells(figures)].concat();
-    let rows = report.by_symbol.iter().take(MAX_ROWS).map(|(symbol, figures)| row(text(symbol), figures));
+    let rows = report.by_symbol.iter().take(MAX_ROWS).map(|(symbol, figures)| row(words(symbol), figures));
     let rows = rows.collect();
     let columns = [
         "<Symbol",

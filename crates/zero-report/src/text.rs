@@ -37,10 +37,10 @@ pub(crate) fn time(as_of: Option<f64>) -> String {
 
 /// An amount with its sign, and the class that colours it.
 pub(crate) fn signed(usd: f64) -> (String, &'static str) {
-    let text = format_money(usd + 0.0).replace('-', "\u{2212}");
+    let text = money(usd).replace('-', "\u{2212}");
     match usd {
-        usd if usd > 0.0 => (format!("+{text}"), "good"),
-        usd if usd < 0.0 => (text, "bad"),
+        usd if usd >= 1e-6 => (format!("+{text}"), "good"),
+        usd if usd <= -1e-6 => (text, "bad"),
         _ => (text, ""),
     }
 }
@@ -50,13 +50,18 @@ pub(crate) fn percent(pct: f64) -> String {
     format!("{pct:+.2} %").replace('-', "\u{2212}")
 }
 
-/// A price with six significant digits at least.
+/// A price with as many decimals as its size needs, so that prices of one symbol line up.
 pub(crate) fn price(usd: f64) -> String {
-    let rounded: f64 = format!("{usd:.5e}").parse().unwrap_or(usd);
-    match usd.abs() >= 1000.0 {
-        true => format_money(usd),
-        false => format_number(rounded),
+    match usd.abs() {
+        size if size >= 100.0 => format_money(usd),
+        size if size >= 1.0 => format!("{usd:.4}"),
+        _ => format_number(format!("{usd:.5e}").parse().unwrap_or(usd)),
     }
+}
+
+/// An amount of money. What rounding left of 0 is shown as 0.
+pub(crate) fn money(usd: f64) -> String {
+    format_money(if usd.abs() < 1e-6 { 0.0 } else { usd })
 }
 
 #[cfg(test)]

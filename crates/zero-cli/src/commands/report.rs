@@ -6,7 +6,7 @@ use anyhow::Result;
 use zero_bus::{Finding, Reader, Verdict};
 use zero_paper::report::{self, OpenPosition, Report, Row, SymbolFigures};
 use zero_paper::rfc3339;
-use zero_paper::text::{counted, escape, format_money, format_number};
+use zero_paper::text::{counted, escape, format_number};
 use zero_program::message::print_message;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
@@ -164,13 +164,13 @@ fn figures(report: &Report) -> Vec<(&'static str, f64, String)> {
     let percent = report.return_pct().map_or_else(String::new, |pct| format!("{pct:+.2} %"));
     let included = match report.price_costs_usd {
         0.0 => String::new(),
-        costs => format!("spread and slippage of {} are in the prices", format_money(costs)),
+        costs => format!("spread and slippage of {} are in the prices", money(costs)),
     };
     let mut figures = vec![
         ("start cash", report.start_cash_usd, assumed),
         ("realised profit", report.realized_pnl_usd, String::new()),
         ("unrealised profit", report.unrealized_pnl_usd, String::new()),
-        ("fees", -report.fees_usd + 0.0, included),
+        ("fees", -report.fees_usd, included),
         ("equity", report.equity_usd, percent),
         ("cash", report.cash_usd, String::new()),
     ];
@@ -182,14 +182,14 @@ fn figures(report: &Report) -> Vec<(&'static str, f64, String)> {
                 format!("{:.2} % from {since} to {}", drawdown.pct, time(Some(drawdown.lowest_as_of)))
             }
         };
-        figures.push(("maximum drawdown", -drawdown.usd + 0.0, period));
+        figures.push(("maximum drawdown", -drawdown.usd, period));
     }
     figures
 }
 
 fn render_figures(report: &Report) -> Vec<String> {
     let figures = figures(report);
-    let amounts: Vec<String> = figures.iter().map(|(_, amount, _)| format_money(*amount)).collect();
+    let amounts: Vec<String> = figures.iter().map(|(_, amount, _)| money(*amount)).collect();
     let width = amounts.iter().map(String::len).max().unwrap_or(0);
     let mut lines: Vec<String> = figures
         .iter()
@@ -240,6 +240,11 @@ fn name(text: &str) -> String {
     escape(&zero_paper::text::shorten(text, MAX_NAME_CHARACTERS))
 }
 
+/// An amount of money. What rounding left of 0 is shown as 0.
+fn money(usd: f64) -> String {
+    zero_paper::text::format_money(if usd.abs() < 1e-6 { 0.0 } else { usd })
+}
+
 fn render_positions(positions: &[OpenPosition]) -> Vec<String> {
     let row = |position: &OpenPosition| {
         vec![
@@ -247,8 +252,8 @@ fn render_positions(positions: &[OpenPosition]) -> Vec<String> {
             format_number(position.quantity),
             format_number(position.avg_price),
             format_number(position.mark_price),
-            format_money(position.quantity * position.mark_price),
-            format_money(position.unrealized_pnl_usd),
+            money(position.quantity * position.mark_price),
+            money(position.unrealized_pnl_usd),
         ]
     };
     let header = ["symbol", "quantity", "average", "mark", "value", "unrealised"];
@@ -261,11 +266,11 @@ fn render_symbols(report: &Report) -> Vec<String> {
             name(symbol),
             figures.fills.to_string(),
             figures.trades.to_string(),
-            format_money(figures.bought_usd),
-            format_money(figures.sold_usd),
-            format_money(figures.fees_usd),
-            format_money(figures.realized_pnl_usd),
-            format_money(figures.unrealized_pnl_usd),
+            money(figures.bought_usd),
+            money(figures.sold_usd),
+            money(figures.fees_usd),
+            money(figures.realized_pnl_usd),
+            money(figures.unrealized_pnl_usd),
             figures.rejections.to_string(),
         ]
     };
