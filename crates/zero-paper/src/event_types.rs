@@ -2,8 +2,20 @@
 //!
 //! Other programs read these names, so they never change.
 
-/// The cycle record, the first event of a cycle.
+/// The cycle record; the first event of a cycle of a scenario.
 pub const CYCLE: &str = "runtime.cycle";
+
+/// The bar of a cycle on market data, the first event of such a cycle.
+pub const OBSERVATION: &str = "market.observation";
+
+/// The failure of a strategy in a cycle on market data.
+pub const STRATEGY_FAILED: &str = "strategy.failed";
+
+/// An accepted order that waits for its fill.
+pub const ORDER_OPEN: &str = "order.open";
+
+/// The end of an order without a fill.
+pub const ORDER_EXPIRED: &str = "order.expired";
 
 /// The decision about the cycle's order.
 pub const DECISION: &str = "decision.record";
@@ -25,15 +37,3 @@ pub const OPERATOR_COMMAND: &str = "operator.command";
 
 /// The runtime's confirmation that it applied an operator command.
 pub const OPERATOR_APPLIED: &str = "operator.applied";
-
-/// The candles of one bar time, the first event of a cycle on market data.
-pub const MARKET: &str = "market.observation";
-
-/// An accepted order that waits for its fill.
-pub const ORDER_OPEN: &str = "order.open";
-
-/// An order whose time ran out before its fill.
-pub const ORDER_EXPIRED: &str = "order.expired";
-
-/// A strategy that did not answer, or not with orders.
-pub const STRATEGY_FAILED: &str = "strategy.failed";

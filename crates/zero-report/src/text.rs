@@ -1,4 +1,7 @@
-//! Text in HTML: texts of events, which are not trusted because any program may write events, times and
+//! Text in HTML: texts of events, times and amounts. Any program may write events, so their text is
+//! not trusted.
+
+use any program may write events, times and
 //! amounts.
 
 use zero_paper::rfc3339;

@@ -5,8 +5,8 @@
 //! them, not used. A figure is in USD unless its name says otherwise. Any program's events count
 //! that have the documented fields (`docs/PAYLOADS.md`).
 //!
-//! [`read`] folds one event at a time. Memory is bounded except for the symbols: the equity curve is
-//! thinned, and the oldest trades are left out once there are many.
+//! [`read`] folds one event at a time. Memory is bounded except for the symbols: the equity curve
+//! is thinned, and the oldest trades are left out once there are many.
 
 mod curve;
 mod events;
@@ -18,7 +18,7 @@ use serde::Serialize;
 use zero_bus::{Event, Head, Json, JsonError, Progress, Reader, event_id};
 
 use crate::cycle::trace_id;
-use crate::event_types::{CYCLE, DECISION, FILL, MARKET, POSITIONS, REJECTION, STRATEGY_FAILED};
+use crate::event_types::{CYCLE, DECISION, FILL, OBSERVATION, POSITIONS, REJECTION, STRATEGY_FAILED};
 
 pub use curve::EquityPoint;
 pub use events::{RejectionRow, Strategy};
@@ -183,11 +183,11 @@ fn find_last_run(reader: &Reader) -> LastRun {
     let (mut runs, mut first_index, mut observation) = (0u64, 1, None);
     let first_trace = trace_id(1);
     let is_needed = |event_type: &str, trace: Option<&str>| {
-        trace == Some(&first_trace) && [CYCLE, MARKET].contains(&event_type)
+        trace == Some(&first_trace) && [CYCLE, OBSERVATION].contains(&event_type)
     };
     // Damage ends the search here; the reading after it reports the damage.
     let _ = reader.select(1, is_needed, |event| {
-        if event.event_type == MARKET {
+        if event.event_type == OBSERVATION {
             observation = Some(event.index);
         } else if events::is_first_cycle(&event) {
             runs += 1;
@@ -258,7 +258,7 @@ impl Fold {
         self.from.get_or_insert(event.as_of);
         self.to = Some(event.as_of);
         match event.event_type.as_str() {
-            MARKET => self.add_prices(event),
+            OBSERVATION => self.add_prices(event),
             CYCLE => self.add_cycle(event),
             DECISION => self.add_decision(event),
             FILL => self.add_fill(event, row)?,
@@ -270,7 +270,7 @@ impl Fold {
         // A producer without cycles has no other end of a step than its fills and prices.
         let ends_step = match event.event_type.as_str() {
             POSITIONS => true,
-            FILL | MARKET => self.cycles == 0 && self.ledger.fills > 0,
+            FILL | OBSERVATION => self.cycles == 0 && self.ledger.fills > 0,
             _ => false,
         };
         if ends_step { self.add_point(event, row) } else { Ok(()) }

@@ -1,7 +1,8 @@
 //! Writes buses of runs on market data, event by event as `docs/FORMAT.md` describes them, without
 //! the runtime: readers are tested against the format and not against the code that writes it.
 //!
-//! Other crates include this file, so it uses only `zero-bus`, `serde_json` and the standard library.
+//! Other crates include this file, so it uses only `zero-bus`, `serde_json` and the standard
+//! library.
 
 #![allow(dead_code)]
 
@@ -325,7 +326,10 @@ impl<'a> Run<'a> {
             "limits": {"max_notional_usd": MAX_NOTIONAL, "max_position_notional_usd": 2500.0,
                 "min_confidence": MIN_CONFIDENCE, "max_gross_exposure_usd": MAX_GROSS},
             "total_position_notional_usd": cents(total + 0.0), "gross_exposure_usd": gross + 0.0, "daily_loss_usd": 0.0,
-            "drawdown_pct": drawdown_pct, "orders_last_minute": 0,
+            "drawdown_pct": drawdown_pct, "orders_last_minute": 0, "day_start_equity_usd": START_CASH_USD,
+            "worst_daily_loss_usd": 0.0, "fill": "next_open", "limit_bars": 2, "reduce_only_rule": "enforce",
+            "trading_mode": "open",
+            "costs": {"fee_bps": FEE_BPS, "half_spread_bps": 1.0, "slippage_bps": HALF_SPREAD_AND_SLIPPAGE_BPS - 1.0},
         });
         let strategy = json!({"name": "drift", "version": "1", "sha256": Checksum::of(b"drift").to_string()});
         let failed = self.numbers.below(25) == 0;
@@ -335,7 +339,8 @@ impl<'a> Run<'a> {
             "intents": intents,
         });
         if failed {
-            decide["failure"] = json!("no answer within 5 s");
+            decide["failure"] =
+                json!({"kind": "timeout", "on_failure": "hold", "reason": "no answer within 5 s"});
             self.failures += 1;
         } else if intents.is_empty() {
             decide["hold_reason"] = json!("no signal");
