@@ -7,6 +7,7 @@ mod event_ref;
 mod head_arg;
 mod input;
 mod liveness;
+mod output_file;
 mod program;
 mod progress;
 mod table;
@@ -52,6 +53,7 @@ enum Subcommands {
     Canonical(commands::canonical::Arguments),
     Explain(commands::explain::Arguments),
     Replay(commands::replay::Arguments),
+    Report(commands::report::Arguments),
     State(commands::state::Arguments),
     Diff(commands::diff::Arguments),
     Command(commands::command::Arguments),
@@ -91,6 +93,7 @@ fn run(command: Subcommands) -> Result<Outcome> {
         Subcommands::Canonical(arguments) => commands::canonical::run(&arguments),
         Subcommands::Explain(arguments) => commands::explain::run(&arguments),
         Subcommands::Replay(arguments) => commands::replay::run(&arguments),
+        Subcommands::Report(arguments) => commands::report::run(&arguments),
         Subcommands::State(arguments) => commands::state::run(&arguments),
         Subcommands::Diff(arguments) => commands::diff::run(&arguments),
         Subcommands::Command(arguments) => commands::command::run(&arguments),

@@ -64,6 +64,7 @@ mod raw_name;
 pub mod reconcile;
 mod record_paths;
 pub mod replay;
+pub mod report;
 pub mod risk;
 pub mod runtime;
 pub mod scenario;
