@@ -1,0 +1,12 @@
+//! Tests through the public interface. One binary, since each one is linked on its own.
+
+mod aggregates;
+mod disclosure;
+mod keys;
+mod note;
+mod policy;
+mod proof;
+mod support;
+mod tile;
+mod track_record;
+mod tree;
