@@ -25,9 +25,16 @@ pub fn cosign(checkpoint: &Checkpoint, key: &SigningKey, timestamp: u64) -> Resu
 }
 
 /// The signature of type 0x06; `None` if the signer has no ML-DSA key.
-pub(crate) fn sign_ml_dsa(checkpoint: &Checkpoint, key: &SigningKey, timestamp: u64) -> Result<Option<Signature>> {
+pub(crate) fn sign_ml_dsa(
+    checkpoint: &Checkpoint,
+    key: &SigningKey,
+    timestamp: u64,
+) -> Result<Option<Signature>> {
     let message = ml_dsa_message(checkpoint, key.name(), timestamp).ok_or_else(|| {
-        Error::invalid("origin", format!("`{}` cannot be signed: it must have 1 to 255 bytes", checkpoint.origin))
+        Error::invalid(
+            "origin",
+            format!("`{}` cannot be signed: it must have 1 to 255 bytes", checkpoint.origin),
+        )
     })?;
     let Some(signature) = key.sign_ml_dsa(&message) else { return Ok(None) };
     Ok(Signature::new(key, SignatureType::CosignatureMlDsa44, encode(timestamp, &signature?)))

@@ -50,7 +50,11 @@ impl DisclosureSecret {
     /// [`Error::Malformed`] if it has not 32 bytes.
     pub fn parse(file: &[u8]) -> Result<Self> {
         let bytes = file.try_into().map_err(|_| {
-            Error::at_byte("secret file", file.len().min(32), format!("has {} bytes instead of 32", file.len()))
+            Error::at_byte(
+                "secret file",
+                file.len().min(32),
+                format!("has {} bytes instead of 32", file.len()),
+            )
         })?;
         Ok(Self::from_bytes(bytes))
     }
@@ -172,11 +176,15 @@ pub fn check_field_name(name: &str) -> Result<()> {
         let escapes_are_valid = member.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
         !member.contains('/') && escapes_are_valid
     };
-    if [EVENT_TYPE, AS_OF, TRACE_ID, CHECKSUM].contains(&name) || name.strip_prefix(PAYLOAD).is_some_and(is_member)
+    if [EVENT_TYPE, AS_OF, TRACE_ID, CHECKSUM].contains(&name)
+        || name.strip_prefix(PAYLOAD).is_some_and(is_member)
     {
         return Ok(());
     }
-    let problem = format!("`{}` is not one of {EVENT_TYPE}, {AS_OF}, {TRACE_ID}, {CHECKSUM}, {PAYLOAD}NAME", name.escape_debug());
+    let problem = format!(
+        "`{}` is not one of {EVENT_TYPE}, {AS_OF}, {TRACE_ID}, {CHECKSUM}, {PAYLOAD}NAME",
+        name.escape_debug()
+    );
     Err(Error::invalid("field name", problem))
 }
 

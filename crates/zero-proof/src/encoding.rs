@@ -25,7 +25,8 @@ pub(crate) fn decode_base64url(text: &str) -> Option<Vec<u8>> {
 
 /// A number in decimal, without sign and leading zeros.
 pub(crate) fn decode_decimal(text: &str) -> Option<u64> {
-    let is_decimal = text == "0" || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_decimal =
+        text == "0" || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));
     if is_decimal { text.parse().ok() } else { None }
 }
 

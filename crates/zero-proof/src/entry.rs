@@ -5,7 +5,9 @@
 
 use zero_bus::{Event, Json, Value};
 
-use crate::disclosure::{AS_OF, CHECKSUM, Disclosure, DisclosureSecret, EVENT_TYPE, TRACE_ID, payload_field, quote};
+use crate::disclosure::{
+    AS_OF, CHECKSUM, Disclosure, DisclosureSecret, EVENT_TYPE, TRACE_ID, payload_field, quote,
+};
 use crate::encoding::decode_decimal;
 use crate::error::{Error, Result};
 use crate::hash::Hash;

@@ -156,7 +156,8 @@ impl PublicKey {
 /// # Errors
 /// [`Error::Invalid`]
 pub fn check_key_name(name: &str) -> Result<()> {
-    let invalid = |problem: &str| Err(Error::invalid("key name", format!("`{}` {problem}", name.escape_debug())));
+    let invalid =
+        |problem: &str| Err(Error::invalid("key name", format!("`{}` {problem}", name.escape_debug())));
     match name.chars().find(|c| c.is_whitespace() || *c == '+' || *c < ' ') {
         Some('+') => invalid("contains a `+`"),
         Some(_) => invalid("contains a space or a control character"),
@@ -195,10 +196,12 @@ impl FromStr for VerifierKey {
         let id = id.ok_or_else(|| error(id_at, "the key id must be 8 lower-case hex digits"))?;
         let key_at = id_at + id_text.len() + 1;
         let bytes = decode_base64(key_text).ok_or_else(|| error(key_at, "the key is not base64"))?;
-        let (type_byte, public) =
-            bytes.split_first().ok_or_else(|| error(key_at, "the key is empty"))?;
+        let (type_byte, public) = bytes.split_first().ok_or_else(|| error(key_at, "the key is empty"))?;
         let signature_type = SignatureType::of(*type_byte).ok_or_else(|| {
-            error(key_at, &format!("signatures of type 0x{type_byte:02x} are not supported, only 0x01, 0x04 and 0x06"))
+            error(
+                key_at,
+                &format!("signatures of type 0x{type_byte:02x} are not supported, only 0x01, 0x04 and 0x06"),
+            )
         })?;
         let public = PublicKey::parse(signature_type, public).map_err(|problem| error(key_at, problem))?;
         let key = Self::new(name, signature_type, public);

@@ -16,8 +16,8 @@ impl<'a> Lines<'a> {
         if bytes.len() > max_bytes {
             return Err(Error::at_byte(what, max_bytes, format!("is longer than {max_bytes} bytes")));
         }
-        let rest =
-            std::str::from_utf8(bytes).map_err(|error| Error::at_byte(what, error.valid_up_to(), "is not UTF-8"))?;
+        let rest = std::str::from_utf8(bytes)
+            .map_err(|error| Error::at_byte(what, error.valid_up_to(), "is not UTF-8"))?;
         Ok(Self { what, rest, number: 0 })
     }
 
@@ -27,7 +27,8 @@ impl<'a> Lines<'a> {
             return Ok(None);
         }
         self.number += 1;
-        let (line, rest) = self.rest.split_once('\n').ok_or_else(|| self.error("the line break is missing"))?;
+        let (line, rest) =
+            self.rest.split_once('\n').ok_or_else(|| self.error("the line break is missing"))?;
         self.rest = rest;
         Ok(Some(line))
     }

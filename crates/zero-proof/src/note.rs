@@ -157,7 +157,8 @@ impl Note {
         if let Some(key) = keys.iter().find(|key| key.signature_type() != SignatureType::Ed25519) {
             return Err(Error::invalid("key", format!("{} signs checkpoints only", key.label())));
         }
-        let signed = self.verify_each(keys, |key, bytes| key.has_signed(self.text.as_bytes(), bytes).then_some(()))?;
+        let signed =
+            self.verify_each(keys, |key, bytes| key.has_signed(self.text.as_bytes(), bytes).then_some(()))?;
         Ok(signed.into_iter().map(|(key, ())| key).collect())
     }
 
@@ -201,7 +202,8 @@ impl Signature {
     }
 
     fn parse(line: &str) -> Result<Self, String> {
-        let rest = line.strip_prefix(SIGNATURE_PREFIX).ok_or("a signature begins with an em dash and a space")?;
+        let rest =
+            line.strip_prefix(SIGNATURE_PREFIX).ok_or("a signature begins with an em dash and a space")?;
         let (name, encoded) = rest.split_once(' ').ok_or("a signature is a key name and base64")?;
         check_key_name(name).map_err(|error| error.to_string())?;
         let bytes = decode_base64(encoded).ok_or("the signature is not base64")?;

@@ -72,7 +72,10 @@ struct Definition {
 enum Kind {
     Witness(WitnessDefinition),
     /// At least `threshold` of the members, given by their positions among the definitions.
-    Group { threshold: usize, members: Vec<usize> },
+    Group {
+        threshold: usize,
+        members: Vec<usize>,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +100,8 @@ impl Policy {
             number += 1;
             parser.line(line).map_err(|problem| Error::at_line(WHAT, number, problem))?;
         }
-        let quorum = parser.quorum.ok_or_else(|| Error::at_line(WHAT, number + 1, "the quorum line is missing"))?;
+        let quorum =
+            parser.quorum.ok_or_else(|| Error::at_line(WHAT, number + 1, "the quorum line is missing"))?;
         Ok(Self { logs: parser.logs, definitions: parser.definitions, quorum })
     }
 
@@ -301,11 +305,13 @@ fn parse_key(vkey: &[u8]) -> Result<VerifierKey, String> {
 
 /// Keys are duplicates if the underlying public key is the same. Name and id must be unique too,
 /// since signatures have nothing else.
-fn check_new_key<'k>(key: &VerifierKey, mut others: impl Iterator<Item = &'k VerifierKey>) -> Result<(), String> {
+fn check_new_key<'k>(
+    key: &VerifierKey,
+    mut others: impl Iterator<Item = &'k VerifierKey>,
+) -> Result<(), String> {
     let public = key.public_key();
-    let is_taken = others.any(|other| {
-        other.public_key() == public || (other.name(), other.id()) == (key.name(), key.id())
-    });
+    let is_taken = others
+        .any(|other| other.public_key() == public || (other.name(), other.id()) == (key.name(), key.id()));
     if is_taken { Err("an earlier line has this key already".to_owned()) } else { Ok(()) }
 }
 

@@ -77,7 +77,8 @@ impl Proof {
     ) -> Result<Self> {
         let (disclosures, digests) = entry::reveal(event, secret, reveal)?;
         let extra = Extra { event_index: event.index, digests, disclosures };
-        let proof = Self { extra: Some(extra.encode().into_bytes()), index: event.index - 1, path, checkpoint };
+        let proof =
+            Self { extra: Some(extra.encode().into_bytes()), index: event.index - 1, path, checkpoint };
         proof.check_inclusion(&extra.entry().leaf_hash())?;
         Ok(proof)
     }
@@ -89,7 +90,8 @@ impl Proof {
     /// the event has no such field; [`Error::NotIncluded`] if the event is not in the tree of the
     /// checkpoint; as [`Policy::check`] if the policy does not accept the checkpoint.
     pub fn check<'p>(&self, policy: &'p Policy) -> Result<Proven<'p>> {
-        let extra = self.extra.as_deref().ok_or_else(|| Error::at_line(WHAT, 2, "the extra data are missing"))?;
+        let extra =
+            self.extra.as_deref().ok_or_else(|| Error::at_line(WHAT, 2, "the extra data are missing"))?;
         let extra = Extra::parse(extra)?;
         if extra.event_index - 1 != self.index {
             let problem = format!("leaf {} is not that of event {}", self.index, extra.event_index);
@@ -188,7 +190,8 @@ impl Extra {
             return Err(error(format!("schema_version: must be `{DISCLOSURE_SCHEMA}`")));
         }
         let event_index = value.get("event_index").and_then(Value::as_u64).filter(|index| *index > 0);
-        let event_index = event_index.ok_or_else(|| error("event_index: must be an integer from 1".to_owned()))?;
+        let event_index =
+            event_index.ok_or_else(|| error("event_index: must be an integer from 1".to_owned()))?;
         let digests = strings(&value, "digests", |text| text.parse::<Hash>()).map_err(error)?;
         let disclosures = strings(&value, "disclosures", Disclosure::parse).map_err(error)?;
         if !digests.is_sorted_by(|one, next| one < next) {
@@ -232,7 +235,9 @@ fn parse_hashes(lines: &mut Lines<'_>) -> Result<Vec<Hash>> {
             _ if hashes.len() == MAX_PROOF_HASHES => {
                 return Err(lines.error(format!("the path has more than {MAX_PROOF_HASHES} hashes")));
             }
-            line => hashes.push(line.parse().map_err(|_| lines.error("a hash must be the base64 of 32 bytes"))?),
+            line => {
+                hashes.push(line.parse().map_err(|_| lines.error("a hash must be the base64 of 32 bytes"))?)
+            }
         }
     }
 }

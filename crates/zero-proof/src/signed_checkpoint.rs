@@ -34,7 +34,8 @@ impl SignedCheckpoint {
     /// or if the time is not possible.
     pub fn sign(checkpoint: Checkpoint, key: &SigningKey, timestamp: u64) -> Result<Self> {
         if checkpoint.origin != key.name() {
-            let problem = format!("the key `{}` does not sign for the origin `{}`", key.name(), checkpoint.origin);
+            let problem =
+                format!("the key `{}` does not sign for the origin `{}`", key.name(), checkpoint.origin);
             return Err(Error::invalid("key", problem));
         }
         if !checkpoint.extension_lines.is_empty() {

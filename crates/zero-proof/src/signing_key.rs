@@ -26,9 +26,8 @@ const PEM_COLUMNS: usize = 64;
 
 /// The DER of a PKCS#8 key up to its seed of 32 bytes, which are the last ones.
 const ED25519_DER: &[u8] = &[0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
-const ML_DSA_44_DER: &[u8] = &[
-    0x30, 0x34, 2, 1, 0, 0x30, 0x0b, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3, 0x11, 4, 0x22, 0x80, 0x20,
-];
+const ML_DSA_44_DER: &[u8] =
+    &[0x30, 0x34, 2, 1, 0, 0x30, 0x0b, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3, 0x11, 4, 0x22, 0x80, 0x20];
 
 /// The private keys of one signer, with the name that its signatures bear. They are zeroised when
 /// dropped. `Debug` shows no part of them.
@@ -47,7 +46,10 @@ impl SigningKey {
     pub fn from_seeds(name: &str, ed25519: &[u8; 32], ml_dsa: Option<&[u8; 32]>) -> Result<Self> {
         check_key_name(name)?;
         if name.len() > 255 {
-            return Err(Error::invalid("key name", format!("has {} bytes, at most 255 are possible", name.len())));
+            return Err(Error::invalid(
+                "key name",
+                format!("has {} bytes, at most 255 are possible", name.len()),
+            ));
         }
         let ml_dsa = ml_dsa.map(|seed| Box::new(ml_dsa::SigningKey::from_seed(seed.into())));
         Ok(Self { name: name.to_owned(), ed25519: ed25519_dalek::SigningKey::from_bytes(ed25519), ml_dsa })

@@ -54,7 +54,8 @@ impl Tile {
             Layer::Entries => "entries".to_owned(),
             Layer::Hashes(level) => level.to_string(),
         };
-        let partial = if u64::from(self.width) < TILE_WIDTH { format!(".p/{}", self.width) } else { String::new() };
+        let partial =
+            if u64::from(self.width) < TILE_WIDTH { format!(".p/{}", self.width) } else { String::new() };
         format!("tile/{layer}/{}{partial}", elements.join("/"))
     }
 
@@ -168,8 +169,12 @@ pub fn encode_hashes(hashes: &[Hash]) -> Vec<u8> {
 pub fn decode_hashes(tile: &Tile, content: &[u8]) -> Result<Vec<Hash>> {
     let (hashes, rest) = content.as_chunks::<32>();
     if hashes.len() != usize::from(tile.width) || !rest.is_empty() {
-        let problem =
-            format!("{} has {} bytes instead of {}", tile.path(), content.len(), usize::from(tile.width) * 32);
+        let problem = format!(
+            "{} has {} bytes instead of {}",
+            tile.path(),
+            content.len(),
+            usize::from(tile.width) * 32
+        );
         return Err(Error::at_byte("tile", content.len(), problem));
     }
     Ok(hashes.iter().copied().map(Hash::from_bytes).collect())
@@ -216,7 +221,8 @@ pub fn decode_entries<'a>(tile: &Tile, content: &'a [u8]) -> Result<Vec<&'a [u8]
             Error::at_byte("tile of entries", content.len(), problem)
         };
         let (length, after) = rest.split_first_chunk::<2>().ok_or_else(truncated)?;
-        let (entry, after) = after.split_at_checked(u16::from_be_bytes(*length).into()).ok_or_else(truncated)?;
+        let (entry, after) =
+            after.split_at_checked(u16::from_be_bytes(*length).into()).ok_or_else(truncated)?;
         entries.push(entry);
         rest = after;
     }

@@ -100,7 +100,8 @@ impl TrackRecordBuilder {
         let is_revealed = |field: &Disclosure| self.names.iter().any(|name| name == field.name());
         let (revealed, hidden): (Vec<_>, Vec<_>) = fields.into_iter().partition(is_revealed);
         entry::check_checksum_rule(&revealed, count)?;
-        let mut recorded = RecordedEvent { hidden: hidden.iter().map(Disclosure::digest).collect(), revealed };
+        let mut recorded =
+            RecordedEvent { hidden: hidden.iter().map(Disclosure::digest).collect(), revealed };
         recorded.hidden.sort_unstable();
         recorded.write(&mut self.lines);
         self.leaves.push(recorded.entry(event.index).leaf_hash(), &mut |_, _| {})?;
@@ -161,7 +162,8 @@ pub fn check<'p>(record: &[u8], policy: &'p Policy) -> Result<ProvenRecord<'p>> 
     for event_index in first..=last {
         let line = lines.expect("an event")?;
         let event = RecordedEvent::parse(line, &names).map_err(|problem| lines.error(problem))?;
-        let event_type = event.event_type().ok_or_else(|| lines.error("must disclose /event_type, a string"))?;
+        let event_type =
+            event.event_type().ok_or_else(|| lines.error("must disclose /event_type, a string"))?;
         leaves.push(event.entry(event_index).leaf_hash(), &mut |_, _| {})?;
         completeness.add(event_index, &event_type, &names, &event);
         let fields = event.revealed.iter().map(|field| (field.name(), field.value()));
@@ -173,13 +175,14 @@ pub fn check<'p>(record: &[u8], policy: &'p Policy) -> Result<ProvenRecord<'p>> 
             "" => break,
             _ if after.len() == MAX_PROOF_HASHES => return Err(lines.error("there are too many hashes")),
             line => {
-                let hash = parse_hash(line, "after").ok_or_else(|| lines.error("must be `after ` and a hash"))?;
+                let hash =
+                    parse_hash(line, "after").ok_or_else(|| lines.error("must be `after ` and a hash"))?;
                 after.push(hash);
             }
         }
     }
-    let checkpoint =
-        SignedCheckpoint::parse(lines.rest().as_bytes()).map_err(|error| error.after_lines(lines.number()))?;
+    let checkpoint = SignedCheckpoint::parse(lines.rest().as_bytes())
+        .map_err(|error| error.after_lines(lines.number()))?;
     check_root(&leaves, &before, &after, &checkpoint)?;
     completeness.check()?;
     let accepted = policy.check(&checkpoint)?;
@@ -216,7 +219,9 @@ impl RecordedEvent {
             encoded => {
                 let bytes = decode_base64(encoded).unwrap_or_default();
                 match bytes.as_chunks::<32>() {
-                    (digests, []) if !digests.is_empty() => digests.iter().copied().map(Hash::from_bytes).collect(),
+                    (digests, []) if !digests.is_empty() => {
+                        digests.iter().copied().map(Hash::from_bytes).collect()
+                    }
                     _ => return Err("the digests must be `-`, or the base64 of 32 bytes each".to_owned()),
                 }
             }
@@ -301,7 +306,12 @@ impl Completeness {
 }
 
 /// Checks that the leaves, with what is before and after them, lead to the root of the checkpoint.
-fn check_root(leaves: &CompactRange, before: &[Hash], after: &[Hash], signed: &SignedCheckpoint) -> Result<()> {
+fn check_root(
+    leaves: &CompactRange,
+    before: &[Hash],
+    after: &[Hash],
+    signed: &SignedCheckpoint,
+) -> Result<()> {
     let checkpoint = signed.checkpoint();
     let (first, last, size) = (leaves.begin() + 1, leaves.end(), checkpoint.size);
     let mismatch = Error::RootMismatch { first, last, size };
@@ -360,7 +370,9 @@ fn parse_hashes(lines: &mut Lines<'_>, word: &str, count: usize) -> Result<Vec<H
     let mut hashes = Vec::new();
     for _ in 0..count {
         let line = lines.expect("a hash")?;
-        hashes.push(parse_hash(line, word).ok_or_else(|| lines.error(format!("must be `{word} ` and a hash")))?);
+        hashes.push(
+            parse_hash(line, word).ok_or_else(|| lines.error(format!("must be `{word} ` and a hash")))?,
+        );
     }
     Ok(hashes)
 }

@@ -67,7 +67,8 @@ impl CompactRange {
         }
         let nodes: Vec<_> = Node::covering(begin, end).collect();
         if nodes.len() != hashes.len() {
-            let problem = format!("leaves {begin} to {end} need {} hashes, not {}", nodes.len(), hashes.len());
+            let problem =
+                format!("leaves {begin} to {end} need {} hashes, not {}", nodes.len(), hashes.len());
             return Err(Error::invalid("range of leaves", problem));
         }
         Ok(Self { begin, end, nodes: nodes.into_iter().zip(hashes.iter().copied()).collect() })
@@ -163,7 +164,9 @@ pub fn prove_inclusion<E: From<Error>>(
     mut node: impl FnMut(Node) -> Result<Hash, E>,
 ) -> Result<Vec<Hash>, E> {
     if index >= size || size > MAX_SIZE {
-        return Err(Error::invalid("leaf index", format!("a tree of {size} leaves has no leaf {index}")).into());
+        return Err(
+            Error::invalid("leaf index", format!("a tree of {size} leaves has no leaf {index}")).into()
+        );
     }
     let (mut begin, mut end, mut siblings) = (0, size, Vec::new());
     while end - begin > 1 {
@@ -246,7 +249,13 @@ pub fn prove_consistency<E: From<Error>>(
 /// # Errors
 /// [`Error::Inconsistent`] if it does not prove that the tree with `root` extends the one with
 /// `old_root`.
-pub fn check_consistency(old_size: u64, old_root: &Hash, size: u64, root: &Hash, proof: &[Hash]) -> Result<()> {
+pub fn check_consistency(
+    old_size: u64,
+    old_root: &Hash,
+    size: u64,
+    root: &Hash,
+    proof: &[Hash],
+) -> Result<()> {
     let failed = Error::Inconsistent { old_size, size };
     let holds = match old_size {
         _ if old_size > size || size > MAX_SIZE => false,
@@ -289,6 +298,9 @@ fn split(leaves: u64) -> u64 {
 }
 
 /// The hash over a range of leaves that begins at a multiple of a power of two not smaller than it.
-fn range_hash<E>((begin, end): (u64, u64), node: &mut impl FnMut(Node) -> Result<Hash, E>) -> Result<Hash, E> {
+fn range_hash<E>(
+    (begin, end): (u64, u64),
+    node: &mut impl FnMut(Node) -> Result<Hash, E>,
+) -> Result<Hash, E> {
     Ok(fold(Node::covering(begin, end).map(node).collect::<Result<_, _>>()?))
 }

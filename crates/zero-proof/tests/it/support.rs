@@ -7,7 +7,9 @@ use zero_bus::{Bus, Draft, Event, Json};
 use zero_proof::disclosure::DisclosureSecret;
 use zero_proof::key::SignatureType;
 use zero_proof::tree::CompactRange;
-use zero_proof::{Checkpoint, Entry, Error, Hash, Node, Policy, SignedCheckpoint, SigningKey, VerifierKey, tree};
+use zero_proof::{
+    Checkpoint, Entry, Error, Hash, Node, Policy, SignedCheckpoint, SigningKey, VerifierKey, tree,
+};
 
 pub(crate) const ORIGIN: &str = "example.com/bus";
 pub(crate) const SIGNED_AT: u64 = 1_777_593_700;
@@ -93,7 +95,12 @@ pub(crate) fn events(count: usize) -> Vec<Event> {
                 number
             );
             let payload = Json::parse(&payload).unwrap();
-            Draft { event_type: "decision.record".to_owned(), as_of: 1e9, payload, trace_id: Some("t".to_owned()) }
+            Draft {
+                event_type: "decision.record".to_owned(),
+                as_of: 1e9,
+                payload,
+                trace_id: Some("t".to_owned()),
+            }
         } else {
             Draft::new("cycle.started", 1e9 + number as f64, &BTreeMap::from([("cycle", number)])).unwrap()
         };
@@ -122,4 +129,27 @@ pub(crate) fn compact(leaves: &Leaves, begin: u64, end: u64) -> CompactRange {
         range.push(*leaf, &mut |_, _| {}).unwrap();
     }
     range
+}
+
+pub(crate) fn unhex(text: &str) -> Vec<u8> {
+    let digits = text.as_bytes().chunks(2);
+    digits.map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap()).collect()
+}
+
+/// The vkey of any public key, valid or not.
+pub(crate) fn vkey_of(name: &str, signature_type: u8, public: &[u8]) -> String {
+    let key = [&[signature_type], public].concat();
+    let hash = Hash::of(&[name.as_bytes(), b"\n", &key].concat());
+    let id: String = hash.as_bytes()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{name}+{id}+{}", base64(&key))
+}
+
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+pub(crate) fn base64url(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
 }

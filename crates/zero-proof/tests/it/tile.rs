@@ -62,7 +62,10 @@ fn other_paths_are_refused_with_the_place() {
 fn a_tree_of_70000_leaves_has_the_tiles_of_the_standard() {
     let tiles: Vec<Tile> = new_tiles(0, 70_000).unwrap().collect();
     let of_level = |level, full: bool| {
-        tiles.iter().filter(|tile| tile.layer == Layer::Hashes(level) && tile.is_full() == full).collect::<Vec<_>>()
+        tiles
+            .iter()
+            .filter(|tile| tile.layer == Layer::Hashes(level) && tile.is_full() == full)
+            .collect::<Vec<_>>()
     };
     assert_eq!((of_level(0, true).len(), of_level(0, false)[0].width), (273, 112));
     assert_eq!((of_level(1, true).len(), of_level(1, false)[0].width), (1, 17));

@@ -56,7 +56,10 @@ fn every_leaf_of_every_small_tree_is_included_and_no_other_hash_is() {
             assert_eq!(check_inclusion(&Hash::of(b"other"), index, size, &path, &root), failed);
             assert_eq!(check_inclusion(&leaf, index, size, &path, &Hash::of(b"other")), failed);
             for other in (0..size).filter(|other| *other != index) {
-                assert!(check_inclusion(&leaf, other, size, &path, &root).is_err(), "{index} as {other} of {size}");
+                assert!(
+                    check_inclusion(&leaf, other, size, &path, &root).is_err(),
+                    "{index} as {other} of {size}"
+                );
             }
             assert!(check_inclusion(&leaf, size, size, &path, &root).is_err());
             for at in 0..path.len() {
