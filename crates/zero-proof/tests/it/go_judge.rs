@@ -14,7 +14,7 @@ use zero_proof::tile::{
     Layer, Tile, decode_entries, decode_hashes, encode_entries, encode_hashes, new_tiles, node_hash,
 };
 use zero_proof::tree::{check_consistency, check_inclusion, prove_consistency};
-use zero_proof::{Hash, Node, Note, SignedCheckpoint, VerifierKey};
+use zero_proof::{Error, Hash, Node, Note, SignedCheckpoint, VerifierKey};
 
 use crate::support::{Leaves, ORIGIN, base64, checkpoint_of, signer, vkey};
 
@@ -227,7 +227,7 @@ fn we_read_go_s_tiles() {
         let answer = judge.ask(json!({"op": "write_tiles", "dir": folder.path(), "size": size}));
         let root = hash(&answer["root"]);
         let read = |tile: &Tile| std::fs::read(folder.path().join(tile.path())).unwrap();
-        let node = |node: Node| {
+        let node = |node: Node| -> Result<Hash, Error> {
             let (tile, range) = Tile::of_node(node, size).unwrap();
             Ok(node_hash(&decode_hashes(&tile, &read(&tile))?[range]))
         };

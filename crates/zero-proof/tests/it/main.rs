@@ -2,6 +2,7 @@
 
 mod aggregates;
 mod disclosure;
+mod fuzz;
 mod go_judge;
 mod keys;
 mod note;
