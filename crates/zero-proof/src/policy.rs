@@ -70,7 +70,7 @@ struct Definition {
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Witness(WitnessDefinition),
+    Witness(Box<WitnessDefinition>),
     /// At least `threshold` of the members, given by their positions among the definitions.
     Group {
         threshold: usize,
@@ -113,7 +113,7 @@ impl Policy {
     /// The witnesses, in the order of their lines.
     pub fn witnesses(&self) -> impl Iterator<Item = &WitnessDefinition> + Clone {
         self.definitions.iter().filter_map(|definition| match &definition.kind {
-            Kind::Witness(witness) => Some(witness),
+            Kind::Witness(witness) => Some(witness.as_ref()),
             Kind::Group { .. } => None,
         })
     }
@@ -239,7 +239,8 @@ impl Parser {
             Kind::Group { .. } => None,
         });
         check_new_key(&key, keys)?;
-        self.define(name, Kind::Witness(WitnessDefinition { name: lossy(name), key, url: url.map(lossy) }))
+        let witness = WitnessDefinition { name: lossy(name), key, url: url.map(lossy) };
+        self.define(name, Kind::Witness(Box::new(witness)))
     }
 
     fn group(&mut self, name: &[u8], threshold: &[u8], names: &[&[u8]]) -> Result<(), String> {

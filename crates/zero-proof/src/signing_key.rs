@@ -137,7 +137,9 @@ fn parse_pem(lines: &mut Lines<'_>, prefix: &[u8]) -> Result<Option<Zeroizing<[u
     loop {
         match lines.expect(END)? {
             END => break,
-            _ if text.len() % PEM_COLUMNS != 0 => return Err(lines.error("the line before it is too short")),
+            _ if !text.len().is_multiple_of(PEM_COLUMNS) => {
+                return Err(lines.error("the line before it is too short"));
+            }
             line if line.len() > PEM_COLUMNS => return Err(lines.error("is longer than 64 characters")),
             line => text.push_str(line),
         }

@@ -1,5 +1,7 @@
 //! Tests through the public interface. One binary, since each one is linked on its own.
 
+#![allow(clippy::unwrap_used)]
+
 mod aggregates;
 mod disclosure;
 mod fuzz;

@@ -84,37 +84,45 @@ fn each_step_of_the_check_can_fail() {
         let shown: Vec<Hash> = extra.disclosures.iter().map(|disclosure| disclosure.digest()).collect();
         extra.digests.iter().position(|digest| !shown.contains(digest)).unwrap()
     };
-    assert_eq!(with_extra(&|extra| drop(extra.digests.remove(hidden(extra)))), not_included);
+    assert_eq!(
+        with_extra(&|extra| {
+            extra.digests.remove(hidden(extra));
+        }),
+        not_included
+    );
     assert_eq!(with_extra(&|extra| extra.digests.insert(0, Hash::from_bytes([0; 32]))), not_included);
     assert_eq!(check(&|proof| proof.path[0] = Hash::EMPTY_TREE), not_included);
-    assert_eq!(check(&|proof| drop(proof.path.pop())), not_included);
+    assert_eq!(check(&|proof| proof.path.truncate(proof.path.len() - 1)), not_included);
     // The policy is asked last.
     let elsewhere = zero_proof::Policy::parse(b"quorum none\n").unwrap();
     assert!(matches!(proof().check(&elsewhere), Err(Error::UnknownLog { .. })));
 }
 
-/// Every bit of a proof file matters: with any one changed, nothing is proven, or the same.
+/// The policy knows two of the four signatures. A change of the others is ignored, any other change
+/// is an error.
 #[test]
 fn no_changed_byte_proves_anything_else() {
     let policy = policy();
-    let text = proof().encode().into_bytes();
-    let expected = Proof::parse(&text).unwrap().check(&policy).unwrap();
-    let mut unchanged = 0;
-    for at in 0..text.len() {
-        for bit in [0, 1, 5, 7] {
-            let mut changed = text.clone();
-            changed[at] ^= 1 << bit;
-            if let Ok(proof) = Proof::parse(&changed) {
-                if let Ok(proven) = proof.check(&policy) {
-                    // A changed signature by an unknown key, which is ignored.
-                    assert_eq!(proven, expected, "byte {at}");
-                    unchanged += 1;
+    let text = proof().encode();
+    let expected = Proof::parse(text.as_bytes()).unwrap().check(&policy).unwrap();
+    let mut line_begin = 0;
+    for line in text.split_inclusive('\n') {
+        // Signatures of ML-DSA-44 are longer than those of Ed25519.
+        let is_ignored = line.starts_with('\u{2014}') && line.len() > 1000;
+        for at in line_begin..line_begin + line.len() {
+            for bit in [0, 1, 5, 7] {
+                let mut changed = text.clone().into_bytes();
+                changed[at] ^= 1 << bit;
+                if let Ok(proof) = Proof::parse(&changed)
+                    && let Ok(proven) = proof.check(&policy)
+                {
+                    assert!(is_ignored, "byte {at}, bit {bit}");
+                    assert_eq!(proven, expected, "byte {at}, bit {bit}");
                 }
             }
         }
+        line_begin += line.len();
     }
-    // The two ML-DSA signatures are not in the policy.
-    assert!(unchanged < 4 * 7000, "{unchanged} of {}", text.len() * 4);
 }
 
 #[test]

@@ -88,10 +88,10 @@ pub(crate) fn events(count: usize) -> Vec<Event> {
     let disk = SimDisk::new();
     let bus = Bus::open_in(disk.storage()).unwrap();
     let event = |number: usize| {
-        let draft = if number % 2 == 0 {
+        let draft = if number.is_multiple_of(2) {
             let payload = format!(
                 r#"{{"allowed":{},"notional_usd":{}.5,"symbol":"BTC","note":"confidential {number}"}}"#,
-                number % 4 == 0,
+                number.is_multiple_of(4),
                 number
             );
             let payload = Json::parse(&payload).unwrap();

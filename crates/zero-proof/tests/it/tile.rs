@@ -130,8 +130,8 @@ proptest! {
     #[test]
     fn a_tile_that_is_too_short_or_too_long_is_refused(cut in 0_usize..66, extra in 1_usize..40) {
         let tile = Tile { layer: Layer::Hashes(0), index: 0, width: 2 };
-        let content = vec![9; 64];
-        if cut != 64 && cut < 64 {
+        let content = [9; 64];
+        if cut < 64 {
             prop_assert!(decode_hashes(&tile, &content[..cut]).is_err());
         }
         prop_assert!(decode_hashes(&tile, &vec![9; 64 + extra]).is_err());
