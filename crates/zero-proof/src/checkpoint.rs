@@ -34,7 +34,8 @@ impl Checkpoint {
     /// ```
     /// use zero_proof::{Checkpoint, Hash};
     /// let checkpoint = Checkpoint::new("example.com/bus", 0, Hash::EMPTY_TREE);
-    /// assert_eq!(checkpoint.text(), "example.com/bus\n0\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n");
+    /// let root = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+    /// assert_eq!(checkpoint.text(), format!("example.com/bus\n0\n{root}\n"));
     /// assert_eq!(Checkpoint::parse(&checkpoint.text()), Ok(checkpoint));
     /// ```
     pub fn text(&self) -> String {
@@ -49,8 +50,8 @@ impl Checkpoint {
     /// Reads the text of a note.
     ///
     /// # Errors
-    /// [`Error::Malformed`](crate::Error::Malformed) with the line. A tree without leaves whose root is not
-    /// [`Hash::EMPTY_TREE`] is well-formed, but no proof leads to it.
+    /// [`Error::Malformed`](crate::Error::Malformed) with the line. A tree without leaves whose root
+    /// is not [`Hash::EMPTY_TREE`] is well-formed, but no proof leads to it.
     pub fn parse(text: &str) -> Result<Self> {
         let mut lines = Lines::new(WHAT, text.as_bytes(), MAX_NOTE_BYTES)?;
         let origin = lines.expect("the origin")?.to_owned();

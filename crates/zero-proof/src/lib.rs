@@ -10,9 +10,9 @@
 //! encode and parse, prove and check.
 //!
 //! - [`tree`] is the Merkle tree of RFC 6962; [`tile`] is its form as files.
-//! - [`key`] and [`signing_key`] are keys; a [`Note`] is a text with signatures; a [`Checkpoint`] is
-//!   the size and root of a tree; [`cosignature`] is what a witness adds; a [`SignedCheckpoint`]
-//!   joins them; a [`Policy`] tells whose signatures are needed.
+//! - [`key`] and [`signing_key`] are keys; a [`Note`] is a text with signatures; a [`Checkpoint`]
+//!   is the size and root of a tree; [`cosignature`] is what a witness adds; a
+//!   [`SignedCheckpoint`] joins them; a [`Policy`] tells whose signatures are needed.
 //! - A [`Disclosure`](disclosure::Disclosure) is one field of an event, an [`Entry`] the commitment
 //!   to all of them.
 //! - A [`Proof`] proves one event, a [track record](track_record) proves that none is left out.
@@ -30,7 +30,8 @@
 //! # let dir = tempfile::tempdir()?;
 //! // The owner of a bus signs the tree of its events.
 //! let bus = Bus::open(dir.path())?;
-//! let event = bus.append(Draft::new("door.opened", 1777593600.0, &BTreeMap::from([("by", "cat")]))?)?;
+//! let payload = BTreeMap::from([("by", "cat")]);
+//! let event = bus.append(Draft::new("door.opened", 1777593600.0, &payload)?)?;
 //! let secret = DisclosureSecret::from_bytes([1; 32]);
 //! let mut tree = CompactRange::empty(0);
 //! tree.push(Entry::of(&event, &secret).leaf_hash(), &mut |_, _| {})?;

@@ -1,8 +1,8 @@
 //! Private keys and their file form.
 //!
 //! A key file is text: a line `Name: NAME`, then the Ed25519 key as an unencrypted PKCS#8 PEM block
-//! (RFC 8410), then optionally the ML-DSA-44 key as another one (RFC 9881, seed only). OpenSSL skips
-//! the first line, so `openssl pkey -in FILE` reads the Ed25519 key.
+//! (RFC 8410), then optionally the ML-DSA-44 key as another one (RFC 9881, seed only). OpenSSL
+//! skips the first line, so `openssl pkey -in FILE` reads the Ed25519 key.
 
 use std::fmt;
 

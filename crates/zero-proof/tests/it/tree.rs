@@ -10,8 +10,8 @@ fn hex(hash: &Hash) -> String {
     hash.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The tree of the reference implementation of Certificate Transparency: eight leaves, and the roots
-/// of the first 0 to 8 of them.
+/// The tree of the reference implementation of Certificate Transparency: eight leaves, and the
+/// roots of the first 0 to 8 of them.
 #[test]
 fn the_reference_tree_of_certificate_transparency_has_its_known_roots() {
     let entries: [&[u8]; 8] = [
