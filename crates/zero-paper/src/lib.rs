@@ -53,6 +53,7 @@ pub mod line_file;
 mod line_reader;
 pub mod live;
 pub mod market;
+mod opening_bus;
 pub mod operator;
 pub mod order_record;
 pub mod order_source;

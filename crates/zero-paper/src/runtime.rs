@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use zero_bus::storage::Storage;
-use zero_bus::{AmbiguousTail, Bus, Json, OpenOptions, Reader};
+use zero_bus::{AmbiguousTail, Bus, Json, Reader};
 
 use crate::bus_lock::BusLock;
 use crate::clock::Clock;
@@ -24,6 +24,7 @@ use crate::error::{Error, Result, UnsupportedIntent};
 use crate::event_types::OPERATOR_COMMAND;
 use crate::journal::Journal;
 use crate::line_file::LineFile;
+use crate::opening_bus::OpeningBus;
 use crate::operator::{Action, Command, CommandCursor};
 use crate::order_source::{CycleContext, Intent, Run};
 use crate::publish::{EVENTS_PER_CYCLE, publish};
@@ -144,17 +145,9 @@ impl Runtime {
             cycle_journal_end: first_missing_record.map(|first| first - 1),
             ..Reconciliation::default()
         };
-        let (mut open_options, bus_clock) = (OpenOptions::new(), Arc::clone(&clock));
-        open_options.on_ambiguous_tail(on_ambiguous_tail).clock(move || bus_clock.now());
-        // Nothing can be read past an ambiguous tail, so it is quarantined before the checks.
-        let opened_bus = match &bus {
-            Some(bus) if on_ambiguous_tail != AmbiguousTail::Refuse => {
-                Some(open_options.open_in(Arc::clone(bus))?)
-            }
-            _ => None,
-        };
+        let mut opening = OpeningBus::new(bus.clone(), on_ambiguous_tail, &clock)?;
         if let Some(bus) = &bus {
-            // Otherwise before the bus is opened for appending, because that may repair its tail.
+            // Before the bus is opened for appending, because that may repair its tail.
             let reader = Reader::open_in(Arc::clone(bus));
             reconciliation = reconcile(&journal, &reader, first_missing_record)?;
             warnings.append(&mut reconciliation.warnings);
@@ -193,10 +186,7 @@ impl Runtime {
                 first - 1
             ));
         }
-        let bus = match opened_bus {
-            Some(opened) => Some(opened),
-            None => bus.map(|bus| open_options.open_in(bus)).transpose()?,
-        };
+        let bus = opening.open()?;
         warnings.extend(bus.iter().flat_map(Bus::warnings));
         // Every check passed. From here on the records are changed.
         engine.repair_journal_tail()?;
