@@ -12,6 +12,7 @@ mod edited;
 mod engine_run;
 mod full_disk;
 mod ingest;
+mod market_feeds;
 mod mirror;
 mod public;
 mod read;
