@@ -4,6 +4,8 @@
 
 mod arguments;
 mod display;
+mod market;
+mod market_display;
 mod pause;
 mod scenario;
 
@@ -15,7 +17,7 @@ use zero_bus::Json;
 use zero_paper::cycle::CycleRecord;
 use zero_paper::order_source::Run;
 use zero_paper::symbol::{describe_lookalikes, lookalikes};
-use zero_paper::{Clock, FixedClock, RecordPaths, Runtime, Scenario, SystemClock, parity};
+use zero_paper::{Clock, FixedClock, Runtime, Scenario, SystemClock, parity};
 use zero_program::arguments::parse_arguments;
 use zero_program::exit::{exit, is_damage};
 use zero_program::message::{print_error, print_message, print_warning, report_file_size_limits};
@@ -54,12 +56,18 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<RunEnd> {
-    let source = Source::choose(arguments.scenario.as_deref());
-    let scenario = source.load()?;
     let clock: Arc<dyn Clock> = match arguments.fixed_clock {
         Some(seconds) => Arc::new(FixedClock(seconds)),
         None => Arc::new(SystemClock),
     };
+    if let (Some(feed), Some(strategy)) = (&arguments.market, &arguments.strategy) {
+        return market::run(arguments, feed, strategy, clock);
+    }
+    if let Some(orders) = &arguments.orders {
+        return market::run_orders(arguments, orders, clock);
+    }
+    let source = Source::choose(arguments.scenario.as_deref());
+    let scenario = source.load()?;
     if arguments.production_parity {
         return run_parity(arguments, &scenario, clock).map(RunEnd::Finished);
     }
@@ -72,12 +80,7 @@ fn run_paper(
     scenario: Scenario,
     clock: Arc<dyn Clock>,
 ) -> Result<RunEnd> {
-    let records = RecordPaths {
-        journal: arguments.journal.clone(),
-        cycle_journal: arguments.cycle_journal.clone(),
-        runtime_bus: arguments.runtime_bus.clone(),
-        rebuild_journal: arguments.rebuild_journal,
-    };
+    let records = arguments.records();
     // Before the records are opened, so that a signal cannot end the process while it changes them.
     let (pauser, command_waker) = Pauser::install()?;
 

@@ -6,6 +6,9 @@ use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::line_file::LineFile;
 
+/// The `schema_version` of the lines in the journal of a run on market data.
+pub(crate) const MARKET_JOURNAL_SCHEMA: &str = "zero.paper.journal.v2";
+
 /// A decision journal, in memory or in a file.
 pub enum Journal {
     /// Kept for the lifetime of the process.
@@ -23,6 +26,14 @@ pub struct JournalEntry {
     pub line: u64,
     /// The decision.
     pub decision: Decision,
+}
+
+/// Parses a line.
+fn parse(text: &str) -> Result<Decision, String> {
+    Decision::parse(text).map_err(|problem| match text.contains(MARKET_JOURNAL_SCHEMA) {
+        true => "is a cycle of a run on market data, not a decision; name another journal".to_owned(),
+        false => problem,
+    })
 }
 
 impl Journal {
@@ -50,7 +61,7 @@ impl Journal {
                                 return Ok(None);
                             }
                             let decision =
-                                Decision::parse(&text).map_err(|problem| lines.problem(position, problem))?;
+                                parse(&text).map_err(|problem| lines.problem(position, problem))?;
                             let (location, line) = (position.byte_offset, position.line);
                             Ok(Some(JournalEntry { location, line, decision }))
                         });

@@ -12,8 +12,9 @@
 
 use std::path::{Path, PathBuf};
 
-use zero_bus::{Event, Events, Json, Reader};
+use zero_bus::{Event, Events, Json, Reader, Value};
 
+use crate::cycle::MARKET_CYCLE_SCHEMA;
 use crate::cycle_events::{CycleClassifier, CycleStart, EventClass, recovery_of};
 use crate::decision::Decision;
 use crate::error::{Error, Mismatch, Result};
@@ -57,7 +58,15 @@ pub(crate) fn read_decisions(reader: &Reader) -> Result<Vec<Decision>> {
     for event in reader.events(1)? {
         // The cycle record contains the decision, so a cycle whose other events are missing counts
         // as well.
-        let EventClass::CycleStart(start) = classifier.classify(&event?) else { continue };
+        let event = event?;
+        let start = match classifier.classify(&event) {
+            EventClass::CycleStart(start) => start,
+            EventClass::Foreign(_) => {
+                check_not_market_cycle(reader, &event)?;
+                continue;
+            }
+            _ => continue,
+        };
         if start.new_run {
             decisions.clear();
         }
@@ -143,7 +152,10 @@ fn reconcile_events(
         result.command_cursor.apply(&event);
         match classifier.classify(&event) {
             EventClass::Unrelated => {}
-            EventClass::Foreign(warning) => result.warnings.push(warning),
+            EventClass::Foreign(warning) => {
+                check_not_market_cycle(reader, &event)?;
+                result.warnings.push(warning);
+            }
             EventClass::CycleStart(start) => {
                 if start.new_run {
                     result.warnings.push(format!("the cycle numbers restart at {}", event.id()));
@@ -174,6 +186,19 @@ fn reconcile_events(
         }
     }
     mismatch.map_or(Ok(result), Err)
+}
+
+/// Refuses a bus with a cycle of a run on market data.
+fn check_not_market_cycle(reader: &Reader, event: &Event) -> Result<()> {
+    let record = event.payload.value();
+    if record.get("schema_version").and_then(Value::as_str) != Some(MARKET_CYCLE_SCHEMA) {
+        return Ok(());
+    }
+    let problem = format!(
+        "{} is a cycle of a run on market data, and a scenario run cannot continue it; name another bus",
+        event.id()
+    );
+    Err(Error::Refused { path: reader.log_path(), problem })
 }
 
 /// Compares the decisions of one run on the bus with a journal, in order. Each journal entry is

@@ -20,6 +20,13 @@ fn help_names_every_option_and_the_exit_codes() {
         "--trust-reduce-only",
         "--production-parity",
         "--output",
+        "--market",
+        "--strategy",
+        "--orders",
+        "--clock",
+        "--strategy-timeout",
+        "--on-failure",
+        "--dry",
     ] {
         assert!(help.stdout.contains(option), "{option} in {}", help.stdout);
     }

@@ -4,6 +4,7 @@
 
 mod help;
 mod kill;
+mod market;
 mod paths;
 mod scenario;
 mod support;

@@ -35,10 +35,9 @@ pub struct Rules {
 pub struct CycleInput<'a> {
     /// Where the bar comes from.
     pub source: &'a str,
-    /// The bar. Without candles, `price` says what is traded.
+    /// The bar. In a cycle without candles, market orders fill at once at the last price.
     pub bar: &'a Bar,
-    /// The price that was submitted with an order: its symbol and its price in USD. Orders for it
-    /// fill at once.
+    /// The price that was submitted with an order: its symbol and its price in USD.
     pub price: Option<(&'a str, f64)>,
     /// Time of everything the cycle records, in seconds since the Unix epoch.
     pub as_of: f64,
@@ -425,7 +424,7 @@ fn submit(
         symbol: intent.symbol,
         bars_waited: 0,
     };
-    match immediate_reference(rules, input, &order) {
+    match immediate_reference(state, rules, input, &order) {
         Some(reference_price) if may_reduce(state, rules, &order) => {
             let price = rules.run.costs.market_price(order.side, reference_price);
             let fill = fill(state, rules, &order, reference_price, price, input.as_of);
@@ -440,12 +439,17 @@ fn submit(
 }
 
 /// Returns the price before costs at which a new order fills at once; `None` if it waits.
-fn immediate_reference(rules: &Rules, input: &CycleInput<'_>, order: &OpenOrder) -> Option<f64> {
+fn immediate_reference(
+    state: &RunState,
+    rules: &Rules,
+    input: &CycleInput<'_>,
+    order: &OpenOrder,
+) -> Option<f64> {
     if order.limit_price.is_some() {
         return None;
     }
-    if let Some((symbol, price)) = input.price {
-        return (symbol == order.symbol).then_some(price);
+    if input.bar.candles.is_empty() {
+        return state.account().mark_price(&order.symbol);
     }
     let at_close = rules.run.fill == FillRule::Close;
     input.bar.candle(&order.symbol).filter(|_| at_close).map(|candle| candle.close)

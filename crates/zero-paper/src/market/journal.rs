@@ -11,12 +11,13 @@ use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::event_types;
 use crate::field::{Field, Problem};
+use crate::journal::MARKET_JOURNAL_SCHEMA;
 use crate::line_file::{LineFile, LinePosition};
 
 use super::events::TypedPayload;
 
 /// The `schema_version` of a journal line.
-pub const JOURNAL_SCHEMA: &str = "zero.paper.journal.v2";
+pub const JOURNAL_SCHEMA: &str = MARKET_JOURNAL_SCHEMA;
 
 /// A cycle as the journal has it: exactly the events that the cycle appends to the bus.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,12 +8,13 @@
 //!
 //! Modules in reading order: [`run_file`], [`checks`], [`state`], [`cycle`], [`record`],
 //! [`events`], [`journal`], [`reader`], `recovery`, [`runtime`],
-//! [`trading`].
+//! [`trading`], [`orders`].
 
 pub mod checks;
 pub mod cycle;
 pub mod events;
 pub mod journal;
+pub mod orders;
 pub mod reader;
 pub mod record;
 mod recovery;

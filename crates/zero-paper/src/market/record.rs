@@ -5,7 +5,7 @@ use zero_bus::{Json, Value};
 
 use crate::account::{Costs, MarkedPosition};
 use crate::candle::{Bar, Candle};
-use crate::cycle::{Phase, RiskPosture};
+use crate::cycle::{MARKET_CYCLE_SCHEMA, Phase, RiskPosture};
 use crate::field::{Field, Problem};
 use crate::order_record::{ExpiredOrder, OpenOrder, OrderDecision, OrderFill};
 use crate::risk::{ReduceOnlyRule, TradingMode};
@@ -15,7 +15,7 @@ use crate::strategy::{FailureKind, StrategyIdentity};
 use super::run_file::FillRule;
 
 /// The `schema_version` of a cycle on market data.
-pub const CYCLE_SCHEMA: &str = "zero.runtime.cycle.v2";
+pub const CYCLE_SCHEMA: &str = MARKET_CYCLE_SCHEMA;
 
 /// The `schema_version` of an observation.
 pub const OBSERVATION_SCHEMA: &str = "zero.market.observation.v1";

@@ -30,7 +30,7 @@ use super::cycle::{CycleInput, Decided, Rules, run};
 use super::events::{TypedPayload, after_record, failed, observation, of_cycle};
 use super::journal::{CycleEvents, MarketJournal};
 use super::reader::PendingObservation;
-use super::record::{FailureRecord, MarketCycle, RecordedBar, RecordedCycle};
+use super::record::{Act, FailureRecord, MarketCycle, RecordedBar, RecordedCycle};
 use super::recovery::{self, History, Recovered, Unpublished, missing_events};
 use super::state::RunState;
 
@@ -372,9 +372,40 @@ impl MarketRuntime {
         self.bus.as_ref()
     }
 
-    /// Returns the journal; `None` if the runtime has none.
-    pub(super) fn journal(&self) -> Option<&MarketJournal> {
-        self.journal.as_ref()
+    /// Returns the start of the last recorded bar, in seconds since the Unix epoch: a live feed
+    /// continues after it.
+    pub fn last_bar_ts(&self) -> Option<f64> {
+        let pending = self.pending.as_ref().map(|pending| pending.bar.bar.ts);
+        pending.or(self.history.last_bar.as_ref().map(|bar| bar.ts))
+    }
+
+    /// Whether the next cycle is to close what is open.
+    pub(super) fn has_pending_flatten(&self) -> bool {
+        self.flatten.is_some()
+    }
+
+    /// Reads the act phase of a recorded cycle.
+    pub(super) fn recorded_act(&self, cycle_id: u64) -> Result<Act> {
+        let location = self.history.locations.get(cycle_id.saturating_sub(1) as usize).copied();
+        let missing = || Error::Refused {
+            path: self.path(),
+            problem: format!("cycle {cycle_id} is not where it was; the records were changed"),
+        };
+        let location = location.ok_or_else(missing)?;
+        if let Some(journal) = &self.journal {
+            let cycle = recovery::read_cycle(&journal.cycle_at(location)?);
+            return cycle.map(|(_, cycle)| cycle.act).map_err(|_| missing());
+        }
+        let Some(bus) = &self.bus else { return Err(missing()) };
+        let trace_id = trace_id(cycle_id);
+        for event in bus.reader().events(location)? {
+            let event = event?;
+            if event.event_type == CYCLE && event.trace_id.as_deref() == Some(&trace_id) {
+                let cycle = RecordedCycle::from_value(&event.payload.value());
+                return cycle.map(|cycle| cycle.act).map_err(|_| missing());
+            }
+        }
+        Err(missing())
     }
 
     pub(super) fn clock(&self) -> &dyn Clock {

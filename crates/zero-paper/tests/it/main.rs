@@ -9,6 +9,7 @@ mod feed;
 mod feed_process;
 mod live;
 mod market;
+mod market_checks;
 mod market_fills;
 mod market_recovery;
 mod market_support;
