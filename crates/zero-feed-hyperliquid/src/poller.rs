@@ -25,6 +25,8 @@ pub const SETTLE_TIME: Duration = Duration::from_secs(10);
 const ASK_DELAY: Duration = Duration::from_secs(1);
 /// How long after the end of a bar its candles are waited for.
 pub const LATE_TIME: Duration = Duration::from_secs(20);
+/// How many bars before the present a new run looks for the last closed one.
+const FIRST_BARS: i64 = 20;
 /// The pause between two rounds of requests, for each coin. The exchange allows 1,200 units of
 /// weight a minute, and a request costs 20 or more.
 const PAUSE_PER_COIN: Duration = Duration::from_secs(1);
@@ -145,7 +147,7 @@ impl<T: Time> Poller<T> {
             let (candles, now_ms) = loop {
                 let now_ms = self.time.now_ms();
                 // Begins with the last printed bar, to see whether it has changed.
-                let start_ms = self.cursor_ms.unwrap_or(now_ms - 2 * self.interval_ms);
+                let start_ms = self.cursor_ms.unwrap_or(now_ms - FIRST_BARS * self.interval_ms);
                 let name = &self.coins[index].name;
                 match self.exchange.candles(name, &self.interval, start_ms, now_ms) {
                     Ok(candles) => break (candles, now_ms),

@@ -14,6 +14,7 @@ mod full_disk;
 mod ingest;
 #[path = "../../../zero-paper/tests/it/market_bus.rs"]
 mod market_bus;
+mod market_feeds;
 mod mirror;
 mod public;
 mod read;
