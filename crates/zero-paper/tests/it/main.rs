@@ -10,6 +10,7 @@ mod feed_process;
 mod live;
 mod market;
 mod market_checks;
+mod market_crash;
 mod market_fills;
 mod market_recovery;
 mod market_support;
