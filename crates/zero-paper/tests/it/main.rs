@@ -11,6 +11,7 @@ mod live;
 mod market;
 mod market_bus;
 mod market_checks;
+mod market_crash;
 mod market_fills;
 mod market_recovery;
 mod market_support;
