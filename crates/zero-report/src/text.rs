@@ -1,9 +1,6 @@
 //! Text in HTML: texts of events, times and amounts. Any program may write events, so their text is
 //! not trusted.
 
-use any program may write events, times and
-//! amounts.
-
 use zero_paper::rfc3339;
 use zero_paper::text::{escape, format_money, format_number, shorten};
 

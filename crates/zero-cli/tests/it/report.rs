@@ -75,7 +75,8 @@ fn a_damaged_log_is_reported_up_to_the_damage() {
     let log = temp.path().join("bus/events.jsonl");
     let text = fs::read_to_string(&log).unwrap();
     let lines: Vec<&str> = text.lines().collect();
-    let damaged = [&lines[..60], &[&lines[60].replace("\"as_of\":1", "\"as_of\":2")], &lines[61..]].concat();
+    let changed = lines[60].replace("\"as_of\":1", "\"as_of\":2");
+    let damaged = [&lines[..60], &[&changed], &lines[61..]].concat();
     fs::write(&log, damaged.join("\n") + "\n").unwrap();
     let finished = bus(temp.path(), &["report", "bus", "--json", "-o", "report.html"]);
     assert_eq!(finished.code, 1, "{}", finished.stderr);
