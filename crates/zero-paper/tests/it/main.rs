@@ -12,6 +12,7 @@ mod market;
 mod market_bus;
 mod market_checks;
 mod market_fills;
+mod market_readers;
 mod market_recovery;
 mod market_support;
 mod operator;
