@@ -32,7 +32,11 @@ use tls::Mode;
 
 /// Each script migrates the schema from one version to the next, the first from no schema to
 /// version 1.
-const MIGRATIONS: [&str; 2] = [include_str!("postgres/schema.sql"), include_str!("postgres/views-2.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("postgres/schema.sql"),
+    include_str!("postgres/views-2.sql"),
+    include_str!("postgres/views-3.sql"),
+];
 
 /// Time limit of one call, including the connection. A batch is a few MiB.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);

@@ -26,7 +26,11 @@ const APPLICATION_ID: i64 = 0x5A42_5553;
 
 /// Each script migrates the schema from one version to the next, the first from an empty file to
 /// version 1. `PRAGMA user_version` is the version of a file.
-const MIGRATIONS: [&str; 2] = [include_str!("sqlite/schema.sql"), include_str!("sqlite/views-2.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("sqlite/schema.sql"),
+    include_str!("sqlite/views-2.sql"),
+    include_str!("sqlite/views-3.sql"),
+];
 
 /// How long to wait for another connection that is writing to the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -39,6 +39,10 @@ impl<'a> Field<'a> {
         keys.contains(&self.key)
     }
 
+    pub(crate) fn value(&self) -> &'a Value {
+        self.value
+    }
+
     pub(crate) fn path(&self) -> &str {
         &self.path
     }

@@ -62,6 +62,7 @@ pub mod position;
 pub mod public;
 pub mod publish;
 mod raw_name;
+pub mod reached_limit;
 pub mod reconcile;
 mod record_paths;
 pub mod replay;

@@ -11,6 +11,10 @@ use crate::position::Position;
 /// A record is `null` if there is none yet.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct State {
+    /// The position snapshot without its positions: cash, equity, profit, fees and drawdown. `None`
+    /// if the snapshot has no such fields, as in a run of a scenario.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<Json>,
     /// The latest cycle record.
     pub cycle: Json,
     /// Index of the event after which this state holds.
@@ -51,7 +55,8 @@ impl State {
     /// Builds the state from the events `from..=index`.
     fn from_events(reader: &Reader, from: u64, index: u64) -> Result<Self> {
         let null = || Json::try_from(&Value::Null);
-        let mut state = Self { cycle: null()?, event_index: index, health: null()?, positions: null()? };
+        let mut state =
+            Self { account: None, cycle: null()?, event_index: index, health: null()?, positions: null()? };
         for event in reader.events(from)? {
             let event = event?;
             if event.index > index {
@@ -69,6 +74,7 @@ impl State {
             event_types::POSITIONS => {
                 let payload = event.payload.value();
                 self.positions = Json::try_from(payload.get("positions").unwrap_or(&Value::Null))?;
+                self.account = account(payload)?;
             }
             _ => {}
         }
@@ -91,6 +97,8 @@ impl State {
     /// Returns the values that differ in a later state. Positions are compared by symbol.
     pub fn difference(&self, later: &Self) -> Vec<Change> {
         let mut changes = Vec::new();
+        let account = |state: &Self| state.account.as_ref().map_or(Value::Null, Json::value);
+        compare("account", &account(self), &account(later), &mut changes);
         for (name, before, after) in [
             ("cycle", &self.cycle, &later.cycle),
             ("health", &self.health, &later.health),
@@ -100,6 +108,17 @@ impl State {
         }
         changes
     }
+}
+
+/// The fields of a position snapshot other than its positions; `None` if it has no cash.
+fn account(snapshot: Value) -> Result<Option<Json>> {
+    let Value::Object(mut fields) = snapshot else { return Ok(None) };
+    if !fields.contains_key("cash_usd") {
+        return Ok(None);
+    }
+    fields.remove("positions");
+    fields.remove("schema_version");
+    Ok(Some(Json::try_from(&Value::Object(fields))?))
 }
 
 /// A value that differs between two documents. `null` stands for a missing value.

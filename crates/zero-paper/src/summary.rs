@@ -5,6 +5,7 @@ use zero_bus::{Event, Value};
 use crate::decision::Decision;
 use crate::event_types;
 use crate::position::Position;
+use crate::reached_limit::LimitNumbers;
 use crate::text::{counted, escape, format_amount, format_number, shorten};
 
 /// A one-line summary. All of its text is escaped.
@@ -74,6 +75,10 @@ pub fn summarize(event: &Event) -> Summary {
         event_types::REJECTION => rejection(&payload).map(|text| ("rejection", text, Tone::Refused)),
         event_types::POSITIONS => positions(&payload).map(|text| ("positions", text, Tone::Routine)),
         event_types::HEALTH => health(&payload).map(|text| ("health", text, Tone::Routine)),
+        event_types::OBSERVATION => observation(&payload).map(|text| ("market", text, Tone::Routine)),
+        event_types::ORDER_OPEN => open_order(&payload).map(|text| ("order", text, Tone::Routine)),
+        event_types::ORDER_EXPIRED => expired(&payload).map(|text| ("expired", text, Tone::Refused)),
+        event_types::STRATEGY_FAILED => failure(&payload).map(|text| ("failed", text, Tone::Refused)),
         event_types::OPERATOR_COMMAND => command(&payload).map(|text| ("command", text, Tone::Operator)),
         event_types::OPERATOR_APPLIED => applied(&payload).map(|text| ("applied", text, Tone::Operator)),
         _ => None,
@@ -121,27 +126,89 @@ fn count(payload: &Value, key: &str) -> Option<u64> {
     payload.get(key)?.as_u64()
 }
 
+/// An order; without its price if it was decided before the first candle of its symbol.
 fn order(payload: &Value) -> Option<String> {
-    let (symbol, side) = (text(payload, "symbol")?, text(payload, "side")?);
-    Some(order_text(symbol, side, number(payload, "quantity")?, number(payload, "price")?))
+    let (symbol, side, quantity) =
+        (text(payload, "symbol")?, text(payload, "side")?, number(payload, "quantity")?);
+    match payload.get("price")? {
+        Value::Null => Some(format!("{symbol} {side} {}", format_number(quantity))),
+        _ => Some(order_text(symbol, side, quantity, number(payload, "price")?)),
+    }
+}
+
+/// The limit price of an order, in front of which stands the rest of the order.
+fn limit_price(payload: &Value) -> String {
+    number(payload, "limit_price")
+        .map_or_else(String::new, |price| format!(", limit price {}", format_number(price)))
 }
 
 fn cycle(payload: &Value) -> Option<String> {
     let posture = payload.get("orient")?.get("risk_posture")?.as_str()?.replace('_', " ");
     let scenario = text(payload.get("observe")?, "scenario")?;
-    Some(format!("{} of {scenario}, {posture}", count(payload, "cycle_id")?))
+    let intents = intents(payload.get("decide")?);
+    Some(format!("{} of {scenario}, {posture}{intents}", count(payload, "cycle_id")?))
+}
+
+/// What the strategy of a cycle on market data asked for; nothing for a cycle of a scenario.
+fn intents(decide: &Value) -> String {
+    match decide.get("intents") {
+        Some(Value::Array(intents)) if !intents.is_empty() => {
+            format!(", {}", counted(intents.len() as u64, "intent"))
+        }
+        Some(Value::Array(_)) if decide.get("failure").is_some() => ", the strategy failed".to_owned(),
+        Some(Value::Array(_)) => {
+            let reason = text(decide, "hold_reason").map_or_else(String::new, |reason| format!(": {reason}"));
+            format!(", holds{reason}")
+        }
+        _ => String::new(),
+    }
 }
 
 fn decision(payload: &Value) -> Option<String> {
-    Some(format!("{}: {}", order(payload)?, text(payload, "reason")?))
+    Some(format!("{}{}: {}", order(payload)?, limit_price(payload), text(payload, "reason")?))
 }
 
 fn fill(payload: &Value) -> Option<String> {
-    Some(fill_text(&order(payload)?, number(payload, "notional_usd")?))
+    let fee =
+        number(payload, "fee_usd").map_or_else(String::new, |fee| format!(", fee {}", format_amount(fee)));
+    Some(format!("{}{fee}", fill_text(&order(payload)?, number(payload, "notional_usd")?)))
 }
 
 fn rejection(payload: &Value) -> Option<String> {
-    Some(rejection_text(&order(payload)?, text(payload, "reason")?))
+    let numbers = LimitNumbers::of(payload).map_or_else(String::new, |limit| format!(" ({limit})"));
+    Some(format!("{}{numbers}", rejection_text(&order(payload)?, text(payload, "reason")?)))
+}
+
+fn observation(payload: &Value) -> Option<String> {
+    let Value::Array(candles) = payload.get("candles")? else { return None };
+    let close = |candle: &Value| {
+        Some(format!("{} {}", text(candle, "symbol")?, format_number(number(candle, "close")?)))
+    };
+    let closes = candles.iter().map(close).collect::<Option<Vec<_>>>()?;
+    let source = text(payload, "source")?;
+    Some(if closes.is_empty() {
+        format!("no candle from {source}")
+    } else {
+        format!("{} from {source}", closes.join(", "))
+    })
+}
+
+fn open_order(payload: &Value) -> Option<String> {
+    let (symbol, side) = (text(payload, "symbol")?, text(payload, "side")?);
+    let quantity = format_number(number(payload, "quantity")?);
+    Some(format!("{symbol} {side} {quantity}{}, waits for its fill", limit_price(payload)))
+}
+
+fn expired(payload: &Value) -> Option<String> {
+    let (symbol, side) = (text(payload, "symbol")?, text(payload, "side")?);
+    let quantity = format_number(number(payload, "quantity")?);
+    Some(format!("{symbol} {side} {quantity}{}: {}", limit_price(payload), text(payload, "reason")?))
+}
+
+fn failure(payload: &Value) -> Option<String> {
+    let name = text(payload.get("strategy")?, "name")?;
+    let next = text(payload, "on_failure").map_or_else(String::new, |next| format!("; {next}"));
+    Some(format!("{name}: {} ({}){next}", text(payload, "reason")?, text(payload, "kind")?))
 }
 
 fn positions(payload: &Value) -> Option<String> {
@@ -157,7 +224,10 @@ fn positions(payload: &Value) -> Option<String> {
         ))
     };
     let positions = records.iter().map(position).collect::<Option<Vec<_>>>()?;
-    Some(if positions.is_empty() { "no open positions".to_owned() } else { positions.join(", ") })
+    let positions = if positions.is_empty() { "no open positions".to_owned() } else { positions.join(", ") };
+    let equity = number(payload, "equity_usd")
+        .map_or_else(String::new, |equity| format!("; equity {} USD", format_amount(equity)));
+    Some(format!("{positions}{equity}"))
 }
 
 fn health(payload: &Value) -> Option<String> {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use zero_bus::{Event, Finding, Json, LOCK, LOG, Reader, SNAPSHOT, StoredSyncMark, Value, Verdict, event_id};
 use zero_paper::operator::CommandsInForce;
 use zero_paper::replay::replay;
+use zero_paper::report;
 use zero_paper::risk::TradingMode;
 use zero_paper::text::{counted, escape, format_duration, shorten};
 use zero_paper::{Clock, SystemClock, reconcile};
@@ -128,6 +129,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     checks.push(check_replay(&reader, is_readable_to_end, history.cycles)?);
     if let Some(journal) = &arguments.journal {
         checks.push(check_journal(journal, &reader));
+    }
+    if is_readable_to_end {
+        checks.push(check_account(&reader)?);
     }
     checks.push(check_disk(dir, &history, reader.size_bytes()?)?);
     let ok = checks.iter().all(|check| check.level < Level::Fail);
@@ -351,6 +355,32 @@ fn check_replay(reader: &Reader, is_readable_to_end: bool, recorded_cycles: u64)
             let cycles = counted(replay.cycles, "cycle");
             Check::ok(name, format!("{cycles} run again, the same in all {} events", replay.events))
         }
+    })
+}
+
+/// Whether the fills add up to the cash and the equity that the records state.
+fn check_account(reader: &Reader) -> Result<Check> {
+    let name = "account";
+    let bar = Bar::new("adding up");
+    let mut ignore_row = |_: report::Row<'_>| Ok::<(), anyhow::Error>(());
+    let report = report::read(reader, &mut ignore_row, &mut |progress| bar.show(progress))?.report;
+    drop(bar);
+    let fills = counted(report.fills, "fill");
+    if let Some(contradiction) = report.contradiction {
+        let way_out = "the history was rewritten, or its writer is wrong; compare with the decision journal";
+        return Ok(Check::fail(name, contradiction, way_out));
+    }
+    if let Some((count, first)) = report.ignored {
+        let found = format!("{} cannot be counted; the first: {first}", counted(count, "event"));
+        return Ok(Check::warn(name, shorten(&found, 300), "docs/PAYLOADS.md names the fields that they need"));
+    }
+    if report.strategy_failures > 0 {
+        let found = format!("{fills}; the strategy failed in {}", counted(report.strategy_failures, "cycle"));
+        return Ok(Check::warn(name, found, "zero-bus tail DIR --type strategy.failed shows why"));
+    }
+    Ok(match report.start_cash_recorded {
+        true => Check::ok(name, format!("{fills} add up to the recorded cash and equity")),
+        false => Check::ok(name, format!("{fills}; the records state no cash")),
     })
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow, bail};
 use zero_bus::{Event, Json, Reader, event_id, index_of_id};
 use zero_paper::cycle::trace_id;
+use zero_paper::event_types::{CYCLE, OBSERVATION};
 use zero_paper::explain::Explanation;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
@@ -31,7 +32,8 @@ pub(crate) struct Arguments {
     /// last one.
     #[arg(value_name = "CYCLE|TRACE|EVENT")]
     subject: String,
-    /// Print one JSON object: {"cycle", "events", "limit", "position"}.
+    /// Print one JSON object: {"cycle", "events", "limit", "position"}, or for a cycle on market
+    /// data {"cycle", "decisions", "events", "market"}.
     #[arg(long)]
     json: bool,
 }
@@ -61,14 +63,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     print(&text, Outcome::Passed)
 }
 
-/// The events of a trace, from its last cycle record on.
+/// The events of a trace, from the beginning of its last cycle on.
 fn last_cycle_of_trace(reader: &Reader, trace: &str) -> Result<Vec<Event>> {
     let mut events: Vec<Event> = Vec::new();
     reader.select(
         1,
         |_, trace_id| trace_id == Some(trace),
         |event| {
-            if event.event_type == "runtime.cycle" {
+            if begins_cycle(&event, events.last()) {
                 events.clear();
             }
             events.push(event);
@@ -78,27 +80,39 @@ fn last_cycle_of_trace(reader: &Reader, trace: &str) -> Result<Vec<Event>> {
     Ok(events)
 }
 
-/// How many events before an event its cycle record is looked for, and half of how many events a
-/// cycle may span.
-const MAX_DISTANCE: u64 = 64;
+/// Whether an event is the first one of a cycle. A cycle on market data begins with its
+/// observation, every other one with its cycle record.
+fn begins_cycle(event: &Event, previous: Option<&Event>) -> bool {
+    let follows_observation = previous
+        .is_some_and(|previous| previous.event_type == OBSERVATION && previous.trace_id == event.trace_id);
+    event.event_type == OBSERVATION || (event.event_type == CYCLE && !follows_observation)
+}
+
+/// How many events before an event the beginning of its cycle is looked for, and half of how many
+/// events a cycle may span.
+const MAX_DISTANCE: u64 = 1024;
 
 /// The events of the cycle that `event` belongs to: the events of its trace around it, from the
-/// cycle record on.
+/// beginning of the cycle on.
 fn cycle_around(reader: &Reader, event: &Event) -> Result<Vec<Event>> {
     let Some(trace) = &event.trace_id else { bail!("{} does not belong to a cycle", event.id()) };
     // The events of a cycle are appended together. Only if a crash cut a cycle in two may foreign
     // events stand between the parts, so going back stops at the first event of another trace.
     let (mut first_index, mut first) = (event.index, event.clone());
-    while first.event_type != "runtime.cycle" && first_index > 1 && event.index - first_index < MAX_DISTANCE {
-        match reader.event(first_index - 1)?.filter(|earlier| earlier.trace_id.as_ref() == Some(trace)) {
-            Some(earlier) => (first_index, first) = (first_index - 1, earlier),
-            None => break,
+    while first_index > 1 && event.index - first_index < MAX_DISTANCE {
+        let previous =
+            reader.event(first_index - 1)?.filter(|earlier| earlier.trace_id.as_ref() == Some(trace));
+        match previous {
+            Some(earlier) if !begins_cycle(&first, Some(&earlier)) => {
+                (first_index, first) = (first_index - 1, earlier);
+            }
+            _ => break,
         }
     }
-    let mut events = Vec::new();
+    let mut events: Vec<Event> = Vec::new();
     for candidate in reader.events(first_index)? {
         let candidate = candidate?;
-        let next_cycle = candidate.event_type == "runtime.cycle" && !events.is_empty();
+        let next_cycle = !events.is_empty() && begins_cycle(&candidate, events.last());
         if next_cycle || candidate.index - first_index > 2 * MAX_DISTANCE {
             break;
         }
@@ -106,7 +120,7 @@ fn cycle_around(reader: &Reader, event: &Event) -> Result<Vec<Event>> {
             events.push(candidate);
         }
     }
-    if events.first().is_none_or(|first: &Event| first.event_type != "runtime.cycle") {
+    if events.iter().all(|event| event.event_type != CYCLE) {
         bail!(
             "{}: the cycle record before it is missing; name the cycle by its number",
             event_id(event.index)

@@ -63,6 +63,7 @@ fn a_sound_bus_passes_and_is_not_changed() {
         "runtime",
         "replay",
         "journal",
+        "account",
         "disk",
     ] {
         assert_check(dir, &["--journal", "d.jsonl"], name, "ok", "");

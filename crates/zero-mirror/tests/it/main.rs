@@ -10,6 +10,8 @@ mod http_contract;
 mod http_hostile;
 mod jetstream;
 mod jetstream_contract;
+#[path = "../../../zero-paper/tests/it/market_bus.rs"]
+mod market_bus;
 mod nats;
 mod postgres;
 mod queries;

@@ -97,7 +97,7 @@ fn an_unsuitable_database_is_refused_with_the_reason() {
     sql(&newer, "UPDATE zero.version SET version = 7");
     assert!(
         refusal(&newer).ends_with(
-            "has tables of version 7, but this program supports versions up to 2: use a newer one"
+            "has tables of version 7, but this program supports versions up to 3: use a newer one"
         )
     );
 
@@ -317,7 +317,7 @@ fn a_database_of_version_1_is_read_and_migrated() {
     let writer = url.replace("zero:hunter2%2B7", "writer:w");
     assert!(refusal(&writer).ends_with("run the mirror once as the owner of the schema `zero`"));
     mirror(log.path(), &url, 5).unwrap();
-    assert_eq!(sql(&url, "SELECT version FROM zero.version"), [[Some("2".to_owned())]]);
+    assert_eq!(sql(&url, "SELECT version FROM zero.version"), [[Some("3".to_owned())]]);
     // The role keeps its rights.
     log.append(10, 11, "later");
     mirror(log.path(), &writer, 5).unwrap();

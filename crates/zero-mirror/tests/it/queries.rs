@@ -12,9 +12,17 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The documented queries, each with its documented answer, one line for each row.
-fn queries() -> Vec<(String, Vec<String>)> {
+/// The documented queries, each with its documented answer, one line for each row: those on the
+/// recorded session, and those on a run on market data.
+fn queries() -> [Vec<(String, Vec<String>)>; 2] {
     let document = fs::read_to_string(root().join("docs/QUERIES.md")).unwrap();
+    let (session, market) = document.split_once("\n## Runs on market data\n").unwrap();
+    let queries = [queries_in(session), queries_in(market)];
+    assert_eq!([queries[0].len(), queries[1].len()], [10, 5]);
+    queries
+}
+
+fn queries_in(document: &str) -> Vec<(String, Vec<String>)> {
     let mut queries = Vec::new();
     let mut parts = document.split("\n```sql\n");
     parts.next().unwrap();
@@ -23,7 +31,6 @@ fn queries() -> Vec<(String, Vec<String>)> {
         let answer = after_query.split_once("```\n").unwrap().1.split_once("```").unwrap().0;
         queries.push((query.to_owned(), answer.lines().map(str::to_owned).collect()));
     }
-    assert_eq!(queries.len(), 10);
     queries
 }
 
@@ -71,13 +78,27 @@ fn sqlite_rows(connection: &Connection, query: &str) -> Vec<Vec<Option<String>>>
     statement.query_map([], row).unwrap().map(Result::unwrap).collect()
 }
 
+/// Mirrors the run on market data of the document.
+fn mirror_market_run(url: &str) {
+    let log = tempfile::tempdir().unwrap();
+    crate::market_bus::write_run(log.path(), 5, 60);
+    assert!(mirror_log(log.path(), url) > 300);
+}
+
 #[test]
 fn sqlite_returns_the_documented_answers() {
     let temporary = tempfile::tempdir().unwrap();
     let file = temporary.path().join("m.db");
     mirror(&format!("sqlite:{}", file.display()));
     let connection = Connection::open(file).unwrap();
-    for (query, answer) in queries() {
+    let [session, market] = queries();
+    for (query, answer) in session {
+        assert_answer(&query, &answer, sqlite_rows(&connection, &query));
+    }
+    let file = temporary.path().join("market.db");
+    mirror_market_run(&format!("sqlite:{}", file.display()));
+    let connection = Connection::open(file).unwrap();
+    for (query, answer) in market {
         assert_answer(&query, &answer, sqlite_rows(&connection, &query));
     }
 }
@@ -90,12 +111,13 @@ fn postgres_returns_the_documented_answers() {
     let mut server = crate::database::Postgres::start();
     let url = server.database();
     mirror(&url);
-    for (query, answer) in queries() {
-        assert_answer(
-            &query,
-            &answer,
-            crate::database::sql(&url, &format!("SET search_path = zero; {query}")),
-        );
+    let market_url = server.database();
+    mirror_market_run(&market_url);
+    let [session, market] = queries();
+    let session = session.into_iter().map(|query| (&url, query));
+    for (url, (query, answer)) in session.chain(market.into_iter().map(|query| (&market_url, query))) {
+        let rows = crate::database::sql(url, &format!("SET search_path = zero; {query}"));
+        assert_answer(&query, &answer, rows);
     }
 }
 
@@ -106,7 +128,7 @@ fn sqlite_answers_queries_on_events_from_an_index() {
     let file = temporary.path().join("m.db");
     mirror(&format!("sqlite:{}", file.display()));
     let connection = Connection::open(file).unwrap();
-    for (query, _) in queries() {
+    for (query, _) in queries().concat() {
         let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
         let steps: Vec<String> = plan.query_map([], |row| row.get(3)).unwrap().map(Result::unwrap).collect();
         let scans: Vec<_> = steps.iter().filter(|step| step.starts_with("SCAN events")).collect();
@@ -118,12 +140,13 @@ fn sqlite_answers_queries_on_events_from_an_index() {
 /// type of each column.
 type View = (&'static str, &'static str, &'static str, &'static [(&'static str, &'static str)]);
 
-const VIEWS: [View; 5] = [
+const VIEWS: [View; 10] = [
     (
         "decisions",
         "decision.record",
-        r#"{"symbol":V,"side":V,"quantity":V,"price":V,"notional_usd":V,"confidence":V,"reduce_only":V,"allowed":V,
-            "reason":V,"source":V,"idempotency_key":V}"#,
+        r#"{"symbol":V,"side":V,"quantity":V,"price":V,"notional_usd":V,"confidence":V,
+            "reduce_only":V,"allowed":V,"reason":V,"source":V,"idempotency_key":V,"order_id":V,
+            "strategy_reason":V,"limit_price":V,"limit":{"name":V,"bound":V,"value":V}}"#,
         &[
             ("symbol", "text"),
             ("side", "text"),
@@ -136,13 +159,20 @@ const VIEWS: [View; 5] = [
             ("reason", "text"),
             ("source", "text"),
             ("idempotency_key", "text"),
+            ("order_id", "text"),
+            ("strategy_reason", "text"),
+            ("limit_price", "number"),
+            ("limit_name", "text"),
+            ("limit_bound", "number"),
+            ("limit_value", "number"),
         ],
     ),
     (
         "rejections",
         "rejection.record",
-        r#"{"symbol":V,"side":V,"quantity":V,"price":V,"notional_usd":V,"confidence":V,"reduce_only":V,"reason":V,
-            "source":V,"idempotency_key":V}"#,
+        r#"{"symbol":V,"side":V,"quantity":V,"price":V,"notional_usd":V,"confidence":V,
+            "reduce_only":V,"reason":V,"source":V,"idempotency_key":V,"order_id":V,
+            "strategy_reason":V,"limit_price":V,"limit":{"name":V,"bound":V,"value":V}}"#,
         &[
             ("symbol", "text"),
             ("side", "text"),
@@ -154,31 +184,54 @@ const VIEWS: [View; 5] = [
             ("reason", "text"),
             ("source", "text"),
             ("idempotency_key", "text"),
+            ("order_id", "text"),
+            ("strategy_reason", "text"),
+            ("limit_price", "number"),
+            ("limit_name", "text"),
+            ("limit_bound", "number"),
+            ("limit_value", "number"),
         ],
     ),
     (
         "fills",
         "fill.record",
-        r#"{"symbol":V,"side":V,"quantity":V,"price":V,"notional_usd":V}"#,
+        r#"{"symbol":V,"side":V,"quantity":V,"price":V,"notional_usd":V,"fill_id":V,"order_id":V,
+            "reference_price":V,"fee_usd":V,"realized_pnl_usd":V}"#,
         &[
             ("symbol", "text"),
             ("side", "text"),
             ("quantity", "number"),
             ("price", "number"),
             ("notional_usd", "number"),
+            ("fill_id", "text"),
+            ("order_id", "text"),
+            ("reference_price", "number"),
+            ("fee_usd", "number"),
+            ("realized_pnl_usd", "number"),
         ],
     ),
     (
         "positions",
         "position.snapshot",
-        r#"{"positions":[{"symbol":V,"quantity":V,"avg_price":V,"notional_usd":V}]}"#,
-        &[("symbol", "text"), ("quantity", "number"), ("avg_price", "number"), ("notional_usd", "number")],
+        r#"{"positions":[{"symbol":V,"quantity":V,"avg_price":V,"notional_usd":V,"mark_price":V,
+            "unrealized_pnl_usd":V}]}"#,
+        &[
+            ("symbol", "text"),
+            ("quantity", "number"),
+            ("avg_price", "number"),
+            ("notional_usd", "number"),
+            ("mark_price", "number"),
+            ("unrealized_pnl_usd", "number"),
+        ],
     ),
     (
         "cycles",
         "runtime.cycle",
-        r#"{"cycle_id":V,"mode":V,"observe":{"scenario":V},"orient":{"risk_posture":V},"decide":{"intent":{"symbol":V}},
-            "act":{"accepted":V,"reason":V},"learn":{"decisions":V,"fills":V,"rejections":V,"open_positions":V}}"#,
+        r#"{"cycle_id":V,"mode":V,"observe":{"scenario":V,"market_source":V,"cash_usd":V,
+            "equity_usd":V},"orient":{"risk_posture":V,"gross_exposure_usd":V,"drawdown_pct":V,
+            "daily_loss_usd":V,"stale_data":V},"decide":{"intent":{"symbol":V},"strategy":{"name":V},
+            "hold_reason":V},"act":{"accepted":V,"reason":V},"learn":{"decisions":V,"fills":V,
+            "rejections":V,"open_positions":V,"open_orders":V,"failures":V}}"#,
         &[
             ("cycle_id", "number"),
             ("mode", "text"),
@@ -191,6 +244,91 @@ const VIEWS: [View; 5] = [
             ("fills", "number"),
             ("rejections", "number"),
             ("open_positions", "number"),
+            ("market_source", "text"),
+            ("strategy", "text"),
+            ("hold_reason", "text"),
+            ("cash_usd", "number"),
+            ("equity_usd", "number"),
+            ("gross_exposure_usd", "number"),
+            ("drawdown_pct", "number"),
+            ("daily_loss_usd", "number"),
+            ("stale_data", "boolean"),
+            ("open_orders", "number"),
+            ("failures", "number"),
+        ],
+    ),
+    (
+        "equity",
+        "position.snapshot",
+        r#"{"cash_usd":V,"equity_usd":V,"realized_pnl_usd":V,"unrealized_pnl_usd":V,"fees_usd":V,
+            "peak_equity_usd":V,"drawdown_pct":V}"#,
+        &[
+            ("cash_usd", "number"),
+            ("equity_usd", "number"),
+            ("realized_pnl_usd", "number"),
+            ("unrealized_pnl_usd", "number"),
+            ("fees_usd", "number"),
+            ("peak_equity_usd", "number"),
+            ("drawdown_pct", "number"),
+        ],
+    ),
+    (
+        "candles",
+        "market.observation",
+        r#"{"candles":[{"symbol":V,"ts":V,"open":V,"high":V,"low":V,"close":V,"volume":V}]}"#,
+        &[
+            ("symbol", "text"),
+            ("ts", "number"),
+            ("open", "number"),
+            ("high", "number"),
+            ("low", "number"),
+            ("close", "number"),
+            ("volume", "number"),
+        ],
+    ),
+    (
+        "orders",
+        "order.open",
+        r#"{"order_id":V,"symbol":V,"side":V,"quantity":V,"limit_price":V,"reduce_only":V,
+            "opened_as_of":V,"idempotency_key":V}"#,
+        &[
+            ("order_id", "text"),
+            ("symbol", "text"),
+            ("side", "text"),
+            ("quantity", "number"),
+            ("limit_price", "number"),
+            ("reduce_only", "boolean"),
+            ("opened_as_of", "number"),
+            ("idempotency_key", "text"),
+        ],
+    ),
+    (
+        "expiries",
+        "order.expired",
+        r#"{"order_id":V,"symbol":V,"side":V,"quantity":V,"limit_price":V,"reduce_only":V,
+            "opened_as_of":V,"reason":V,"idempotency_key":V}"#,
+        &[
+            ("order_id", "text"),
+            ("symbol", "text"),
+            ("side", "text"),
+            ("quantity", "number"),
+            ("limit_price", "number"),
+            ("reduce_only", "boolean"),
+            ("opened_as_of", "number"),
+            ("reason", "text"),
+            ("idempotency_key", "text"),
+        ],
+    ),
+    (
+        "strategy_failures",
+        "strategy.failed",
+        r#"{"cycle_id":V,"strategy":{"name":V},"kind":V,"reason":V,"on_failure":V}"#,
+        &[
+            ("cycle_id", "number"),
+            ("strategy", "text"),
+            ("kind", "text"),
+            ("reason", "text"),
+            ("on_failure", "text"),
         ],
     ),
 ];
@@ -222,13 +360,17 @@ fn bus_of_all_values() -> tempfile::TempDir {
 /// Compares every column of every view with the documented types. `query` returns rows as text.
 fn assert_columns_have_their_types(query: impl Fn(&str) -> Vec<Vec<Option<String>>>) {
     let document = fs::read_to_string(root().join("docs/QUERIES.md")).unwrap();
-    for (view, _, _, columns) in VIEWS {
+    for (number, (view, _, _, columns)) in VIEWS.into_iter().enumerate() {
+        // Two views may read events of one type; each is compared with its own events.
+        let first = number * VALUES.len() + 1;
+        let own = format!("event_index BETWEEN {first} AND {}", first + VALUES.len() - 1);
         let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
         // Also fails if the view has a column that this test does not know.
-        let all = query(&format!("SELECT * FROM {view} ORDER BY event_index"));
+        let all = query(&format!("SELECT * FROM {view} WHERE {own} ORDER BY event_index"));
         assert_eq!(all.len(), VALUES.len(), "{view}");
         assert!(all.iter().all(|row| row.len() == 4 + names.len()), "{view}");
-        let rows = query(&format!("SELECT {} FROM {view} ORDER BY event_index", names.join(", ")));
+        let rows =
+            query(&format!("SELECT {} FROM {view} WHERE {own} ORDER BY event_index", names.join(", ")));
         for ((kind, value, shown), row) in VALUES.into_iter().zip(rows) {
             for ((column, documented), found) in columns.iter().zip(row) {
                 let expected = if kind == *documented { shown } else { "null" };

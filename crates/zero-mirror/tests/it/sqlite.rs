@@ -130,7 +130,7 @@ fn an_unsuitable_file_is_refused_and_not_changed() {
     Connection::open(file(&newer)).unwrap().pragma_update(None, "user_version", 7).unwrap();
     assert!(
         refusal(&newer).ends_with(
-            "has tables of version 7, but this program supports versions up to 2: use a newer one"
+            "has tables of version 7, but this program supports versions up to 3: use a newer one"
         )
     );
 
@@ -324,7 +324,7 @@ fn a_file_of_version_1_is_read_and_migrated() {
     crate::contract::mirror(log.path(), &url, 5).unwrap();
     crate::contract::holds_all(log.path(), &url);
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-    assert_eq!(version, 2);
+    assert_eq!(version, 3);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod market_bus;
 mod market_checks;
 mod market_crash;
 mod market_fills;
+mod market_readers;
 mod market_recovery;
 mod market_support;
 mod operator;

@@ -1,5 +1,4 @@
-//! Explains one cycle to a person: what was observed, which limit decided with which numbers, and
-//! the effect on the position.
+//! Explains a cycle of a scenario, which has one order.
 
 use std::fmt::{self, Write as _};
 
@@ -8,15 +7,14 @@ use zero_bus::{Event, Json, Value};
 
 use crate::clock::rfc3339;
 use crate::decision::Decision;
-use crate::event_types;
 use crate::field::Problem;
 use crate::position::Position;
 use crate::risk::RiskDecision;
 use crate::text::{counted, escape, format_money, format_money_apart, format_number, format_numbers_apart};
 
-/// The explanation of a cycle. `Display` renders it for people, with one line per phase.
+/// The explanation of a cycle of a scenario. `Display` renders it for people, with one line per phase.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Explanation {
+pub struct OrderCycle {
     /// The cycle record.
     pub cycle: Json,
     /// Id and type of each event of the cycle.
@@ -56,14 +54,9 @@ pub struct Change {
     pub symbol: String,
 }
 
-impl Explanation {
-    /// Explains the cycle of these events. The first one must be the cycle record.
-    ///
-    /// # Errors
-    /// The missing or invalid field of the cycle record.
-    pub fn of(events: &[Event]) -> Result<Self, Problem> {
-        let first = events.first().filter(|event| event.event_type == event_types::CYCLE);
-        let first = first.ok_or("there is no cycle record")?;
+impl OrderCycle {
+    /// Explains the cycle of this record and these events.
+    pub(super) fn of(first: &Event, events: &[Event]) -> Result<Self, Problem> {
         let cycle = first.payload.value();
         let decision = Decision::read_value(member(&cycle, &["act", "decision"]))?;
         let order = decision.order();
@@ -97,7 +90,7 @@ impl Explanation {
     }
 }
 
-impl Explanation {
+impl OrderCycle {
     /// Returns the numbers of a decision about a reduce-only order, for a person; empty for every
     /// other decision.
     fn reduce_only_numbers(&self) -> String {
@@ -220,7 +213,7 @@ impl fmt::Display for Change {
     }
 }
 
-impl fmt::Display for Explanation {
+impl fmt::Display for OrderCycle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cycle = self.cycle.value();
         let text = |path: &[&str]| escape(member(&cycle, path).as_str().unwrap_or("-"));
