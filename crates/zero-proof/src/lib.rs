@@ -6,8 +6,8 @@
 //!
 //! # Modules, in reading order
 //!
-//! This is the pure part: no file, no clock, no network. Functions come in pairs: sign and verify,
-//! encode and parse, prove and check.
+//! All but the last two modules are pure: no file, no clock, no network. Functions come in pairs:
+//! sign and verify, encode and parse, prove and check.
 //!
 //! - [`tree`] is the Merkle tree of RFC 6962; [`tile`] is its form as files.
 //! - [`key`] and [`signing_key`] are keys; a [`Note`] is a text with signatures; a [`Checkpoint`]
@@ -16,6 +16,8 @@
 //! - A [`Disclosure`](disclosure::Disclosure) is one field of an event, an [`Entry`] the commitment
 //!   to all of them.
 //! - A [`Proof`] proves one event, a [track record](track_record) proves that none is left out.
+//! - [`tile_store`] keeps the tree of a bus on disk, and [`checkpoint_state`] makes sure that a log
+//!   signs only what extends what it signed before.
 //!
 //! # In a minute
 //!
@@ -82,6 +84,11 @@ pub mod entry;
 pub mod proof;
 pub mod track_record;
 
+pub mod checkpoint_state;
+mod store_error;
+pub mod tile_store;
+mod tree_head;
+
 pub use checkpoint::Checkpoint;
 pub use entry::Entry;
 pub use error::{Error, Position, Result};
@@ -92,4 +99,6 @@ pub use policy::Policy;
 pub use proof::Proof;
 pub use signed_checkpoint::SignedCheckpoint;
 pub use signing_key::SigningKey;
+pub use store_error::StoreError;
 pub use tree::Node;
+pub use tree_head::TreeHead;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod aggregates;
+mod checkpoint_state;
 mod disclosure;
 mod fuzz;
 mod go_judge;
@@ -12,5 +13,6 @@ mod policy;
 mod proof;
 mod support;
 mod tile;
+mod tile_store;
 mod track_record;
 mod tree;
