@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use zero_bus::{Event, Reader};
+use zero_bus::{Event, RECOVERED_TYPE, Reader};
 use zero_paper::candle::{Bar, Candle};
 use zero_paper::feed::{Feed, FeedError, Next};
 use zero_paper::market::cycle::Rules;
@@ -242,5 +242,7 @@ pub(crate) fn events(bus: &Path) -> Vec<String> {
         let trace = event.trace_id.unwrap_or_default();
         format!("{} {} {trace} {}", event.event_type, event.as_of, event.payload)
     };
-    Reader::open(bus).unwrap().events(1).unwrap().map(|event| text(event.unwrap())).collect()
+    let events = Reader::open(bus).unwrap().events(1).unwrap().map(Result::unwrap);
+    // Recovery records what it quarantined; an undisturbed run has no such event.
+    events.filter(|event| event.event_type != RECOVERED_TYPE).map(text).collect()
 }
