@@ -189,8 +189,16 @@ impl Account {
 
     /// Returns the quantity of a symbol once all of its open orders are filled.
     pub fn projected_quantity(&self, symbol: &str) -> f64 {
+        self.projected_position(symbol).quantity
+    }
+
+    /// Returns the position in a symbol once all of its open orders are filled at the mark.
+    pub fn projected_position(&self, symbol: &str) -> Position {
+        let mark_price = self.mark_price(symbol).unwrap_or_default();
         let orders = self.open_orders.iter().filter(|order| order.symbol == symbol);
-        orders.fold(self.book.position(symbol).quantity, |sum, order| sum + order.signed_quantity())
+        orders.fold(self.book.position(symbol), |position, order| {
+            position.after_fill(order.signed_quantity(), mark_price)
+        })
     }
 
     /// Returns the sum over all symbols of the projected quantity's value at the mark, in USD.

@@ -2,6 +2,7 @@
 //! the numbers behind it.
 
 use crate::order_record::ReachedLimit;
+use crate::position::Position;
 use crate::risk::{ReduceOnlyRule, RiskDecision, TradingMode};
 use crate::scenario::Limits;
 use crate::strategy::Intent;
@@ -52,8 +53,8 @@ pub struct OrderConditions {
     pub key_used: bool,
     /// The symbol's last price, in USD.
     pub price: Option<f64>,
-    /// The symbol's quantity once all of its open orders are filled.
-    pub projected_quantity: f64,
+    /// The symbol's position once all of its open orders are filled at its last price.
+    pub projected: Position,
     /// The gross exposure if this order is filled as well, in USD.
     pub gross_exposure_usd: f64,
     /// Number of orders that were accepted in the last minute.
@@ -97,18 +98,18 @@ const MAX_AMOUNT: f64 = 1e300;
 ///    killed; [`ReduceOnlyRule::Trust`] accepts every other one in trading mode
 ///    [`Open`](TradingMode::Open). Then the trading mode rejects, and then a reduce-only order that
 ///    does not reduce.
-/// 3. An order that reduces the projected position skips every limit but the confidence.
-/// 4. The limits reject: data age, daily loss, drawdown, order rate, confidence, notional of the
-///    order, notional of the projected position, gross exposure.
+/// 3. The four limits of every run reject: confidence, notional of the order, notional of the
+///    projected position at its average price.
+/// 4. An order that reduces the projected position is accepted.
+/// 5. The further limits reject: gross exposure, daily loss, drawdown, order rate, data age.
 pub fn check(cycle: &CycleConditions<'_>, order: &OrderConditions, intent: &Intent) -> Verdict {
     if order.key_used {
         return Verdict::rejected(KEY_USED);
     }
     let Some(price) = order.price else { return Verdict::rejected(NO_PRICE) };
-    let before = order.projected_quantity;
-    let after = before + intent.side.signed(intent.quantity);
-    let reduces = reduces(before, after);
-    let (notional, projected) = (intent.quantity * price, (after * price).abs());
+    let after = order.projected.after_fill(intent.side.signed(intent.quantity), price);
+    let reduces = order.projected.is_reduced_by(&after);
+    let (notional, projected) = (intent.quantity * price, after.notional_usd());
     let limits = cycle.limits;
     // Also where no limit applies.
     if notional.max(projected) >= MAX_AMOUNT {
@@ -129,51 +130,42 @@ pub fn check(cycle: &CycleConditions<'_>, order: &OrderConditions, intent: &Inte
     if intent.reduce_only {
         return Verdict::of(RiskDecision::NotReducing);
     }
-    if !reduces && let Some(verdict) = check_account(cycle, order.orders_last_minute) {
-        return verdict;
-    }
     if intent.confidence < limits.min_confidence {
         let reason = RiskDecision::LowConfidence.reason();
         return Verdict::at_limit(reason, "min_confidence", limits.min_confidence, intent.confidence);
     }
-    if !reduces && let Some(verdict) = check_size(limits, notional, projected, order.gross_exposure_usd) {
-        return verdict;
+    let (order_reason, position_reason) = (RiskDecision::OrderNotional, RiskDecision::ProjectedPosition);
+    if notional > limits.max_notional_usd {
+        let reason = order_reason.reason();
+        return Verdict::at_limit(reason, "max_notional_usd", limits.max_notional_usd, notional);
     }
-    Verdict::of(RiskDecision::Allowed)
+    if projected > limits.max_position_notional_usd {
+        let (reason, bound) = (position_reason.reason(), limits.max_position_notional_usd);
+        return Verdict::at_limit(reason, "max_position_notional_usd", bound, projected);
+    }
+    match further_limit(cycle, order) {
+        Some(verdict) if !reduces => verdict,
+        _ => Verdict::of(RiskDecision::Allowed),
+    }
 }
 
-/// Whether a quantity after an order is smaller than before and not on the other side.
-pub fn reduces(before: f64, after: f64) -> bool {
-    after.abs() < before.abs() && (after == 0.0 || (after > 0.0) == (before > 0.0))
-}
-
-/// The limits that do not depend on the size of the order.
-fn check_account(cycle: &CycleConditions<'_>, orders_last_minute: u64) -> Option<Verdict> {
+/// Returns the rejection by a limit that only some runs have.
+fn further_limit(cycle: &CycleConditions<'_>, order: &OrderConditions) -> Option<Verdict> {
     let limits = cycle.limits;
-    if let Some((age, bound)) = cycle.stale {
-        return Some(Verdict::at_limit(STALE_DATA, "max_data_age_s", bound, age));
+    if let Some(bound) = limits.max_gross_exposure_usd.filter(|bound| order.gross_exposure_usd > *bound) {
+        let (name, value) = ("max_gross_exposure_usd", order.gross_exposure_usd);
+        return Some(Verdict::at_limit(GROSS_EXPOSURE, name, bound, value));
     }
-    let orders = orders_last_minute as f64;
+    let orders = order.orders_last_minute as f64;
     let reached = [
         (DAILY_LOSS, "max_daily_loss_usd", limits.max_daily_loss_usd, cycle.worst_daily_loss_usd),
         (DRAWDOWN, "max_drawdown_pct", limits.max_drawdown_pct, cycle.drawdown_pct),
         (ORDER_RATE, "max_orders_per_minute", limits.max_orders_per_minute, orders),
     ];
-    reached.into_iter().find_map(|(reason, name, bound, value)| {
+    let reached = reached.into_iter().find_map(|(reason, name, bound, value)| {
         let bound = bound.filter(|bound| value >= *bound)?;
         Some(Verdict::at_limit(reason, name, bound, value))
-    })
-}
-
-fn check_size(limits: &Limits, notional: f64, projected: f64, gross_exposure: f64) -> Option<Verdict> {
-    let (order, position) = (RiskDecision::OrderNotional, RiskDecision::ProjectedPosition);
-    let exceeded = [
-        (order.reason(), "max_notional_usd", Some(limits.max_notional_usd), notional),
-        (position.reason(), "max_position_notional_usd", Some(limits.max_position_notional_usd), projected),
-        (GROSS_EXPOSURE, "max_gross_exposure_usd", limits.max_gross_exposure_usd, gross_exposure),
-    ];
-    exceeded.into_iter().find_map(|(reason, name, bound, value)| {
-        let bound = bound.filter(|bound| value > *bound)?;
-        Some(Verdict::at_limit(reason, name, bound, value))
-    })
+    });
+    let stale = |(age, bound)| Verdict::at_limit(STALE_DATA, "max_data_age_s", bound, age);
+    reached.or_else(|| cycle.stale.map(stale))
 }

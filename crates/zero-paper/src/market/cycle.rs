@@ -214,8 +214,9 @@ fn may_reduce(state: &RunState, rules: &Rules, order: &OpenOrder) -> bool {
     if !order.reduce_only || rules.reduce_only_rule == ReduceOnlyRule::Trust {
         return true;
     }
-    let quantity = state.account().book().position(&order.symbol).quantity;
-    checks::reduces(quantity, quantity + order.signed_quantity())
+    let position = state.account().book().position(&order.symbol);
+    let mark_price = state.account().mark_price(&order.symbol).unwrap_or_default();
+    position.is_reduced_by(&position.after_fill(order.signed_quantity(), mark_price))
 }
 
 fn fill(
@@ -380,7 +381,7 @@ fn submit(
     let order_conditions = OrderConditions {
         key_used: state.cycle_of_key(&key).is_some(),
         price,
-        projected_quantity: account.projected_quantity(&intent.symbol),
+        projected: account.projected_position(&intent.symbol),
         gross_exposure_usd: account.gross_exposure_usd(Some(change)),
         orders_last_minute: state.orders_last_minute(),
     };

@@ -11,6 +11,7 @@ use zero_paper::market::record::MarketCycle;
 use zero_paper::market::run_file::{FillRule, RunFile};
 use zero_paper::market::trading::{CycleTime, MarketRun, Trading};
 use zero_paper::order_record::ReachedLimit;
+use zero_paper::position::Position;
 use zero_paper::risk::{ReduceOnlyRule, TradingMode};
 use zero_paper::scenario::{Limits, Side};
 use zero_paper::strategy::Intent;
@@ -255,7 +256,7 @@ fn the_first_rule_that_applies_decides() {
     let mut order = OrderConditions {
         key_used: true,
         price: None,
-        projected_quantity: 0.0,
+        projected: Position::default(),
         gross_exposure_usd: 100.0,
         orders_last_minute: 1,
     };
@@ -270,14 +271,14 @@ fn the_first_rule_that_applies_decides() {
             3 => cycle.trading_mode = TradingMode::ReduceOnly,
             4 => cycle.trading_mode = TradingMode::Open,
             5 => intent.reduce_only = false,
-            6 => cycle.stale = None,
-            7 => cycle.worst_daily_loss_usd = 0.0,
-            8 => cycle.drawdown_pct = 0.0,
-            9 => order.orders_last_minute = 0,
-            10 => intent.confidence = 0.9,
-            11 => cycle.limits = &wide,
-            12 => cycle.limits = &calm,
-            13 => order.gross_exposure_usd = 10.0,
+            6 => intent.confidence = 0.9,
+            7 => cycle.limits = &wide,
+            8 => cycle.limits = &calm,
+            9 => order.gross_exposure_usd = 10.0,
+            10 => cycle.worst_daily_loss_usd = 0.0,
+            11 => cycle.drawdown_pct = 0.0,
+            12 => order.orders_last_minute = 0,
+            13 => cycle.stale = None,
             _ => {}
         }
         reasons.push(checks::check(&cycle, &order, &intent).reason);
@@ -290,26 +291,26 @@ fn the_first_rule_that_applies_decides() {
             "operator pause",
             "operator reduce-only",
             "reduce-only order would not reduce the position",
-            "market data is stale",
-            "daily loss limit reached",
-            "drawdown limit reached",
-            "order rate exceeds limit",
             "confidence below minimum",
             "order notional exceeds limit",
             "projected position exceeds limit",
             "gross exposure exceeds limit",
+            "daily loss limit reached",
+            "drawdown limit reached",
+            "order rate exceeds limit",
+            "market data is stale",
             "allowed",
         ]
     );
 }
 
-/// A reducing order that is not marked skips every limit but the confidence; a killed runtime
-/// accepts nothing.
+/// A reducing order that is not marked skips every limit but the four of every run; a killed
+/// runtime accepts nothing.
 #[test]
-fn a_reducing_order_skips_the_limits_of_risk() {
+fn a_reducing_order_skips_the_further_limits() {
     let limits = Limits {
-        max_notional_usd: 1.0,
-        max_position_notional_usd: 1.0,
+        max_notional_usd: 1050.0,
+        max_position_notional_usd: 1000.0,
         max_daily_loss_usd: Some(1.0),
         max_drawdown_pct: Some(1.0),
         max_orders_per_minute: Some(1.0),
@@ -327,12 +328,13 @@ fn a_reducing_order_skips_the_limits_of_risk() {
     let order = OrderConditions {
         key_used: false,
         price: Some(100.0),
-        projected_quantity: 10.0,
+        projected: Position { quantity: 10.0, avg_price: 100.0 },
         gross_exposure_usd: 900.0,
         orders_last_minute: 9,
     };
     assert_eq!(checks::check(&cycle, &order, &sell(10.0)).reason, "allowed");
-    assert_eq!(checks::check(&cycle, &order, &sell(10.5)).reason, "market data is stale");
+    assert_eq!(checks::check(&cycle, &order, &sell(10.5)).reason, "gross exposure exceeds limit");
+    assert_eq!(checks::check(&cycle, &order, &sell(10.6)).reason, "order notional exceeds limit");
     let unsure = Intent { confidence: 0.1, ..sell(1.0) };
     assert_eq!(checks::check(&cycle, &order, &unsure).reason, "confidence below minimum");
     for mode in [TradingMode::ReduceOnly, TradingMode::Paused] {
