@@ -185,8 +185,7 @@ fn journal_and_bus_that_are_cut_anywhere_are_continued_as_if_undisturbed() {
             check(torn, log_ends[cycle_ends[cycle]]);
         }
         // The journal has the cycle, and the bus a part of it.
-        for event in cycle_ends[cycle]..=cycle_ends[cycle + 1] {
-            let at = log_ends[event];
+        for &at in &log_ends[cycle_ends[cycle]..=cycle_ends[cycle + 1]] {
             let line = files.log[at..].iter().position(|byte| *byte == b'\n').unwrap_or(0);
             for cut in [at, at + line / 3] {
                 check(end, cut);
@@ -284,9 +283,10 @@ fn logged(
 ) -> Vec<String> {
     let strategy = TestStrategy::new(move |observation| Ok(decide(observation.cycle_id)));
     let log: Arc<Mutex<Vec<String>>> = Arc::clone(&strategy.log);
-    start(rules(WIDE), bars, Box::new(strategy), records).unwrap().run(None, || false, &mut ()).unwrap();
-    let lines = log.lock().unwrap().clone();
-    lines
+    let mut trading = start(rules(WIDE), bars, Box::new(strategy), records).unwrap();
+    trading.run(None, || false, &mut ()).unwrap();
+    drop(trading);
+    Arc::into_inner(log).unwrap().into_inner().unwrap()
 }
 
 /// The strategy of a restarted run has seen what the strategy of an undisturbed run has seen.
