@@ -92,10 +92,6 @@ impl<'a> Field<'a> {
         }
     }
 
-    pub(crate) fn value(&self) -> &'a Value {
-        self.value
-    }
-
     pub(crate) fn bool(&self) -> Result<bool, Problem> {
         self.value.as_bool().ok_or_else(|| self.expected("true or false"))
     }
