@@ -372,7 +372,11 @@ fn check_account(reader: &Reader) -> Result<Check> {
     }
     if let Some((count, first)) = report.ignored {
         let found = format!("{} cannot be counted; the first: {first}", counted(count, "event"));
-        return Ok(Check::warn(name, shorten(&found, 300), "docs/PAYLOADS.md names the fields that they need"));
+        return Ok(Check::warn(
+            name,
+            shorten(&found, 300),
+            "docs/PAYLOADS.md names the fields that they need",
+        ));
     }
     if report.strategy_failures > 0 {
         let found = format!("{fills}; the strategy failed in {}", counted(report.strategy_failures, "cycle"));
