@@ -9,14 +9,12 @@ use std::fmt;
 use serde::Serialize;
 use zero_bus::{Event, Value};
 
+use crate::cycle::MARKET_CYCLE_SCHEMA;
 use crate::event_types;
 use crate::field::Problem;
 
 pub use market_cycle::{DecisionNumbers, MarketCycle};
 pub use order_cycle::{Change, Limit, OrderCycle};
-
-/// The `schema_version` of a cycle record on market data.
-const MARKET_CYCLE_SCHEMA: &str = "zero.runtime.cycle.v2";
 
 /// The explanation of a cycle. `Display` renders it for people, with one line per phase.
 #[derive(Clone, Debug, PartialEq, Serialize)]

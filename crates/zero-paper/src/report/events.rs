@@ -2,13 +2,10 @@
 
 use zero_bus::{Event, Value};
 
-use crate::cycle::CYCLE_SCHEMA;
+use crate::cycle::{CYCLE_SCHEMA, MARKET_CYCLE_SCHEMA};
 use crate::field::{Field, Problem};
 use crate::report::ledger::FillRow;
 use crate::scenario::Side;
-
-/// The `schema_version` of a cycle record on market data.
-const CYCLE_SCHEMA_V2: &str = "zero.runtime.cycle.v2";
 
 /// A rejected order, as an event of the bus states it. Any program may append one, so a field may
 /// be missing.
@@ -68,7 +65,7 @@ fn number(value: &Value, key: &str) -> Option<f64> {
 pub(super) fn is_first_cycle(event: &Event) -> bool {
     let record = event.payload.value();
     let schema = record.get("schema_version").and_then(Value::as_str);
-    let is_known = schema == Some(CYCLE_SCHEMA) || schema == Some(CYCLE_SCHEMA_V2);
+    let is_known = schema == Some(CYCLE_SCHEMA) || schema == Some(MARKET_CYCLE_SCHEMA);
     is_known && record.get("cycle_id").and_then(Value::as_u64) == Some(1)
 }
 

@@ -307,6 +307,16 @@ impl Fold {
         if let Some((symbol, price)) = events::decision_price(event) {
             self.ledger.set_mark(&symbol, MarkSource::Decision, price);
         }
+        // Fills at the close follow their decision and cost something, so the equity may be highest
+        // here.
+        let equity_usd = self.ledger.cash_usd + self.ledger.exposure().net_usd;
+        self.raise_peak(equity_usd, event.as_of);
+    }
+
+    fn raise_peak(&mut self, equity_usd: f64, as_of: f64) {
+        if equity_usd > self.peak.0 {
+            self.peak = (equity_usd, Some(as_of));
+        }
     }
 
     fn add_fill<E>(&mut self, event: &Event, row: &mut dyn FnMut(Row<'_>) -> Result<(), E>) -> Result<(), E> {
@@ -349,9 +359,7 @@ impl Fold {
         let exposure = self.ledger.exposure();
         let cash_usd = self.ledger.cash_usd;
         let equity_usd = cash_usd + exposure.net_usd;
-        if equity_usd > self.peak.0 {
-            self.peak = (equity_usd, Some(event.as_of));
-        }
+        self.raise_peak(equity_usd, event.as_of);
         let (peak_usd, peak_as_of) = self.peak;
         let fall_usd = peak_usd - equity_usd;
         let pct = if peak_usd > 0.0 { fall_usd / peak_usd * 100.0 } else { 0.0 };

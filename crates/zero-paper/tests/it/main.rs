@@ -20,6 +20,7 @@ mod operator;
 mod order_source;
 mod public;
 mod report;
+mod schemas;
 mod state;
 mod strategy;
 mod strategy_process;
