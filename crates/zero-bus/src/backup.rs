@@ -19,7 +19,7 @@ use crate::integrity::{self, Finding, Progress};
 use crate::lines::{LOCK, LOG, Lines, after_last_newline};
 use crate::reader::Reader;
 use crate::snapshot::{LogAtSnapshot, SNAPSHOT, Snapshot, StoredSnapshot};
-use crate::storage::{self, Access, Storage, StorageFile, read_exact_at};
+use crate::storage::{self, Access, Lock, Storage, StorageFile, read_exact_at};
 use crate::sync_mark::SyncMark;
 
 const BLOCK_BYTES: u64 = 1 << 20;
@@ -357,7 +357,7 @@ impl<'a> TargetLog<'a> {
             return Err(no_backup(SNAPSHOT, "is a snapshot without its log"));
         }
         let lock_file = storage.open(LOCK, Access::ReadWrite).map_err(lock_error("open it"))?;
-        if !lock_file.try_lock().map_err(lock_error("lock it"))? {
+        if !lock_file.try_lock(Lock::Exclusive).map_err(lock_error("lock it"))? {
             return Err(BackupError::InUse { path });
         }
         let sync_mark = SyncMark::read(&*lock_file).map_err(lock_error("read it"))?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::chain::Head;
 use crate::error::{Error, Result};
 use crate::lines::{LOCK, LOG};
+use crate::lock_wait::{self, LOCK_TIMEOUT};
 use crate::recover;
 use crate::snapshot::{SNAPSHOT, Snapshot};
 use crate::storage::{Access, Lock, Storage, StorageFile};
@@ -59,9 +60,9 @@ impl DurableLog {
 
 /// Opens the lock file. Returns `None` if this library never appended here: the log was copied from
 /// elsewhere, or there is none.
-pub(crate) fn open_lock_file(storage: &dyn Storage) -> Result<Option<Box<dyn StorageFile>>> {
+pub(crate) fn open_lock_file(storage: &dyn Storage) -> Result<Option<Arc<dyn StorageFile>>> {
     match storage.open(LOCK, Access::Read) {
-        Ok(lock_file) => Ok(Some(lock_file)),
+        Ok(lock_file) => Ok(Some(Arc::from(lock_file))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io("open it for reading", &storage.path(LOCK))(error)),
     }
@@ -113,7 +114,7 @@ pub(crate) fn durable_end(storage: &dyn Storage, file: &dyn StorageFile) -> Resu
     let path = storage.path(LOCK);
     let lock_file = open_lock_file(storage)?;
     if let Some(lock_file) = &lock_file {
-        lock_file.lock(Lock::Shared).map_err(Error::io("lock it", &path))?;
+        lock_wait::lock(lock_file, Lock::Shared, &path, LOCK_TIMEOUT)?;
     }
     let end = file.size().map_err(Error::io("read the size of it", &storage.path(LOG)))?;
     let sync_mark = lock_file.as_ref().map_or(Ok(None), |lock_file| SyncMark::read(&**lock_file));

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::canonical::JsonError;
 use crate::fault::Fault;
 use crate::head::Head;
+use crate::storage::LockHolder;
 
 /// Every error of this library.
 ///
@@ -56,7 +58,7 @@ pub enum Error {
     /// The tail of the log is ambiguous: after an invalid line there are valid events, and none of
     /// these bytes is known to have been synced. A crash or tampering could have left them. The
     /// events before the fault can be read. The library cuts nothing and appends nothing, until an
-    /// operator decides; see [`OpenOptions::quarantine_from`](crate::OpenOptions::quarantine_from).
+    /// operator decides; see [`AmbiguousTail`](crate::AmbiguousTail).
     #[error("{}: {fault} (byte {} of the log), followed by valid events that may never have been synced: a crash or \
              tampering could have left this. Run `zero-bus repair` to quarantine it, or restore the log from a backup \
              or a mirror", path.display(), fault.byte_offset)]
@@ -100,6 +102,18 @@ pub enum Error {
         expected: Head,
         /// The head of the chain at the commit point.
         actual: Head,
+    },
+    /// Another process has held the bus's lock for so long that this one stopped waiting. Nothing
+    /// was appended. Continue or end that process.
+    #[error("{}: {} has held the lock for more than {} s. If it is stopped, continue it (kill -CONT) or end it; then try \
+             again", path.display(), LockHolder::describe(holder.as_ref()), waited.as_secs_f64())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// The process that holds the lock, if the system knows it.
+        holder: Option<LockHolder>,
+        /// How long this process waited.
+        waited: Duration,
     },
     /// An earlier write or sync on this handle failed, so the state of the log on disk is unknown.
     /// Open the bus again, which recovers the log.
@@ -155,6 +169,9 @@ impl Error {
             Self::Changed { path, reason } => Self::Changed { path: path.clone(), reason },
             Self::HeadMismatch { path, expected, actual } => {
                 Self::HeadMismatch { path: path.clone(), expected: *expected, actual: *actual }
+            }
+            Self::Locked { path, holder, waited } => {
+                Self::Locked { path: path.clone(), holder: holder.clone(), waited: *waited }
             }
             Self::Poisoned { path } => Self::Poisoned { path: path.clone() },
         }

@@ -12,6 +12,10 @@ use crate::checksum::Checksum;
 /// The `schema_version` of every event.
 pub const EVENT_SCHEMA: &str = "zero.runtime.event.v1";
 
+/// Event type of the record of a quarantine, see [`QuarantinedTail`](crate::QuarantinedTail). Only
+/// recovery writes it: a [`Draft`] of this type is refused.
+pub const RECOVERED_TYPE: &str = "bus.recovered";
+
 /// Maximum characters of an event type.
 pub const MAX_TYPE_CHARACTERS: usize = 128;
 
@@ -87,17 +91,21 @@ impl Draft {
     /// # Ok::<(), zero_bus::JsonError>(())
     /// ```
     pub fn now<T: Serialize + ?Sized>(event_type: impl Into<String>, payload: &T) -> Result<Self, JsonError> {
-        let as_of = match SystemTime::now().duration_since(UNIX_EPOCH) {
-            Ok(after) => after.as_secs_f64(),
-            Err(before) => -before.duration().as_secs_f64(),
-        };
-        Self::new(event_type, as_of, payload)
+        Self::new(event_type, unix_time(), payload)
     }
 
     /// The same draft with a trace id.
     pub fn traced(mut self, trace_id: impl Into<String>) -> Self {
         self.trace_id = Some(trace_id.into());
         self
+    }
+}
+
+/// Returns the time of the system's clock, in seconds since the Unix epoch.
+pub(crate) fn unix_time() -> f64 {
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(after) => after.as_secs_f64(),
+        Err(before) => -before.duration().as_secs_f64(),
     }
 }
 

@@ -16,6 +16,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde::Serialize;
 use smallvec::SmallVec;
@@ -23,10 +24,12 @@ use smallvec::SmallVec;
 use crate::canonical::Json;
 use crate::chain::{self, Head};
 use crate::error::{Error, Result};
-use crate::event::{Draft, Event, MAX_LINE_BYTES};
+use crate::event::{Draft, Event, MAX_LINE_BYTES, RECOVERED_TYPE};
 use crate::lines::{LOCK, LOG};
+use crate::lock_wait;
+use crate::quarantine::{PendingRecord, QuarantinedTail, RecoveryRecord, overwrite_tail};
 use crate::queue::{Queue, Slot};
-use crate::recover::{self, End, Purpose, QuarantinedTail};
+use crate::recover::{self, AmbiguousTail, End, Purpose};
 use crate::snapshot::{self, Snapshot};
 use crate::storage::{Access, Lock, Storage, StorageFile};
 use crate::sync::{Arc, Mutex, lock};
@@ -71,6 +74,17 @@ struct Core {
     poisoned: AtomicBool,
 }
 
+/// How a handle works, as its [`OpenOptions`](crate::OpenOptions) say.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    /// Not 0.
+    pub(crate) max_pending_bytes: usize,
+    pub(crate) on_ambiguous_tail: AmbiguousTail,
+    pub(crate) lock_timeout: Duration,
+    /// Gives the time of a recovery record.
+    pub(crate) clock: Arc<dyn Fn() -> f64 + Send + Sync>,
+}
+
 /// What one handle knows about the log, protected by the mutex in [`Core`].
 struct Writer {
     log: Arc<dyn StorageFile>,
@@ -82,6 +96,7 @@ struct Writer {
     /// file holds is unknown.
     poisoned: bool,
     quarantined: Vec<QuarantinedTail>,
+    settings: Settings,
     /// Buffer for the lines of a batch and then for its sync mark. Kept to reuse its memory.
     lines: String,
 }
@@ -116,12 +131,8 @@ impl fmt::Debug for Ticket {
 }
 
 impl Bus {
-    /// Opens the log and recovers it. `max_pending_bytes` must not be 0.
-    pub(crate) fn open_with(
-        storage: Arc<dyn Storage>,
-        max_pending_bytes: usize,
-        quarantine_from: Option<u64>,
-    ) -> Result<Self> {
+    /// Opens the log and recovers it.
+    pub(crate) fn open_with(storage: Arc<dyn Storage>, settings: Settings) -> Result<Self> {
         let open = |name, access| {
             storage.open(name, access).map_err(Error::io("open it for appending", &storage.path(name)))
         };
@@ -129,10 +140,11 @@ impl Bus {
         let log: Arc<dyn StorageFile> = Arc::from(open(LOG, Access::Append)?);
         // The names of both files must be durable before any of their content is acknowledged.
         storage.sync().map_err(Error::io("sync the directory of", &storage.path(LOG)))?;
-        let (end, lines) = (End::default(), String::new());
-        let mut writer = Writer { log, lock_file, end, poisoned: false, quarantined: Vec::new(), lines };
-        writer.with_lock(&*storage, |writer| writer.recover(&*storage, Purpose::Open { quarantine_from }))?;
-        let (writer, queue) = (Mutex::new(writer), Queue::new(max_pending_bytes));
+        let queue = Queue::new(settings.max_pending_bytes);
+        let (end, quarantined, lines) = (End::default(), Vec::new(), String::new());
+        let mut writer = Writer { log, lock_file, end, poisoned: false, quarantined, settings, lines };
+        writer.with_lock(&*storage, |writer| writer.recover(&*storage, Purpose::Open))?;
+        let writer = Mutex::new(writer);
         let core = Core { storage, writer, queue, poisoned: AtomicBool::new(false) };
         Ok(Self { core: Arc::new(core), committer: Mutex::new(None) })
     }
@@ -424,13 +436,6 @@ impl Core {
 /// The exclusive lock on the lock file. Released on drop, even in a panic.
 struct LockGuard(Arc<dyn StorageFile>);
 
-impl LockGuard {
-    fn lock(file: &Arc<dyn StorageFile>) -> io::Result<Self> {
-        file.lock(Lock::Exclusive)?;
-        Ok(Self(Arc::clone(file)))
-    }
-}
-
 impl Drop for LockGuard {
     fn drop(&mut self) {
         // A failure here undoes nothing that was written, and the next attempt to lock reports it.
@@ -446,7 +451,7 @@ impl Writer {
         work: impl FnOnce(&mut Self) -> Result<T>,
     ) -> Result<T> {
         let failed = |action| io_error(storage, LOCK, action);
-        let mut guard = LockGuard::lock(&self.lock_file).map_err(failed("lock"))?;
+        let mut guard = self.lock(storage)?;
         for _ in 0..MAX_LOCK_ATTEMPTS {
             // If the lock file was replaced, other handles lock the new one: this lock excludes
             // nobody.
@@ -457,18 +462,53 @@ impl Writer {
             // out.
             drop(guard);
             self.lock_file = Arc::from(storage.open(LOCK, Access::ReadWrite).map_err(failed("open"))?);
-            guard = LockGuard::lock(&self.lock_file).map_err(failed("lock"))?;
+            guard = self.lock(storage)?;
         }
         let result = work(self);
         drop(guard);
         result
     }
 
+    fn lock(&mut self, storage: &dyn Storage) -> Result<LockGuard> {
+        let path = storage.path(LOCK);
+        let locked = lock_wait::lock(&self.lock_file, Lock::Exclusive, &path, self.settings.lock_timeout);
+        if let Err(Error::Locked { .. }) = locked {
+            // The wait for the lock of the old handle is still in progress, see `lock_wait::lock`.
+            let reopened = storage.open(LOCK, Access::ReadWrite);
+            self.lock_file = Arc::from(reopened.map_err(io_error(storage, LOCK, "open"))?);
+        }
+        locked.map(|()| LockGuard(Arc::clone(&self.lock_file)))
+    }
+
     /// Recovers the log and takes over its end. Called under the bus's lock.
     fn recover(&mut self, storage: &dyn Storage, purpose: Purpose) -> Result<()> {
-        let (end, tail) = recover::recover(storage, &self.log, &*self.lock_file, purpose)?;
-        self.quarantined.extend(tail);
+        let on_ambiguous_tail = self.settings.on_ambiguous_tail;
+        let (end, tail) = recover::recover(storage, &self.log, &*self.lock_file, purpose, on_ambiguous_tail)?;
         self.end = end;
+        if let Some(tail) = tail {
+            self.append_recovery_record(storage, &RecoveryRecord::from(&tail))?;
+            self.quarantined.push(tail);
+        }
+        Ok(())
+    }
+
+    /// Writes the record of a quarantine over the byte that recovery left of the tail, so that the
+    /// record is the next event of the chain. Called under the bus's lock.
+    fn append_recovery_record(&mut self, storage: &dyn Storage, record: &RecoveryRecord<'_>) -> Result<()> {
+        let time = Some((self.settings.clock)()).filter(|time| time.is_finite());
+        let draft = Draft::new(RECOVERED_TYPE, time.unwrap_or(0.0), record)?;
+        let (mut line, offset) = (String::new(), self.end.offset);
+        let head = chain::link(self.end.head, draft, &mut line)?.head();
+        overwrite_tail(storage, LOG, &*self.log, line.as_bytes(), offset).map_err(io_error(
+            storage,
+            LOG,
+            "record the quarantine in",
+        ))?;
+        self.end = End { head, offset: offset + line.len() as u64, unterminated: false };
+        // Both may fail: an older mark claims less and is still correct, and the next open clears
+        // the pending record.
+        let _ = SyncMark { head, bytes: self.end.offset }.write(&*self.lock_file, &mut line);
+        let _ = PendingRecord::clear(&*self.lock_file);
         Ok(())
     }
 

@@ -1,13 +1,18 @@
 //! Opening a bus for appending: [`OpenOptions`], and the shorthands [`Bus::open`] and
 //! [`Bus::open_in`].
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::event::unix_time;
 use crate::lines::LOG;
-use crate::log::Bus;
+use crate::lock_wait::LOCK_TIMEOUT;
+use crate::log::{Bus, Settings};
+use crate::recover::AmbiguousTail;
 use crate::storage::{Access, Directory, Storage};
 
 /// How to open a bus for appending. [`Bus::open`] opens with the defaults.
@@ -25,11 +30,21 @@ use crate::storage::{Access, Directory, Storage};
 /// assert_eq!(bus.head().index, 0);
 /// # Ok::<(), zero_bus::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct OpenOptions {
     create: bool,
-    max_pending_bytes: usize,
-    quarantine_from: Option<u64>,
+    settings: Settings,
+}
+
+impl fmt::Debug for OpenOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenOptions")
+            .field("create", &self.create)
+            .field("max_pending_bytes", &self.settings.max_pending_bytes)
+            .field("on_ambiguous_tail", &self.settings.on_ambiguous_tail)
+            .field("lock_timeout", &self.settings.lock_timeout)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for OpenOptions {
@@ -39,10 +54,16 @@ impl Default for OpenOptions {
 }
 
 impl OpenOptions {
-    /// Returns the defaults: create a missing bus, let 1 MiB be pending, and refuse an ambiguous
-    /// tail.
+    /// Returns the defaults: create a missing bus, let 1 MiB be pending, refuse an ambiguous tail,
+    /// and wait 30 seconds for the bus's lock.
     pub fn new() -> Self {
-        Self { create: true, max_pending_bytes: 1 << 20, quarantine_from: None }
+        let settings = Settings {
+            max_pending_bytes: 1 << 20,
+            on_ambiguous_tail: AmbiguousTail::Refuse,
+            lock_timeout: LOCK_TIMEOUT,
+            clock: Arc::new(unix_time),
+        };
+        Self { create: true, settings }
     }
 
     /// Sets whether a missing bus is created. With `false`, opening a directory that does not exist
@@ -57,16 +78,31 @@ impl OpenOptions {
     /// event may exceed it. 0 counts as 1. Events that a thread waits for are not counted, since
     /// each thread adds only one.
     pub fn max_pending_bytes(&mut self, bytes: usize) -> &mut Self {
-        self.max_pending_bytes = bytes;
+        self.settings.max_pending_bytes = bytes.max(1);
         self
     }
 
-    /// Quarantines an ambiguous tail ([`Error::Ambiguous`]) that starts at `byte_offset`, by
-    /// decision of an operator who knows that no acknowledged event is in it. The tail is moved to
-    /// a file next to the log. An ambiguous tail that starts elsewhere is still refused, and any
-    /// other log is opened as usual.
-    pub fn quarantine_from(&mut self, byte_offset: u64) -> &mut Self {
-        self.quarantine_from = Some(byte_offset);
+    /// Sets what to do about an ambiguous tail ([`Error::Ambiguous`]), at the opening and whenever
+    /// the handle finds one that another handle's crash left. Any other log is opened as usual.
+    pub fn on_ambiguous_tail(&mut self, on_ambiguous_tail: AmbiguousTail) -> &mut Self {
+        self.settings.on_ambiguous_tail = on_ambiguous_tail;
+        self
+    }
+
+    /// Sets the clock that gives the `as_of` of the event
+    /// [`bus.recovered`](crate::RECOVERED_TYPE), in seconds since the Unix epoch. Read only when a
+    /// tail is quarantined. The default is the system's clock.
+    pub fn clock(&mut self, clock: impl Fn() -> f64 + Send + Sync + 'static) -> &mut Self {
+        self.settings.clock = Arc::new(clock);
+        self
+    }
+
+    /// Sets how long an open or an append waits for the bus's lock before it fails with
+    /// [`Error::Locked`]. Other handles hold the lock for one batch, so only a stopped process or a
+    /// disk that hangs makes the wait long. See
+    /// [`report_lock_waits`](crate::report_lock_waits).
+    pub fn lock_timeout(&mut self, timeout: Duration) -> &mut Self {
+        self.settings.lock_timeout = timeout;
         self
     }
 
@@ -100,7 +136,7 @@ impl OpenOptions {
                 _ => Error::io("open it for reading", &path)(error),
             })?;
         }
-        Bus::open_with(storage, self.max_pending_bytes.max(1), self.quarantine_from)
+        Bus::open_with(storage, self.settings.clone())
     }
 }
 

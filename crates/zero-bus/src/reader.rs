@@ -16,6 +16,7 @@ use crate::event::{Event, index_of_id};
 use crate::fault::FaultKind;
 use crate::integrity::{self, Finding, Integrity, Progress};
 use crate::lines::{LOCK, LOG, Lines, last_line_before};
+use crate::lock_wait::{self, LOCK_TIMEOUT};
 use crate::log::Bus;
 use crate::recover::{self, locate_damage};
 use crate::snapshot::{Snapshot, StoredSnapshot};
@@ -266,7 +267,7 @@ impl Reader {
         let path = self.storage.path(LOCK);
         let Some(lock_file) = open_lock_file(&*self.storage)? else { return Ok(StoredSyncMark::NoLockFile) };
         // A writer replaces the mark under the exclusive lock.
-        lock_file.lock(Lock::Shared).map_err(Error::io("lock it", &path))?;
+        lock_wait::lock(&lock_file, Lock::Shared, &path, LOCK_TIMEOUT)?;
         let stored = StoredSyncMark::read(&*lock_file);
         lock_file.unlock().map_err(Error::io("unlock it", &path))?;
         stored.map_err(Error::io("read it", &path))

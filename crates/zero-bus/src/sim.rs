@@ -592,10 +592,10 @@ impl StorageFile for Handle {
         }
     }
 
-    fn try_lock(&self) -> io::Result<bool> {
+    fn try_lock(&self, lock: Lock) -> io::Result<bool> {
         let mut state = self.disk.state();
         state.check_power()?;
-        Ok(state.try_lock(self.file, self.id, Lock::Exclusive))
+        Ok(state.try_lock(self.file, self.id, lock))
     }
 
     fn unlock(&self) -> io::Result<()> {

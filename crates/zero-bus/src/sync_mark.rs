@@ -17,7 +17,7 @@ use crate::event::write_decimal;
 use crate::storage::{StorageFile, read_up_to};
 
 /// Size of a mark with its padding: less than a sector.
-const SIZE_BYTES: usize = 256;
+pub(crate) const SIZE_BYTES: usize = 256;
 
 /// How far the log is known to be synced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,6 +7,7 @@ mod event_ref;
 mod head_arg;
 mod input;
 mod liveness;
+mod output_file;
 mod program;
 mod progress;
 mod table;
@@ -17,9 +18,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
+use zero_bus::report_lock_waits;
 use zero_program::arguments::parse_arguments;
 use zero_program::exit::exit;
-use zero_program::message::report_file_size_limits;
+use zero_program::message::{print_warning, report_file_size_limits};
 use zero_program::outcome::Outcome;
 use zero_program::signals::end_as_init_on_stop_signal;
 
@@ -51,6 +53,7 @@ enum Subcommands {
     Canonical(commands::canonical::Arguments),
     Explain(commands::explain::Arguments),
     Replay(commands::replay::Arguments),
+    Report(commands::report::Arguments),
     State(commands::state::Arguments),
     Diff(commands::diff::Arguments),
     Command(commands::command::Arguments),
@@ -66,6 +69,7 @@ enum Subcommands {
 /// Runs the program: reads the arguments, runs the command and returns the exit code.
 pub fn main() -> ExitCode {
     report_file_size_limits(PROGRAM);
+    report_lock_waits(|wait| print_warning(PROGRAM, &wait.to_string()));
     let command = parse_arguments::<Arguments>(PROGRAM).command;
     // These commands handle the signals themselves.
     let handles_signals =
@@ -89,6 +93,7 @@ fn run(command: Subcommands) -> Result<Outcome> {
         Subcommands::Canonical(arguments) => commands::canonical::run(&arguments),
         Subcommands::Explain(arguments) => commands::explain::run(&arguments),
         Subcommands::Replay(arguments) => commands::replay::run(&arguments),
+        Subcommands::Report(arguments) => commands::report::run(&arguments),
         Subcommands::State(arguments) => commands::state::run(&arguments),
         Subcommands::Diff(arguments) => commands::diff::run(&arguments),
         Subcommands::Command(arguments) => commands::command::run(&arguments),

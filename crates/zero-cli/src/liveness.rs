@@ -1,11 +1,9 @@
 //! Whether a runtime is alive on a bus.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use zero_bus::storage::Directory;
+use zero_bus::storage::{Directory, Lock, LockHolder};
 use zero_bus::{Event, Value};
 use zero_paper::event_types::CYCLE;
 use zero_paper::text::format_duration;
@@ -24,16 +22,15 @@ pub(crate) enum RuntimeLock {
 impl RuntimeLock {
     /// Looks at the lock of a bus directory.
     pub(crate) fn of(dir: &Path) -> Result<Self> {
-        // The list of locks comes first: a test of the lock holds it for an instant, in which a
-        // runtime would not start.
-        if let Some(process_id) = lock_holder(dir) {
-            return Ok(Self::Held { process_id });
-        }
         let name = dir.display();
         let directory = Directory::open(dir).with_context(|| format!("{name}: cannot open the directory"))?;
-        let granted =
-            directory.try_lock_directory().with_context(|| format!("{name}: cannot test the lock"))?;
-        Ok(if granted { Self::Free } else { Self::Held { process_id: None } })
+        let is_locked =
+            directory.is_directory_locked().with_context(|| format!("{name}: cannot test the lock"))?;
+        if !is_locked {
+            return Ok(Self::Free);
+        }
+        let holder = LockHolder::of(dir).filter(|holder| holder.lock == Lock::Exclusive);
+        Ok(Self::Held { process_id: holder.and_then(|holder| holder.process_id) })
     }
 
     /// Describes the lock for a person.
@@ -44,21 +41,6 @@ impl RuntimeLock {
             Self::Free => "no runtime holds the bus".to_owned(),
         }
     }
-}
-
-/// Finds the holder of the lock in the system's list of locks. `None` if the list does not have
-/// it; `Some(None)` if the holder runs in another container.
-fn lock_holder(dir: &Path) -> Option<Option<u32>> {
-    let metadata = fs::metadata(dir).ok()?;
-    let (major, minor) = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
-    let file = format!("{major:02x}:{minor:02x}:{}", metadata.ino());
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    locks.lines().find_map(|line| {
-        // A waiting process has an arrow before the kind.
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let [_, "FLOCK", _, "WRITE", process_id, locked, ..] = fields[..] else { return None };
-        (locked == file).then(|| process_id.parse().ok().filter(|process_id| *process_id > 0))
-    })
 }
 
 /// The last cycle on a bus.
@@ -77,15 +59,27 @@ impl LastCycle {
         (event.event_type == CYCLE).then_some(Self { as_of: event.as_of, cycle_id, event_index: event.index })
     }
 
-    /// Seconds from the cycle to `now`; 0 if the cycle is in the future.
+    /// Seconds from the cycle to `now`; negative if the cycle is in the future.
     pub(crate) fn age_s(self, now: f64) -> f64 {
-        (now - self.as_of).max(0.0)
+        now - self.as_of
     }
 }
+
+/// Clocks may differ by this much.
+const MAX_CLOCK_SKEW_S: f64 = 1.0;
 
 /// Compares the age of the last cycle with a limit. Returns the age for a person, and the limit if
 /// the cycle is older.
 pub(crate) fn check_age(age_s: f64, max_age_s: Option<f64>) -> Result<String, String> {
+    // A clock that is off by less than this is no reason to distrust the age.
+    if age_s < -MAX_CLOCK_SKEW_S {
+        let future = format!("{} in the future", format_duration(-age_s));
+        return match max_age_s {
+            None => Ok(future),
+            Some(_) => Err(format!("{future}, so its age is unknown; check the clocks")),
+        };
+    }
+    let age_s = age_s.max(0.0);
     let age = format_duration(age_s);
     let Some(max_age_s) = max_age_s.filter(|max_age_s| age_s > *max_age_s) else {
         return Ok(format!("{age} ago"));
@@ -108,6 +102,9 @@ mod tests {
         assert_eq!(check_age(60.0, Some(60.0)), Ok("60.0 s ago".to_owned()));
         assert_eq!(check_age(75.0, Some(60.0)), Err("75.0 s ago, more than 60.0 s".to_owned()));
         assert_eq!(check_age(60.01, Some(60.0)), Err("60.01 s ago, more than 60 s".to_owned()));
+        assert_eq!(check_age(-0.5, Some(1.0)), Ok("0.0 s ago".to_owned()));
+        assert_eq!(check_age(-90.0, None), Ok("90.0 s in the future".to_owned()));
+        assert!(check_age(-90.0, Some(60.0)).is_err_and(|error| error.starts_with("90.0 s in the future")));
         assert_eq!(check_age(7201.5, Some(7200.0)), Err("7201.5 s ago, more than 7200 s".to_owned()));
     }
 }

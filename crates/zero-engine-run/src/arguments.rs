@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use zero_bus::AmbiguousTail;
 use zero_paper::RecordPaths;
 use zero_paper::market::record::OnFailure;
 use zero_paper::market::trading::CycleTime;
@@ -78,6 +79,11 @@ pub(crate) struct Arguments {
     /// it.
     #[arg(long, requires = "journal", requires = "runtime_bus")]
     pub(crate) rebuild_journal: bool,
+    /// What to do about an ambiguous tail of the bus, which a power cut can leave: valid events
+    /// after an invalid line. `refuse` does not start; `quarantine` moves the tail to a file next
+    /// to the log, records that on the bus, and starts.
+    #[arg(long, value_name = "ACTION", value_enum, default_value_t = OnAmbiguousTail::Refuse)]
+    pub(crate) on_ambiguous_tail: OnAmbiguousTail,
     /// Run one cycle.
     #[arg(long, conflicts_with = "max_cycles")]
     pub(crate) once: bool,
@@ -123,7 +129,22 @@ Examples:
 Exit codes: 0 passed, 1 failed (the parity report is not ok, a record is damaged, or the strategy failed),
 2 could not run, 3 the operator's kill stopped the run or blocks the start.";
 
+/// A value of `--on-ambiguous-tail`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum OnAmbiguousTail {
+    Refuse,
+    Quarantine,
+}
+
 impl Arguments {
+    /// Returns what to do about an ambiguous tail of the bus.
+    pub(crate) fn ambiguous_tail(&self) -> AmbiguousTail {
+        match self.on_ambiguous_tail {
+            OnAmbiguousTail::Refuse => AmbiguousTail::Refuse,
+            OnAmbiguousTail::Quarantine => AmbiguousTail::Quarantine,
+        }
+    }
+
     /// Returns the rule for reduce-only orders that would not reduce a position.
     pub(crate) fn reduce_only_rule(&self) -> ReduceOnlyRule {
         if self.trust_reduce_only { ReduceOnlyRule::Trust } else { ReduceOnlyRule::Enforce }
@@ -136,6 +157,7 @@ impl Arguments {
             cycle_journal: self.cycle_journal.clone(),
             runtime_bus: self.runtime_bus.clone(),
             rebuild_journal: self.rebuild_journal,
+            on_ambiguous_tail: self.ambiguous_tail(),
         }
     }
 

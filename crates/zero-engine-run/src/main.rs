@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
-use zero_bus::Json;
+use zero_bus::{Json, report_lock_waits};
 use zero_paper::cycle::CycleRecord;
 use zero_paper::order_source::Run;
 use zero_paper::symbol::{describe_lookalikes, lookalikes};
@@ -43,6 +43,7 @@ enum RunEnd {
 
 fn main() -> ExitCode {
     report_file_size_limits(PROGRAM);
+    report_lock_waits(|wait| print_warning(PROGRAM, &wait.to_string()));
     let outcome = match run(&parse_arguments(PROGRAM)) {
         Ok(RunEnd::Finished(outcome)) => Ok(outcome),
         Ok(RunEnd::Killed) => return ExitCode::from(EXIT_KILLED),
@@ -101,13 +102,16 @@ fn run_paper(
     // Without an interval there is no pause to end: the runtime reads its commands before each
     // cycle.
     if !arguments.interval.is_zero() {
-        runtime.notify_on_command(move |result| match result {
+        let warning = runtime.notify_on_command(move |result| match result {
             Ok(()) => command_waker.wake(),
             Err(error) => {
                 let problem = "cannot follow the bus; commands are read before each cycle only";
                 print_warning(PROGRAM, &format!("{problem}: {error}"));
             }
         })?;
+        if let Some(warning) = warning {
+            print_warning(PROGRAM, &warning);
+        }
     }
     let result = runtime.run(arguments.cycles(), arguments.interval, |duration| pauser.pause(duration));
     let end = result.map_err(Into::into).and_then(|last| print_result(&runtime, last.as_ref()));

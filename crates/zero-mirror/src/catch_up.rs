@@ -72,6 +72,8 @@ pub struct CatchUpReport {
     pub events: u64,
     /// The last error, while the destination is unavailable.
     pub away: Option<String>,
+    /// Why following polls instead of sleeping until a change, and what the operator can do.
+    pub polling: Option<String>,
 }
 
 impl CatchUpReport {
@@ -129,7 +131,14 @@ pub fn catch_up(
     cancel: &CancelHandle,
     report: &mut dyn FnMut(&CatchUpReport),
 ) -> Result<CatchUpReport> {
-    let status = CatchUpReport { destination: mirror.name(), bus: None, mirrored: 0, events: 0, away: None };
+    let status = CatchUpReport {
+        destination: mirror.name(),
+        bus: None,
+        mirrored: 0,
+        events: 0,
+        away: None,
+        polling: None,
+    };
     let mut run = Run { directory, mirror, options, cancel, report, status, failures: 0, moved_at: None };
     loop {
         let error = match run.attempt() {
@@ -183,6 +192,9 @@ impl Run<'_> {
         check_log_continues(&reader, self.mirror, bus, head)?;
         self.status.mirrored = head.index;
         let mut source = EventSource::open(&reader, head.index.saturating_add(1), self.options.follow)?;
+        if let EventSource::Following(follow) = &source {
+            self.status.polling = follow.warning().map(str::to_owned);
+        }
         self.append_all(&reader, bus, head, &mut source)
     }
 

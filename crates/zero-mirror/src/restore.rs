@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use rustix::fs::{CWD, RenameFlags};
-use zero_bus::storage::{Access, Directory, Storage};
+use zero_bus::storage::{Access, Directory, Lock, Storage};
 use zero_bus::{Checksum, Head, LOG};
 
 use crate::error::{Error, Result};
@@ -40,7 +40,7 @@ pub fn restore(
     let file = storage.open(PARTIAL, Access::ReadWrite).map_err(io("create it", PARTIAL))?;
     // The lock counts only while the name still refers to the locked file: another restore may have
     // renamed or removed it. After a rename the log exists, and the directory check below refuses.
-    let is_alone = file.try_lock().map_err(io("lock it", PARTIAL))?
+    let is_alone = file.try_lock(Lock::Exclusive).map_err(io("lock it", PARTIAL))?
         && (storage.is_current(PARTIAL, &*file).map_err(io("inspect it", PARTIAL))?
             || directory.join(LOG).exists());
     if !is_alone {

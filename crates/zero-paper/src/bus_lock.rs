@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use zero_bus::storage::Directory;
+use zero_bus::storage::{Directory, LockHolder};
 
 use crate::error::{Error, Result};
 
@@ -20,7 +20,8 @@ impl BusLock {
         if lock.0.try_lock_directory().map_err(Error::io("lock the directory", bus))? {
             return Ok(lock);
         }
-        let problem = "is in use by another runtime; stop that one, or name another bus".to_owned();
+        let holder = LockHolder::of(bus).map(|holder| format!(" ({holder})")).unwrap_or_default();
+        let problem = format!("is in use by another runtime{holder}; stop that one, or name another bus");
         Err(Error::Refused { path: bus.to_owned(), problem })
     }
 }

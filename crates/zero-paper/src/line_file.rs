@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
-use zero_bus::storage::{Access, Directory, Storage, StorageFile};
+use zero_bus::storage::{Access, Directory, Lock, Storage, StorageFile};
 use zero_bus::{JournalTail, Json, MAX_LINE_BYTES, QuarantinedTail, Value};
 
 use crate::error::{Error, Result};
@@ -135,7 +135,7 @@ impl LineFile {
                 opened => (opened, false),
             };
             let file = opened.map_err(Error::io("open it for appending", path))?;
-            if !file.try_lock().map_err(Error::io("lock it", path))? {
+            if !file.try_lock(Lock::Exclusive).map_err(Error::io("lock it", path))? {
                 let problem = "is in use by another runtime; stop that one, or name another file".to_owned();
                 return Err(Error::Refused { path: path.to_owned(), problem });
             }

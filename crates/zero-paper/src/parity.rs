@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use zero_bus::storage::{Directory, replace};
-use zero_bus::{Checksum, Integrity, Json, Reader, SnapshotIntegrity, Value, Verdict};
+use zero_bus::{AmbiguousTail, Checksum, Integrity, Json, Reader, SnapshotIntegrity, Value, Verdict};
 
 use crate::clock::{Clock, rfc3339};
 use crate::cycle::{CycleRecord, Phase};
@@ -408,6 +408,7 @@ impl Output {
             cycle_journal: Some(self.0.join(CYCLE_JOURNAL)),
             runtime_bus: Some(self.0.join(BUS)),
             rebuild_journal: false,
+            on_ambiguous_tail: AmbiguousTail::Refuse,
         }
     }
 

@@ -143,8 +143,12 @@ impl StorageFile for OpenFile {
         }
     }
 
-    fn try_lock(&self) -> io::Result<bool> {
-        match self.file.try_lock() {
+    fn try_lock(&self, lock: Lock) -> io::Result<bool> {
+        let locked = match lock {
+            Lock::Shared => self.file.try_lock_shared(),
+            Lock::Exclusive => self.file.try_lock(),
+        };
+        match locked {
             Ok(()) => Ok(true),
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error),

@@ -3,6 +3,8 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
+use zero_bus::AmbiguousTail;
+
 use crate::error::{Error, Result};
 
 /// Where a runtime keeps its records. A record without a path is not kept.
@@ -17,6 +19,8 @@ pub struct RecordPaths {
     /// Rebuild the decision journal from the bus before starting. The old journal is kept under
     /// another name.
     pub rebuild_journal: bool,
+    /// What to do about an ambiguous tail of the bus.
+    pub on_ambiguous_tail: AmbiguousTail,
 }
 
 impl RecordPaths {

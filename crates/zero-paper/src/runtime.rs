@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use zero_bus::storage::Storage;
-use zero_bus::{Bus, Json, Reader};
+use zero_bus::{AmbiguousTail, Bus, Json, Reader};
 
 use crate::bus_lock::BusLock;
 use crate::clock::Clock;
@@ -24,6 +24,7 @@ use crate::error::{Error, Result, UnsupportedIntent};
 use crate::event_types::OPERATOR_COMMAND;
 use crate::journal::Journal;
 use crate::line_file::LineFile;
+use crate::opening_bus::OpeningBus;
 use crate::operator::{Action, Command, CommandCursor};
 use crate::order_source::{CycleContext, Intent, Run};
 use crate::publish::{EVENTS_PER_CYCLE, publish};
@@ -93,7 +94,8 @@ impl Runtime {
             (None, None) => Journal::Memory(Vec::new()),
         };
         let bus = bus_lock.as_ref().map(|BusLock(directory)| directory.clone() as Arc<dyn Storage>);
-        let records = OpenRecords { cycle_journal, bus_lock, bus, journal, rebuilt };
+        let on_ambiguous_tail = records.on_ambiguous_tail;
+        let records = OpenRecords { cycle_journal, bus_lock, bus, on_ambiguous_tail, journal, rebuilt };
         Self::recover(run.into(), records, clock, warnings)
     }
 
@@ -109,6 +111,7 @@ impl Runtime {
             cycle_journal: Some(open("cycles.jsonl")?),
             bus_lock: None,
             bus: Some(Arc::clone(storage)),
+            on_ambiguous_tail: AmbiguousTail::Refuse,
             journal: Journal::File(open("decisions.jsonl")?),
             rebuilt: false,
         };
@@ -124,7 +127,7 @@ impl Runtime {
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
         // Destructured at once, so that a failed start drops the records in reverse order.
-        let OpenRecords { mut cycle_journal, bus_lock, bus, journal, rebuilt } = records;
+        let OpenRecords { mut cycle_journal, bus_lock, bus, on_ambiguous_tail, journal, rebuilt } = records;
         let persistent = bus.is_some() || journal.file().is_some();
         // The first cycle whose record the cycle journal lacks. A file that was just created starts
         // with the next cycle, so the bus's earlier records are not copied into it.
@@ -142,6 +145,7 @@ impl Runtime {
             cycle_journal_end: first_missing_record.map(|first| first - 1),
             ..Reconciliation::default()
         };
+        let mut opening = OpeningBus::new(bus.clone(), on_ambiguous_tail, &clock)?;
         if let Some(bus) = &bus {
             // Before the bus is opened for appending, because that may repair its tail.
             let reader = Reader::open_in(Arc::clone(bus));
@@ -182,7 +186,7 @@ impl Runtime {
                 first - 1
             ));
         }
-        let bus = bus.map(Bus::open_in).transpose()?;
+        let bus = opening.open()?;
         warnings.extend(bus.iter().flat_map(Bus::warnings));
         // Every check passed. From here on the records are changed.
         engine.repair_journal_tail()?;
@@ -470,13 +474,14 @@ impl Runtime {
     ///
     /// It lets a caller end its pause early with [`PauseEnd::Command`]. The runtime does not depend
     /// on it: it reads new commands before every decision. If `notify` gets an error, it is the
-    /// last call.
+    /// last call. Returns why the thread has to poll, if it does, and what the operator can do.
     ///
     /// # Errors
     /// Any error of following the bus, or [`Error::Io`] if the thread cannot be started.
-    pub fn notify_on_command(&self, notify: impl Fn(Result<()>) + Send + 'static) -> Result<()> {
-        let Some(bus) = &self.bus else { return Ok(()) };
+    pub fn notify_on_command(&self, notify: impl Fn(Result<()>) + Send + 'static) -> Result<Option<String>> {
+        let Some(bus) = &self.bus else { return Ok(None) };
         let follow = bus.reader().follow(bus.head().index.saturating_add(1))?;
+        let warning = follow.warning().map(str::to_owned);
         let watch = move || {
             for event in follow {
                 match event {
@@ -487,7 +492,7 @@ impl Runtime {
             }
         };
         let spawned = std::thread::Builder::new().name("operator".to_owned()).spawn(watch);
-        spawned.map(drop).map_err(Error::io("start a thread that follows it", &bus.log_path()))
+        spawned.map(|_| warning).map_err(Error::io("start a thread that follows it", &bus.log_path()))
     }
 
     /// Calls `observer` after each recorded cycle, including the cycles that flatten positions.
@@ -628,6 +633,7 @@ struct OpenRecords {
     cycle_journal: Option<LineFile>,
     bus_lock: Option<BusLock>,
     bus: Option<Arc<dyn Storage>>,
+    on_ambiguous_tail: AmbiguousTail,
     journal: Journal,
     /// The journal was just rebuilt from the bus.
     rebuilt: bool,

@@ -3,7 +3,9 @@
 use crate::canonical::{self, Json};
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
-use crate::event::{Draft, EVENT_SCHEMA, Event, MAX_LINE_BYTES, type_problem, write_decimal, write_id};
+use crate::event::{
+    Draft, EVENT_SCHEMA, Event, MAX_LINE_BYTES, RECOVERED_TYPE, type_problem, write_decimal, write_id,
+};
 use crate::head::{Head, write_previous};
 
 /// Size of a line without its texts, roughly: keys, numbers, checksums.
@@ -23,6 +25,10 @@ impl Draft {
     /// ```
     pub fn check(&self) -> Result<()> {
         if let Some(problem) = type_problem(&self.event_type) {
+            return Err(Error::invalid("event_type", problem));
+        }
+        if self.event_type == RECOVERED_TYPE {
+            let problem = format!("`{RECOVERED_TYPE}` is reserved: only recovery writes it");
             return Err(Error::invalid("event_type", problem));
         }
         if !self.as_of.is_finite() {

@@ -1,6 +1,7 @@
 //! A checksum and its text form.
 
 use std::fmt;
+use std::io;
 use std::str::FromStr;
 
 use serde::de::{self, Visitor};
@@ -59,6 +60,18 @@ impl Checksum {
     /// ```
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// The checksum of a message that `read` returns piece by piece. `read` fills a buffer and
+    /// returns how many bytes it put there, 0 at the end.
+    pub(crate) fn of_stream(mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<Self> {
+        let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 64 << 10]);
+        loop {
+            match read(&mut buffer)? {
+                0 => return Ok(Self(hasher.finalize().into())),
+                length => hasher.update(&buffer[..length]),
+            }
+        }
     }
 
     /// The checksum of a message in two parts.

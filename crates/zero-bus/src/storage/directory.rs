@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
@@ -11,6 +13,10 @@ use rustix::io::Errno;
 use super::interface::{Access, Lock, Storage, StorageFile, Watch};
 use super::path_guard::PathGuard;
 use super::watch;
+
+/// How often, and how far apart, a lock on a directory is tried while probes hold the shared lock.
+const PROBE_ATTEMPTS: u32 = 100;
+const PROBE_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A directory of the file system.
 #[derive(Debug)]
@@ -98,7 +104,35 @@ impl Directory {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn try_lock_directory(&self) -> io::Result<bool> {
-        try_lock(&self.handle)
+        for _ in 0..PROBE_ATTEMPTS {
+            if try_lock(&self.handle, Lock::Exclusive)? {
+                return Ok(true);
+            }
+            if self.is_directory_locked()? {
+                return Ok(false);
+            }
+            // A probe, which holds the shared lock for an instant.
+            thread::sleep(PROBE_INTERVAL);
+        }
+        Ok(false)
+    }
+
+    /// Returns whether the exclusive lock on the directory is held elsewhere, see
+    /// [`Directory::try_lock_directory`]. Any number of processes can ask at once: they do not see
+    /// each other.
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn is_directory_locked(&self) -> io::Result<bool> {
+        // Another open file, so that a lock that this value holds counts as well.
+        let probe = File::from(rustix::fs::openat(
+            &self.handle,
+            ".",
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?);
+        // Dropping the file releases the lock.
+        Ok(!try_lock(&probe, Lock::Shared)?)
     }
 
     /// Removes the directories that [`Directory::create`] made for this value and that are still
@@ -267,8 +301,8 @@ impl StorageFile for OpenFile {
         }
     }
 
-    fn try_lock(&self) -> io::Result<bool> {
-        try_lock(&self.file)
+    fn try_lock(&self, lock: Lock) -> io::Result<bool> {
+        try_lock(&self.file, lock)
     }
 
     fn unlock(&self) -> io::Result<()> {
@@ -276,8 +310,12 @@ impl StorageFile for OpenFile {
     }
 }
 
-fn try_lock(file: &File) -> io::Result<bool> {
-    match file.try_lock() {
+fn try_lock(file: &File, lock: Lock) -> io::Result<bool> {
+    let locked = match lock {
+        Lock::Shared => file.try_lock_shared(),
+        Lock::Exclusive => file.try_lock(),
+    };
+    match locked {
         Ok(()) => Ok(true),
         Err(fs::TryLockError::WouldBlock) => Ok(false),
         Err(fs::TryLockError::Error(error)) => Err(error),

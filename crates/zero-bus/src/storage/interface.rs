@@ -105,11 +105,11 @@ pub trait StorageFile: Send + Sync {
     /// What the system reports.
     fn lock(&self, lock: Lock) -> io::Result<()>;
 
-    /// Takes the exclusive lock without blocking; `false` if it is held elsewhere.
+    /// Takes the lock without blocking; `false` if a lock that excludes it is held elsewhere.
     ///
     /// # Errors
     /// What the system reports.
-    fn try_lock(&self) -> io::Result<bool>;
+    fn try_lock(&self, lock: Lock) -> io::Result<bool>;
 
     /// Releases the lock.
     ///

@@ -5,6 +5,7 @@
 
 mod directory;
 mod interface;
+mod lock_holder;
 mod path_guard;
 mod replace;
 mod watch;
@@ -14,6 +15,7 @@ mod watch_poll;
 
 pub use directory::Directory;
 pub use interface::{Access, Lock, Storage, StorageFile, Watch};
+pub use lock_holder::LockHolder;
 pub use replace::replace;
 
 pub(crate) use interface::{read_exact_at, read_up_to};

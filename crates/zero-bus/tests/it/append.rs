@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::atomic::Ordering::SeqCst;
 
 use crate::support::{WatchedStorage, add_to_log, bus_of, directory, draft, numbers, verify};
-use zero_bus::{Bus, Draft, Error, Finding, Json, MAX_LINE_BYTES, Reader};
+use zero_bus::{Bus, Draft, Error, Finding, Json, MAX_LINE_BYTES, RECOVERED_TYPE, Reader};
 
 #[test]
 fn directories_and_files_are_private_to_their_owner() {
@@ -184,25 +184,30 @@ fn a_torn_tail_is_quarantined_and_appending_continues() {
         assert_eq!(quarantined.len(), 1);
         assert_eq!((quarantined[0].byte_offset, quarantined[0].bytes), (byte_offset, torn.len() as u64));
         assert_eq!(fs::read(directory.path().join(&quarantined[0].file)).unwrap(), torn);
-        assert_eq!(fs::read(directory.path().join("events.jsonl")).unwrap(), valid);
+        let log = fs::read(directory.path().join("events.jsonl")).unwrap();
+        let record = bus.reader().event(4).unwrap().unwrap();
+        assert_eq!(record.event_type, RECOVERED_TYPE);
+        assert!(log == [&valid[..], record.line().as_bytes(), b"\n"].concat());
         bus.append(draft(4)).unwrap();
         assert!(verify(directory.path()).ok());
 
         // An open handle finds another torn tail, and keeps the bytes of the first one.
         add_to_log(directory.path(), torn);
-        assert_eq!(bus.append(draft(5)).unwrap().index, 5);
+        assert_eq!(bus.append(draft(5)).unwrap().index, 7);
         assert_eq!(bus.quarantined().len(), 2);
+        assert_eq!(numbers(directory.path()), [1, 2, 3, 4, 5]);
         assert!(verify(directory.path()).ok());
     }
 }
 
 #[test]
-fn a_log_with_nothing_but_a_torn_tail_starts_at_event_1() {
+fn a_log_with_nothing_but_a_torn_tail_starts_with_its_record() {
     let directory = directory();
     add_to_log(directory.path(), b"{\"as_of\":1777");
     let bus = Bus::open(directory.path()).unwrap();
-    assert_eq!(bus.head().index, 0);
-    assert_eq!(bus.append(draft(1)).unwrap().index, 1);
+    assert_eq!(bus.head().index, 1);
+    assert_eq!(bus.append(draft(1)).unwrap().index, 2);
+    assert_eq!(numbers(directory.path()), [1]);
     assert!(verify(directory.path()).ok());
 }
 

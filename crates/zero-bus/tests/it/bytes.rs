@@ -5,7 +5,7 @@
 use std::fs;
 
 use crate::support::{bus_of, verify};
-use zero_bus::{Bus, Error, Event, Finding, Reader};
+use zero_bus::{Bus, Error, Event, Finding, QuarantineReason, RECOVERED_TYPE, Reader};
 
 fn events(path: &std::path::Path) -> Vec<Event> {
     Reader::open(path).unwrap().events(1).unwrap().map_while(Result::ok).collect()
@@ -36,7 +36,10 @@ fn without_the_lock_file_a_cut_at_any_length_is_recovered() {
         assert_eq!(verdict.ok(), is_between_events, "cut at {length}");
         assert_eq!(matches!(verdict.finding, Finding::Torn { .. }), !is_between_events);
         let bus = Bus::open(directory.path()).unwrap();
-        assert_eq!(events(directory.path()), written[..complete_events]);
+        let recovered = events(directory.path());
+        assert_eq!(recovered[..complete_events], written[..complete_events]);
+        // A quarantined tail is recorded.
+        assert_eq!(recovered.len(), complete_events + usize::from(!is_between_events));
         assert_eq!(bus.quarantined().len(), usize::from(!is_between_events));
         bus.append(crate::support::draft(99)).unwrap();
         assert!(verify(directory.path()).ok());
@@ -66,8 +69,11 @@ fn with_the_lock_file_a_cut_at_any_length_is_reported() {
         let bytes = (length - last_line) as u64;
         assert_eq!(integrity.finding, Finding::Truncated { byte_offset: last_line as u64, bytes });
         let bus = Bus::open(place.path()).unwrap();
-        assert!(bus.quarantined()[0].was_synced && bus.quarantined()[0].bytes == bytes);
-        assert_eq!(events(place.path()), written[..3]);
+        let tail = &bus.quarantined()[0];
+        assert_eq!((tail.reason, tail.bytes), (QuarantineReason::Truncated, bytes));
+        let recovered = events(place.path());
+        assert_eq!(recovered[..3], written[..3]);
+        assert_eq!((recovered.len(), recovered[3].event_type.as_str()), (4, RECOVERED_TYPE));
         bus.append(crate::support::draft(99)).unwrap();
         assert!(verify(place.path()).ok());
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use crate::support::{WatchedStorage, add_to_log, bus_of, directory, draft, numbers, verify};
 use zero_bus::sim::SimDisk;
-use zero_bus::{Bus, Draft, Error, OpenOptions};
+use zero_bus::{AmbiguousTail, Bus, Draft, Error, OpenOptions};
 
 fn open_existing(path: &Path) -> Result<Bus, Error> {
     OpenOptions::new().create(false).open(path)
@@ -88,7 +88,7 @@ fn max_pending_bytes_of_0_does_not_block_for_ever() {
 }
 
 #[test]
-fn quarantine_from_moves_an_ambiguous_tail_that_starts_at_that_byte() {
+fn an_ambiguous_tail_is_quarantined_from_the_byte_that_the_operator_names() {
     let directory = directory();
     bus_of(directory.path(), 3);
     let log = directory.path().join("events.jsonl");
@@ -100,7 +100,10 @@ fn quarantine_from_moves_an_ambiguous_tail_that_starts_at_that_byte() {
     add_to_log(directory.path(), format!("{}\n", other_event.line()).as_bytes());
     let before = fs::read(&log).unwrap();
 
-    let open_from = |offset| OpenOptions::new().create(false).quarantine_from(offset).open(directory.path());
+    let open_from = |offset| {
+        let from = AmbiguousTail::QuarantineFrom(offset);
+        OpenOptions::new().create(false).on_ambiguous_tail(from).open(directory.path())
+    };
     assert!(matches!(Bus::open(directory.path()), Err(Error::Ambiguous { .. })));
     assert!(matches!(open_from(valid_bytes - 1), Err(Error::Ambiguous { .. })));
     assert!(matches!(open_from(valid_bytes + 1), Err(Error::Ambiguous { .. })));

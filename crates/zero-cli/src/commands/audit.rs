@@ -6,12 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use tempfile::NamedTempFile;
 use zero_bus::{AuditError, LOCK, LOG, Reader, SNAPSHOT, Verdict};
 use zero_program::message::print_message;
 use zero_program::outcome::Outcome;
 use zero_program::signals::{exit_code, on_stop_signal};
 
+use crate::output_file::OutputFile;
 use crate::program::PROGRAM;
 use crate::progress::Bar;
 
@@ -88,32 +88,15 @@ fn write_to_standard_output(reader: &Reader, bus: &Path) -> Result<Verdict> {
 }
 
 fn write_to_file(reader: &Reader, bus: &Path, path: &Path) -> Result<Verdict> {
-    let cannot_write = || format!("{}: cannot write it", path.display());
-    // A link's target is replaced, not the link.
-    let target = match path.canonicalize() {
-        Ok(target) => target,
-        Err(_) if path.is_symlink() && fs::metadata(path).is_err() => {
-            bail!("{}: is a symbolic link without a target; name a file", path.display())
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
-        Err(error) => return Err(error).with_context(cannot_write),
-    };
-    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let bus = bus.canonicalize().with_context(cannot_write)?;
-    if parent.canonicalize().with_context(cannot_write)?.starts_with(bus) {
-        bail!("{}: is inside the bus; name a file elsewhere", path.display());
+    let output = OutputFile::resolve(path, bus)?;
+    let cannot_write = || output.cannot_write();
+    if let Some(stream) = output.open_stream()? {
+        return write_to_stream(reader, stream).with_context(cannot_write);
     }
-    if fs::metadata(&target).is_ok_and(|metadata| !metadata.is_file()) {
-        // A device or a pipe is written to, not replaced.
-        let out = fs::OpenOptions::new().write(true).open(&target).with_context(cannot_write)?;
-        return write_to_stream(reader, out).with_context(cannot_write);
-    }
-    let mut file = NamedTempFile::new_in(parent).map_err(|error| anyhow!("{}: {error}", cannot_write()))?;
+    let mut file = output.create()?;
     remove_on_signal(file.path())?;
     let verdict = write(reader, &mut file, &progress_bar()).with_context(cannot_write)?;
-    file.as_file().sync_all().with_context(cannot_write)?;
-    file.persist(&target).with_context(cannot_write)?;
-    fs::File::open(parent).and_then(|parent| parent.sync_all()).with_context(cannot_write)?;
+    output.persist(file)?;
     Ok(verdict)
 }
 

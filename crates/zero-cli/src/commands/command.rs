@@ -121,6 +121,9 @@ fn unapplied_before(reader: &Reader, index: u64) -> Result<Option<Command>> {
 /// Waits for the event that records that a command was applied. Returns `None` after the timeout.
 fn wait_until_applied(bus: &Bus, given: &Event, timeout: Duration) -> Result<Option<Event>> {
     let mut follow = bus.reader().follow(given.index + 1)?;
+    if let Some(warning) = follow.warning() {
+        print_warning(PROGRAM, warning);
+    }
     let deadline = Instant::now() + timeout;
     while let Some(event) = follow.next_timeout(deadline.saturating_duration_since(Instant::now()))? {
         let command_index = event.payload.value().get("command_index").and_then(Value::as_u64);

@@ -1,13 +1,12 @@
 //! `zero-bus doctor`: check everything about a bus.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use zero_bus::{Checksum, Event, Finding, Json, LOCK, LOG, Reader, SNAPSHOT, Value, Verdict, event_id};
+use zero_bus::{Event, Finding, Json, LOCK, LOG, Reader, SNAPSHOT, StoredSyncMark, Value, Verdict, event_id};
 use zero_paper::operator::CommandsInForce;
 use zero_paper::replay::replay;
 use zero_paper::risk::TradingMode;
@@ -112,7 +111,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let history = History::read(&reader, &bar)?;
     drop(bar);
     let mut checks = vec![check_permissions(dir, arguments.journal.as_deref())?];
-    checks.extend([check_chain(dir, &verdict), check_snapshot(&verdict), check_sync_mark(dir, &verdict)?]);
+    checks.extend([
+        check_chain(dir, &verdict),
+        check_snapshot(&verdict),
+        check_sync_mark(&reader, &verdict)?,
+    ]);
     checks.extend(check_quarantine(dir)?);
     let is_readable_to_end = matches!(verdict.integrity.finding, Finding::Sound | Finding::Torn { .. });
     let now = SystemClock.now();
@@ -229,55 +232,34 @@ fn check_snapshot(verdict: &Verdict) -> Check {
 }
 
 /// Whether the sync mark is valid. It shows that a log was cut between two events.
-fn check_sync_mark(dir: &Path, verdict: &Verdict) -> Result<Check> {
-    let name = "note";
-    let path = dir.join(LOCK);
-    let content = match fs::read(&path) {
-        Ok(content) => content,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(if verdict.integrity.head.index == 0 {
-                Check::ok(name, "no bus.lock, and no event that it could record")
-            } else {
-                Check::warn(
-                    name,
-                    "bus.lock is missing, so a log cut between two events would not be noticed",
-                    "the next append writes it again",
-                )
-            });
+fn check_sync_mark(reader: &Reader, verdict: &Verdict) -> Result<Check> {
+    let name = "sync mark";
+    let is_empty = verdict.integrity.head.index == 0;
+    Ok(match reader.sync_mark()? {
+        StoredSyncMark::Valid { .. } => Check::ok(name, "bus.lock records how far the log is synced"),
+        StoredSyncMark::NoLockFile if is_empty => {
+            Check::ok(name, "no bus.lock, and no event that it could record")
         }
-        Err(error) => return Err(error).with_context(|| path.display().to_string()),
-    };
-    // A writer may be replacing the mark. A corrupt one stays corrupt.
-    let is_valid =
-        is_sync_mark(&content) || (0..3).any(|_| fs::read(&path).is_ok_and(|again| is_sync_mark(&again)));
-    Ok(match is_valid {
-        true => Check::ok(name, "bus.lock records how far the log is synced"),
-        false if content.is_empty() && verdict.integrity.head.index == 0 => {
+        StoredSyncMark::Missing if is_empty => {
             Check::ok(name, "bus.lock is empty, and there is no event that it could record")
         }
-        false => Check::warn(
+        StoredSyncMark::NoLockFile => Check::warn(
             name,
-            format!(
-                "bus.lock is corrupt: its {} are not a sync mark, so a log cut between two events would not be noticed",
-                counted(content.len() as u64, "byte")
-            ),
+            "bus.lock is missing, so a log cut between two events would not be noticed",
+            "the next append writes it again",
+        ),
+        StoredSyncMark::Missing => Check::warn(
+            name,
+            "bus.lock is empty, so a log cut between two events would not be noticed",
+            "the next append writes it again",
+        ),
+        StoredSyncMark::Unreadable { reason } => Check::warn(
+            name,
+            format!("bus.lock is corrupt: {reason}; so a log cut between two events would not be noticed"),
             "the next append writes it again; find out what changed it, since a crash does not",
         ),
+        _ => Check::warn(name, "bus.lock is of another version", "read it with that version"),
     })
-}
-
-/// Whether the content of `bus.lock` is a valid sync mark. `docs/FORMAT.md` describes its form.
-fn is_sync_mark(content: &[u8]) -> bool {
-    let Some(text) = std::str::from_utf8(content).ok().map(str::trim_end) else { return false };
-    let Ok(Value::Object(mut fields)) = Value::parse(text) else { return false };
-    let is_canonical = Json::parse(text).is_ok_and(|canonical| canonical.as_str() == text);
-    let seal = fields.remove("seal");
-    let seal = seal.as_ref().and_then(Value::as_str).and_then(Checksum::parse);
-    let has_numbers =
-        ["bytes", "events"].iter().all(|key| fields.get(*key).and_then(Value::as_u64).is_some());
-    let sealed = Json::try_from(&Value::Object(fields));
-    let is_sealed = sealed.is_ok_and(|sealed| seal == Some(Checksum::of(sealed.as_str().as_bytes())));
-    is_canonical && has_numbers && is_sealed
 }
 
 /// Whether quarantined tails are kept next to the log. `None` if there is none.
@@ -297,7 +279,7 @@ fn check_quarantine(dir: &Path) -> Result<Option<Check>> {
     let found = format!("{}: {}", counted(names.len() as u64, "quarantined tail"), names.join(", "));
     let way_out =
         "no append of these bytes was acknowledged; inspect the files, and delete those you do not need";
-    Ok(Some(Check::warn("set aside", found, way_out)))
+    Ok(Some(Check::warn("quarantine", found, way_out)))
 }
 
 /// Whether a runtime is alive. Without a limit for the age of the last cycle, a bus without a

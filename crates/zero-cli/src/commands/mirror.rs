@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -12,7 +13,7 @@ use zero_mirror::{
     CancelHandle, CatchUpOptions, CatchUpReport, Mirror, RetryReads, catch_up, open_read_only,
 };
 use zero_paper::text::counted;
-use zero_program::message::{print_error, print_message};
+use zero_program::message::{print_error, print_message, print_warning};
 use zero_program::outcome::{Outcome, Reported};
 use zero_program::output::{OutputClosed, print};
 use zero_program::signals::on_stop_signal;
@@ -131,6 +132,8 @@ struct Reporter<'a> {
     bar: Bar,
     /// The last report of each destination. The lock also keeps the threads' messages apart.
     latest: Mutex<Vec<Latest>>,
+    /// A warning about the followed log was printed.
+    warned: AtomicBool,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -146,11 +149,15 @@ impl<'a> Reporter<'a> {
             arguments,
             bar: Bar::of_events("mirroring"),
             latest: Mutex::new(vec![Latest::default(); mirrors]),
+            warned: AtomicBool::new(false),
         }
     }
 
     fn report(&self, number: usize, report: &CatchUpReport) -> Result<()> {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(warning) = report.polling.as_ref().filter(|_| !self.warned.swap(true, Relaxed)) {
+            print_warning(PROGRAM, warning);
+        }
         let was_away = latest[number].is_away;
         latest[number] =
             Latest { mirrored: report.mirrored, events: report.events, is_away: report.away.is_some() };

@@ -16,6 +16,7 @@ pub(crate) mod mirror_verify;
 pub(crate) mod public;
 pub(crate) mod repair;
 pub(crate) mod replay;
+pub(crate) mod report;
 pub(crate) mod restore;
 pub(crate) mod show;
 pub(crate) mod state;

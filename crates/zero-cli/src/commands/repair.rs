@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use zero_bus::{Finding, OpenOptions, Reader, Verdict};
+use zero_bus::{AmbiguousTail, Finding, OpenOptions, Reader, Verdict};
 use zero_paper::text::counted;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
@@ -63,8 +63,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         }
         Finding::Torn { byte_offset, .. } | Finding::Truncated { byte_offset, .. } => (reason, *byte_offset),
         Finding::Ambiguous(fault) => {
-            let meaning = "a crash or tampering could have left this; --yes quarantines everything from there on, also \
-                           sound events";
+            let meaning = "an ambiguous tail: a crash or tampering could have left this; --yes quarantines everything \
+                           from there on, also valid events";
             (format!("{reason}\n{meaning}"), fault.byte_offset)
         }
     };
@@ -72,7 +72,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     if !arguments.yes {
         return print(&format!("{finding}\nrun again with --yes to quarantine it"), Outcome::Failed);
     }
-    let bus = OpenOptions::new().create(false).quarantine_from(byte_offset).open(&arguments.dir)?;
+    let bus = OpenOptions::new()
+        .create(false)
+        .on_ambiguous_tail(AmbiguousTail::QuarantineFrom(byte_offset))
+        .open(&arguments.dir)?;
     let quarantined: Vec<String> = bus.quarantined().iter().map(ToString::to_string).collect();
     let events = counted(bus.head().index, "event");
     print(&format!("{finding}\n{}\nthe log holds {events}", quarantined.join("\n")), Outcome::Passed)

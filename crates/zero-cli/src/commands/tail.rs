@@ -10,11 +10,13 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use zero_bus::{CancelHandle, Event, Reader, Selected};
 use zero_paper::summary::summarize;
+use zero_program::message::print_warning;
 use zero_program::outcome::Outcome;
 use zero_program::output::OutputClosed;
 use zero_program::summary_lines::SummaryLines;
 
 use crate::event_ref::EventRef;
+use crate::program::PROGRAM;
 use crate::terminal::report_torn_tail;
 use crate::time_arg::parse_time;
 
@@ -122,6 +124,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         return Ok(Outcome::Passed);
     }
     let follow = reader.follow(last_read + 1)?;
+    if let Some(warning) = follow.warning() {
+        print_warning(PROGRAM, warning);
+    }
     cancel_once_output_is_closed(follow.cancel_handle())?;
     for event in follow {
         let event = event?;

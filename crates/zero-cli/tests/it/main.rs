@@ -13,12 +13,15 @@ mod engine_run;
 mod full_disk;
 mod ingest;
 mod market_feeds;
+#[path = "../../../zero-paper/tests/it/market_bus.rs"]
+mod market_bus;
 mod mirror;
 mod public;
 mod read;
 mod reconcile;
 mod repair;
 mod replay;
+mod report;
 mod sessions;
 mod signals;
 mod state;

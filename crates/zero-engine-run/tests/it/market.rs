@@ -25,7 +25,8 @@ fn write_candles(directory: &Path) {
         open = close;
     }
     fs::write(directory.join("candles.csv"), text).unwrap();
-    let run = r#"{"name":"kill","costs":{"fee_bps":4,"half_spread_bps":1},"limits":{"max_orders_per_minute":1}}"#;
+    let run =
+        r#"{"name":"kill","costs":{"fee_bps":4,"half_spread_bps":1},"limits":{"max_orders_per_minute":1}}"#;
     fs::write(directory.join("run.json"), run).unwrap();
 }
 
@@ -111,8 +112,16 @@ fn check_kills(strategy: &str, state: &str, journal: bool, step: u64) {
     write_candles(path);
     fs::write(path.join("counter.sh"), COUNTER).unwrap();
     let arguments = |bus: &'static str, file: &'static str| {
-        let mut arguments =
-            vec!["--market", "candles.csv", "--scenario", "run.json", "--fixed-clock", "1", "--runtime-bus", bus];
+        let mut arguments = vec![
+            "--market",
+            "candles.csv",
+            "--scenario",
+            "run.json",
+            "--fixed-clock",
+            "1",
+            "--runtime-bus",
+            bus,
+        ];
         if journal {
             arguments.extend(["--journal", file]);
         }
@@ -166,7 +175,10 @@ fn a_killed_strategy_is_recorded_and_the_next_start_continues_after_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     write_candles(path);
-    let dying = COUNTER.replace("      n=$((n + 1))\n", "      n=$((n + 1))\n      if [ $n = 20 ] && [ ! -e died ]; then touch died; kill -9 $$; fi\n");
+    let dying = COUNTER.replace(
+        "      n=$((n + 1))\n",
+        "      n=$((n + 1))\n      if [ $n = 20 ] && [ ! -e died ]; then touch died; kill -9 $$; fi\n",
+    );
     fs::write(path.join("counter.sh"), dying).unwrap();
     let arguments = ["--market", "candles.csv", "--scenario", "run.json", "--strategy", "exec:sh counter.sh"];
     let with_bus = |bus| [&arguments[..], &["--runtime-bus", bus]].concat();
@@ -176,7 +188,8 @@ fn a_killed_strategy_is_recorded_and_the_next_start_continues_after_it() {
     run(path, &with_bus("bus")).success();
     run(path, &with_bus("calm")).success();
     let (calm, recorded) = (events(&path.join("calm")), events(&path.join("bus")));
-    let failures: Vec<&String> = recorded.iter().filter(|event| event.starts_with("strategy.failed")).collect();
+    let failures: Vec<&String> =
+        recorded.iter().filter(|event| event.starts_with("strategy.failed")).collect();
     assert_eq!(failures.len(), 1);
     // The strategy has seen the bar of its failure on the second start, so all other decisions are
     // those of a run without the failure.
@@ -208,7 +221,9 @@ fn orders_are_answered_one_for_one_and_a_key_places_one_order_also_after_a_kill(
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     let order = |key: &str, side: &str, price: f64| {
-        format!(r#"{{"symbol":"btc","side":"{side}","quantity":1,"price":{price},"confidence":0.9,"key":"{key}"}}"#)
+        format!(
+            r#"{{"symbol":"btc","side":"{side}","quantity":1,"price":{price},"confidence":0.9,"key":"{key}"}}"#
+        )
     };
     let orders: Vec<String> = (0..40)
         .map(|n| order(&format!("k{n}"), if n % 2 == 0 { "buy" } else { "sell" }, 100.0 + f64::from(n)))
@@ -275,7 +290,10 @@ fn a_line_that_is_no_order_is_answered_with_what_is_wrong_and_records_nothing() 
     assert_eq!(errors[3], "price: is missing");
     assert_eq!(member(&answers[3], "line"), "5");
     assert_eq!(member(&answers[4], "reason"), "confidence below minimum");
-    assert_eq!(events(&path.join("bus")).iter().filter(|event| event.starts_with("runtime.cycle")).count(), 1);
+    assert_eq!(
+        events(&path.join("bus")).iter().filter(|event| event.starts_with("runtime.cycle")).count(),
+        1
+    );
 }
 
 #[test]
@@ -359,7 +377,13 @@ fn a_terminal_shows_what_happened_to_orders_and_the_account() {
     let (code, text) = OnTerminal::start(command, Some(out)).finish();
     let text = plain(&text);
     assert_eq!(code, Some(0), "{text}");
-    for expected in ["market        candles.csv", "records       none", "fill      BTC buy 2 @", "cycles        300", "equity        "] {
+    for expected in [
+        "market        candles.csv",
+        "records       none",
+        "fill      BTC buy 2 @",
+        "cycles        300",
+        "equity        ",
+    ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
     let record = fs::read_to_string(path.join("out.json")).unwrap();

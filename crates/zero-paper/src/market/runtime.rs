@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use zero_bus::storage::Storage;
-use zero_bus::{Bus, Draft, Event, Json, Reader};
+use zero_bus::{AmbiguousTail, Bus, Draft, Event, Json, Reader};
 
 use crate::account::MarkedPosition;
 use crate::bus_lock::BusLock;
@@ -20,6 +20,7 @@ use crate::cycle::trace_id;
 use crate::error::{Error, Result};
 use crate::event_types::{CYCLE, HEALTH, STRATEGY_FAILED};
 use crate::line_file::LineFile;
+use crate::opening_bus::OpeningBus;
 use crate::operator::{Action, Command, CommandCursor};
 use crate::reconcile::replace_journal;
 use crate::record_paths::RecordPaths;
@@ -53,6 +54,14 @@ pub struct MarketRuntime {
     /// A cycle started and was not recorded completely. While it is set no cycle may run: only a
     /// restart can tell which of its writes are durable.
     failed: bool,
+}
+
+/// The opened records.
+struct OpenRecords {
+    bus_lock: Option<BusLock>,
+    bus: Option<Arc<dyn Storage>>,
+    on_ambiguous_tail: AmbiguousTail,
+    journal: Option<MarketJournal>,
 }
 
 /// What a cycle is about.
@@ -105,7 +114,8 @@ impl MarketRuntime {
         }
         let journal = records.journal.as_deref().map(MarketJournal::open).transpose()?;
         let bus = bus_lock.as_ref().map(|BusLock(directory)| directory.clone() as Arc<dyn Storage>);
-        Self::recover(rules, bus_lock, bus, journal, clock, warnings)
+        let records = OpenRecords { bus_lock, bus, on_ambiguous_tail: records.on_ambiguous_tail, journal };
+        Self::recover(rules, records, clock, warnings)
     }
 
     /// Like [`MarketRuntime::start`], with a bus and, if `journal` says so, the journal
@@ -122,19 +132,21 @@ impl MarketRuntime {
     ) -> Result<Self> {
         let open = || MarketJournal::of(LineFile::open_in(Arc::clone(storage), "cycles.jsonl")?);
         let journal = journal.then(open).transpose()?;
-        Self::recover(rules, None, Some(Arc::clone(storage)), journal, clock, warnings)
+        let (bus, on_ambiguous_tail) = (Some(Arc::clone(storage)), AmbiguousTail::Refuse);
+        let records = OpenRecords { bus_lock: None, bus, on_ambiguous_tail, journal };
+        Self::recover(rules, records, clock, warnings)
     }
 
     /// Recovers the state. All checks come first; then the tails of the records are repaired, and
     /// then the bus gets what it lacks.
     fn recover(
         rules: Rules,
-        bus_lock: Option<BusLock>,
-        bus: Option<Arc<dyn Storage>>,
-        mut journal: Option<MarketJournal>,
+        records: OpenRecords,
         clock: Arc<dyn Clock>,
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
+        let OpenRecords { bus_lock, bus, on_ambiguous_tail, mut journal } = records;
+        let mut opening = OpeningBus::new(bus.clone(), on_ambiguous_tail, &clock)?;
         // Before the bus is opened for appending, because that may repair its tail.
         let reader = bus.clone().map(Reader::open_in);
         let recovered = match (&mut journal, &reader) {
@@ -144,7 +156,7 @@ impl MarketRuntime {
         };
         let Recovered { state, history, command_cursor, unpublished, pending, .. } = recovered;
         warnings.extend(recovered.warnings);
-        let bus = bus.map(Bus::open_in).transpose()?;
+        let bus = opening.open()?;
         warnings.extend(bus.iter().flat_map(Bus::warnings));
         // Every check passed. From here on the records are changed.
         if let Some(journal) = &mut journal {

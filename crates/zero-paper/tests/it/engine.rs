@@ -272,6 +272,7 @@ fn a_restarted_runtime_continues_with_the_next_cycle() {
         cycle_journal: Some(dir.path().join("c.jsonl")),
         runtime_bus: Some(dir.path().join("bus")),
         rebuild_journal: false,
+        ..RecordPaths::default()
     };
     let text = r#"{"orders":[{"symbol":"A","side":"buy","quantity":1,"price":2,"confidence":1}]}"#;
     for start in 0..3u64 {

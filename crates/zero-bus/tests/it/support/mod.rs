@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 
 use zero_bus::storage::{Access, Directory, Lock, Storage, StorageFile, Watch};
-use zero_bus::{Bus, Draft, Event, Reader, Verdict};
+use zero_bus::{Bus, Draft, Event, RECOVERED_TYPE, Reader, Verdict};
 
 /// What a [`WatchedStorage`] counts, and the operations that a test makes it fail.
 #[derive(Default)]
@@ -158,8 +158,8 @@ impl StorageFile for WatchedFile {
         self.file.lock(lock)
     }
 
-    fn try_lock(&self) -> io::Result<bool> {
-        self.file.try_lock()
+    fn try_lock(&self, lock: Lock) -> io::Result<bool> {
+        self.file.try_lock(lock)
     }
 
     fn unlock(&self) -> io::Result<()> {
@@ -192,10 +192,13 @@ pub(crate) fn directory() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// Returns the numbers in the payloads of a bus.
+/// Returns the numbers in the payloads of a bus. Skips the records of quarantined tails.
 pub(crate) fn numbers(path: &Path) -> Vec<u64> {
-    let events = Reader::open(path).unwrap().events(1).unwrap();
-    events.map(|event| event.unwrap().payload.value().get("number").unwrap().as_u64().unwrap()).collect()
+    let events = Reader::open(path).unwrap().events(1).unwrap().map(Result::unwrap);
+    events
+        .filter(|event| event.event_type != RECOVERED_TYPE)
+        .map(|event| event.payload.value().get("number").unwrap().as_u64().unwrap())
+        .collect()
 }
 
 /// Set in the environment of a test that [`run_again`] has started.

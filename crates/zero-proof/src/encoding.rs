@@ -1,0 +1,53 @@
+//! Bytes and numbers as text: base64 and decimals, each with one spelling only.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+
+/// RFC 4648 section 4, with padding.
+pub(crate) fn encode_base64(bytes: impl AsRef<[u8]>) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// Refuses missing padding, white space, and last digits with bits that encode nothing.
+pub(crate) fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok()
+}
+
+/// RFC 4648 section 5, without padding.
+pub(crate) fn encode_base64url(bytes: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// Refuses padding, white space, and last digits with bits that encode nothing.
+pub(crate) fn decode_base64url(text: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text).ok()
+}
+
+/// A number in decimal, without sign and leading zeros.
+pub(crate) fn decode_decimal(text: &str) -> Option<u64> {
+    let is_decimal =
+        text == "0" || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));
+    if is_decimal { text.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{decode_base64, decode_base64url, decode_decimal};
+
+    #[test]
+    fn each_value_has_one_spelling() {
+        assert_eq!(decode_base64("/+8="), Some(vec![0xff, 0xef]));
+        for text in ["/+8", "/+8==", "/+9=", " /+8=", "/+8=\n", "_-8=", "=", "A"] {
+            assert_eq!(decode_base64(text), None, "{text:?}");
+        }
+        assert_eq!(decode_base64url("_-8"), Some(vec![0xff, 0xef]));
+        for text in ["_-8=", "_-9", "/+8", "_-8 ", "A"] {
+            assert_eq!(decode_base64url(text), None, "{text:?}");
+        }
+        assert_eq!(decode_decimal("0"), Some(0));
+        assert_eq!(decode_decimal("18446744073709551615"), Some(u64::MAX));
+        for text in ["", "00", "01", "+1", "-1", "1 ", "18446744073709551616", "1_0", "\u{661}"] {
+            assert_eq!(decode_decimal(text), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Tests through the public interface. One binary, since each one is linked on its own.
+
+#![allow(clippy::unwrap_used)]
+
+mod aggregates;
+mod disclosure;
+mod fuzz;
+mod go_judge;
+mod keys;
+mod note;
+mod policy;
+mod proof;
+mod support;
+mod tile;
+mod track_record;
+mod tree;
