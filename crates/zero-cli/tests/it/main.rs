@@ -12,9 +12,9 @@ mod edited;
 mod engine_run;
 mod full_disk;
 mod ingest;
-mod market_feeds;
 #[path = "../../../zero-paper/tests/it/market_bus.rs"]
 mod market_bus;
+mod market_feeds;
 mod mirror;
 mod public;
 mod read;
