@@ -50,8 +50,8 @@ impl Checkpoint {
     /// Reads the text of a note.
     ///
     /// # Errors
-    /// [`Error::Malformed`](crate::Error::Malformed) with the line. A tree without leaves whose root
-    /// is not [`Hash::EMPTY_TREE`] is well-formed, but no proof leads to it.
+    /// [`Error::Malformed`](crate::Error::Malformed) with the line. A tree without leaves whose
+    /// root is not [`Hash::EMPTY_TREE`] is well-formed, but no proof leads to it.
     pub fn parse(text: &str) -> Result<Self> {
         let mut lines = Lines::new(WHAT, text.as_bytes(), MAX_NOTE_BYTES)?;
         let origin = lines.expect("the origin")?.to_owned();
