@@ -15,6 +15,7 @@ use crate::journal::MARKET_JOURNAL_SCHEMA;
 use crate::line_file::{LineFile, LinePosition};
 
 use super::events::TypedPayload;
+use super::record::{RecordedBar, RecordedCycle};
 
 /// The `schema_version` of a journal line.
 pub const JOURNAL_SCHEMA: &str = MARKET_JOURNAL_SCHEMA;
@@ -95,6 +96,60 @@ fn read_event(event: &Field<'_>) -> Result<TypedPayload, Problem> {
     Ok((known, event.required("payload")?.json()?))
 }
 
+/// A line of a journal.
+pub(super) struct JournalLine<'a> {
+    path: &'a Path,
+    position: LinePosition,
+    value: &'a Value,
+}
+
+impl JournalLine<'_> {
+    /// Returns the byte offset of the line.
+    pub(super) fn location(&self) -> u64 {
+        self.position.byte_offset
+    }
+
+    /// Reads the observation and the cycle record.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub(super) fn recorded(&self) -> Result<(RecordedBar, RecordedCycle)> {
+        let read = || -> Result<_, Problem> {
+            let root = Field::root(self.value);
+            let cycle_id = root.required("cycle_id")?;
+            let events = root.required("events")?;
+            let mut events = events.items()?;
+            let mut next = |expected: &str| match events.next() {
+                Some(event) if event.required("event_type")?.text()? == expected => {
+                    Ok::<_, Problem>(event.required("payload")?)
+                }
+                _ => Err("does not begin with an observation and a cycle record".to_owned()),
+            };
+            let bar = RecordedBar::from_value(next(event_types::OBSERVATION)?.value())?;
+            let cycle = RecordedCycle::from_value(next(event_types::CYCLE)?.value())?;
+            match cycle.cycle_id == cycle_id.count()? {
+                true => Ok((bar, cycle)),
+                false => Err("has the record of another cycle".to_owned()),
+            }
+        };
+        read().map_err(|problem| self.problem(problem))
+    }
+
+    /// Reads all events.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub(super) fn events(&self) -> Result<CycleEvents> {
+        CycleEvents::from_value(self.value).map_err(|problem| self.problem(problem))
+    }
+
+    /// Returns an error that names the line.
+    pub(super) fn problem(&self, problem: String) -> Error {
+        let LinePosition { line, byte_offset } = self.position;
+        Error::Journal { path: self.path.to_owned(), line, byte_offset, problem }
+    }
+}
+
 /// The journal, in a file.
 pub struct MarketJournal(LineFile);
 
@@ -121,42 +176,31 @@ impl MarketJournal {
         Ok(Self(file))
     }
 
-    /// Passes each line to `each`, in order, with its byte offset. An incomplete or spoiled last
-    /// line, which a crash can leave, is left for [`LineFile::repair_tail`].
+    /// Passes each line to `each`, in order. An incomplete or spoiled last line, which a crash can
+    /// leave, is left for [`LineFile::repair_tail`].
     ///
     /// # Errors
-    /// [`Error::Journal`] with the first line that is not a cycle; any error of `each`.
-    pub fn read(&mut self, mut each: impl FnMut(u64, CycleEvents) -> Result<()>) -> Result<()> {
+    /// Any error of reading the file, or of `each`.
+    pub(super) fn read(&mut self, mut each: impl FnMut(&JournalLine<'_>) -> Result<()>) -> Result<()> {
         let path = self.0.path().to_owned();
         let mut result = Ok(());
-        let invalid = |position: LinePosition, problem| Error::Journal {
-            path: path.clone(),
-            line: position.line,
-            byte_offset: position.byte_offset,
-            problem,
-        };
         self.0.read_records(JOURNAL_SCHEMA, true, |position, value| {
             if result.is_ok() {
-                let cycle = CycleEvents::from_value(&value).map_err(|problem| invalid(position, problem));
-                result = cycle.and_then(|cycle| each(position.byte_offset, cycle));
+                result = each(&JournalLine { path: &path, position, value: &value });
             }
         })?;
         result
     }
 
-    /// Reads the line at a byte offset that [`MarketJournal::read`] or [`MarketJournal::append`]
-    /// returned.
+    /// Reads the cycle record of the line at a byte offset.
     ///
     /// # Errors
-    /// [`Error::Refused`] if there is no cycle, because the file was changed.
-    pub fn cycle_at(&self, byte_offset: u64) -> Result<CycleEvents> {
-        let text = self.0.read_line_at(byte_offset)?;
-        let value = Value::parse(&text).map_err(|error| error.to_string());
-        let cycle = value.and_then(|value| CycleEvents::from_value(&value));
-        cycle.map_err(|problem| Error::Refused {
-            path: self.0.path().to_owned(),
-            problem: format!("byte {byte_offset}: {problem}"),
-        })
+    /// [`Error::Journal`] if there is no cycle, because the file was changed.
+    pub(super) fn cycle_at(&self, byte_offset: u64) -> Result<RecordedCycle> {
+        let position = LinePosition { line: 0, byte_offset };
+        let value = Value::parse(&self.0.read_line_at(byte_offset)?).unwrap_or(Value::Null);
+        let line = JournalLine { path: self.0.path(), position, value: &value };
+        line.recorded().map(|(_, cycle)| cycle)
     }
 
     /// Appends a cycle and syncs it. Returns the byte offset of its line. This is the commit point

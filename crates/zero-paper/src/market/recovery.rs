@@ -96,19 +96,6 @@ impl<'a> Fold<'a> {
     }
 }
 
-/// Reads the observation and the record of a journal line.
-pub(super) fn read_cycle(cycle: &CycleEvents) -> Result<(RecordedBar, RecordedCycle), String> {
-    let [(OBSERVATION, observation), (CYCLE, record), ..] = &cycle.events[..] else {
-        return Err("does not begin with an observation and a cycle record".to_owned());
-    };
-    let bar = RecordedBar::from_value(&observation.value())?;
-    let recorded = RecordedCycle::from_value(&record.value())?;
-    if recorded.cycle_id != cycle.cycle_id {
-        return Err("has the record of another cycle".to_owned());
-    }
-    Ok((bar, recorded))
-}
-
 /// Recovers from a journal, and compares the bus with it.
 ///
 /// # Errors
@@ -120,17 +107,14 @@ pub(super) fn from_journal(
     bus: Option<&Reader>,
 ) -> Result<Recovered> {
     let path = journal.file().path().to_owned();
-    let refused = |location: u64, problem: String| Error::Refused {
-        path: path.clone(),
-        problem: format!("the line at byte {location} {problem}"),
-    };
     let mut fold = Fold::new(run);
     let mut comparison = bus.map(|reader| Comparison::new(reader, &path)).transpose()?;
     let mut unpublished = None;
-    journal.read(|location, cycle| {
-        let (bar, recorded) = read_cycle(&cycle).map_err(|problem| refused(location, problem))?;
-        fold.apply(bar, &recorded, location).map_err(|problem| refused(location, problem))?;
+    journal.read(|line| {
+        let (bar, recorded) = line.recorded()?;
+        fold.apply(bar, &recorded, line.location()).map_err(|problem| line.problem(problem))?;
         if let Some(comparison) = &mut comparison {
+            let cycle = line.events()?;
             let published = comparison.match_cycle(&cycle)?;
             if published < cycle.events.len() && unpublished.is_none() {
                 unpublished = Some(Unpublished { cycle: None, cycle_id: cycle.cycle_id, published });
@@ -394,12 +378,7 @@ pub(super) fn for_each_cycle(
     mut each: impl FnMut(RecordedBar, RecordedCycle) -> Result<()>,
 ) -> Result<()> {
     if let Some(journal) = journal {
-        let path = journal.file().path().to_owned();
-        return journal.read(|_, cycle| {
-            let (bar, recorded) =
-                read_cycle(&cycle).map_err(|problem| Error::Refused { path: path.clone(), problem })?;
-            each(bar, recorded)
-        });
+        return journal.read(|line| line.recorded().and_then(|(bar, cycle)| each(bar, cycle)));
     }
     let Some(reader) = bus else { return Ok(()) };
     let mut cycles = CycleReader::default();

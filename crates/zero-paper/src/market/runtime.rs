@@ -212,9 +212,12 @@ impl MarketRuntime {
         };
         match (cycle, &mut self.journal) {
             (Some(cycle), _) => publish(cycle, published),
-            (None, Some(journal)) => journal.read(|_, cycle| match cycle.cycle_id {
-                cycle_id if cycle_id < first => Ok(()),
-                cycle_id => publish(cycle, if cycle_id == first { published } else { 0 }),
+            (None, Some(journal)) => journal.read(|line| {
+                let cycle = line.events()?;
+                match cycle.cycle_id {
+                    cycle_id if cycle_id < first => Ok(()),
+                    cycle_id => publish(cycle, if cycle_id == first { published } else { 0 }),
+                }
             }),
             (None, None) => Ok(()),
         }
@@ -405,8 +408,7 @@ impl MarketRuntime {
         };
         let location = location.ok_or_else(missing)?;
         if let Some(journal) = &self.journal {
-            let cycle = recovery::read_cycle(&journal.cycle_at(location)?);
-            return cycle.map(|(_, cycle)| cycle.act).map_err(|_| missing());
+            return journal.cycle_at(location).map(|cycle| cycle.act);
         }
         let Some(bus) = &self.bus else { return Err(missing()) };
         let trace_id = trace_id(cycle_id);
