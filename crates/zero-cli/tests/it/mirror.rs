@@ -287,13 +287,14 @@ fn following_mirrors_events_as_they_become_durable() {
         "{}",
         output.stderr
     );
-    wait_for_both(11);
+    // The eleventh event records the quarantine.
+    wait_for_both(12);
     terminate(&child);
     let mut stderr = String::new();
     child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
     assert_eq!((child.wait().unwrap().code(), stderr.as_str()), (Some(0), ""));
     for url in ["sqlite:a.db", "sqlite:b.db"] {
-        assert!(bus(dir, &["mirror-verify", url]).success().contains("ok    11 events"));
+        assert!(bus(dir, &["mirror-verify", url]).success().contains("ok    12 events"));
     }
 }
 

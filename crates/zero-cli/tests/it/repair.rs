@@ -43,7 +43,7 @@ fn repair_quarantines_a_torn_tail_only_with_yes() {
     let stdout = bus(temp.path(), &["repair", "bus", "--yes"]).success();
     assert!(
         stdout.contains("quarantined an incomplete last line of 10 bytes in events.jsonl.torn-at-")
-            && stdout.ends_with("the log holds 3 events\n"),
+            && stdout.ends_with("the log holds 4 events\n"),
         "{stdout}"
     );
     bus(temp.path(), &["verify", "bus"]).success();
@@ -68,7 +68,11 @@ fn repair_quarantines_an_ambiguous_tail_only_with_yes() {
     assert_eq!(bus(temp.path(), &["repair", "bus"]).code, 1);
     let stdout = bus(temp.path(), &["repair", "bus", "--yes"]).success();
     assert!(stdout.contains("undecided: not JSON at event 4"), "{stdout}");
-    assert_eq!(fs::read_to_string(temp.path().join("bus/events.jsonl")).unwrap(), log);
+    assert!(stdout.contains("an ambiguous tail: a crash or tampering"), "{stdout}");
+    assert!(stdout.contains("quarantined an ambiguous tail of "), "{stdout}");
+    let repaired = fs::read_to_string(temp.path().join("bus/events.jsonl")).unwrap();
+    let record = repaired.strip_prefix(&log).unwrap();
+    assert!(record.contains("\"event_type\":\"bus.recovered\"") && record.lines().count() == 1, "{record}");
     let kept = fs::read(temp.path().join(format!("bus/events.jsonl.torn-at-{}", log.len()))).unwrap();
     assert!(String::from_utf8(kept).unwrap().contains(&fifth), "the sound event is kept too");
     bus(temp.path(), &["append", "bus", "--type", "t", "{}"]).success();

@@ -92,6 +92,7 @@ fn following_survives_a_restart_of_the_producer() {
         let appended =
             bus(temp.path(), &["append", "bus", "--type", "again", &format!("{{\"n\":{restart}}}")]);
         let appended = appended.success_after_a_kill();
+        assert!(lines.next().unwrap().unwrap().contains("\"event_type\":\"bus.recovered\""));
         assert_eq!(lines.next().unwrap().unwrap(), appended.trim_end());
     }
     child.kill().unwrap();
