@@ -7,6 +7,7 @@ mod display;
 mod market;
 mod market_display;
 mod pause;
+mod run_end;
 mod scenario;
 
 use std::process::ExitCode;
@@ -27,19 +28,12 @@ use zero_program::output::print;
 use crate::arguments::{Arguments, PROGRAM};
 use crate::display::Display;
 use crate::pause::Pauser;
+use crate::run_end::RunEnd;
 use crate::scenario::Source;
 
 /// The exit code of a run that the operator's kill stopped, or whose start it blocks. A supervisor
 /// must not restart such a run.
 const EXIT_KILLED: u8 = 3;
-
-/// How a run ended.
-enum RunEnd {
-    /// By itself or by a signal.
-    Finished(Outcome),
-    /// By the operator's kill.
-    Killed,
-}
 
 fn main() -> ExitCode {
     report_file_size_limits(PROGRAM);

@@ -18,10 +18,10 @@ use zero_program::message::{print_error, print_message, print_warning};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
-use crate::RunEnd;
 use crate::arguments::{Arguments, PROGRAM};
 use crate::market_display::MarketDisplay;
 use crate::pause::Pauser;
+use crate::run_end::RunEnd;
 
 /// Runs a strategy on a feed.
 pub(crate) fn run(arguments: &Arguments, source: &str, spec: &str, clock: Arc<dyn Clock>) -> Result<RunEnd> {

@@ -18,7 +18,7 @@ use crate::scenario::{Limits, Order, Side};
 /// The `schema_version` of every cycle record.
 pub const CYCLE_SCHEMA: &str = "zero.runtime.cycle.v1";
 
-/// The `schema_version` of the cycles of a run on market data, which a scenario run cannot continue.
+/// The `schema_version` of the cycles of a run on market data. A scenario run cannot continue them.
 pub(crate) const MARKET_CYCLE_SCHEMA: &str = "zero.runtime.cycle.v2";
 
 /// The five phases of a cycle.

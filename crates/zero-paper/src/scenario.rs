@@ -30,7 +30,7 @@ pub struct Scenario {
     pub ignored: Vec<String>,
 }
 
-/// Limits of the risk checks. Runs on market data use all of them; scenario runs use the first four.
+/// Limits of the risk checks. Runs on market data use all of them, scenario runs the first four.
 ///
 /// The serialized form is that of the records of runs on market data: every limit that is set and
 /// that a check uses.

@@ -12,7 +12,7 @@ use crate::position::Position;
 use crate::risk::RiskDecision;
 use crate::text::{counted, escape, format_money, format_money_apart, format_number, format_numbers_apart};
 
-/// The explanation of a cycle of a scenario. `Display` renders it for people, with one line per phase.
+/// The explanation of a cycle of a scenario. `Display` renders it for people, one line per phase.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OrderCycle {
     /// The cycle record.

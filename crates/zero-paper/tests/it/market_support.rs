@@ -22,7 +22,7 @@ use zero_paper::{Error, FixedClock, RecordPaths};
 /// The start of the first bar.
 pub(crate) const T0: f64 = 1777593600.0;
 
-/// A bar of one minute, `n` minutes after [`T0`], with candles `(symbol, [open, high, low, close])`.
+/// A bar of one minute, `n` minutes after [`T0`], with candles (symbol, [open, high, low, close]).
 pub(crate) fn bar(n: u32, candles: &[(&str, [f64; 4])]) -> Bar {
     let ts = T0 + 60.0 * f64::from(n);
     let candle = |(symbol, [open, high, low, close]): &(&str, [f64; 4])| Candle {
