@@ -81,9 +81,12 @@ fn a_run_that_waits_for_standard_input_ends_on_a_signal() {
     drop(stdin);
 }
 
+/// A value that the server and the test share.
+type Shared<T> = Arc<Mutex<T>>;
+
 /// Starts a server with the candles of one minute each, up to a time that may change. Returns its
 /// address, that time, and the start times that were asked for.
-fn start_exchange(last_ms: u64) -> (String, Arc<Mutex<u64>>, Arc<Mutex<Vec<u64>>>) {
+fn start_exchange(last_ms: u64) -> (String, Shared<u64>, Shared<Vec<u64>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (last, asked) = (Arc::new(Mutex::new(last_ms)), Arc::new(Mutex::new(Vec::new())));

@@ -70,11 +70,11 @@ fn sums(dir: &Path, start_cash: f64) -> Sums {
         *quantities.entry(fill["symbol"].as_str().unwrap().to_owned()).or_default() += signed(fill);
     }
     let mark = |symbol: &str| {
-        let candles = of_type("market.observation")
+        let mut candles = of_type("market.observation")
             .into_iter()
             .flat_map(|observation| observation["candles"].as_array().unwrap().clone());
-        let close = candles.filter(|candle| candle["symbol"] == symbol).last();
-        let decision = of_type("decision.record").into_iter().filter(|d| d["symbol"] == symbol).next_back();
+        let close = candles.rfind(|candle| candle["symbol"] == symbol);
+        let decision = of_type("decision.record").into_iter().rfind(|d| d["symbol"] == symbol);
         let fill = fills.iter().rfind(|fill| fill["symbol"] == symbol).unwrap();
         match (close, decision) {
             (Some(candle), _) => number(&candle, "close"),
