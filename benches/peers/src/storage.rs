@@ -77,8 +77,8 @@ impl StorageFile for NoSyncFile {
         self.0.lock(lock)
     }
 
-    fn try_lock(&self) -> io::Result<bool> {
-        self.0.try_lock()
+    fn try_lock(&self, lock: Lock) -> io::Result<bool> {
+        self.0.try_lock(lock)
     }
 
     fn unlock(&self) -> io::Result<()> {
@@ -207,7 +207,7 @@ impl StorageFile for NullFile {
         Ok(())
     }
 
-    fn try_lock(&self) -> io::Result<bool> {
+    fn try_lock(&self, _: Lock) -> io::Result<bool> {
         Ok(true)
     }
 

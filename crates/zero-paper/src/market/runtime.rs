@@ -3,7 +3,7 @@
 //!
 //! The writes of a cycle happen in this order: the journal line (synced), the events on the bus
 //! (one append, synced), the snapshot. A start completes what a crash left unfinished, see
-//! [`super::recovery`].
+//! `recovery.rs`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
