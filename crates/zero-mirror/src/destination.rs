@@ -49,7 +49,15 @@ fn open_with(url: &str, access: Access) -> Result<Box<dyn Mirror>> {
 #[cfg(feature = "sqlite")]
 fn open_sqlite(path: &str, access: Access) -> Result<Box<dyn Mirror>> {
     use crate::sqlite::Sqlite;
-    let path = path.strip_prefix("//").unwrap_or(path);
+    let path = match path.strip_prefix("//") {
+        // As in `sqlite:///var/lib/bus.db`.
+        Some(absolute) if absolute.starts_with('/') => absolute,
+        Some(_) => {
+            let reason = "two slashes begin the name of a host; write sqlite:PATH, such as sqlite:bus.db";
+            return Err(Error::refused("sqlite:", reason));
+        }
+        None => path,
+    };
     if path.is_empty() {
         return Err(Error::refused("sqlite:", "the address names no file; write sqlite:PATH"));
     }

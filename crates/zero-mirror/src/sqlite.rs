@@ -15,7 +15,7 @@ use rusqlite::limits::Limit;
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
 };
-use zero_bus::{Checksum, Event, Head, MAX_LINE_BYTES};
+use zero_bus::{Checksum, Event, Head, LOCK, LOG, MAX_LINE_BYTES, SNAPSHOT};
 
 use crate::error::{Error, Result};
 use crate::mirror::{Mirror, PAGE_BYTES, Record};
@@ -129,6 +129,12 @@ impl Sqlite {
             Err(error) if error.kind() == io::ErrorKind::NotFound => true,
             Err(error) => return Err(self.inspection_failed(&error)),
         };
+        let file_name = self.path.file_name().map(|name| name.to_string_lossy().into_owned());
+        if is_missing
+            && [LOG, LOCK, SNAPSHOT].iter().any(|name| file_name.as_deref().unwrap_or("").starts_with(name))
+        {
+            return Err(self.refused("has the name of a file of a bus; choose another name"));
+        }
         if is_missing && self.read_only {
             return Err(self.refused("there is no such file"));
         }

@@ -270,9 +270,11 @@ fn check_sync_mark(reader: &Reader, verdict: &Verdict) -> Result<Check> {
 fn check_quarantine(dir: &Path) -> Result<Option<Check>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
-        let name =
-            entry.with_context(|| dir.display().to_string())?.file_name().to_string_lossy().into_owned();
-        if name.contains(".torn-at-") {
+        let entry = entry.with_context(|| dir.display().to_string())?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // A failed quarantine, as on a full disk, leaves an empty file.
+        let is_empty = entry.metadata().is_ok_and(|metadata| metadata.len() == 0);
+        if name.contains(".torn-at-") && !is_empty {
             names.push(name);
         }
     }
@@ -281,8 +283,7 @@ fn check_quarantine(dir: &Path) -> Result<Option<Check>> {
     }
     names.sort();
     let found = format!("{}: {}", counted(names.len() as u64, "quarantined tail"), names.join(", "));
-    let way_out =
-        "no append of these bytes was acknowledged; inspect the files, and delete those you do not need";
+    let way_out = "the bus.recovered events say why each was moved; inspect the files, and delete those you do not need";
     Ok(Some(Check::warn("quarantine", found, way_out)))
 }
 

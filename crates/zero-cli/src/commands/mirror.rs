@@ -207,7 +207,8 @@ struct JsonReport<'a> {
     bus: Option<Checksum>,
     destination: &'a str,
     events: u64,
-    lag: u64,
+    /// Null while the destination is away: what it lacks is not known.
+    lag: Option<u64>,
     mirrored: u64,
 }
 
@@ -218,7 +219,7 @@ impl<'a> From<&'a CatchUpReport> for JsonReport<'a> {
             bus: report.bus,
             destination: &report.destination,
             events: report.events,
-            lag: report.lag(),
+            lag: report.away.is_none().then(|| report.lag()),
             mirrored: report.mirrored,
         }
     }

@@ -2,12 +2,13 @@
 //! force after a restart.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 
 use crate::support::{
-    EXAMPLE_SCENARIO, Finished, RECORDS, bus, engine, events, published_decisions, start_engine, temp_dir,
-    wait_until,
+    BUS, EXAMPLE_SCENARIO, Finished, RECORDS, append_events, bus, engine, events, published_decisions,
+    start_engine, temp_dir, wait_until,
 };
 use zero_bus::sim::Rng;
 use zero_bus::{Event, Reader, Value};
@@ -213,4 +214,36 @@ fn each_command_is_applied_once_although_the_runtime_is_killed() {
     );
     // The replay takes the commands into account.
     bus(dir, &["replay", "bus"]).success();
+}
+
+/// A writer that was stopped while it held the lock must not block the operator in silence.
+#[test]
+fn a_command_that_waits_for_a_lock_names_the_holder() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    append_events(dir, 1);
+    let holder = Command::new("flock")
+        .arg(dir.join("bus/bus.lock"))
+        .args(["sh", "-c", "echo locked; read line"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut holder) = holder else { return println!("not tested: flock is missing") };
+    holder.stdout.as_mut().unwrap().read_exact(&mut [0; 7]).unwrap();
+    let mut child = Command::new(BUS)
+        .args(["command", "bus", "kill", "--actor", "ops", "--reason", "test"])
+        .current_dir(dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let line = lines.find(|line| line.contains("lock")).unwrap();
+    assert!(
+        line.contains("bus/bus.lock: ") && line.contains("holds the lock; waiting for up to 30 s"),
+        "{line}"
+    );
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    assert!(child.wait().unwrap().success());
 }

@@ -130,3 +130,31 @@ fn a_command_warns_if_no_runtime_is_alive() {
     let output = bus(dir, &["command", "bus", "flatten"]);
     output.success_with_warning("no runtime holds bus, so nothing acts on the flatten now");
 }
+
+#[test]
+fn calls_at_the_same_time_do_not_take_each_other_for_a_runtime() {
+    let temp = temp_dir();
+    bus(temp.path(), &["append", "bus", "--type", "t", "{}"]).success();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| (0..10).for_each(|_| assert_eq!(status(temp.path(), &[]).code, 1)));
+        }
+    });
+}
+
+#[test]
+fn a_last_cycle_in_the_future_fails_max_age() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    let clock = ["--fixed-clock", "9999999999", "--interval", "3600"];
+    let mut child =
+        start_engine(dir, &[&["--scenario", *EXAMPLE_SCENARIO][..], &clock, &RECORDS[..]].concat());
+    wait_until(|| fs::read_to_string(dir.join("c.jsonl")).is_ok_and(|text| text.contains('\n')));
+    assert!(status(dir, &[]).success().contains(" in the future"));
+    let failed = status(dir, &["--max-age", "1h"]);
+    assert_eq!(failed.code, 1);
+    assert!(failed.stdout.contains("in the future, so its age is unknown"), "{}", failed.stdout);
+    assert_eq!(bus(dir, &["doctor", "bus", "--max-age", "1h"]).code, 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

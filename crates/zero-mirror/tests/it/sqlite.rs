@@ -346,3 +346,20 @@ fn a_failed_look_up_is_not_reported_as_a_moved_file() {
         assert!(error.contains("cannot look it up: Not a directory"), "{error}");
     }
 }
+
+#[test]
+fn a_file_name_of_a_bus_and_an_address_with_a_host_are_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let log = crate::contract::logs::Log::of(3);
+    for name in ["state-snapshot.json.tmp", "events.jsonl.torn-at-5", "bus.lock"] {
+        let url = format!("sqlite:{}/{name}", place.path().display());
+        let error = crate::contract::mirror(log.path(), &url, 5).unwrap_err().to_string();
+        assert!(error.contains("has the name of a file of a bus"), "{error}");
+        assert!(!place.path().join(name).exists());
+    }
+    let Err(error) = zero_mirror::open("sqlite://data/x.db") else { panic!("a host was accepted") };
+    assert!(error.to_string().contains("write sqlite:PATH"), "{error}");
+    let url = format!("sqlite://{}/m.db", place.path().display());
+    crate::contract::mirror(log.path(), &url, 5).unwrap();
+    assert!(place.path().join("m.db").exists());
+}
