@@ -34,7 +34,7 @@ use tls::Mode;
 /// version 1.
 const MIGRATIONS: [&str; 3] = [
     include_str!("postgres/schema.sql"),
-    include_str!("postgres/views-2.sql"),
+    include_str!("postgres/functions-2.sql"),
     include_str!("postgres/views-3.sql"),
 ];
 

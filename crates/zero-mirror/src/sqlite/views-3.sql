@@ -1,5 +1,5 @@
--- Version 3: columns for runs on market data, and views of their equity, candles, orders and failures. The tables stay as
--- they are.
+-- Version 3: columns for runs on market data, and views of their equity, candles, orders and failures. A column is null
+-- unless the payload's field has the documented type. The tables stay as they are.
 
 DROP VIEW decisions;
 DROP VIEW rejections;
