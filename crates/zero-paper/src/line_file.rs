@@ -344,7 +344,7 @@ fn storage_of(directory: Arc<Directory>, path: &Path, raw_name: &OsStr) -> (Arc<
         Some(name) => (directory, name.to_owned()),
         None => {
             let name = raw_name.to_string_lossy().into_owned();
-            (Arc::new(RawNameDirectory::new(path, name.clone(), raw_name.to_owned())), name)
+            (Arc::new(RawNameDirectory::new(directory, path, name.clone(), raw_name.to_owned())), name)
         }
     }
 }

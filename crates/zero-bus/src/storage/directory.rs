@@ -1,5 +1,6 @@
 //! A directory of the file system as a [`Storage`].
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt};
@@ -135,44 +136,11 @@ impl Directory {
         Ok(!try_lock(&probe, Lock::Shared)?)
     }
 
-    /// Removes the directories that [`Directory::create`] made for this value and that are still
-    /// empty.
+    /// Opens a file as [`Storage::open`] does, also one whose name is not UTF-8.
     ///
-    /// A program that fails between opening a directory and writing to it calls this to leave no
-    /// trace.
-    ///
-    /// ```
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// use zero_bus::storage::Directory;
-    ///
-    /// let directory = Directory::create(&dir.path().join("backups/bus"))?;
-    /// directory.remove_created();
-    /// assert!(!dir.path().join("backups").exists());
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn remove_created(&self) {
-        remove_if_empty(&self.created);
-    }
-}
-
-/// Gives a directory that was just created the permissions of its owner which the umask took away.
-/// Without them, nothing could be created in it.
-fn restore_directory_mode(path: &Path) -> io::Result<()> {
-    let metadata = fs::symlink_metadata(path)?;
-    let mode = metadata.mode() & 0o7777;
-    if metadata.is_dir() && mode & 0o700 != 0o700 {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode | 0o700))?;
-    }
-    Ok(())
-}
-
-/// Removes empty directories, innermost first. The system refuses to remove the others.
-fn remove_if_empty(directories: &[PathBuf]) {
-    directories.iter().rev().for_each(|directory| drop(fs::remove_dir(directory)));
-}
-
-impl Storage for Directory {
-    fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn StorageFile>> {
+    /// # Errors
+    /// As [`Storage::open`].
+    pub fn open_raw_name(&self, name: &OsStr, access: Access) -> io::Result<Box<dyn StorageFile>> {
         let mode_flags = match access {
             Access::Read => OFlags::RDONLY,
             Access::Append | Access::New => OFlags::RDWR | OFlags::APPEND,
@@ -219,6 +187,47 @@ impl Storage for Directory {
             return Err(io::Error::other("it is not a regular file"));
         }
         Ok(Box::new(OpenFile { file, identity: (metadata.dev(), metadata.ino()) }))
+    }
+
+    /// Removes the directories that [`Directory::create`] made for this value and that are still
+    /// empty.
+    ///
+    /// A program that fails between opening a directory and writing to it calls this to leave no
+    /// trace.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use zero_bus::storage::Directory;
+    ///
+    /// let directory = Directory::create(&dir.path().join("backups/bus"))?;
+    /// directory.remove_created();
+    /// assert!(!dir.path().join("backups").exists());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn remove_created(&self) {
+        remove_if_empty(&self.created);
+    }
+}
+
+/// Gives a directory that was just created the permissions of its owner which the umask took away.
+/// Without them, nothing could be created in it.
+fn restore_directory_mode(path: &Path) -> io::Result<()> {
+    let metadata = fs::symlink_metadata(path)?;
+    let mode = metadata.mode() & 0o7777;
+    if metadata.is_dir() && mode & 0o700 != 0o700 {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode | 0o700))?;
+    }
+    Ok(())
+}
+
+/// Removes empty directories, innermost first. The system refuses to remove the others.
+fn remove_if_empty(directories: &[PathBuf]) {
+    directories.iter().rev().for_each(|directory| drop(fs::remove_dir(directory)));
+}
+
+impl Storage for Directory {
+    fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn StorageFile>> {
+        self.open_raw_name(OsStr::new(name), access)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
