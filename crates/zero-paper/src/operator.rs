@@ -206,6 +206,11 @@ impl CommandsInForce {
         })
     }
 
+    /// Returns the command that ends the run, if one is in force.
+    pub fn killed_by(&self) -> Option<&Command> {
+        self.governing().filter(|_| self.trading_mode() == TradingMode::Killed)
+    }
+
     /// Returns the first command that the runtime has not applied yet.
     pub fn first_pending(&self) -> Option<&Command> {
         self.commands.iter().find(|command| !command.applied)

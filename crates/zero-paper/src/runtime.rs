@@ -465,8 +465,7 @@ impl Runtime {
 
     /// Returns the command that stopped the runtime, if there is one.
     pub fn killed_by(&self) -> Option<&Command> {
-        let commands_in_force = &self.command_cursor.commands_in_force;
-        commands_in_force.governing().filter(|_| commands_in_force.trading_mode() == TradingMode::Killed)
+        self.command_cursor.commands_in_force.killed_by()
     }
 
     /// Calls `notify` for every operator command that arrives on the bus, from a thread of its own.

@@ -361,8 +361,7 @@ impl MarketRuntime {
 
     /// Returns the command that stopped the runtime, if there is one.
     pub fn killed_by(&self) -> Option<&Command> {
-        let commands_in_force = &self.command_cursor.commands_in_force;
-        commands_in_force.governing().filter(|_| commands_in_force.trading_mode() == TradingMode::Killed)
+        self.command_cursor.commands_in_force.killed_by()
     }
 
     /// The path that messages about the whole runtime name: the log, or else the journal.

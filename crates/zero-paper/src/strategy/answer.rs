@@ -7,7 +7,7 @@ use crate::account::{Costs, MarkedPosition};
 use crate::candle::Candle;
 use crate::field::{Field, Problem};
 use crate::order_record::OrderDecision;
-use crate::scenario::Side;
+use crate::scenario::{Limits, Side};
 use crate::strategy::interface::{Answer, Intent, Observation, Start};
 
 /// The `schema_version` of the protocol.
@@ -20,7 +20,7 @@ pub(super) const STOP_LINE: &str = "{\"type\":\"stop\"}\n";
 #[derive(Serialize)]
 struct StartMessage<'a> {
     costs: &'a Costs,
-    limits: LimitsMessage,
+    limits: LimitsMessage<'a>,
     schema_version: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<&'a Json>,
@@ -30,21 +30,10 @@ struct StartMessage<'a> {
 
 /// The limits that are set.
 #[derive(Serialize)]
-struct LimitsMessage {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_daily_loss_usd: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_data_age_s: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_drawdown_pct: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_gross_exposure_usd: Option<f64>,
+struct LimitsMessage<'a> {
+    #[serde(flatten)]
+    checked: &'a Limits,
     max_leverage: f64,
-    max_notional_usd: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_orders_per_minute: Option<f64>,
-    max_position_notional_usd: f64,
-    min_confidence: f64,
 }
 
 /// A bar, for a program.
@@ -63,20 +52,9 @@ struct BarMessage<'a> {
 
 /// The line that starts a program.
 pub(super) fn start_line(start: &Start<'_>) -> Result<String, JsonError> {
-    let limits = start.limits;
     line(&StartMessage {
         costs: start.costs,
-        limits: LimitsMessage {
-            max_daily_loss_usd: limits.max_daily_loss_usd,
-            max_data_age_s: limits.max_data_age_s,
-            max_drawdown_pct: limits.max_drawdown_pct,
-            max_gross_exposure_usd: limits.max_gross_exposure_usd,
-            max_leverage: limits.max_leverage,
-            max_notional_usd: limits.max_notional_usd,
-            max_orders_per_minute: limits.max_orders_per_minute,
-            max_position_notional_usd: limits.max_position_notional_usd,
-            min_confidence: limits.min_confidence,
-        },
+        limits: LimitsMessage { checked: start.limits, max_leverage: start.limits.max_leverage },
         schema_version: SCHEMA,
         state: start.state,
         symbols: start.symbols,
