@@ -1,32 +1,24 @@
 //! What a run shows on standard error if that is a terminal: the start, each cycle and a summary.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Stderr, Write};
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anstream::AutoStream;
 use zero_paper::cycle::CycleRecord;
 use zero_paper::engine::Engine;
 use zero_paper::position::{Book, PositionRecord, to_cents};
 use zero_paper::summary::summarize_decision;
-use zero_paper::text::{counted, escape, format_money, format_money_apart, format_number};
+use zero_paper::text::{counted, format_money, format_money_apart, format_number};
 use zero_paper::{RecordPaths, Scenario};
-use zero_program::summary_lines::SummaryLines;
 
-const DIM: &str = "\x1b[2m";
-const RESET: &str = "\x1b[0m";
+use crate::terminal::Terminal;
 
 /// The display of a run. Clones share it. It shows nothing if standard error is not a terminal.
-///
-/// Errors of the terminal are ignored, because they must not stop a run.
 #[derive(Clone)]
-pub(crate) struct Display(Option<Arc<Mutex<Terminal>>>);
+pub(crate) struct Display(Option<Arc<Mutex<RunDisplay>>>);
 
 impl Display {
     pub(crate) fn on_standard_error() -> Self {
-        let is_terminal = std::io::stderr().is_terminal();
-        Self(is_terminal.then(|| Arc::new(Mutex::new(Terminal::new(anstream::stderr())))))
+        Self(Terminal::on_standard_error().map(|terminal| Arc::new(Mutex::new(RunDisplay::new(terminal)))))
     }
 
     /// Shows the scenario, its limits, the files and the recovered state.
@@ -37,30 +29,29 @@ impl Display {
         records: &RecordPaths,
         engine: &Engine,
     ) {
-        self.with(|terminal| terminal.show_start(source, scenario, records, engine));
+        self.with(|display| display.show_start(source, scenario, records, engine));
     }
 
     /// Shows a finished cycle.
     pub(crate) fn show_cycle(&self, cycle: &CycleRecord) {
-        self.with(|terminal| terminal.show_cycle(cycle));
+        self.with(|display| display.show_cycle(cycle));
     }
 
     /// Shows the counts of this run and the positions at its end.
     pub(crate) fn show_summary(&self, engine: &Engine) {
-        self.with(|terminal| terminal.show_summary(engine));
+        self.with(|display| display.show_summary(engine));
     }
 
-    fn with(&self, show: impl FnOnce(&mut Terminal)) {
-        if let Some(terminal) = &self.0 {
-            show(&mut terminal.lock().unwrap_or_else(PoisonError::into_inner));
+    fn with(&self, show: impl FnOnce(&mut RunDisplay)) {
+        if let Some(display) = &self.0 {
+            show(&mut display.lock().unwrap_or_else(PoisonError::into_inner));
         }
     }
 }
 
 /// A terminal, and the counts for the summary.
-struct Terminal {
-    out: AutoStream<Stderr>,
-    lines: SummaryLines,
+struct RunDisplay {
+    terminal: Terminal,
     /// First and last cycle of this run.
     cycles: Option<(u64, u64)>,
     fills: u64,
@@ -68,17 +59,16 @@ struct Terminal {
     rejections: BTreeMap<String, u64>,
 }
 
-impl Terminal {
-    fn new(out: AutoStream<Stderr>) -> Self {
-        let lines = SummaryLines::default();
-        Self { out, lines, cycles: None, fills: 0, rejections: BTreeMap::new() }
+impl RunDisplay {
+    fn new(terminal: Terminal) -> Self {
+        Self { terminal, cycles: None, fills: 0, rejections: BTreeMap::new() }
     }
 
     fn show_start(&mut self, source: &str, scenario: &Scenario, records: &RecordPaths, engine: &Engine) {
         let limits = &scenario.limits;
         let orders = counted(scenario.orders.len() as u64, "order");
-        self.show_row("scenario", &format!("{}, {orders} ({source})", scenario.name));
-        self.show_row(
+        self.terminal.show_row("scenario", &format!("{}, {orders} ({source})", scenario.name));
+        self.terminal.show_row(
             "limits",
             &format!(
                 "order {} USD, position {} USD, confidence at least {}",
@@ -87,19 +77,11 @@ impl Terminal {
                 limits.min_confidence
             ),
         );
-        let files = [
+        self.terminal.show_files(&[
             ("journal", &records.journal),
             ("cycle journal", &records.cycle_journal),
             ("bus", &records.runtime_bus),
-        ];
-        for (label, path) in files {
-            if let Some(path) = path {
-                self.show_row(label, &Path::display(path).to_string());
-            }
-        }
-        if files.iter().all(|(_, path)| path.is_none()) {
-            self.show_row("records", "none; --journal and --runtime-bus keep them");
-        }
+        ]);
         let counts = engine.counts();
         let recovered = match counts.decisions {
             0 => "nothing, this is a new run".to_owned(),
@@ -111,7 +93,7 @@ impl Terminal {
                 open_positions(engine.book())
             ),
         };
-        self.show_row("recovered", &recovered);
+        self.terminal.show_row("recovered", &recovered);
     }
 
     fn show_cycle(&mut self, cycle: &CycleRecord) {
@@ -123,35 +105,29 @@ impl Terminal {
         } else {
             *self.rejections.entry(decision.reason.clone()).or_default() += 1;
         }
-        let label = format!("cycle {:<5}", cycle.cycle_id);
-        let line = self.lines.format(&label, cycle.as_of, &summarize_decision(decision));
-        let _ = self.out.write_all(line.as_bytes());
+        self.terminal.show_line(cycle.cycle_id, cycle.as_of, &summarize_decision(decision));
     }
 
     fn show_summary(&mut self, engine: &Engine) {
-        let _ = writeln!(self.out);
+        self.terminal.show_gap();
         let cycles = match self.cycles {
             Some((first, last)) if first == last => format!("1 (cycle {first})"),
             Some((first, last)) => format!("{} (cycles {first} to {last})", last - first + 1),
             None => "0".to_owned(),
         };
-        self.show_row("cycles", &cycles);
-        self.show_row("fills", &self.fills.to_string());
-        self.show_row("rejections", &self.rejections.values().sum::<u64>().to_string());
+        self.terminal.show_row("cycles", &cycles);
+        self.terminal.show_row("fills", &self.fills.to_string());
+        self.terminal.show_row("rejections", &self.rejections.values().sum::<u64>().to_string());
         for row in count_rows(&self.rejections) {
-            self.show_row("", &row);
+            self.terminal.show_row("", &row);
         }
         let positions = position_rows(&engine.book().records());
         if positions.is_empty() {
-            self.show_row("positions", "none");
+            self.terminal.show_row("positions", "none");
         }
         for (row, label) in positions.iter().zip(std::iter::once("positions").chain(std::iter::repeat(""))) {
-            self.show_row(label, row);
+            self.terminal.show_row(label, row);
         }
-    }
-
-    fn show_row(&mut self, label: &str, text: &str) {
-        let _ = writeln!(self.out, "{DIM}{label:<13}{RESET} {}", escape(text));
     }
 }
 

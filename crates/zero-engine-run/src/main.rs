@@ -9,6 +9,7 @@ mod market_display;
 mod pause;
 mod run_end;
 mod scenario;
+mod terminal;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use zero_program::output::print;
 use crate::arguments::{Arguments, PROGRAM};
 use crate::display::Display;
 use crate::pause::Pauser;
-use crate::run_end::RunEnd;
+use crate::run_end::{RunEnd, report_kill};
 use crate::scenario::Source;
 
 /// The exit code of a run that the operator's kill stopped, or whose start it blocks. A supervisor
@@ -129,14 +130,12 @@ fn warn_of_held_lookalikes(scenario: &Scenario, runtime: &Runtime) {
 /// Prints the last cycle record and, if the operator stopped the run, the command that did.
 fn print_result(runtime: &Runtime, last: Option<&CycleRecord>) -> Result<RunEnd> {
     let killed_by = runtime.killed_by();
-    if let Some(command) = killed_by {
-        print_message(PROGRAM, &format!("stopped by the operator: {}", command.describe()));
-    }
+    report_kill(killed_by);
     let outcome = match last {
         Some(cycle) => print(&Json::of(cycle)?.pretty(), Outcome::Passed)?,
         None => Outcome::Passed,
     };
-    Ok(if killed_by.is_some() { RunEnd::Killed } else { RunEnd::Finished(outcome) })
+    Ok(RunEnd::of(killed_by, outcome))
 }
 
 fn run_parity(arguments: &Arguments, scenario: &Scenario, clock: Arc<dyn Clock>) -> Result<Outcome> {

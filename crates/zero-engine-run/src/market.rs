@@ -12,16 +12,15 @@ use zero_paper::market::record::MarketCycle;
 use zero_paper::market::run_file::RunFile;
 use zero_paper::market::runtime::MarketRuntime;
 use zero_paper::market::trading::{RunObserver, Trading};
-use zero_paper::operator::Command;
 use zero_paper::{Clock, Error, PauseEnd, feed, strategy};
-use zero_program::message::{print_error, print_message, print_warning};
+use zero_program::message::{print_error, print_warning};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
 use crate::arguments::{Arguments, PROGRAM};
 use crate::market_display::MarketDisplay;
 use crate::pause::Pauser;
-use crate::run_end::RunEnd;
+use crate::run_end::{RunEnd, report_kill};
 
 /// Runs a strategy on a feed.
 pub(crate) fn run(arguments: &Arguments, source: &str, spec: &str, clock: Arc<dyn Clock>) -> Result<RunEnd> {
@@ -61,7 +60,8 @@ pub(crate) fn run(arguments: &Arguments, source: &str, spec: &str, clock: Arc<dy
     };
     // After the cycle record on standard output, which would push the summary off the screen.
     display.show_summary(trading.runtime());
-    Ok(end(killed_by, printed))
+    report_kill(killed_by);
+    Ok(RunEnd::of(killed_by, printed))
 }
 
 /// Answers orders, one line each.
@@ -86,7 +86,8 @@ pub(crate) fn run_orders(arguments: &Arguments, input: &str, clock: Arc<dyn Cloc
         result => drop(result?),
     }
     display.show_summary(desk.runtime());
-    Ok(end(desk.killed_by(), Outcome::Passed))
+    report_kill(desk.killed_by());
+    Ok(RunEnd::of(desk.killed_by(), Outcome::Passed))
 }
 
 fn write_answer(out: &mut impl Write, answer: &LineAnswer) -> zero_paper::Result<()> {
@@ -120,17 +121,6 @@ fn start(arguments: &Arguments, rules: Rules, clock: Arc<dyn Clock>) -> Result<M
     let started = MarketRuntime::start(rules, &arguments.records(), clock, &mut warnings);
     warnings.iter().for_each(|warning| print_warning(PROGRAM, warning));
     Ok(started?)
-}
-
-/// Reports the operator's kill, if there is one.
-fn end(killed_by: Option<&Command>, outcome: Outcome) -> RunEnd {
-    match killed_by {
-        Some(command) => {
-            print_message(PROGRAM, &format!("stopped by the operator: {}", command.describe()));
-            RunEnd::Killed
-        }
-        None => RunEnd::Finished(outcome),
-    }
 }
 
 /// Whether a signal has asked for the end of the run.

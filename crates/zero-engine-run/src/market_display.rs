@@ -2,28 +2,22 @@
 //! happened to orders, and a summary.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Stderr, Write};
 
-use anstream::AutoStream;
 use zero_paper::RecordPaths;
 use zero_paper::market::record::MarketCycle;
 use zero_paper::market::runtime::MarketRuntime;
 use zero_paper::order_record::{OrderDecision, OrderFill};
 use zero_paper::summary::{Summary, Tone};
 use zero_paper::text::{counted, escape, format_amount, format_money, format_number};
-use zero_program::summary_lines::SummaryLines;
 
-const DIM: &str = "\x1b[2m";
-const RESET: &str = "\x1b[0m";
+use crate::terminal::Terminal;
 
 /// The display of a run. It shows nothing if standard error is not a terminal.
-///
-/// Errors of the terminal are ignored, because they must not stop a run.
-pub(crate) struct MarketDisplay(Option<Terminal>);
+pub(crate) struct MarketDisplay(Option<RunDisplay>);
 
-struct Terminal {
-    out: AutoStream<Stderr>,
-    lines: SummaryLines,
+/// A terminal, and the counts for the summary.
+struct RunDisplay {
+    terminal: Terminal,
     cycles: u64,
     fills: u64,
     rejections: BTreeMap<String, u64>,
@@ -31,10 +25,8 @@ struct Terminal {
 
 impl MarketDisplay {
     pub(crate) fn on_standard_error() -> Self {
-        let is_terminal = std::io::stderr().is_terminal();
-        Self(is_terminal.then(|| Terminal {
-            out: anstream::stderr(),
-            lines: SummaryLines::default(),
+        Self(Terminal::on_standard_error().map(|terminal| RunDisplay {
+            terminal,
             cycles: 0,
             fills: 0,
             rejections: BTreeMap::new(),
@@ -49,7 +41,7 @@ impl MarketDisplay {
         records: &RecordPaths,
         runtime: &MarketRuntime,
     ) {
-        let Some(terminal) = &mut self.0 else { return };
+        let Some(RunDisplay { terminal, .. }) = &mut self.0 else { return };
         let run = &runtime.rules().run;
         terminal.show_row("market", source);
         terminal.show_row("strategy", strategy);
@@ -62,15 +54,7 @@ impl MarketDisplay {
                 costs.fee_bps, costs.half_spread_bps, costs.slippage_bps
             ),
         );
-        let files = [("journal", &records.journal), ("bus", &records.runtime_bus)];
-        for (label, path) in files {
-            if let Some(path) = path {
-                terminal.show_row(label, &path.display().to_string());
-            }
-        }
-        if files.iter().all(|(_, path)| path.is_none()) {
-            terminal.show_row("records", "none; --journal and --runtime-bus keep them");
-        }
+        terminal.show_files(&[("journal", &records.journal), ("bus", &records.runtime_bus)]);
         let recovered = match runtime.state().last_cycle_id() {
             0 => "nothing, this is a new run".to_owned(),
             cycles => {
@@ -83,45 +67,44 @@ impl MarketDisplay {
 
     /// Shows what a cycle did to orders. A cycle that only held is counted.
     pub(crate) fn show_cycle(&mut self, cycle: &MarketCycle) {
-        let Some(terminal) = &mut self.0 else { return };
-        terminal.cycles += 1;
+        let Some(display) = &mut self.0 else { return };
+        display.cycles += 1;
         let act = &cycle.act;
         for fill in &act.fills {
-            terminal.show_fill(cycle, fill);
+            display.show_fill(cycle, fill);
         }
         for order in &act.expired {
             let limit =
                 order.limit_price.map_or(String::new(), |price| format!(" @ {}", format_number(price)));
             let quantity = format_number(order.quantity);
             let text = format!("{} {} {quantity}{limit} {}", order.symbol, order.side, order.reason);
-            terminal.show_line(cycle, "expired", text, Tone::Refused);
+            display.show_line(cycle, "expired", text, Tone::Refused);
         }
         for decision in &act.decisions {
             if decision.allowed {
                 if act.opened.iter().any(|order| order.order_id == decision.order_id) {
-                    terminal.show_line(cycle, "order", describe(decision), Tone::Routine);
+                    display.show_line(cycle, "order", describe(decision), Tone::Routine);
                 }
             } else {
-                *terminal.rejections.entry(decision.reason.clone()).or_default() += 1;
+                *display.rejections.entry(decision.reason.clone()).or_default() += 1;
                 let text = format!("{} {}", describe(decision), decision.reason);
-                terminal.show_line(cycle, "rejection", text, Tone::Refused);
+                display.show_line(cycle, "rejection", text, Tone::Refused);
             }
         }
         for fill in &act.immediate_fills {
-            terminal.show_fill(cycle, fill);
+            display.show_fill(cycle, fill);
         }
         if let Some(failure) = &cycle.decide.failure {
-            terminal.show_line(cycle, "failed", failure.reason.clone(), Tone::Refused);
+            display.show_line(cycle, "failed", failure.reason.clone(), Tone::Refused);
         }
     }
 
     /// Shows the counts of this process and the account at its end.
     pub(crate) fn show_summary(&mut self, runtime: &MarketRuntime) {
-        let Some(terminal) = &mut self.0 else { return };
-        let _ = writeln!(terminal.out);
-        terminal.show_row("cycles", &terminal.cycles.to_string());
-        terminal.show_row("fills", &terminal.fills.to_string());
-        let rejections = std::mem::take(&mut terminal.rejections);
+        let Some(RunDisplay { terminal, cycles, fills, rejections }) = &mut self.0 else { return };
+        terminal.show_gap();
+        terminal.show_row("cycles", &cycles.to_string());
+        terminal.show_row("fills", &fills.to_string());
         terminal.show_row("rejections", &rejections.values().sum::<u64>().to_string());
         for (reason, count) in rejections {
             terminal.show_row("", &format!("{count} {reason}"));
@@ -158,7 +141,7 @@ fn describe(decision: &OrderDecision) -> String {
     format!("{} {} {}{limit}", decision.symbol, decision.side, format_number(decision.quantity))
 }
 
-impl Terminal {
+impl RunDisplay {
     fn show_fill(&mut self, cycle: &MarketCycle, fill: &OrderFill) {
         self.fills += 1;
         let text = format!(
@@ -174,12 +157,6 @@ impl Terminal {
 
     fn show_line(&mut self, cycle: &MarketCycle, kind: &str, text: String, tone: Tone) {
         let summary = Summary { kind: kind.to_owned(), text: escape(&text).to_string(), tone };
-        let label = format!("cycle {:<5}", cycle.cycle_id);
-        let line = self.lines.format(&label, cycle.as_of, &summary);
-        let _ = self.out.write_all(line.as_bytes());
-    }
-
-    fn show_row(&mut self, label: &str, text: &str) {
-        let _ = writeln!(self.out, "{DIM}{label:<13}{RESET} {}", escape(text));
+        self.terminal.show_line(cycle.cycle_id, cycle.as_of, &summary);
     }
 }

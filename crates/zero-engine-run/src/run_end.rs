@@ -1,6 +1,10 @@
 //! How a run ended.
 
+use zero_paper::operator::Command;
+use zero_program::message::print_message;
 use zero_program::outcome::Outcome;
+
+use crate::arguments::PROGRAM;
 
 /// How a run ended.
 pub(crate) enum RunEnd {
@@ -8,4 +12,18 @@ pub(crate) enum RunEnd {
     Finished(Outcome),
     /// By the operator's kill.
     Killed,
+}
+
+impl RunEnd {
+    /// Returns the end of a run with this outcome, which a command may have stopped.
+    pub(crate) fn of(killed_by: Option<&Command>, outcome: Outcome) -> Self {
+        if killed_by.is_some() { Self::Killed } else { Self::Finished(outcome) }
+    }
+}
+
+/// Prints the operator's command that stopped the run, if one did.
+pub(crate) fn report_kill(killed_by: Option<&Command>) {
+    if let Some(command) = killed_by {
+        print_message(PROGRAM, &format!("stopped by the operator: {}", command.describe()));
+    }
 }
