@@ -4,11 +4,12 @@
 #[path = "../../../../fuzz/proof_targets.rs"]
 mod targets;
 
-use std::fs;
-use std::panic::catch_unwind;
-use std::path::{Path, PathBuf};
+#[path = "../../../../fuzz/bounded.rs"]
+mod bounded;
 
-use zero_bus::sim::Rng;
+use std::fs;
+
+use bounded::{Mutations, folder};
 use zero_proof::disclosure::payload_field;
 use zero_proof::entry::disclosures;
 use zero_proof::key::SignatureType;
@@ -18,56 +19,10 @@ use zero_proof::{Entry, Proof};
 
 use crate::support::{ORIGIN, checkpoint_of, events, leaves_of, secret, signer, vkey};
 
-/// Mutations per target.
-const MUTATIONS: u64 = 5_000;
-
-fn folder(target: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target)
-}
-
-fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let mut files: Vec<_> =
-        fs::read_dir(folder(target)).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    assert!(!files.is_empty(), "the corpus of {target} is empty");
-    files.into_iter().map(|file| fs::read(file).unwrap()).collect()
-}
-
-/// An input with a few bytes changed, removed, repeated, or replaced by some of another input.
-fn mutated(corpus: &[Vec<u8>], seed: u64) -> Vec<u8> {
-    let mut dice = Rng::new(seed);
-    let mut dice = |size| dice.below(size);
-    let mut data = corpus[dice(corpus.len())].clone();
-    for _ in 0..=dice(3) {
-        let at = dice(data.len() + 1);
-        let end = (at + dice(9)).min(data.len());
-        match dice(5) {
-            0 => drop(data.drain(at..end)),
-            1 => data[at..end].iter_mut().for_each(|byte| *byte ^= 1 << dice(8)),
-            2 => data[at..end].iter_mut().for_each(|byte| *byte = b"\n =+0Aa\xff"[dice(8)]),
-            3 => {
-                let copy = data[at..end].to_vec();
-                drop(data.splice(at..at, copy));
-            }
-            _ => {
-                let other = &corpus[dice(corpus.len())];
-                let from = dice(other.len() + 1);
-                let to = (from + dice(60)).min(other.len());
-                drop(data.splice(at..end, other[from..to].iter().copied()));
-            }
-        }
-    }
-    data
-}
-
 fn run(target: &str, check: fn(&[u8])) {
-    let corpus = corpus(target);
-    corpus.iter().for_each(|data| check(data));
-    for seed in 0..MUTATIONS {
-        let data = mutated(&corpus, seed);
-        catch_unwind(|| check(&data))
-            .unwrap_or_else(|_| panic!("{target}, seed {seed}: {}", data.escape_ascii()));
-    }
+    let mutations =
+        Mutations { count: 5_000, max_edits: 3, bytes: b"\n =+0Aa\xff", piece_bytes: 60, min_corpus: 1 };
+    mutations.run(target, check);
 }
 
 #[test]
