@@ -115,7 +115,7 @@ pub(crate) struct PendingRecord {
 }
 
 impl PendingRecord {
-    /// Reads the pending record. Returns `None` if there is none, or none that this library writes.
+    /// Reads the pending record. Returns `None` if the lock file does not contain a valid one.
     pub(crate) fn read(lock_file: &dyn StorageFile) -> io::Result<Option<Self>> {
         let mut bytes = [0; sync_mark::SIZE_BYTES];
         let length = read_up_to(lock_file, &mut bytes, sync_mark::SIZE_BYTES as u64)?;

@@ -151,7 +151,7 @@ pub(crate) fn recover(
     Ok((end, quarantined))
 }
 
-/// Why the bytes after the end of the valid part are quarantined; `None` if there are none.
+/// Why the bytes after the end of the valid part are quarantined; `None` if the file ends there.
 type Excess = Option<QuarantineReason>;
 
 /// Finds the end of a log whose sync mark is known.

@@ -37,7 +37,7 @@ const MAX_COINS: usize = 50;
 /// Print the candles of Hyperliquid as they close.
 ///
 /// Prints one line of JSON for each candle once its bar has closed, in the order of time. Messages
-/// go to standard error. Runs until it is stopped, or until nobody reads its output. It uses the
+/// go to standard error. Runs until it is stopped, or until its output is closed. It uses the
 /// public API: it needs no account and places no order.
 #[derive(Debug, Parser)]
 #[command(name = "zero-feed-hyperliquid", version, after_help = EXAMPLES)]
@@ -62,7 +62,7 @@ Examples:
   zero-feed-hyperliquid BTC,ETH
   zero-feed-hyperliquid BTC --interval 1h --since 1777593600 > btc.jsonl
 
-Exit codes: 0 nobody reads the output any more, 2 could not run.";
+Exit codes: 0 its output was closed, 2 could not run.";
 
 /// Runs the program.
 pub fn run() -> ExitCode {

@@ -47,7 +47,7 @@ pub struct FieldAggregates {
     /// How often each text occurs. Texts after the first [`MAX_TEXTS`] different ones are not
     /// counted one by one.
     pub texts: BTreeMap<String, u64>,
-    /// Number of values that are none of these, or a text that is not counted one by one.
+    /// Number of all other values: other types, and texts that are not counted one by one.
     pub others: u64,
 }
 

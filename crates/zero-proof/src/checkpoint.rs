@@ -18,8 +18,8 @@ pub struct Checkpoint {
     pub size: u64,
     /// The root of the tree.
     pub root: Hash,
-    /// Lines after the root. Logs of this project have none; others may have some, which nobody can
-    /// check.
+    /// Lines after the root. Logs of this project write none. Those of other logs are kept
+    /// unchecked.
     pub extension_lines: Vec<String>,
 }
 

@@ -42,7 +42,7 @@ impl SigningKey {
     /// key.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the name is none, see [`check_key_name`], or longer than 255 bytes.
+    /// [`Error::Invalid`] if the name is invalid, see [`check_key_name`], or longer than 255 bytes.
     pub fn from_seeds(name: &str, ed25519: &[u8; 32], ml_dsa: Option<&[u8; 32]>) -> Result<Self> {
         check_key_name(name)?;
         if name.len() > 255 {

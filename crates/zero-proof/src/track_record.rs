@@ -71,7 +71,7 @@ impl TrackRecordBuilder {
     /// is always among them.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if a name is none, repeated, or there are too many.
+    /// [`Error::Invalid`] if a name is invalid or repeated, or if there are too many.
     pub fn new(first: u64, names: &[impl AsRef<str>]) -> Result<Self> {
         let Some(begin) = first.checked_sub(1) else {
             return Err(Error::invalid("event index", "events are counted from 1"));

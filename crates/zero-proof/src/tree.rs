@@ -60,7 +60,7 @@ impl CompactRange {
     /// The leaves from `begin` to `end - 1`, given the hashes of [`Node::covering`].
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the range is none, or if the number of hashes is wrong.
+    /// [`Error::Invalid`] if the range is invalid, or if the number of hashes is wrong.
     pub fn from_hashes(begin: u64, end: u64, hashes: &[Hash]) -> Result<Self> {
         if begin > end || end > MAX_SIZE {
             return Err(Error::invalid("range of leaves", format!("{begin} to {end} is no range")));

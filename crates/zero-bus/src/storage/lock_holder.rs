@@ -19,9 +19,9 @@ pub struct LockHolder {
 }
 
 impl LockHolder {
-    /// Returns a process that holds the exclusive lock (`flock`) of a file or directory, or a
-    /// shared one if nobody holds it exclusively. `None` if nobody does, or if the system does not
-    /// tell.
+    /// Returns the process that holds the exclusive lock (`flock`) on a file or directory, or else
+    /// one that holds a shared lock. `None` if the file is not locked, or if the system does not
+    /// list its locks.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();

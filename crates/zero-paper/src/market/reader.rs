@@ -18,8 +18,8 @@ pub enum EventClass {
     Record(Box<CycleStart>),
     /// The event has the trace of a cycle, and neither an observation nor a record's type.
     OfCycle(u64),
-    /// The event looks like an observation or a cycle record but is none. The text says why, as a
-    /// warning.
+    /// The event has the type of an observation or a cycle record but is not one. The text says
+    /// why, as a warning.
     Foreign(String),
     /// The event begins a cycle, but cycles before it are missing.
     Gap {
