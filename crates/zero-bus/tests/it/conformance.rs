@@ -110,8 +110,10 @@ fn the_recorded_cases_are_an_exact_copy_of_the_original() {
     if !original.is_dir() {
         return;
     }
-    let (original, copy) = (tree(&original), tree(&conformance()));
+    let (original, mut copy) = (tree(&original), tree(&conformance()));
     assert!(original.len() > 100);
+    // The project's own cases and judges stand next to the copy.
+    copy.retain(|(name, _)| !name.starts_with("judges") && !name.starts_with("market"));
     let names = |tree: &[(PathBuf, Vec<u8>)]| tree.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&original), names(&copy));
     for ((name, original), (_, copy)) in original.iter().zip(&copy) {
