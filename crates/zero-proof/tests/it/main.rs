@@ -4,11 +4,13 @@
 
 mod aggregates;
 mod checkpoint_state;
+mod chromium;
 mod disclosure;
 mod fuzz;
 mod go_judge;
 mod keys;
 mod note;
+mod page;
 mod policy;
 mod proof;
 mod support;
