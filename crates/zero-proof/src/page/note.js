@@ -157,7 +157,7 @@ function parseSignatures(text, linesBefore) {
     }
     checkKeyName(parts[1]);
     const [id, signature] = [hex(bytes.slice(0, 4)), bytes.slice(4)];
-    signatures.push({ number: signatures.length + 1, name: parts[1], id, bytes: signature, key: null, state: "unknown" });
+    signatures.push({ number: signatures.length + 1, name: parts[1], id, bytes: signature, key: null, state: "waiting" });
   }
   if (signatures.length === 0) {
     lines.fail("there is no signature");

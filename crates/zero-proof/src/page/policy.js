@@ -58,7 +58,7 @@ class PolicyParser {
     } else if (word === "quorum" && items.length === 1) {
       this.setQuorum(items[0]);
     } else {
-      fail("is none of: log VKEY [URL]; witness NAME VKEY [URL]; group NAME all|any|NUMBER NAME...; quorum NAME");
+      fail("must be log VKEY [URL], witness NAME VKEY [URL], group NAME all|any|NUMBER NAME... or quorum NAME");
     }
   }
 
@@ -183,6 +183,9 @@ async function checkLogSignature(checkpoint, policy) {
  */
 async function verifyCosignatures(checkpoint, policy) {
   const signed = await verifySignatures(checkpoint, witnessesOf(policy).map((witness) => witness.key));
+  for (const signature of checkpoint.signatures.filter((signature) => signature.key === null)) {
+    signature.state = "unknown";
+  }
   const satisfied = [];
   for (const definition of policy.definitions) {
     satisfied.push(

@@ -53,18 +53,20 @@ function showVerdict(result) {
 }
 
 function provenText({ claim, proven }) {
-  const held = `Event ${grouped(claim.event)} of the log ${claim.origin} has the fields below. It was in the log when the log had ${counted(claim.size, "event")}.`;
+  const fields = claim.disclosed > 0 ? "has the fields below. It was" : "was";
+  const held = `Event ${grouped(claim.event)} of the log ${claim.origin} ${fields} in the log when the log had ${counted(claim.size, "event")}.`;
   return proven.cosigners.length > 0
     ? `${held} Witnesses of your policy saw the log in this state and cosigned it at these times:`
     : `${held} Your policy asks for no witness and none has cosigned. Only the log's own signature stands behind this: it proves no time, and the log may show others something else.`;
 }
 
 function notProvenText({ verdict, reason }) {
-  return verdict === "pending" ? reason : `Do not rely on anything in this proof. ${sentence(reason)}`;
+  const consequences = { pending: "", failed: "Do not rely on anything in this proof. " };
+  return consequences[verdict] + sentence(reason);
 }
 
 function sentence(text) {
-  return `${text[0].toUpperCase()}${text.slice(1)}.`;
+  return `${text[0].toUpperCase()}${text.slice(1)}${text.endsWith(".") ? "" : "."}`;
 }
 
 function claimText(claim) {
@@ -108,7 +110,7 @@ function stepItem({ title, state, facts, details }) {
     item.append(factList(facts));
   }
   if (details.length > 0) {
-    item.append(element("details", "", element("summary", "", "Every value"), factList(details)));
+    item.append(element("details", "", element("summary", "", "Details"), factList(details)));
   }
   return item;
 }
@@ -118,8 +120,9 @@ function factList(facts) {
 }
 
 function signatureRow({ name, id, key, state, time }) {
-  const kinds = { 1: "Ed25519, the log", 4: "Ed25519, cosignature", 6: "ML-DSA-44" };
+  const kinds = { 1: "Ed25519", 4: "Ed25519, cosignature", 6: "ML-DSA-44" };
   const meanings = {
+    waiting: "not verified yet",
     unknown: "no key of your policy; ignored",
     unverified: "not verified by this page",
     invalid: "not by this key",
@@ -131,7 +134,7 @@ function signatureRow({ name, id, key, state, time }) {
     state,
     element("th", "", element("code", "", visible(name))),
     element("td", "", element("code", "", id)),
-    element("td", "", key === null ? "unknown" : kinds[key.type]),
+    element("td", "", key === null ? "" : kinds[key.type]),
     element("td", "", meanings[state] + when),
   );
 }
@@ -171,7 +174,7 @@ async function recheck() {
   }
   const result = await checkProof(embeddedProof(), policy);
   if (problem !== null && result.verdict === "pending") {
-    Object.assign(result, { verdict: "failed", reason: problem });
+    Object.assign(result, { verdict: "failed", reason: `the policy cannot be used: ${problem}` });
   }
   if (check === checks) {
     show(result);
