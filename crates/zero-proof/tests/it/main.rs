@@ -11,6 +11,8 @@ mod go_judge;
 mod keys;
 mod note;
 mod page;
+mod page_agreement;
+mod page_reader;
 mod policy;
 mod proof;
 mod support;
