@@ -76,7 +76,7 @@ fn a_page_says_proven_only_with_the_policy_of_its_reader() {
         assert_eq!(reader.verdict(), proven);
         for (policy, reason) in [
             ("quorum none", "Your policy lists no log with the origin example.com/bus"),
-            ("nonsense", "Policy, line 1"),
+            ("nonsense", "The policy cannot be used: policy, line 1: must be log VKEY"),
             (&policy().replace("any a b c", "all a b c"), "The quorum one is not met; cosigned by: a, b"),
         ] {
             reader.give_policy(policy);
@@ -172,7 +172,7 @@ fn the_page_says_not_proven_for_every_flipped_byte() {
         let length = proof.encode().len();
         let flips: Vec<(usize, u8)> = match is_soak() {
             true => (0..length).flat_map(|at| (1..=255).map(move |mask| (at, mask))).collect(),
-            false => (0..length).flat_map(|at| [(at, 1 << (at % 7))]).collect(),
+            false => (0..length).map(|at| (at, 1 << (at % 7))).collect(),
         };
         let one = flip(reader, &proof, &policy(), &flips);
         assert_eq!(one, ["\u{2014} a.example ", "\u{2014} b.example ", "\u{2014} unknown.example "]);
