@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use zero_bus::{Checksum, Event, Events, Finding, Follow, Head, LOCK, LOG, Reader, SNAPSHOT};
+use zero_bus::{Checksum, Event, Events, Follow, Head, LOCK, LOG, Reader};
 
 use crate::backoff::random_wait;
 use crate::error::{Error, Result};
@@ -217,22 +217,16 @@ impl Run<'_> {
         if let Some(followed) = self.status.bus {
             return Err(self.log_replaced(followed, "was emptied or removed"));
         }
-        let recorded = match reader.verify()?.integrity.finding {
-            Finding::Missing(events) => Some((events, LOCK)),
-            _ => reader.snapshot()?.map(|snapshot| (snapshot.event_count, SNAPSHOT)),
-        };
         // Appending creates the lock file before the log. An empty log without a lock file was
         // therefore emptied or copied here. No file tells which bus it was.
         let is_empty_file = self.directory.join(LOG).exists() && reader.size_bytes()? == 0;
         let is_foreign = is_empty_file && !self.directory.join(LOCK).exists();
-        // Whatever was seen above, a producer may have appended the first event meanwhile.
+        // An error if a file next to the log records events. Whatever was seen above, a producer
+        // may have appended the first event meanwhile.
         if reader.event(1)?.is_some() {
             return Ok(());
         }
         let path = reader.log_path();
-        if let Some((recorded, recorded_in)) = recorded.filter(|(events, _)| *events > 0) {
-            return Err(Error::Bus(zero_bus::Error::Missing { path, events: 0, recorded, recorded_in }));
-        }
         if is_foreign && !self.mirror.buses()?.is_empty() {
             return Err(Error::LogEmptied { destination: self.mirror.name(), log: path });
         }
