@@ -83,9 +83,11 @@ impl CatchUpReport {
     }
 }
 
-/// Cancels loops from any thread. A loop that waits for a destination returns at once, a loop that
-/// waits for events within a quarter of a second, and any other loop after its current batch.
-/// Clones cancel the same loops.
+/// Cancels loops from any thread. A loop that waits until it tries a destination again returns at
+/// once, a loop that waits for events within a quarter of a second, and any other loop after its
+/// current call. A call of a destination that does not answer ends with that destination's time
+/// limit, 60 s for most. A program that must end earlier may exit meanwhile: nothing can be lost,
+/// since the cursor is at the destination. Clones cancel the same loops.
 #[derive(Clone, Debug, Default)]
 pub struct CancelHandle(Arc<(Mutex<bool>, Condvar)>);
 
