@@ -75,6 +75,25 @@ fn a_link_under_a_name_that_is_not_utf8_is_refused_and_left_as_it_is() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing was created");
 }
 
+#[test]
+fn a_start_warns_of_a_snapshot_that_contradicts_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    run_cycles(directory.path(), "2").success();
+    let path = directory.path().join(OsStr::from_bytes(BUS)).join(zero_bus::SNAPSHOT);
+    let snapshot = fs::read_to_string(&path).unwrap();
+    assert!(snapshot.contains("\"event_count\":10"), "{snapshot}");
+    fs::write(&path, snapshot.replace("\"event_count\":10", "\"event_count\":9")).unwrap();
+    let warned = run_cycles(directory.path(), "1").success().stderr;
+    assert!(
+        warned.contains(
+            "state-snapshot.json: snapshot checksum does not match event log; the state follows from"
+        ),
+        "{warned}"
+    );
+    // The cycle has replaced it.
+    assert_eq!(run_cycles(directory.path(), "1").success().stderr, "");
+}
+
 /// A crash would otherwise leave a journal that no start can repair.
 #[test]
 fn a_new_journal_whose_name_leaves_no_room_for_recovery_is_refused() {
