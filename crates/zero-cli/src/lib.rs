@@ -3,9 +3,11 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod event_or_time;
 mod event_ref;
 mod head_arg;
 mod input;
+mod json_option;
 mod liveness;
 mod output_file;
 mod program;

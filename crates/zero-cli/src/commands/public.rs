@@ -9,6 +9,7 @@ use zero_paper::{Clock, SystemClock, reconcile, rfc3339};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
+use crate::json_option::AlwaysJson;
 use crate::time_arg::parse_time;
 
 /// Print a public export of a bus.
@@ -57,6 +58,8 @@ struct ExportArguments {
     /// The delay that the publisher promises. It is stated in the intelligence snapshot.
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     public_delay: u64,
+    #[command(flatten)]
+    _json: AlwaysJson,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {

@@ -4,6 +4,7 @@
 
 mod append;
 mod backup;
+mod bounded_files;
 mod command;
 mod completions;
 mod doctor;
