@@ -61,6 +61,7 @@ enum Subcommands {
     MirrorVerify(commands::mirror_verify::Arguments),
     Restore(commands::restore::Arguments),
     Ingest(commands::ingest::Arguments),
+    Witness(commands::witness::Arguments),
     Public(commands::public::Arguments),
     Completions(commands::completions::Arguments),
     Man(commands::man::Arguments),
@@ -72,8 +73,10 @@ pub fn main() -> ExitCode {
     report_lock_waits(|wait| print_warning(PROGRAM, &wait.to_string()));
     let command = parse_arguments::<Arguments>(PROGRAM).command;
     // These commands handle the signals themselves.
-    let handles_signals =
-        matches!(command, Subcommands::Audit(_) | Subcommands::Mirror(_) | Subcommands::Ingest(_));
+    let handles_signals = matches!(
+        command,
+        Subcommands::Audit(_) | Subcommands::Mirror(_) | Subcommands::Ingest(_) | Subcommands::Witness(_)
+    );
     let result = if handles_signals { Ok(()) } else { end_as_init_on_stop_signal() };
     exit(PROGRAM, result.and_then(|()| run(command)), is_failed_check)
 }
@@ -101,6 +104,7 @@ fn run(command: Subcommands) -> Result<Outcome> {
         Subcommands::MirrorVerify(arguments) => commands::mirror_verify::run(&arguments),
         Subcommands::Restore(arguments) => commands::restore::run(&arguments),
         Subcommands::Ingest(arguments) => commands::ingest::run(arguments),
+        Subcommands::Witness(arguments) => commands::witness::run(arguments),
         Subcommands::Public(arguments) => commands::public::run(&arguments),
         Subcommands::Completions(arguments) => commands::completions::run(&arguments, Arguments::command()),
         Subcommands::Man(arguments) => commands::man::run(&arguments, Arguments::command()),
