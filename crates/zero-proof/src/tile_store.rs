@@ -7,7 +7,6 @@
 //! record.
 
 use std::sync::Arc;
-use std::thread;
 
 use zero_bus::storage::{Access, Lock, Storage, StorageFile, replace};
 use zero_bus::{Event, Reader};
@@ -15,6 +14,7 @@ use zero_bus::{Event, Reader};
 use crate::disclosure::DisclosureSecret;
 use crate::entry::Entry;
 use crate::hash::Hash;
+use crate::leaves::{BATCH_EVENTS, leaf_hashes};
 use crate::store_error::StoreError;
 use crate::tile::node_hash;
 use crate::tree::{self, CompactRange, Node};
@@ -30,8 +30,6 @@ const TILE_HEIGHT: u8 = 8;
 /// A tree of the maximum size needs no more files.
 const LEVELS: usize = 8;
 const HASH_BYTES: u64 = 32;
-/// Events whose entries are computed at a time.
-const BATCH_EVENTS: usize = 8 << 10;
 
 /// The tiles of one bus. At most one value exists at a time, in any process.
 pub struct TileStore {
@@ -274,24 +272,6 @@ impl Growth {
         }
         Ok(())
     }
-}
-
-/// The hashes of the leaves of some events, computed on all processors if there are many.
-fn leaf_hashes(events: &[Event], secret: &DisclosureSecret) -> Vec<Hash> {
-    let hash = |events: &[Event]| -> Vec<Hash> {
-        events.iter().map(|event| Entry::of(event, secret).leaf_hash()).collect()
-    };
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    if threads == 1 || events.len() < 256 {
-        return hash(events);
-    }
-    let parts: Vec<&[Event]> = events.chunks(events.len().div_ceil(threads)).collect();
-    thread::scope(|scope| {
-        let workers: Vec<_> = parts.iter().map(|part| scope.spawn(|| hash(part))).collect();
-        // A worker that panicked has its part computed here, which panics again.
-        let joined = workers.into_iter().zip(&parts);
-        joined.flat_map(|(worker, part)| worker.join().unwrap_or_else(|_| hash(part))).collect()
-    })
 }
 
 fn level_name(level: usize) -> String {

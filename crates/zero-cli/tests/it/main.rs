@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod anchor;
 mod append;
 mod backup;
+mod checkpoint_kill;
 mod command;
 mod completions;
 mod doctor;
@@ -16,7 +18,9 @@ mod ingest;
 mod market_bus;
 mod market_feeds;
 mod mirror;
+mod proof;
 mod public;
+mod publish;
 mod read;
 mod reconcile;
 mod repair;
