@@ -1,5 +1,5 @@
-//! Compares a log with the checkpoints that were signed and cosigned: what a chain alone cannot show
-//! is that its end was not cut off and that the whole of it was not rewritten.
+//! Compares a log with the checkpoints that were signed and cosigned: what a chain alone cannot
+//! show is that its end was not cut off and that the whole of it was not rewritten.
 
 use std::path::{Path, PathBuf};
 
@@ -94,7 +94,8 @@ fn compare(
     }
     let log = log_roots(reader, secret, &sizes)?;
     let root_of = |size: u64| log.roots.iter().find(|(of, _)| *of == size).map(|(_, root)| *root);
-    let matches = |signed: &SignedCheckpoint| root_of(signed.checkpoint().size) == Some(signed.checkpoint().root);
+    let matches =
+        |signed: &SignedCheckpoint| root_of(signed.checkpoint().size) == Some(signed.checkpoint().root);
     let anchor = |anchored: u64, accepted: Option<Accepted<'_>>, problem: Option<String>| {
         let cosigners = accepted.map(|accepted| accepted.cosigners).unwrap_or_default();
         Anchor {
@@ -122,7 +123,9 @@ fn compare(
         }
     }
     let problem = match (refusal, stored.is_empty()) {
-        (Some(refusal), _) => format!("no stored checkpoint is accepted by the policy; the newest is not: {refusal}"),
+        (Some(refusal), _) => {
+            format!("no stored checkpoint is accepted by the policy; the newest is not: {refusal}")
+        }
         (None, true) => format!("no checkpoint is stored next to {}", store.state_path().display()),
         (None, false) => "no stored checkpoint is signed by a log of the policy".to_owned(),
     };
@@ -140,7 +143,9 @@ fn describe_contradiction(size: u64, equal: u64, events: u64, root: Option<Hash>
     let signed = counted(size, "event");
     if root.is_none() {
         let events = counted(events, "valid event");
-        return format!("a checkpoint of {signed} was signed, but the log has only {events}: it was truncated or damaged");
+        return format!(
+            "a checkpoint of {signed} was signed, but the log has only {events}: it was truncated or damaged"
+        );
     }
     if equal == 0 {
         return format!(

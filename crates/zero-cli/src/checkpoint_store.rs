@@ -47,7 +47,10 @@ impl CheckpointStore {
     fn default_state(bus: &Path) -> Result<PathBuf> {
         let resolved = bus.canonicalize().with_context(|| format!("{}: cannot look it up", bus.display()))?;
         let Some(name) = resolved.file_name() else {
-            bail!("{}: has no directory next to it for the checkpoints; name one with --state", bus.display());
+            bail!(
+                "{}: has no directory next to it for the checkpoints; name one with --state",
+                bus.display()
+            );
         };
         let mut name = name.to_owned();
         name.push(".checkpoints");

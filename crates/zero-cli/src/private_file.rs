@@ -28,7 +28,9 @@ pub(crate) fn read_private_file(path: &Path, max_bytes: usize) -> Result<Zeroizi
     check_is_outside_a_bus(path)?;
     // Room for all of it, so that no copy is left behind by a reallocation.
     let mut content = Zeroizing::new(Vec::with_capacity(max_bytes + 2));
-    file.take(max_bytes as u64 + 1).read_to_end(&mut content).with_context(|| format!("{name}: cannot read it"))?;
+    file.take(max_bytes as u64 + 1)
+        .read_to_end(&mut content)
+        .with_context(|| format!("{name}: cannot read it"))?;
     if content.len() > max_bytes {
         bail!("{name}: longer than {max_bytes} bytes");
     }
@@ -56,7 +58,8 @@ pub(crate) fn create_private_file(path: &Path, content: &[u8]) -> Result<()> {
 
 /// Refuses a path in a directory that holds a bus, or below one.
 fn check_is_outside_a_bus(path: &Path) -> Result<()> {
-    let parent = parent(path).canonicalize().with_context(|| format!("{}: cannot look it up", path.display()))?;
+    let parent =
+        parent(path).canonicalize().with_context(|| format!("{}: cannot look it up", path.display()))?;
     let bus = parent.ancestors().find(|ancestor| [LOG, LOCK].iter().any(|name| ancestor.join(name).exists()));
     match bus {
         Some(bus) => bail!("{}: is inside the bus {}; keep it elsewhere", path.display(), bus.display()),
@@ -66,8 +69,9 @@ fn check_is_outside_a_bus(path: &Path) -> Result<()> {
 
 /// Refuses a path inside a directory that may become a bus.
 pub(crate) fn check_is_outside(path: &Path, bus: &Path) -> Result<()> {
-    let resolve =
-        |path: &Path| -> Result<PathBuf> { path.canonicalize().with_context(|| format!("{}: cannot look it up", path.display())) };
+    let resolve = |path: &Path| -> Result<PathBuf> {
+        path.canonicalize().with_context(|| format!("{}: cannot look it up", path.display()))
+    };
     if resolve(parent(path))?.starts_with(resolve(bus)?) {
         bail!("{}: is inside the bus {}; keep it elsewhere", path.display(), bus.display());
     }

@@ -11,15 +11,23 @@ use zero_proof::disclosure::DisclosureSecret;
 use zero_proof::tile_store::TileStore;
 use zero_proof::{Checkpoint, StoreError};
 
+use crate::progress::Bar;
+
 /// The directory of the tiles inside the bus.
 pub(crate) const TILES: &str = "tiles";
 
-/// Opens the tiles of a bus. Waits while another process has them open.
-pub(crate) fn open_tiles(bus: &Path) -> Result<TileStore> {
+/// Opens the tiles of a bus. Waits while another process has them open. On a terminal, the progress
+/// of long work is shown.
+pub(crate) fn open_tiles(bus: &Path, reader: &Reader) -> Result<TileStore> {
     let path = bus.join(TILES);
     let directory =
         Directory::create(&path).with_context(|| format!("{}: cannot open the directory", path.display()))?;
-    Ok(TileStore::open(Arc::new(directory))?)
+    let mut tiles = TileStore::open(Arc::new(directory))?;
+    // A log whose head cannot be read is reported by whatever reads it next.
+    let events = reader.head().map_or(0, |head| head.index);
+    let bar = Bar::of_events("building the tree");
+    tiles.report_progress(move |leaves| bar.show_events(leaves, events));
+    Ok(tiles)
 }
 
 /// The tiles of a bus, after checking that its first events lead to the root of a checkpoint.
@@ -33,7 +41,7 @@ pub(crate) fn tiles_of_checkpoint(
     secret: &DisclosureSecret,
     checkpoint: &Checkpoint,
 ) -> Result<TileStore> {
-    let mut tiles = open_tiles(bus)?;
+    let mut tiles = open_tiles(bus, reader)?;
     tiles.catch_up(reader, secret)?;
     let (size, events) = (checkpoint.size, tiles.head().size);
     if events < size {

@@ -17,7 +17,7 @@
 //!   to all of them.
 //! - A [`Proof`] proves one event, a [track record](track_record) proves that none is left out.
 //! - [`tile_store`] keeps the tree of a bus on disk, and [`checkpoint_state`] makes sure that a log
-//!   signs only what extends what it signed before. [`log_roots`] computes roots from the log alone.
+//!   signs only what extends what it signed before. [`log_roots`] computes roots from the log.
 //!
 //! # In a minute
 //!

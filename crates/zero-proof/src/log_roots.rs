@@ -18,8 +18,8 @@ pub struct LogRoots {
     pub roots: Vec<(u64, Hash)>,
 }
 
-/// Computes the roots of the first events of a log at these sizes, which must be in ascending order.
-/// Reads and verifies the whole log, up to its first fault.
+/// Computes the roots of the first events of a log at these sizes, which must be in ascending
+/// order. Reads and verifies the whole log, up to its first fault.
 ///
 /// # Errors
 /// [`StoreError::Bus`] if the system cannot read the log. Damage is not an error here: it ends the

@@ -36,9 +36,13 @@ pub struct TileStore {
     storage: Arc<dyn Storage>,
     head: TreeHead,
     files: Vec<Box<dyn StorageFile>>,
+    /// Gets the number of leaves after each batch.
+    on_progress: Option<OnProgress>,
     /// Holds the exclusive lock.
     _lock: Box<dyn StorageFile>,
 }
+
+type OnProgress = Box<dyn FnMut(u64) + Send + Sync>;
 
 impl TileStore {
     /// Opens the tiles in a directory, which may be empty. Blocks while another process has them
@@ -56,11 +60,17 @@ impl TileStore {
         let head = read_file(&*storage, TILES_HEAD)?
             .and_then(|text| TreeHead::parse("tiles", SCHEMA, &text).ok())
             .unwrap_or(TreeHead::EMPTY);
-        let mut store = Self { storage, head, files, _lock: lock };
+        let mut store = Self { storage, head, files, on_progress: None, _lock: lock };
         if !store.is_intact()? {
             store.head = TreeHead::EMPTY;
         }
         Ok(store)
+    }
+
+    /// Has [`TileStore::catch_up`] report how many leaves the tiles have, every few thousand
+    /// events.
+    pub fn report_progress(&mut self, on_progress: impl FnMut(u64) + Send + Sync + 'static) {
+        self.on_progress = Some(Box::new(on_progress));
     }
 
     /// Brings the tiles up to the end of the log. Tiles of another log, or made with another
@@ -87,6 +97,9 @@ impl TileStore {
                 growth.add(&batch, secret)?;
                 growth.write(&self.storage, &self.files)?;
                 batch.clear();
+                if let Some(on_progress) = &mut self.on_progress {
+                    on_progress(growth.tree.end());
+                }
             }
             Ok::<(), StoreError>(())
         })?;

@@ -22,9 +22,9 @@ use crate::terminal::{fail_mark, ok_mark, warn_mark};
 /// Check a proof, and show what it discloses.
 ///
 /// Needs the file and a policy, not the log. The policy lists the keys of the logs and of the
-/// witnesses that you trust, and how many of them must have cosigned; get the keys from their owners
-/// and not from whoever hands over the proof. Fields are shown only if everything is proven. For a
-/// track record the sums over all its events are computed and shown.
+/// witnesses that you trust, and how many of them must have cosigned; get the keys from their
+/// owners and not from whoever hands over the proof. Fields are shown only if everything is proven.
+/// For a track record the sums over all its events are computed and shown.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -149,7 +149,9 @@ fn check_track_record(file: &[u8], policy: &Policy, json: bool) -> Result<Checke
     lines.push(format!("{ok}  they are in the tree of the first {}", counted(*size, "event")));
     if (*first, *last) != (1, *size) {
         let warn = warn_mark();
-        lines.push(format!("{warn}  nothing is stated about the other events, before {first} or after {last}"));
+        lines.push(format!(
+            "{warn}  nothing is stated about the other events, before {first} or after {last}"
+        ));
     }
     lines.extend(render_signers(accepted));
     Ok(Ok(lines.join("\n")))
@@ -194,7 +196,8 @@ fn render_aggregates(aggregates: &Aggregates) -> Vec<String> {
 fn render_field(field: &FieldAggregates) -> String {
     let mut parts = Vec::new();
     if field.numbers > 0 {
-        let number = |number: Option<f64>| number.map_or("beyond the largest number".to_owned(), format_number);
+        let number =
+            |number: Option<f64>| number.map_or("beyond the largest number".to_owned(), format_number);
         parts.push(format!(
             "{}, sum {}, smallest {}, largest {}",
             counted(field.numbers, "number"),

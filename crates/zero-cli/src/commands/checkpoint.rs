@@ -19,17 +19,18 @@ use zero_proof::key::SignatureType;
 use zero_proof::{Policy, SignedCheckpoint, SigningKey, VerifierKey};
 
 use crate::checkpoint_store::CheckpointStore;
-use crate::proof_input::{read_key, read_policy, read_secret};
 use crate::program::PROGRAM;
+use crate::proof_input::{read_key, read_policy, read_secret};
 use crate::tiles::open_tiles;
 use crate::time_arg::parse_duration;
 
 /// Sign a checkpoint of a bus, and have it cosigned.
 ///
-/// A checkpoint is the number of events and a hash over all of them. It is signed only if it extends
-/// the last one that was signed: a log that was truncated, rewritten or restored from an older copy is
-/// refused, with the first event that differs. The last one is recorded in the state, outside the bus.
-/// The signed checkpoint is stored next to the state, as FILE.000000000042 for 42 events, and printed.
+/// A checkpoint is the number of events and a hash over all of them. It is signed only if it
+/// extends the last one that was signed: a log that was truncated, rewritten or restored from an
+/// older copy is refused, with the first event that differs. The last one is recorded in the state,
+/// outside the bus. The signed checkpoint is stored next to the state, as FILE.000000000042 for 42
+/// events, and printed.
 ///
 /// With --policy, the witnesses of the policy are asked to cosign it. A witness checks that the
 /// checkpoint extends the one before, and states the time.
@@ -83,10 +84,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let log = Log::open(arguments)?;
     let Some(every_s) = arguments.every else {
         let made = log.checkpoint()?;
-        made.failures.iter().for_each(|(witness, failure)| print_warning(PROGRAM, &format!("{witness}: {failure}")));
+        made.failures
+            .iter()
+            .for_each(|(witness, failure)| print_warning(PROGRAM, &format!("{witness}: {failure}")));
         let text = if arguments.json { made.json()? } else { made.signed.encode().trim_end().to_owned() };
         if let Some(Err(problem)) = &made.quorum {
-            print_message(PROGRAM, &format!("{}; run the command again to ask the missing witnesses", problem));
+            print_message(
+                PROGRAM,
+                &format!("{}; run the command again to ask the missing witnesses", problem),
+            );
         }
         return print(&text, Outcome::of(!matches!(made.quorum, Some(Err(_)))));
     };
@@ -187,7 +193,7 @@ impl<'a> Log<'a> {
         let mut state = self.store.open_state()?;
         self.check_origin()?;
         let reader = Reader::open(&self.arguments.dir)?;
-        let mut tiles = open_tiles(&self.arguments.dir)?;
+        let mut tiles = open_tiles(&self.arguments.dir, &reader)?;
         let now_s = SystemClock.now() as u64;
         let signed = state.sign_next(&reader, &mut tiles, &self.secret, &self.key, now_s)?;
         drop(tiles);
@@ -245,7 +251,10 @@ impl Made {
         self.cosigned_by = policy
             .cosigners(&self.signed)?
             .iter()
-            .map(|cosigner| Cosigner { timestamp: cosigner.timestamp, witness: cosigner.witness.name.clone() })
+            .map(|cosigner| Cosigner {
+                timestamp: cosigner.timestamp,
+                witness: cosigner.witness.name.clone(),
+            })
             .collect();
         self.quorum = Some(policy.check(&self.signed).map(drop));
         Ok(())
@@ -291,7 +300,8 @@ impl Made {
 /// Checks that the policy lists the log, which would otherwise accept none of its checkpoints.
 fn check_policy_lists(policy: &Policy, key: &SigningKey) -> Result<()> {
     let vkeys = [SignatureType::Ed25519, SignatureType::CosignatureMlDsa44];
-    let vkeys: Vec<_> = vkeys.into_iter().filter_map(|signature_type| key.verifier_key(signature_type)).collect();
+    let vkeys: Vec<_> =
+        vkeys.into_iter().filter_map(|signature_type| key.verifier_key(signature_type)).collect();
     if policy.logs().iter().any(|log| vkeys.contains(&log.key)) {
         return Ok(());
     }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow};
 use serde::Serialize;
 use zero_bus::Json;
-use zero_proof::SigningKey;
-use zero_proof::key::SignatureType;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
+use zero_proof::SigningKey;
+use zero_proof::key::SignatureType;
 use zeroize::Zeroizing;
 
 use crate::private_file::create_private_file;
@@ -17,8 +17,8 @@ use crate::proof_input::read_key;
 /// Create a signing key, or print its public keys.
 ///
 /// A public key is printed as a vkey, once for each use: `log` verifies the checkpoints of a log,
-/// `witness` the cosignatures of a witness, and `ml-dsa` the ML-DSA-44 signatures of either. Policies
-/// list vkeys.
+/// `witness` the cosignatures of a witness, and `ml-dsa` the ML-DSA-44 signatures of either.
+/// Policies list vkeys.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -40,7 +40,8 @@ enum Action {
 /// Create a signing key, and print its public keys.
 ///
 /// The file (mode 0600) must not exist and must not be inside a bus. Keep a copy where only you can
-/// read it: without the key, the log needs a new name. `openssl pkey -in FILE` reads the Ed25519 key.
+/// read it: without the key, the log needs a new name. `openssl pkey -in FILE` reads the Ed25519
+/// key.
 #[derive(Debug, clap::Args)]
 struct NewArguments {
     /// The name that signatures bear: for a log its origin, such as example.com/desk-1. A name

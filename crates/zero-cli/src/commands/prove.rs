@@ -23,10 +23,10 @@ use crate::tiles::tiles_of_checkpoint;
 
 /// Write a proof of an event, or of all events.
 ///
-/// The proof of an event shows that the event is in the log of a signed checkpoint, and discloses the
-/// fields that --reveal names. With --all it is a track record: it discloses these fields of every
-/// event, so that none can be left out, and whoever checks it computes sums over them. Everything else
-/// stays private. `zero-bus check` checks both.
+/// The proof of an event shows that the event is in the log of a signed checkpoint, and discloses
+/// the fields that --reveal names. With --all it is a track record: it discloses these fields of
+/// every event, so that none can be left out, and whoever checks it computes sums over them.
+/// Everything else stays private. `zero-bus check` checks both.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -146,7 +146,9 @@ impl Prover {
         let first = from.map_or(Ok(1), |from| from.first_index(&self.reader))?;
         let last = to.map_or(Ok(size), |to| to.index(&self.reader))?;
         if last > size {
-            bail!("--to: event {last} is not in the checkpoint, which ends with event {size}; sign a newer one");
+            bail!(
+                "--to: event {last} is not in the checkpoint, which ends with event {size}; sign a newer one"
+            );
         }
         if first == 0 || first > last {
             bail!("there is no event from {first} to {last}");

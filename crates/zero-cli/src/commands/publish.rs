@@ -86,7 +86,12 @@ fn published_size(to: &Path, signed: &SignedCheckpoint, tiles: &TileStore) -> Re
     let published = read_checkpoint(&path)?;
     let (old, new) = (published.checkpoint(), signed.checkpoint());
     if old.origin != new.origin {
-        bail!("{}: is of the log `{}`, not of `{}`; name another directory", path.display(), old.origin, new.origin);
+        bail!(
+            "{}: is of the log `{}`, not of `{}`; name another directory",
+            path.display(),
+            old.origin,
+            new.origin
+        );
     }
     if old.size > new.size {
         bail!("{}: has {} already; name a newer checkpoint", path.display(), counted(old.size, "event"));
@@ -125,7 +130,8 @@ impl Publication<'_> {
                     events = Some(self.reader.events(range.start + 1)?);
                 }
                 let mut entries = Vec::new();
-                for (event, hash) in events.iter_mut().flatten().zip(&hashes) {
+                // In this order, the next event after the tile is not taken.
+                for (hash, event) in hashes.iter().zip(events.iter_mut().flatten()) {
                     let entry = Entry::of(&event?, &self.secret);
                     if entry.leaf_hash() != *hash {
                         return Err(StoreError::OtherTree { signed: self.size }.into());

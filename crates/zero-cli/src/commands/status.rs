@@ -114,7 +114,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         reasons.push(format!("last cycle: {problem}"));
     }
     let anchor = arguments.anchor.compare(dir, &reader)?;
-    reasons.extend(anchor.iter().filter(|anchor| !anchor.ok).map(|anchor| format!("anchor: {}", anchor.reason)));
+    reasons
+        .extend(anchor.iter().filter(|anchor| !anchor.ok).map(|anchor| format!("anchor: {}", anchor.reason)));
     let ok = reasons.is_empty();
     let governing = commands_in_force.governing();
     if arguments.json {

@@ -101,7 +101,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     } else {
         let mut lines = vec![render(&verdict, log_exists)];
         lines.extend(expectations.iter().map(render_expectation));
-        lines.extend(anchor.iter().map(|anchor| format!("anchor    {}  {}", mark(anchor.ok), anchor.describe())));
+        lines.extend(
+            anchor.iter().map(|anchor| format!("anchor    {}  {}", mark(anchor.ok), anchor.describe())),
+        );
         // An anchored chain shows what the scope of a chain alone excludes.
         if passed && anchor.is_none() {
             lines.push(Verdict::SCOPE.to_owned());

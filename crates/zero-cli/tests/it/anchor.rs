@@ -43,7 +43,10 @@ fn verify_says_up_to_which_event_the_log_is_anchored() {
     let document = Value::parse(json.trim_end()).unwrap();
     let anchor = document.get("anchor").unwrap();
     let number = |name: &str| anchor.get(name).and_then(Value::as_u64);
-    assert_eq!((number("anchored"), number("events"), number("cosigned_at")), (Some(5), Some(8), Some(TIME + 60)));
+    assert_eq!(
+        (number("anchored"), number("events"), number("cosigned_at")),
+        (Some(5), Some(8), Some(TIME + 60))
+    );
     // Doctor and status say the same; without the option they say nothing of it.
     let sentence = line.split("  ").last().unwrap();
     let options = ["--policy", "both", "--secret", "bus.secret"];
@@ -54,7 +57,10 @@ fn verify_says_up_to_which_event_the_log_is_anchored() {
         assert!(printed.contains("anchor"), "{command}: {printed}");
         for json in [&[][..], &["--json"]] {
             let printed = bus(dir, &[&[command, "bus"], json].concat()).stdout;
-            assert!(!printed.contains("anchored up to") && !printed.contains("\"anchor\""), "{command}: {printed}");
+            assert!(
+                !printed.contains("anchored up to") && !printed.contains("\"anchor\""),
+                "{command}: {printed}"
+            );
         }
     }
     assert!(bus(dir, &["verify", "bus", "--policy", "both"]).failure(2).contains("--secret"));
@@ -70,14 +76,20 @@ fn a_log_that_contradicts_its_checkpoints_fails() {
     let assert_fails = |expected: &str| {
         let checked = verify(dir, "both");
         assert_eq!(checked.code, 1, "{}", checked.stdout);
-        assert!(checked.stdout.contains("anchor    FAIL  ") && checked.stdout.contains(expected), "{}", checked.stdout);
+        assert!(
+            checked.stdout.contains("anchor    FAIL  ") && checked.stdout.contains(expected),
+            "{}",
+            checked.stdout
+        );
         let options = ["--policy", "both", "--secret", "bus.secret"];
         for command in ["doctor", "status"] {
             let checked = bus(dir, &[&[command, "bus"], &options[..]].concat());
             assert!(checked.code == 1 && checked.stdout.contains(expected), "{command}: {}", checked.stdout);
         }
     };
-    assert_fails("events 6 to 7 are not all those that were signed: the log was rewritten (bus.checkpoints/signed.000000000007)");
+    assert_fails(
+        "events 6 to 7 are not all those that were signed: the log was rewritten (bus.checkpoints/signed.000000000007)",
+    );
     rewrite_log(dir, 2);
     assert_fails("the first 5 events are not those that were signed: the log was rewritten");
     fs::remove_dir_all(dir.join("bus")).unwrap();
@@ -103,7 +115,10 @@ fn a_log_without_an_accepted_checkpoint_is_not_anchored() {
     assert_fails("both", "cosigned by: w1");
     cosign_stored(dir, 5, &[("w2", TIME)]);
     let printed = verify(dir, "both").success();
-    assert!(printed.ends_with("anchored up to 5 of 5, cosigned by 2 witnesses at 2026-05-01T00:00:00Z\n"), "{printed}");
+    assert!(
+        printed.ends_with("anchored up to 5 of 5, cosigned by 2 witnesses at 2026-05-01T00:00:00Z\n"),
+        "{printed}"
+    );
     // A checkpoint that another key signed says nothing about this log.
     let path = dir.join("bus.checkpoints/signed.000000000005");
     let text = fs::read_to_string(&path).unwrap();
@@ -118,8 +133,10 @@ fn public_exports_carry_the_checkpoint_of_their_figures() {
     let temp = temp_dir();
     let dir = temp.path();
     runs::run_cycles(dir, "3", &[]).success();
-    for arguments in [&["key", "new", "--name", "example.com/bus", "-o", "log.key"][..], &["secret", "new", "bus", "-o", "bus.secret"]]
-    {
+    for arguments in [
+        &["key", "new", "--name", "example.com/bus", "-o", "log.key"][..],
+        &["secret", "new", "bus", "-o", "bus.secret"],
+    ] {
         bus(dir, arguments).success();
     }
     let signed = bus(dir, &[&["checkpoint", "bus"], &KEYS[..]].concat()).success();

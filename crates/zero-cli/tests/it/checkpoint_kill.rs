@@ -59,7 +59,9 @@ fn a_kill_never_leads_to_two_inconsistent_signatures() {
             code => panic!("exit {code}: {}", other.stderr),
         }
     }
-    println!("{killed} of {rounds} were killed, {signed_before_kill} had signed, {refused} other logs were refused");
+    println!(
+        "{killed} of {rounds} were killed, {signed_before_kill} had signed, {refused} other logs were refused"
+    );
     assert!(killed > 0 && refused >= signed_before_kill);
 }
 

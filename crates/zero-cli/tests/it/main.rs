@@ -14,6 +14,8 @@ mod edited;
 mod engine_run;
 mod full_disk;
 mod ingest;
+#[path = "../../../zero-proof/tests/it/judge.rs"]
+mod judge;
 #[path = "../../../zero-paper/tests/it/market_bus.rs"]
 mod market_bus;
 mod market_feeds;

@@ -39,7 +39,8 @@ fn a_key_is_created_once_and_shown_with_each_use() {
     assert_eq!(plain.lines().count(), 2);
     assert_ne!(plain.lines().next(), printed.lines().next());
     // OpenSSL reads the Ed25519 key.
-    let openssl = Command::new("openssl").args(["pkey", "-in", "k2", "-noout", "-text"]).current_dir(dir).output();
+    let openssl =
+        Command::new("openssl").args(["pkey", "-in", "k2", "-noout", "-text"]).current_dir(dir).output();
     if let Ok(openssl) = openssl {
         assert!(String::from_utf8_lossy(&openssl.stdout).contains("ED25519 Private-Key"), "{openssl:?}");
     }
@@ -119,7 +120,11 @@ fn each_checkpoint_extends_the_last_and_is_stored() {
         assert_eq!(mode & 0o077, 0, "{name}");
     }
     // Other paths of the bus have the same state.
-    assert_eq!(bus(&dir.join("bus"), &["checkpoint", ".", "--key", "../log.key", "--secret", "../bus.secret"]).success(), second.encode());
+    assert_eq!(
+        bus(&dir.join("bus"), &["checkpoint", ".", "--key", "../log.key", "--secret", "../bus.secret"])
+            .success(),
+        second.encode()
+    );
     let state = ["--state", "elsewhere/state"];
     bus(dir, &[&["checkpoint", "bus/"], &KEYS[..], &state].concat()).success();
     assert!(dir.join("elsewhere/state").exists() && dir.join("elsewhere/state.000000000005").exists());
@@ -130,7 +135,8 @@ fn what_must_not_be_signed_is_refused() {
     let temp = temp_dir();
     let dir = temp.path();
     set_up(dir, 3);
-    let refused = |options: &[&str]| bus(dir, &[&["checkpoint", "bus"], &KEYS[..], options].concat()).failure(2);
+    let refused =
+        |options: &[&str]| bus(dir, &[&["checkpoint", "bus"], &KEYS[..], options].concat()).failure(2);
     let message = refused(&["--state", "bus/state"]);
     assert!(message.contains("is inside the bus"), "{message}");
     let message = refused(&["--origin", "example.com/other"]);
@@ -140,8 +146,11 @@ fn what_must_not_be_signed_is_refused() {
     assert!(message.contains("add the line: log example.com/bus+"), "{message}");
     assert!(refused(&["--every", "0s"]).contains("at least 1s"));
     assert!(!dir.join("bus.checkpoints").exists() && !dir.join("bus/tiles").exists());
-    bus(dir, &[&["checkpoint", "bus", "--origin", "example.com/bus", "--policy", "policy"], &KEYS[..]].concat())
-        .success();
+    bus(
+        dir,
+        &[&["checkpoint", "bus", "--origin", "example.com/bus", "--policy", "policy"], &KEYS[..]].concat(),
+    )
+    .success();
     // A state belongs to one origin.
     bus(dir, &["key", "new", "--name", "example.com/other", "-o", "other.key"]).success();
     let message = bus(dir, &["checkpoint", "bus", "--key", "other.key", "--secret", "bus.secret"]).failure(2);
@@ -214,7 +223,10 @@ fn a_proof_shows_what_it_discloses_and_nothing_else() {
     for (options, expected) in [
         (&["last", "-o", "x"][..], "event 25 is not in the checkpoint, which ends with event 20"),
         (&["26", "-o", "x"], "has no event 26"),
-        (&["3", "--reveal", "payload/none", "-o", "x"], "event 3: `/payload/none` is not a field of this event"),
+        (
+            &["3", "--reveal", "payload/none", "-o", "x"],
+            "event 3: `/payload/none` is not a field of this event",
+        ),
         (&["3", "--reveal", "checksum", "-o", "x"], "`/checksum` may be disclosed only together"),
         (&["3", "-o", "bus/x"], "is inside the bus"),
     ] {
@@ -268,17 +280,30 @@ fn a_track_record_leaves_no_event_out() {
     set_up(dir, 30);
     checkpoint(dir);
     let prove = |options: &[&str]| {
-        bus(dir, &[&["prove", "bus", "--all", "--secret", "bus.secret", "--reveal", "payload/n", "-o", "r"], options].concat())
+        bus(
+            dir,
+            &[
+                &["prove", "bus", "--all", "--secret", "bus.secret", "--reveal", "payload/n", "-o", "r"],
+                options,
+            ]
+            .concat(),
+        )
     };
     assert_eq!(prove(&[]).success(), "r: events 1 to 30 of 30 events; discloses /payload/n\n");
     let shown = bus(dir, &["check", "r", "--policy", "policy"]).success();
-    for expected in ["events 1 to 30", "a.one: 10 events\n", "10 numbers, sum 165, smallest 3, largest 30", "none is left out"] {
+    for expected in [
+        "events 1 to 30",
+        "a.one: 10 events\n",
+        "10 numbers, sum 165, smallest 3, largest 30",
+        "none is left out",
+    ] {
         assert!(shown.contains(expected), "{expected}: {shown}");
     }
     assert!(!shown.contains("nothing is stated about"), "{shown}");
     let record = fs::read_to_string(dir.join("r")).unwrap();
     // Without the line of one event.
-    let cut: String = record.lines().enumerate().filter(|(at, _)| *at != 10).map(|(_, line)| format!("{line}\n")).collect();
+    let cut: String =
+        record.lines().enumerate().filter(|(at, _)| *at != 10).map(|(_, line)| format!("{line}\n")).collect();
     fs::write(dir.join("cut"), cut.replacen("events 1 30", "events 1 29", 1)).unwrap();
     let checked = bus(dir, &["check", "cut", "--policy", "policy"]);
     assert_eq!(checked.code, 1);
@@ -311,7 +336,9 @@ fn an_older_checkpoint_and_another_secret_are_told_apart() {
     append_events(dir, 5);
     checkpoint(dir);
     let older = "bus.checkpoints/signed.000000000005";
-    let printed = bus(dir, &["prove", "bus", "2", "--secret", "bus.secret", "--checkpoint", older, "-o", "p"]).success();
+    let printed =
+        bus(dir, &["prove", "bus", "2", "--secret", "bus.secret", "--checkpoint", older, "-o", "p"])
+            .success();
     assert!(printed.contains("event 2 of 5 events"), "{printed}");
     bus(dir, &["check", "p", "--policy", "policy"]).success();
     bus(dir, &["secret", "new", "bus", "-o", "other.secret"]).success_with_warning("has a tree already");
