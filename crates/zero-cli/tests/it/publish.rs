@@ -32,7 +32,10 @@ fn expected_tiles(dir: &Path, size: u64) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut nodes: BTreeMap<Node, Hash> = BTreeMap::new();
     let mut range = CompactRange::empty(0);
     for entry in &entries {
-        range.push(entry.leaf_hash(), &mut |node, hash| drop(nodes.insert(node, hash))).unwrap();
+        let mut insert = |node, hash| {
+            nodes.insert(node, hash);
+        };
+        range.push(entry.leaf_hash(), &mut insert).unwrap();
     }
     let mut files = BTreeMap::new();
     for tile in new_tiles(0, size).unwrap() {
