@@ -5,9 +5,11 @@
 mod anchor;
 mod checkpoint_store;
 mod commands;
+mod event_or_time;
 mod event_ref;
 mod head_arg;
 mod input;
+mod json_option;
 mod liveness;
 mod output_file;
 mod private_file;

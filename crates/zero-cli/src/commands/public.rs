@@ -9,6 +9,7 @@ use zero_paper::{Clock, SystemClock, reconcile, rfc3339};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
+use crate::json_option::AlwaysJson;
 use crate::proof_input::{read_checkpoint, read_secret};
 use crate::tiles::tiles_of_checkpoint;
 use crate::time_arg::parse_time;
@@ -60,6 +61,8 @@ struct ExportArguments {
     /// The delay that the publisher promises. It is stated in the intelligence snapshot.
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     public_delay: u64,
+    #[command(flatten)]
+    _json: AlwaysJson,
     /// Compute the figures from the events of this signed checkpoint, and add it to the export:
     /// "checkpoint": {"events", "note"}.
     #[arg(long, value_name = "FILE", requires = "secret", conflicts_with = "journal")]

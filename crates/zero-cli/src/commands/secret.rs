@@ -1,9 +1,10 @@
 //! `zero-bus secret`: create the disclosure secret of a bus.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use zero_bus::Reader;
+use zero_bus::{Json, Reader};
 use zero_program::message::print_warning;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
@@ -44,16 +45,23 @@ struct NewArguments {
     /// The file to create.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    /// Print one JSON object: {"output"}.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
-    let Action::New(NewArguments { dir, output }) = &arguments.action;
+    let Action::New(NewArguments { dir, output, json }) = &arguments.action;
     Reader::open(dir)?;
     check_is_outside(output, dir)?;
     create_private_file(output, &*random()?)?;
     if dir.join(TILES).join(TILES_HEAD).exists() {
         let text = "the bus has a tree already, made with another secret; checkpoints of that tree need the old secret";
         print_warning(PROGRAM, text);
+    }
+    if *json {
+        let document = BTreeMap::from([("output", output.display().to_string())]);
+        return print(Json::of(&document)?.as_str(), Outcome::Passed);
     }
     print(&format!("{}: created; keep a copy where only you can read it", output.display()), Outcome::Passed)
 }

@@ -5,6 +5,7 @@
 mod anchor;
 mod append;
 mod backup;
+mod bounded_files;
 mod checkpoint_kill;
 mod command;
 mod completions;
