@@ -74,6 +74,7 @@ enum Subcommands {
     Prove(commands::prove::Arguments),
     Check(commands::check::Arguments),
     Publish(commands::publish::Arguments),
+    Witness(commands::witness::Arguments),
     Public(commands::public::Arguments),
     Completions(commands::completions::Arguments),
     Man(commands::man::Arguments),
@@ -86,7 +87,7 @@ pub fn main() -> ExitCode {
     let command = parse_arguments::<Arguments>(PROGRAM).command;
     // These commands handle the signals themselves.
     let handles_signals = match &command {
-        Subcommands::Audit(_) | Subcommands::Mirror(_) | Subcommands::Ingest(_) => true,
+        Subcommands::Audit(_) | Subcommands::Mirror(_) | Subcommands::Ingest(_) | Subcommands::Witness(_) => true,
         Subcommands::Checkpoint(arguments) => arguments.is_service(),
         _ => false,
     };
@@ -123,6 +124,7 @@ fn run(command: Subcommands) -> Result<Outcome> {
         Subcommands::Prove(arguments) => commands::prove::run(&arguments),
         Subcommands::Check(arguments) => commands::check::run(&arguments),
         Subcommands::Publish(arguments) => commands::publish::run(&arguments),
+        Subcommands::Witness(arguments) => commands::witness::run(arguments),
         Subcommands::Public(arguments) => commands::public::run(&arguments),
         Subcommands::Completions(arguments) => commands::completions::run(&arguments, Arguments::command()),
         Subcommands::Man(arguments) => commands::man::run(&arguments, Arguments::command()),

@@ -48,7 +48,9 @@ pub use log::{Log, ThrottledLog};
 #[cfg(feature = "server")]
 pub use problem::Problem;
 #[cfg(feature = "server")]
-pub use server::{Listening, Server, ServerOptions, Threads};
+pub use rate_limit::RateLimiter;
+#[cfg(feature = "server")]
+pub use server::{Clients, Listening, Server, ServerOptions, Threads};
 #[cfg(feature = "server")]
 pub use shutdown::Shutdown;
 #[cfg(feature = "server")]

@@ -30,3 +30,4 @@ pub(crate) mod stats;
 pub(crate) mod status;
 pub(crate) mod tail;
 pub(crate) mod verify;
+pub(crate) mod witness;

@@ -36,3 +36,6 @@ mod status;
 mod support;
 mod tail;
 mod terminal;
+#[path = "../../../zero-witness/tests/it/test_log.rs"]
+mod test_log;
+mod witness;
