@@ -251,8 +251,8 @@ struct JsonReport<'a> {
     away: Option<&'a str>,
     bus: Option<Checksum>,
     destination: &'a str,
-    /// Null while the destination is away, like `lag`: the log is not read meanwhile, so neither its
-    /// length nor what the destination lacks is known.
+    /// Null while the destination is away, like `lag`: the log is not read meanwhile, so neither
+    /// its length nor what the destination lacks is known.
     events: Option<u64>,
     lag: Option<u64>,
     mirrored: u64,
