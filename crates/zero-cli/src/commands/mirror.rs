@@ -127,7 +127,7 @@ impl Working {
         }
         let seconds = STOP_GRACE.as_secs();
         let text = format!(
-            "stopped without an answer of {} within {seconds} s. Nothing is lost: run again, and it resumes",
+            "stopped without an answer from {} within {seconds} s. Nothing is lost: run again, and it resumes",
             names.join(", ")
         );
         print_message(PROGRAM, &text);
