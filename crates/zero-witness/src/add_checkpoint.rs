@@ -1,5 +1,5 @@
-//! The body of a request to `add-checkpoint`: the size that the witness cosigned last, a consistency
-//! proof from there, and the new checkpoint.
+//! The body of a request to `add-checkpoint`: the size that the witness cosigned last, a
+//! consistency proof from there, and the new checkpoint.
 
 use std::fmt::Write as _;
 

@@ -1,7 +1,7 @@
 //! The client: asks the witnesses of a policy to cosign a checkpoint.
 //!
-//! Nothing that a witness answers is believed. A cosignature counts once it was verified against the
-//! policy's key, responses have a maximum size, and redirects are not followed.
+//! Nothing that a witness answers is believed. A cosignature counts once it was verified against
+//! the policy's key, responses have a maximum size, and redirects are not followed.
 
 mod connection;
 mod url;

@@ -89,8 +89,8 @@ struct Last {
 
 impl Witness {
     /// A witness of the logs with these keys. A log may have several keys; the name of a key is the
-    /// origin of its log. Logs that the state has but that are not listed are unknown until they are
-    /// listed again.
+    /// origin of its log. Logs that the state has but that are not listed are unknown until they
+    /// are listed again.
     ///
     /// # Errors
     /// [`Error::Invalid`] if a key cannot be that of a log, or a state file was damaged;
@@ -141,9 +141,9 @@ impl Witness {
         self.logs.iter().map(|(origin, log)| (origin.as_str(), size_of(log.last().as_deref())))
     }
 
-    /// Cosigns a checkpoint at a time in POSIX seconds, if it extends the last one that was cosigned
-    /// for its log. The new checkpoint is persisted before this returns. Requests for one log are
-    /// decided one after another.
+    /// Cosigns a checkpoint at a time in POSIX seconds, if it extends the last one that was
+    /// cosigned for its log. The new checkpoint is persisted before this returns. Requests for one
+    /// log are decided one after another.
     ///
     /// # Errors
     /// [`Rejection`]

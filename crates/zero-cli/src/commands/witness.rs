@@ -24,9 +24,9 @@ use crate::program::PROGRAM;
 /// Cosign the checkpoints of other operators' logs.
 ///
 /// Serves C2SP tlog-witness: POST /add-checkpoint cosigns a checkpoint that extends the last one
-/// cosigned for its log, and GET /HASH/checkpoint returns that one, where HASH is the SHA-256 of the
-/// origin. The state is durable before a cosignature is sent. If the key file has an ML-DSA key, there
-/// are two cosignatures. GET /metrics is for Prometheus.
+/// cosigned for its log, and GET /HASH/checkpoint returns that one, where HASH is the SHA-256 of
+/// the origin. The state is durable before a cosignature is sent. If the key file has an ML-DSA
+/// key, there are two cosignatures. GET /metrics is for Prometheus.
 ///
 /// Clients need no token, because the log's signature proves where a checkpoint comes from.
 #[derive(Debug, clap::Args)]
@@ -103,7 +103,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<Outcome> {
 fn read_key(path: &Path) -> Result<SigningKey> {
     let cannot_read = || format!("{}: cannot read the key", path.display());
     let file = File::open(path).with_context(cannot_read)?;
-    // The mode of the open file, so that the file cannot be exchanged between the check and the read.
+    // The mode of the open file, so that the file cannot be exchanged between the check and the
+    // read.
     if file.metadata().with_context(cannot_read)?.mode() & 0o077 != 0 {
         bail!("{}: other users may read the key; run: chmod 600 on it", path.display());
     }

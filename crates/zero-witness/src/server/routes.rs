@@ -15,12 +15,16 @@ use zero_http::request::{body_too_large, discard_body, no_query_parameters, read
 use zero_http::{Log, Problem, RateLimiter, ThrottledLog};
 use zero_proof::Note;
 
+use super::limits::Limits;
 use super::metrics::Metrics;
-use super::{Clock, Limits, rejection};
+use super::rejection;
 use crate::add_checkpoint::{AddCheckpoint, MAX_BODY_BYTES};
 use crate::witness::{Rejection, Witness};
 
 const TEXT_MEDIA_TYPE: &str = "text/plain; charset=utf-8";
+
+/// The time in POSIX seconds.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// What all operations share.
 pub(super) struct ServerState {

@@ -27,8 +27,8 @@ fn mutate(valid: &[u8], rng: &mut Rng) -> Vec<u8> {
     bytes
 }
 
-/// Each changed request is refused, or is exactly as good as the valid one: then it is cosigned, and
-/// the state has a tree of the log.
+/// Each changed request is refused, or is exactly as good as the valid one: then it is cosigned,
+/// and the state has a tree of the log.
 #[test]
 fn changed_requests_by_the_thousand_are_refused() {
     let log = TestLog::new(40);
