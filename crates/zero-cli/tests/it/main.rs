@@ -9,6 +9,7 @@ mod bounded_files;
 mod checkpoint_kill;
 mod command;
 mod completions;
+mod cosigned;
 mod doctor;
 mod documents;
 mod edited;
