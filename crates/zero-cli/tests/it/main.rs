@@ -15,6 +15,7 @@ mod ingest;
 #[path = "../../../zero-paper/tests/it/market_bus.rs"]
 mod market_bus;
 mod market_feeds;
+mod market_replay;
 mod mirror;
 mod public;
 mod read;
