@@ -168,16 +168,17 @@ fn named_members(value: &Value) -> Option<Vec<(String, Value)>> {
         }
         Value::Array(items) => {
             let mut items_of_symbol: HashMap<&str, u64> = HashMap::new();
-            let mut name = |position: usize, item: &Value| {
-                let Some(symbol) = item.get("symbol").and_then(Value::as_str) else {
-                    return position.to_string();
-                };
-                let count = items_of_symbol.entry(symbol).or_default();
-                *count += 1;
-                if *count == 1 { symbol.to_owned() } else { format!("{symbol}#{count}") }
-            };
-            let items = items.iter().enumerate();
-            Some(items.map(|(position, item)| (name(position, item), item.clone())).collect())
+            let mut named = Vec::with_capacity(items.len());
+            for (position, item) in items.iter().enumerate() {
+                let symbol = item.get("symbol").and_then(Value::as_str);
+                let name = symbol.map_or(position.to_string(), |symbol| {
+                    let count = items_of_symbol.entry(symbol).or_default();
+                    *count += 1;
+                    if *count == 1 { symbol.to_owned() } else { format!("{symbol}#{count}") }
+                });
+                named.push((name, item.clone()));
+            }
+            Some(named)
         }
         _ => None,
     }

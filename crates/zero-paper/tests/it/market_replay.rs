@@ -193,7 +193,7 @@ fn a_change_of_any_value_that_follows_from_others_is_a_difference() {
     let mut unnoticed: BTreeMap<String, u64> = BTreeMap::new();
     let mut changes = 0;
     // Fills, limit orders, a failure and rejections are in these cycles.
-    let cycles = [2, 4, 5].map(|cycle_id| Some(format!("runtime-cycle-{cycle_id}")));
+    let cycles = [2, 3, 4, 5].map(|cycle_id| Some(format!("runtime-cycle-{cycle_id}")));
     let chosen = |event: &Event| is_of_cycle(event) && cycles.contains(&event.trace_id);
     for (n, event) in events.iter().enumerate().filter(|(_, event)| chosen(event)) {
         let payload: Value = event.payload_as().unwrap();
