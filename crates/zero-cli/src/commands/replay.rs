@@ -66,8 +66,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE", requires = "strategy")]
     certificate: Option<PathBuf>,
     /// Print one JSON object: {"cycles", "difference", "events", "events_missing",
-    /// "trusted_reduce_only"}; with --limits: {"changed_decisions", "changes", "cycles", "recorded",
-    /// "trusted_reduce_only", "what_if"}; with --strategy: the certificate.
+    /// "trusted_reduce_only"}; with --limits: {"changed_decisions", "changes", "cycles",
+    /// "recorded", "trusted_reduce_only", "what_if"}; with --strategy: the certificate.
     #[arg(long)]
     json: bool,
 }
@@ -169,8 +169,9 @@ fn render_difference(difference: &Difference) -> String {
 
 fn render_certificate(certificate: &Certificate) -> String {
     let Certificate { cycles, decisions, difference, strategy, taken_from_record, .. } = certificate;
+    let name = format!("{} {}", strategy.name, strategy.version);
     let mut lines = vec![
-        format!("strategy   {}", escape(&format!("{} {}", strategy.name, strategy.version).trim_end())),
+        format!("strategy   {}", escape(name.trim_end())),
         format!("decisions  {} of {} reproduced", decisions.reproduced, decisions.recorded),
         format!("cycles     {} of {} reproduced", cycles.reproduced, cycles.recorded),
     ];
