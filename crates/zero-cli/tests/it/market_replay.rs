@@ -87,7 +87,7 @@ fn a_journal_that_does_not_fit_is_reported() {
     record(dir, SPEC);
     let journal = fs::read_to_string(dir.join("j.jsonl")).unwrap();
     let lines: Vec<&str> = journal.split_inclusive('\n').collect();
-    let mut check = |text: &str| {
+    let check = |text: &str| {
         fs::write(dir.join("other.jsonl"), text).unwrap();
         fs::set_permissions(dir.join("other.jsonl"), fs::Permissions::from_mode(0o600)).unwrap();
         let output = bus(dir, &["doctor", "bus", "--journal", "other.jsonl"]);
