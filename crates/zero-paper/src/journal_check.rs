@@ -34,7 +34,7 @@ pub struct JournalState {
 /// The two differ, the bus has what the journal lacks, or one of them cannot be read.
 pub fn compare(journal: &Path, reader: &Reader) -> Result<JournalState> {
     let kind = first_line_is_market(journal)?;
-    if kind.map_or_else(|| is_market_bus(reader), Ok)? {
+    if kind.map_or_else(|| is_market_bus(reader, u64::MAX), Ok)? {
         let check = journal_check::check(journal, reader)?;
         return Ok(JournalState {
             entry: "cycle",

@@ -7,11 +7,14 @@ use zero_bus::Json;
 use zero_paper::limit_drills::{LimitDrill, LimitDrills, run as run_drills};
 use zero_paper::market::run_file::RunFile;
 use zero_paper::reached_limit::LimitNumbers;
+use zero_paper::repeated_keys::describe_repeated;
 use zero_paper::text::format_number;
+use zero_program::message::print_warning;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
 use crate::input::Input;
+use crate::program::PROGRAM;
 use crate::table::column_width;
 use crate::terminal::{fail_mark, ok_mark};
 
@@ -45,7 +48,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         Some(path) => {
             let input = Input::open(path)?;
             let name = input.name.clone();
-            RunFile::parse(&input.read_all()?).map_err(|problem| anyhow!("{name}: {problem}"))?
+            let run = RunFile::parse(&input.read_all()?).map_err(|problem| anyhow!("{name}: {problem}"))?;
+            for field in &run.ignored {
+                print_warning(PROGRAM, &format!("{name}: {field}: is not known and has no effect"));
+            }
+            for field in &run.repeated {
+                print_warning(PROGRAM, &format!("{name}: {}", describe_repeated(field)));
+            }
+            run
         }
     };
     let result = run_drills(&file);

@@ -8,13 +8,14 @@ use anyhow::{Context, Result, anyhow};
 use zero_bus::{Checksum, Json, Progress, Reader};
 use zero_paper::position::PositionRecord;
 use zero_paper::reached_limit::LimitNumbers;
+use zero_paper::repeated_keys::{describe_repeated, repeated_keys};
 use zero_paper::replay::{
     Certificate, ChangedDecision, Difference, EngineIdentity, LimitOverrides, Replay, TakenFromRecord, Tally,
     WhatIf, replay, replay_strategy, what_if,
 };
 use zero_paper::strategy;
 use zero_paper::text::{counted, escape, format_amounts_apart, format_number};
-use zero_program::message::print_message;
+use zero_program::message::{print_message, print_warning};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
@@ -129,7 +130,12 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
 fn read_limits(path: &Path) -> Result<LimitOverrides> {
     let input = Input::open(path)?;
     let name = input.name.clone();
-    LimitOverrides::parse(&input.read_all()?).map_err(|problem| anyhow!("{name}: {problem}"))
+    let text = input.read_all()?;
+    let limits = LimitOverrides::parse(&text).map_err(|problem| anyhow!("{name}: {problem}"))?;
+    for field in repeated_keys(&text) {
+        print_warning(PROGRAM, &format!("{name}: {}", describe_repeated(&field)));
+    }
+    Ok(limits)
 }
 
 fn render_replay(result: &Replay) -> String {

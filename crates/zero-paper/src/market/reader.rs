@@ -137,16 +137,19 @@ fn schema_of(payload: &Value) -> Option<&str> {
     payload.get("schema_version").and_then(Value::as_str)
 }
 
-/// Whether the last cycle record on a bus is that of a run on market data; false without cycles.
+/// Whether the last cycle record up to the event with index `last` is that of a run on market data;
+/// false without cycles.
 ///
 /// # Errors
 /// Any error of reading the bus.
-pub(crate) fn is_market_bus(reader: &Reader) -> Result<bool, zero_bus::Error> {
+pub(crate) fn is_market_bus(reader: &Reader, last: u64) -> Result<bool, zero_bus::Error> {
     let mut is_market = false;
     let is_record =
         |event_type: &str, trace: Option<&str>| event_type == CYCLE && cycle_of_trace(trace).is_some();
     reader.select(1, is_record, |event| {
-        is_market = schema_of(&event.payload.value()) == Some(CYCLE_SCHEMA);
+        if event.index <= last {
+            is_market = schema_of(&event.payload.value()) == Some(CYCLE_SCHEMA);
+        }
         Ok::<(), zero_bus::Error>(())
     })?;
     Ok(is_market)

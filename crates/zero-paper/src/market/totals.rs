@@ -28,14 +28,18 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    /// The totals of the run on a bus.
+    /// The totals of the run on a bus as they were after the event with index `last`.
     ///
     /// # Errors
     /// Any error of reading the bus; [`Mismatch::CycleMissing`] if the run on it is incomplete.
-    pub(crate) fn of_bus(reader: &Reader) -> Result<Self> {
+    pub(crate) fn of_first_events(reader: &Reader, last: u64) -> Result<Self> {
         let (mut totals, mut cycles) = (Self::default(), CycleReader::default());
         for event in reader.events(1)? {
-            match cycles.classify(&event?) {
+            let event = event?;
+            if event.index > last {
+                break;
+            }
+            match cycles.classify(&event) {
                 EventClass::Record(start) => totals.add(&start.cycle.act),
                 EventClass::Gap { .. } => {
                     let cycle_id = cycles.last_cycle_id() + 1;
