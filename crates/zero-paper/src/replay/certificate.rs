@@ -6,7 +6,7 @@ use zero_bus::{Checksum, Head};
 
 use crate::strategy::StrategyIdentity;
 
-use super::Difference;
+use super::results::Difference;
 
 /// The `schema_version` of a certificate.
 pub const CERTIFICATE_SCHEMA: &str = "zero.runtime.replay.v1";

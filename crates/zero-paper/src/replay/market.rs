@@ -26,7 +26,8 @@ use crate::strategy::{Answer, Failure, Intent, Observation, StrategyIdentity};
 
 use super::commands::PossibleCommands;
 use super::comparison::{Comparison, CycleFields, null};
-use super::{ChangedDecision, DecisionChanges, LimitOverrides, Outcome, Tally, WhatIf};
+use super::limits::LimitOverrides;
+use super::results::{ChangedDecision, DecisionChanges, Outcome, Tally, WhatIf};
 
 /// What decides in a cycle that runs again.
 pub(super) trait Decider {

@@ -18,7 +18,8 @@ use crate::scenario::{Limits, Order};
 
 use super::commands::PossibleCommands;
 use super::comparison::{Comparison, CycleFields};
-use super::{ChangedDecision, DecisionChanges, LimitOverrides, Outcome, Tally};
+use super::limits::LimitOverrides;
+use super::results::{ChangedDecision, DecisionChanges, Outcome, Tally, WhatIf};
 
 /// Runs the recorded cycles again under their recorded conditions.
 pub(super) struct ScenarioReplay {
@@ -103,10 +104,10 @@ impl ScenarioWhatIf {
         Ok(())
     }
 
-    pub(super) fn finish(self) -> super::WhatIf {
+    pub(super) fn finish(self) -> WhatIf {
         let [enforced, trusted] = self.runs;
         let run = if self.trusted_reduce_only == 0 { enforced } else { trusted };
-        super::WhatIf {
+        WhatIf {
             changed_decisions: run.changes.count,
             changes: run.changes.first,
             cycles: self.cycles,

@@ -15,13 +15,14 @@ use crate::order_record::OrderDecision;
 use crate::scenario::Limits;
 use crate::strategy::{Failure, FailureKind, Observation, Start, Strategy, StrategyIdentity};
 
+use super::as_recorded::{Compared, compare_item};
 use super::certificate::{
     CERTIFICATE_SCHEMA, Certificate, EngineIdentity, Reproduced, Sequence, TakenFromRecord,
 };
 use super::comparison::Comparison;
 use super::market::{Decider, MarketReplay, RecordedMarketCycle};
 use super::reading::{Item, for_each_item};
-use super::{Compared, Difference, compare_item};
+use super::results::Difference;
 
 /// The result of a replay with a strategy.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +44,7 @@ pub struct StrategyReplay {
 /// or else by showing it the recorded bars.
 ///
 /// # Errors
-/// As [`replay`](super::replay); [`Error::Refused`] if the bus has the run of a scenario, or no
+/// As for a replay; [`Error::Refused`] if the bus has the run of a scenario, or no
 /// cycle in which a strategy decided.
 pub fn replay_strategy(
     reader: &Reader,
