@@ -10,6 +10,7 @@ pub(crate) mod command;
 pub(crate) mod completions;
 pub(crate) mod diff;
 pub(crate) mod doctor;
+pub(crate) mod drill;
 pub(crate) mod explain;
 pub(crate) mod ingest;
 pub(crate) mod key;

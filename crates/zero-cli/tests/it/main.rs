@@ -21,6 +21,7 @@ mod judge;
 #[path = "../../../zero-paper/tests/it/market_bus.rs"]
 mod market_bus;
 mod market_feeds;
+mod market_replay;
 mod mirror;
 mod proof;
 mod public;
