@@ -4,17 +4,11 @@
 //! without being held in memory.
 
 use std::io;
-use std::sync::Arc;
+use std::ops::Range;
 
 use crate::event::MAX_LINE_BYTES;
+use crate::log_file::LogFile;
 use crate::storage::{StorageFile, read_exact_at, read_up_to};
-
-/// File name of the log in a bus directory.
-pub const LOG: &str = "events.jsonl";
-
-/// File name of the lock file in a bus directory. Appenders hold its exclusive lock for one batch,
-/// readers its shared lock while they sample the end of the log.
-pub const LOCK: &str = "bus.lock";
 
 /// Reads start small, because a caller often needs a single line, and double up to the maximum.
 const FIRST_READ_BYTES: usize = 4 << 10;
@@ -33,7 +27,7 @@ pub(crate) struct RawLine<'a> {
 
 /// Reads lines forwards, up to an end that the caller moves as the log grows.
 pub(crate) struct Lines {
-    file: Arc<dyn StorageFile>,
+    file: LogFile,
     /// Bytes read from the file and not yet returned: `buffer[start..filled]`.
     buffer: Vec<u8>,
     start: usize,
@@ -47,12 +41,13 @@ pub(crate) struct Lines {
 
 impl Lines {
     /// Reads from `offset`, which must be the start of a line.
-    pub(crate) fn new(file: Arc<dyn StorageFile>, offset: u64, end: u64) -> Self {
+    pub(crate) fn new(file: LogFile, offset: u64, end: u64) -> Self {
         Self { file, buffer: Vec::new(), start: 0, filled: 0, read_bytes: FIRST_READ_BYTES, offset, end }
     }
 
-    /// Reads from the first line that starts at or after `offset`, which must not be 0.
-    pub(crate) fn from_next_line(file: Arc<dyn StorageFile>, offset: u64, end: u64) -> io::Result<Self> {
+    /// Reads from the first line that starts at or after `offset`, which must not be the start of
+    /// the log.
+    pub(crate) fn from_next_line(file: LogFile, offset: u64, end: u64) -> io::Result<Self> {
         // If the byte before `offset` is a line break, a line starts at `offset` and only that byte
         // is skipped. Otherwise the remainder of the line that contains `offset` is skipped.
         let mut lines = Self::new(file, offset - 1, end);
@@ -65,8 +60,13 @@ impl Lines {
         self.offset
     }
 
-    pub(crate) fn file(&self) -> &Arc<dyn StorageFile> {
+    pub(crate) fn file(&self) -> &LogFile {
         &self.file
+    }
+
+    /// Continues in another file, which holds the same bytes up to the present offset.
+    pub(crate) fn set_file(&mut self, file: LogFile) {
+        self.file = file;
     }
 
     pub(crate) fn end(&self) -> u64 {
@@ -140,7 +140,7 @@ impl Lines {
             self.buffer.resize(buffered + block_bytes, 0);
         }
         let block = &mut self.buffer[buffered..buffered + block_bytes];
-        let read = read_up_to(&*self.file, block, read_offset)?;
+        let read = read_up_to(&self.file, block, read_offset)?;
         self.filled += read;
         if read < block_bytes {
             // The file was truncated after the caller sampled its end.
@@ -177,22 +177,24 @@ pub(crate) struct LastLine {
     pub(crate) terminated: bool,
 }
 
-/// Returns the offset after the last line break before `end`: the start of an unterminated last
-/// line, or `end` if a line break ends the last line.
-pub(crate) fn after_last_newline(file: &dyn StorageFile, end: u64) -> io::Result<u64> {
-    Ok(rfind_byte(file, end, |byte| byte == b'\n')?.map_or(0, |newline| newline + 1))
+/// Returns the offset after the last line break in a range: the start of an unterminated last line,
+/// or the end of the range if a line break ends it. A line must start with the range.
+pub(crate) fn after_last_newline(file: &dyn StorageFile, range: Range<u64>) -> io::Result<u64> {
+    let start = range.start;
+    Ok(rfind_byte(file, range, |byte| byte == b'\n')?.map_or(start, |newline| newline + 1))
 }
 
-/// Returns the last line before `end` that is not blank. `end` must be the end of the file or the
-/// start of a line. Reads only that line and the white space after it.
-pub(crate) fn last_line_before(file: &dyn StorageFile, end: u64) -> io::Result<Option<LastLine>> {
+/// Returns the last line in a range that is not blank. A line must start with the range, which must
+/// end with the file or where a line starts. Reads only that line and the white space after it.
+pub(crate) fn last_line_in(file: &dyn StorageFile, range: Range<u64>) -> io::Result<Option<LastLine>> {
     let mut terminated = false;
-    let last_byte = rfind_byte(file, end, |byte| {
+    let start = range.start;
+    let last_byte = rfind_byte(file, range, |byte| {
         terminated |= byte == b'\n';
         !is_white_space(byte)
     })?;
     let Some(last_byte) = last_byte else { return Ok(None) };
-    let offset = after_last_newline(file, last_byte)?;
+    let offset = after_last_newline(file, start..last_byte)?;
     let length = last_byte + 1 - offset;
     let bytes = if length > MAX_LINE_BYTES as u64 {
         None
@@ -204,18 +206,17 @@ pub(crate) fn last_line_before(file: &dyn StorageFile, end: u64) -> io::Result<O
     Ok(Some(LastLine { offset, bytes, terminated }))
 }
 
-/// Returns the offset of the last byte before `end` that matches. Tests bytes from the end
-/// backwards.
+/// Returns the offset of the last byte in a range that matches. Tests bytes from the end backwards.
 fn rfind_byte(
     file: &dyn StorageFile,
-    end: u64,
+    range: Range<u64>,
     mut matches: impl FnMut(u8) -> bool,
 ) -> io::Result<Option<u64>> {
     let mut block_bytes = FIRST_READ_BYTES as u64;
     let mut buffer = Vec::new();
-    let mut end = end;
-    while end > 0 {
-        let length = end.min(block_bytes);
+    let Range { start, mut end } = range;
+    while end > start {
+        let length = (end - start).min(block_bytes);
         buffer.resize(length as usize, 0);
         read_exact_at(file, &mut buffer, end - length)?;
         if let Some(position) = buffer.iter().rposition(|byte| matches(*byte)) {

@@ -26,14 +26,14 @@
 //! [`recover`] needs the exclusive lock on `bus.lock`. [`head`] only reads and needs no lock.
 
 use std::io;
-use std::sync::Arc;
 
 use crate::chain::{Head, Line, is_unfinished};
 use crate::chunk;
 use crate::error::{Error, Result};
 use crate::event::MAX_LINE_BYTES;
 use crate::integrity::{self, Finding, Integrity, matches_log};
-use crate::lines::{LOCK, LOG, Lines, after_last_newline, last_line_before};
+use crate::lines::{Lines, after_last_newline, last_line_in};
+use crate::log_file::{LOCK, LOG, LogFile, VerifiedEnd};
 use crate::quarantine::{
     PendingRecord, QuarantineReason, QuarantinedTail, copy_before_record, cut_before_record, rewrite_and_sync,
 };
@@ -97,7 +97,7 @@ impl AmbiguousTail {
 /// The caller holds the exclusive lock on `lock_file`, so no other handle appends meanwhile.
 pub(crate) fn recover(
     storage: &dyn Storage,
-    file: &Arc<dyn StorageFile>,
+    file: &LogFile,
     lock_file: &dyn StorageFile,
     purpose: Purpose,
     on_ambiguous_tail: AmbiguousTail,
@@ -121,20 +121,20 @@ pub(crate) fn recover(
     let mut quarantined = None;
     if let Some(reason) = excess {
         let failed = || Error::io("quarantine the tail of", &path);
-        let tail = copy_before_record(storage, LOG, &**file, lock_file, end.offset, length, reason);
+        let tail = copy_before_record(storage, LOG, file, lock_file, end.offset, length, reason);
         quarantined = Some(tail.map_err(failed())?);
         if reason == QuarantineReason::Truncated {
             // Before the cut: a crash after it must not leave a mark beyond the end of the log.
             write_mark()?;
         }
-        cut_before_record(storage, LOG, &**file, end.offset).map_err(failed())?;
+        cut_before_record(storage, LOG, file, file.base(), end.offset).map_err(failed())?;
     }
     if mark != Some(new_mark) {
         // New events link to the last one, so it must be durable even if its writer died before the
         // sync. Without a mark, nothing tells which bytes are unsynced: then the file is synced but
         // not rewritten.
         let synced_bytes = mark.map_or(end.offset, |mark| mark.bytes);
-        rewrite_and_sync(storage, LOG, &**file, synced_bytes, end.offset)
+        rewrite_and_sync(storage, LOG, file, file.base(), synced_bytes..end.offset)
             .map_err(Error::io("sync", &path))?;
     }
     if mark != Some(new_mark) || purpose != Purpose::Refresh {
@@ -157,7 +157,7 @@ type Excess = Option<QuarantineReason>;
 /// Finds the end of a log whose sync mark is known.
 fn find_end_after_mark(
     storage: &dyn Storage,
-    file: &Arc<dyn StorageFile>,
+    file: &LogFile,
     mark: SyncMark,
     length: u64,
     on_ambiguous_tail: AmbiguousTail,
@@ -166,18 +166,18 @@ fn find_end_after_mark(
     let reading = || Error::io("read the tail of", &path);
     // If only the last line break is missing, every synced event is there.
     let without_line_break = SyncMark { bytes: length, ..mark };
-    if length + 1 == mark.bytes && matches_log(&**file, without_line_break).map_err(reading())? {
+    if length + 1 == mark.bytes && matches_log(file, without_line_break).map_err(reading())? {
         return Ok((End { head: mark.head, offset: length, unterminated: true }, None));
     }
     if length < mark.bytes {
         // If only a part of the last synced event is missing, appends can continue from the event
         // before it.
-        if let Tail::Torn(end) = classify_tail(&**file, length).map_err(reading())?
+        if let Tail::Torn(end) = classify_tail(file, length).map_err(reading())?
             && end.head.index.checked_add(1) == Some(mark.head.index)
         {
             return Ok((end, Some(QuarantineReason::Truncated)));
         }
-        let events = last_valid_index(&**file, length).map_err(reading())?;
+        let events = last_valid_index(file, length).map_err(reading())?;
         if events >= mark.head.index {
             return Err(locate_damage(storage, file, Some(mark), length));
         }
@@ -198,7 +198,7 @@ fn find_end_after_mark(
         Finding::Fault(_) => Err(locate_damage(storage, file, Some(mark), length)),
         // The scan starts at the mark, which is not beyond the end, so nothing can be missing.
         Finding::Sound | Finding::Missing(_) | Finding::Truncated { .. } => {
-            let last_line = after_last_newline(&**file, length).map_err(reading())?;
+            let last_line = after_last_newline(file, file.start().offset..length).map_err(reading())?;
             Ok((End { head, offset: length, unterminated: last_line < length }, None))
         }
     }
@@ -208,10 +208,10 @@ fn find_end_after_mark(
 /// was deleted.
 fn find_end_without_mark(
     storage: &dyn Storage,
-    file: &Arc<dyn StorageFile>,
+    file: &LogFile,
     length: u64,
 ) -> Result<(End, Excess)> {
-    let tail = classify_tail(&**file, length).map_err(Error::io("read the tail of", &storage.path(LOG)))?;
+    let tail = classify_tail(file, length).map_err(Error::io("read the tail of", &storage.path(LOG)))?;
     match tail {
         Tail::Whole(end) => Ok((end, None)),
         Tail::Torn(end) => Ok((end, Some(QuarantineReason::Torn))),
@@ -233,7 +233,7 @@ fn check_snapshot_not_ahead(storage: &dyn Storage, head: Head) -> Result<()> {
 /// Returns the head of the valid part of a log, or `None` if the tail is damaged. Reads the lines
 /// after the sync mark; if there is no mark that matches the log, the last two lines.
 pub(crate) fn head(
-    file: &Arc<dyn StorageFile>,
+    file: &LogFile,
     mark: Option<SyncMark>,
     length: u64,
 ) -> io::Result<Option<Head>> {
@@ -242,7 +242,7 @@ pub(crate) fn head(
     {
         return Ok(Some(integrity.head));
     }
-    Ok(match classify_tail(&**file, length)? {
+    Ok(match classify_tail(file, length)? {
         Tail::Whole(end) | Tail::Torn(end) => Some(end.head),
         Tail::Damaged => None,
     })
@@ -251,14 +251,14 @@ pub(crate) fn head(
 /// Verifies the lines after the sync mark, up to the end of the log. Returns `None` if the log does
 /// not hold the mark's event at the mark's position.
 fn scan_after_mark(
-    file: &Arc<dyn StorageFile>,
+    file: &LogFile,
     mark: SyncMark,
     length: u64,
 ) -> io::Result<Option<Integrity>> {
-    if !matches_log(&**file, mark)? {
+    if !matches_log(file, mark)? {
         return Ok(None);
     }
-    let lines = Lines::new(Arc::clone(file), mark.bytes, length);
+    let lines = Lines::new(file.clone(), mark.bytes, length);
     integrity::scan_tail(lines, mark.head, Some(mark)).map(Some)
 }
 
@@ -272,15 +272,16 @@ enum Tail {
     Damaged,
 }
 
-fn classify_tail(file: &dyn StorageFile, length: u64) -> io::Result<Tail> {
-    let last_line = after_last_newline(file, length)?;
+fn classify_tail(file: &LogFile, length: u64) -> io::Result<Tail> {
+    let start = file.start().offset;
+    let last_line = after_last_newline(file, start..length)?;
     let whole = End { head: Head::default(), offset: length, unterminated: last_line < length };
     let torn = End { head: Head::default(), offset: last_line, unterminated: false };
     // Longer than any line that is ever written, so it cannot be an event.
     if length - last_line > MAX_LINE_BYTES as u64 {
         return verify_last_event(file, torn, Tail::Torn);
     }
-    match last_line_before(file, length)? {
+    match last_line_in(file, start..length)? {
         Some(last) if !last.terminated && is_unfinished(last.bytes.as_deref()) => {
             verify_last_event(file, torn, Tail::Torn)
         }
@@ -290,19 +291,23 @@ fn classify_tail(file: &dyn StorageFile, length: u64) -> io::Result<Tail> {
 
 /// Verifies the last line before `end` against the line before that one. Returns `tail` of the end
 /// with its head filled in, or [`Tail::Damaged`].
-fn verify_last_event(file: &dyn StorageFile, end: End, tail: fn(End) -> Tail) -> io::Result<Tail> {
-    let Some(last) = last_line_before(file, end.offset)? else { return Ok(tail(end)) };
-    let previous = last_line_before(file, last.offset)?;
-    let head = verify_line(last.bytes.as_deref(), previous.map(|line| line.bytes));
+fn verify_last_event(file: &LogFile, end: End, tail: fn(End) -> Tail) -> io::Result<Tail> {
+    let start = file.start();
+    let Some(last) = last_line_in(file, start.offset..end.offset)? else {
+        return Ok(tail(End { head: start.head, ..end }));
+    };
+    let previous = last_line_in(file, start.offset..last.offset)?;
+    let head = verify_line(last.bytes.as_deref(), previous.map(|line| line.bytes), start.head);
     Ok(head.map_or(Tail::Damaged, |head| tail(End { head, ..end })))
 }
 
 /// Returns the head after `line`, if it is a valid event and links to `previous`. `previous` is
-/// `None` for the first line of a log, and `Some(None)` if that line is too long to be an event.
-fn verify_line(line: Option<&[u8]>, previous: Option<Option<Vec<u8>>>) -> Option<Head> {
+/// `None` for the first line of a log, which links to `start`, and `Some(None)` if that line is too
+/// long to be an event.
+fn verify_line(line: Option<&[u8]>, previous: Option<Option<Vec<u8>>>, start: Head) -> Option<Head> {
     let line = Line::read(line?).ok()?;
     let head = match previous {
-        None => Head::default(),
+        None => start,
         Some(previous) => {
             let previous = previous?;
             let previous = Line::read(&previous).ok()?;
@@ -313,11 +318,12 @@ fn verify_line(line: Option<&[u8]>, previous: Option<Option<Vec<u8>>>) -> Option
     line.verify_after(head).ok()
 }
 
-/// Returns the index of the last valid event among the last two lines, or 0.
-fn last_valid_index(file: &dyn StorageFile, length: u64) -> io::Result<u64> {
+/// Returns the index of the last valid event among the last two lines, or that of the start.
+fn last_valid_index(file: &LogFile, length: u64) -> io::Result<u64> {
+    let VerifiedEnd { head: start, offset } = file.start();
     let mut end = length;
     for _ in 0..2 {
-        let Some(last) = last_line_before(file, end)? else { return Ok(0) };
+        let Some(last) = last_line_in(file, offset..end)? else { return Ok(start.index) };
         let line = last.bytes.as_deref().and_then(|bytes| Line::read(bytes).ok());
         if let Some(index) = line.filter(Line::is_valid_event).and_then(|line| line.index()) {
             return Ok(index);
@@ -331,7 +337,7 @@ fn last_valid_index(file: &dyn StorageFile, length: u64) -> io::Result<u64> {
 /// fault and not only the one at the tail.
 pub(crate) fn locate_damage(
     storage: &dyn Storage,
-    file: &Arc<dyn StorageFile>,
+    file: &LogFile,
     mark: Option<SyncMark>,
     length: u64,
 ) -> Error {

@@ -19,5 +19,8 @@ mod open;
 mod queue_model;
 mod read;
 mod recovered;
+mod seal;
+mod seal_crash;
+mod segment_damage;
 mod support;
 mod sync;

@@ -1,0 +1,309 @@
+//! The log as one sequence of bytes: the sealed segments, and the active file after them.
+//!
+//! Offsets are those of the plain log. Sealing moves bytes from the active file to a segment but
+//! changes no offset, so nothing above this module knows where a byte is stored. A bus that was
+//! never sealed has only the active file.
+//!
+//! The first line of the active file tells which segments are *in force*: those that begin before
+//! its event. A crash can leave segments that hold what the active file still holds, too; they are
+//! not in force.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use crate::chain::{self, Head};
+use crate::event::MAX_LINE_BYTES;
+use crate::fault::{Fault, FaultKind};
+use crate::segment::{SEGMENTS, Segment, Span};
+use crate::storage::{Access, Lock, Storage, StorageFile, read_up_to};
+use crate::sync::lock;
+
+/// File name of the log in a bus directory; once the bus is sealed, of the active file.
+pub const LOG: &str = "events.jsonl";
+
+/// File name of the lock file in a bus directory. Appenders hold its exclusive lock for one batch,
+/// readers its shared lock while they sample the end of the log.
+pub const LOCK: &str = "bus.lock";
+
+/// Segments whose index is kept in memory. Threads that verify a log work on neighbours.
+const MAX_OPEN_SEGMENTS: usize = 4;
+
+/// Frames that are kept decompressed: for each of 16 threads its own and a neighbour.
+const MAX_FRAMES: usize = 34;
+
+/// The end of the verified part of a log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct VerifiedEnd {
+    /// The last verified event.
+    pub(crate) head: Head,
+    /// Byte offset of the next line.
+    pub(crate) offset: u64,
+}
+
+/// An open log. A clone is the same open files.
+#[derive(Clone)]
+pub(crate) struct LogFile(Arc<Files>);
+
+struct Files {
+    storage: Arc<dyn Storage>,
+    active: Box<dyn StorageFile>,
+    /// Offset in the log of the first byte of the active file.
+    base: u64,
+    /// What the log begins after.
+    start: VerifiedEnd,
+    /// `None` if no segment is in force.
+    sealed: Option<Sealed>,
+    /// Segments that are not in force.
+    stale: Vec<Span>,
+}
+
+impl LogFile {
+    /// Opens the active file, and finds the segments. An unsealed bus costs one system call more
+    /// than opening the file (`openat`).
+    pub(crate) fn open(storage: &Arc<dyn Storage>, access: Access) -> io::Result<Self> {
+        // Before the segments are listed: whatever the active file no longer holds is in a segment
+        // by then.
+        let active = storage.open(LOG, access)?;
+        let mut spans: Vec<Span> =
+            storage.list(SEGMENTS)?.iter().filter_map(|name| Span::parse(name)).collect();
+        let start = VerifiedEnd::default();
+        let (mut base, mut sealed, mut stale) = (start.offset, None, Vec::new());
+        if !spans.is_empty() {
+            spans.sort_by_key(|span| span.first);
+            let first = first_index(&*active)?;
+            if let Some(first) = first {
+                stale = spans.split_off(spans.partition_point(|span| span.first < first));
+            }
+            if let Some(last) = spans.last() {
+                base = last.bytes.end;
+                let broken = first_gap(&spans, start, first);
+                if broken.as_ref().is_some_and(|fault| fault.byte_offset == base) {
+                    // Where the active file begins is unknown. The gap must have a byte that a read
+                    // can meet.
+                    base += 1;
+                }
+                sealed = Some(Sealed::new(spans, broken));
+            }
+        }
+        let storage = Arc::clone(storage);
+        Ok(Self(Arc::new(Files { storage, active, base, start, sealed, stale })))
+    }
+
+    /// If the path of the log leads to a file that a seal put in place of this one, opens that.
+    /// Returns `None` if it leads to this file, to no file, or to a file that no seal explains.
+    pub(crate) fn reopen_sealed(&self, access: Access) -> io::Result<Option<Self>> {
+        let storage = &self.0.storage;
+        if storage.is_current(LOG, &*self.0.active)? {
+            return Ok(None);
+        }
+        // Opening for reading first creates no file if the bus was moved away.
+        let read = match Self::open(storage, Access::Read) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if read.0.base <= self.0.base {
+            return Ok(None);
+        }
+        if access == Access::Read { Ok(Some(read)) } else { Self::open(storage, access).map(Some) }
+    }
+
+    /// What the log begins after: nothing, or its last retired event.
+    pub(crate) fn start(&self) -> VerifiedEnd {
+        self.0.start
+    }
+
+    /// Offset in the log of the first byte of the active file.
+    pub(crate) fn base(&self) -> u64 {
+        self.0.base
+    }
+
+    /// The segments that hold the beginning of the log, in order.
+    pub(crate) fn spans(&self) -> &[Span] {
+        self.0.sealed.as_ref().map_or(&[], |sealed| &sealed.spans)
+    }
+
+    /// Segments that a crash left before they came into force.
+    pub(crate) fn stale(&self) -> &[Span] {
+        &self.0.stale
+    }
+
+    /// Returns a range of bytes that holds the line of an event, if the event is sealed: those of
+    /// one frame. Otherwise, the bytes of the active file.
+    pub(crate) fn range_of(&self, index: u64, end: u64) -> io::Result<Range<u64>> {
+        let position = self.spans().partition_point(|span| span.last < index);
+        match &self.0.sealed {
+            Some(sealed) if position < sealed.spans.len() => {
+                Ok(sealed.segment(&*self.0.storage, position)?.frame_of(index).bytes.clone())
+            }
+            _ => Ok(self.0.base..end),
+        }
+    }
+
+    /// Returns the offset in the active file of an offset in the log.
+    fn in_active(&self, offset: u64) -> io::Result<u64> {
+        offset.checked_sub(self.0.base).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "the place is in a sealed segment, which never changes")
+        })
+    }
+}
+
+impl StorageFile for LogFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        match (offset.checked_sub(self.0.base), &self.0.sealed) {
+            (Some(offset), _) => self.0.active.read_at(buffer, offset),
+            (None, Some(sealed)) => sealed.read_at(&*self.0.storage, buffer, offset),
+            (None, None) => Err(io::Error::new(io::ErrorKind::InvalidInput, "the log begins later")),
+        }
+    }
+
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        self.0.active.append(bytes)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.active.write_at(bytes, self.in_active(offset)?)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.active.sync()
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.base + self.0.active.size()?)
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.0.active.truncate(self.in_active(len)?)
+    }
+
+    fn identity(&self) -> io::Result<(u64, u64)> {
+        self.0.active.identity()
+    }
+
+    fn lock(&self, lock: Lock) -> io::Result<()> {
+        self.0.active.lock(lock)
+    }
+
+    fn try_lock(&self, lock: Lock) -> io::Result<bool> {
+        self.0.active.try_lock(lock)
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        self.0.active.unlock()
+    }
+}
+
+/// The segments in force.
+struct Sealed {
+    /// In order, and without a gap up to the fault.
+    spans: Vec<Span>,
+    /// The first event that should be in a segment but is not. Nothing from there on is read.
+    gap: Option<Fault>,
+    /// Segments that were used last, with their position in `spans`; the newest at the back.
+    open: Mutex<VecDeque<(usize, Arc<Segment>)>>,
+    /// Frames that were used last, with the position of their segment and their number in it.
+    frames: Mutex<VecDeque<((usize, usize), Arc<CachedFrame>)>>,
+}
+
+/// A frame. The thread that uses it first decompresses it, and others wait for that.
+type CachedFrame = Mutex<Option<Arc<Vec<u8>>>>;
+
+impl Sealed {
+    fn new(spans: Vec<Span>, gap: Option<Fault>) -> Self {
+        Self { spans, gap, open: Mutex::default(), frames: Mutex::default() }
+    }
+
+    /// Reads at most up to the end of the frame that holds `offset`, which is before the active
+    /// file.
+    fn read_at(&self, storage: &dyn Storage, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if let Some(gap) = self.gap.as_ref().filter(|gap| gap.byte_offset <= offset) {
+            return Err(gap.clone().into());
+        }
+        let position = self.spans.partition_point(|span| span.bytes.end <= offset);
+        let segment = self.segment(storage, position)?;
+        let number = segment.frame_at(offset);
+        let cached = most_recent(&self.frames, (position, number), MAX_FRAMES, || Ok(Arc::default()))?;
+        let mut cached = lock(&cached);
+        let frame = match &*cached {
+            Some(frame) => Arc::clone(frame),
+            None => Arc::clone(cached.insert(Arc::new(segment.read_frame(number)?))),
+        };
+        drop(cached);
+        let rest = &frame[(offset - segment.frames[number].bytes.start) as usize..];
+        let length = rest.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&rest[..length]);
+        Ok(length)
+    }
+
+    fn segment(&self, storage: &dyn Storage, position: usize) -> io::Result<Arc<Segment>> {
+        let open = || Segment::open(storage, &self.spans[position]).map(Arc::new);
+        most_recent(&self.open, position, MAX_OPEN_SEGMENTS, open)
+    }
+}
+
+/// Returns the entry of a key from a list of those that were used last, or a new one.
+fn most_recent<K: PartialEq, T: Clone>(
+    list: &Mutex<VecDeque<(K, T)>>,
+    key: K,
+    max: usize,
+    new: impl FnOnce() -> io::Result<T>,
+) -> io::Result<T> {
+    let mut list = lock(list);
+    let entry = match list.iter().position(|(other, _)| *other == key).and_then(|at| list.remove(at)) {
+        Some(entry) => entry,
+        None => (key, new()?),
+    };
+    let value = entry.1.clone();
+    list.push_back(entry);
+    if list.len() > max {
+        list.pop_front();
+    }
+    Ok(value)
+}
+
+/// Returns the first place where the segments do not follow each other or the start, or the active
+/// file, whose first event is `active`, does not follow them.
+fn first_gap(spans: &[Span], start: VerifiedEnd, active: Option<u64>) -> Option<Fault> {
+    let (mut next, mut offset) = (start.head.index + 1, start.offset);
+    let fault = |event, byte_offset, problem: String| {
+        Some(Fault { event, byte_offset, kind: FaultKind::Segment(format!("{SEGMENTS}/"), problem) })
+    };
+    let missing = |from: u64, to: u64| format!("no file holds the events {from} to {to}");
+    for span in spans {
+        if span.first > next {
+            return fault(next, offset, missing(next, span.first - 1));
+        }
+        if span.first < next || span.bytes.start != offset {
+            return fault(span.first, offset, format!("{} does not follow the segment before it", span.path()));
+        }
+        (next, offset) = (span.last + 1, span.bytes.end);
+    }
+    match active {
+        Some(active) if active > next => fault(next, offset, missing(next, active - 1)),
+        Some(active) if active < next => {
+            fault(active, offset, format!("the last one holds events from {active} on, and so does {LOG}"))
+        }
+        _ => None,
+    }
+}
+
+/// Returns the index of the first event of the active file; `None` if its first line is not a valid
+/// event.
+fn first_index(active: &dyn StorageFile) -> io::Result<Option<u64>> {
+    let mut buffer = vec![0; 4 << 10];
+    loop {
+        let filled = read_up_to(active, &mut buffer, 0)?;
+        // Blank lines can only follow an event, so they come first if that event was sealed.
+        let blank = buffer[..filled].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        if let Some(length) = memchr::memchr(b'\n', &buffer[blank..filled]) {
+            return Ok(chain::head_of(&buffer[blank..blank + length]).map(|head| head.index));
+        }
+        if filled < buffer.len() || filled > 2 * MAX_LINE_BYTES {
+            return Ok(None);
+        }
+        buffer.resize(2 * buffer.len(), 0);
+    }
+}
