@@ -221,7 +221,7 @@ impl Reader {
             // A complete last event without a line break is left for the next backup: the next
             // append terminates it.
             Finding::Sound => {
-                let end = after_last_newline(&file, file.start().offset..end).map_err(Error::io("read it", &path))?;
+                let end = after_last_newline(&file, end).map_err(Error::io("read it", &path))?;
                 Ok((end, events))
             }
             Finding::Torn { byte_offset, .. } => Ok((byte_offset, events)),
@@ -246,7 +246,7 @@ impl Reader {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Option<u64>, BackupError> {
         let common_end = copy.size.min(end);
-        let mut offset = copy.file.start().offset;
+        let mut offset = 0;
         while offset < common_end {
             let length = (common_end - offset).min(BLOCK_BYTES) as usize;
             let [source_block, copy_block] = buffers.each_mut().map(|buffer| &mut buffer[..length]);
@@ -271,7 +271,7 @@ impl Reader {
     ) -> Result<BackupError> {
         let path = self.log_path();
         let reading = || Error::io("read it", &path);
-        let line_start = after_last_newline(source, source.start().offset..byte_offset).map_err(reading())?;
+        let line_start = after_last_newline(source, byte_offset).map_err(reading())?;
         let mut lines = Lines::new(source.clone(), line_start, source.size().map_err(reading())?);
         let raw = lines.next().map_err(reading())?;
         let line = raw.and_then(|raw| raw.bytes).and_then(|bytes| Line::read(bytes).ok());

@@ -1,8 +1,8 @@
 //! Finds an event by its index, by bisection of the log file.
 //!
 //! Indexes are sequential, so the log is its own index. A search in a log of a million events reads
-//! about twenty lines. Of the sealed part it reads one frame, which the names and the indexes of the
-//! segments lead to.
+//! about twenty lines. Of the sealed part it reads one frame, which the names and the indexes of
+//! the segments lead to.
 
 use std::io;
 use std::ops::Range;
@@ -16,15 +16,13 @@ use crate::log_file::LogFile;
 const LINEAR_SEARCH_BYTES: u64 = 4 << 10;
 
 /// Finds the event at `index`, and returns the offset of the line after it with the head that the
-/// event makes. Beyond the last event it returns the last one; for an index before the first event,
-/// the start of the log.
+/// event makes. Beyond the last event it returns the last one; for index 0, the start of the log.
 ///
 /// Verifies the checksum of that event, but not the events before it. Returns `None` if a line on
 /// the way is not a valid event in its place.
 pub(crate) fn find_event(file: &LogFile, end: u64, index: u64) -> io::Result<Option<(u64, Head)>> {
-    let start = file.start();
-    if index <= start.head.index {
-        return Ok(Some((start.offset, start.head)));
+    if index == 0 {
+        return Ok(Some((0, Head::default())));
     }
     match file.range_of(index, end).and_then(|range| find_event_in(file, range, end, index)) {
         // A segment that cannot be read.
@@ -34,12 +32,7 @@ pub(crate) fn find_event(file: &LogFile, end: u64, index: u64) -> io::Result<Opt
 }
 
 /// Finds the event at `index` in a range that a line starts with.
-fn find_event_in(
-    file: &LogFile,
-    range: Range<u64>,
-    end: u64,
-    index: u64,
-) -> io::Result<Option<(u64, Head)>> {
+fn find_event_in(file: &LogFile, range: Range<u64>, end: u64, index: u64) -> io::Result<Option<(u64, Head)>> {
     // Invariant: the line at `low` is at or before the event, every line at or after `high` is
     // after it.
     let Range { start: mut low, end: mut high } = range;
@@ -52,8 +45,7 @@ fn find_event_in(
         }
     }
     let mut lines = Lines::new(file.clone(), low, end);
-    let start = file.start();
-    let mut last = (low == start.offset).then_some((start.offset, start.head));
+    let mut last = (low == 0).then_some((0, Head::default()));
     while let Some(raw) = lines.next()? {
         if is_torn(&raw) {
             break;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::chain::Head;
 use crate::error::{Error, Result};
-use crate::log_file::{LOCK, LOG, LogFile};
 use crate::lock_wait::{self, LOCK_TIMEOUT};
+use crate::log_file::{LOCK, LOG, LogFile};
 use crate::recover;
 use crate::snapshot::{SNAPSHOT, Snapshot};
 use crate::storage::{Access, Lock, Storage, StorageFile};

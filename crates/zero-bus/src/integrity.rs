@@ -12,7 +12,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use crate::chain::{Head, Line, is_unfinished};
 use crate::chunk;
 use crate::fault::{Fault, FaultKind};
-use crate::lines::{Lines, RawLine, last_line_in};
+use crate::lines::{Lines, RawLine, last_line_before};
 use crate::log_file::{LogFile, VerifiedEnd};
 use crate::sync_mark::SyncMark;
 
@@ -157,9 +157,8 @@ pub(crate) fn scan<T: Default>(
         progress(Progress { bytes: verified.offset, bytes_total: end });
         merge(collector, lines)
     };
-    let start = file.start();
-    let verified =
-        chunk::verify_chunks(file, start, end, sync_mark, threads, visit_in_chunk, merge_chunk)?;
+    let start = VerifiedEnd::default();
+    let verified = chunk::verify_chunks(file, start, end, sync_mark, threads, visit_in_chunk, merge_chunk)?;
     let misplaced = sync_mark.map_or(Ok(None), |mark| find_misplaced_event(file, mark, end));
     // The scan below finds a segment that cannot be read.
     let misplaced =
@@ -208,9 +207,8 @@ pub(crate) fn scan_tail(mut lines: Lines, head: Head, sync_mark: Option<SyncMark
 
 /// Returns whether the log holds the mark's event at the mark's position.
 pub(crate) fn matches_log(file: &LogFile, mark: SyncMark) -> io::Result<bool> {
-    let start = file.start();
-    let last = last_line_in(file, start.offset..mark.bytes)?;
-    let Some(last) = last else { return Ok(mark.head == start.head) };
+    let last = last_line_before(file, mark.bytes)?;
+    let Some(last) = last else { return Ok(mark.head == Head::default()) };
     let line = last.bytes.as_deref().and_then(|bytes| Line::read(bytes).ok());
     Ok(line.is_some_and(|line| {
         line.index() == Some(mark.head.index) && line.verify_alone(mark.head.index).ok() == mark.head.checksum
@@ -220,15 +218,13 @@ pub(crate) fn matches_log(file: &LogFile, mark: SyncMark) -> io::Result<bool> {
 /// Returns the fault of a log that does not hold the mark's event at the mark's position. Recovery
 /// refuses such a log even if every line is valid, so a scan has to report it too.
 fn find_misplaced_event(file: &LogFile, mark: SyncMark, end: u64) -> io::Result<Option<Fault>> {
-    let start = file.start().offset;
     // If only the last line break is missing, every synced event is there.
     let position = if end + 1 == mark.bytes { end } else { mark.bytes };
     if position <= end && matches_log(file, SyncMark { bytes: position, ..mark })? {
         return Ok(None);
     }
-    let byte_offset = last_line_in(file, start..position.min(end))?.map_or(start, |line| line.offset);
-    let first_line =
-        Lines::new(file.clone(), start, end).next()?.and_then(|raw| raw.bytes.map(<[u8]>::to_vec));
+    let byte_offset = last_line_before(file, position.min(end))?.map_or(0, |line| line.offset);
+    let first_line = Lines::new(file.clone(), 0, end).next()?.and_then(|raw| raw.bytes.map(<[u8]>::to_vec));
     let crlf = first_line.is_some_and(|line| line.ends_with(b"\r"));
     Ok(Some(Fault { event: mark.head.index, byte_offset, kind: FaultKind::NotWhereSynced { crlf } }))
 }

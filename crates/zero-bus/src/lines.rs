@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::event::MAX_LINE_BYTES;
 use crate::log_file::LogFile;
-use crate::storage::{StorageFile, read_exact_at, read_up_to};
+use crate::storage::{StorageFile, read_exact_at, read_some_at};
 
 /// Reads start small, because a caller often needs a single line, and double up to the maximum.
 const FIRST_READ_BYTES: usize = 4 << 10;
@@ -45,8 +45,7 @@ impl Lines {
         Self { file, buffer: Vec::new(), start: 0, filled: 0, read_bytes: FIRST_READ_BYTES, offset, end }
     }
 
-    /// Reads from the first line that starts at or after `offset`, which must not be the start of
-    /// the log.
+    /// Reads from the first line that starts at or after `offset`, which must not be 0.
     pub(crate) fn from_next_line(file: LogFile, offset: u64, end: u64) -> io::Result<Self> {
         // If the byte before `offset` is a line break, a line starts at `offset` and only that byte
         // is skipped. Otherwise the remainder of the line that contains `offset` is skipped.
@@ -140,9 +139,10 @@ impl Lines {
             self.buffer.resize(buffered + block_bytes, 0);
         }
         let block = &mut self.buffer[buffered..buffered + block_bytes];
-        let read = read_up_to(&self.file, block, read_offset)?;
+        // One read, which may be short: what precedes a segment that cannot be read is returned.
+        let read = read_some_at(&self.file, block, read_offset)?;
         self.filled += read;
-        if read < block_bytes {
+        if read == 0 {
             // The file was truncated after the caller sampled its end.
             self.end = self.offset + self.filled as u64;
         }
@@ -177,24 +177,46 @@ pub(crate) struct LastLine {
     pub(crate) terminated: bool,
 }
 
-/// Returns the offset after the last line break in a range: the start of an unterminated last line,
-/// or the end of the range if a line break ends it. A line must start with the range.
-pub(crate) fn after_last_newline(file: &dyn StorageFile, range: Range<u64>) -> io::Result<u64> {
-    let start = range.start;
-    Ok(rfind_byte(file, range, |byte| byte == b'\n')?.map_or(start, |newline| newline + 1))
+/// Returns the offset after the last line break before `end`: the start of an unterminated last
+/// line, or `end` if a line break ends the last line.
+pub(crate) fn after_last_newline(log: &LogFile, end: u64) -> io::Result<u64> {
+    after_newline(log, 0..end, log.base())
 }
 
-/// Returns the last line in a range that is not blank. A line must start with the range, which must
-/// end with the file or where a line starts. Reads only that line and the white space after it.
-pub(crate) fn last_line_in(file: &dyn StorageFile, range: Range<u64>) -> io::Result<Option<LastLine>> {
+/// Returns the last line before `end` that is not blank. `end` must be the end of the log or the
+/// start of a line. Reads only that line and the white space after it.
+pub(crate) fn last_line_before(log: &LogFile, end: u64) -> io::Result<Option<LastLine>> {
+    last_line(log, 0..end, log.base())
+}
+
+/// As [`after_last_newline`], for a file that is not a log.
+pub(crate) fn after_last_newline_of_file(file: &dyn StorageFile, end: u64) -> io::Result<u64> {
+    after_newline(file, 0..end, 0)
+}
+
+/// As [`last_line_before`], for a file that is not a log.
+pub(crate) fn last_line_of_file(file: &dyn StorageFile, end: u64) -> io::Result<Option<LastLine>> {
+    last_line(file, 0..end, 0)
+}
+
+/// `seam` is the start of a line. No read crosses it, so that a line after it is found without the
+/// segments before it.
+fn after_newline(file: &dyn StorageFile, range: Range<u64>, seam: u64) -> io::Result<u64> {
+    let Range { start, end } = range;
+    let start = if end > seam { seam.max(start) } else { start };
+    Ok(rfind_byte(file, start..end, seam, |byte| byte == b'\n')?.map_or(start, |newline| newline + 1))
+}
+
+fn last_line(file: &dyn StorageFile, range: Range<u64>, seam: u64) -> io::Result<Option<LastLine>> {
     let mut terminated = false;
     let start = range.start;
-    let last_byte = rfind_byte(file, range, |byte| {
+    let last_byte = rfind_byte(file, range, seam, |byte| {
         terminated |= byte == b'\n';
         !is_white_space(byte)
     })?;
     let Some(last_byte) = last_byte else { return Ok(None) };
-    let offset = after_last_newline(file, start..last_byte)?;
+    // Not of a range that ends with the seam: the line of `last_byte` may start there.
+    let offset = if last_byte == seam { seam } else { after_newline(file, start..last_byte, seam)? };
     let length = last_byte + 1 - offset;
     let bytes = if length > MAX_LINE_BYTES as u64 {
         None
@@ -207,16 +229,19 @@ pub(crate) fn last_line_in(file: &dyn StorageFile, range: Range<u64>) -> io::Res
 }
 
 /// Returns the offset of the last byte in a range that matches. Tests bytes from the end backwards.
+/// No read crosses `seam`.
 fn rfind_byte(
     file: &dyn StorageFile,
     range: Range<u64>,
+    seam: u64,
     mut matches: impl FnMut(u8) -> bool,
 ) -> io::Result<Option<u64>> {
     let mut block_bytes = FIRST_READ_BYTES as u64;
     let mut buffer = Vec::new();
     let Range { start, mut end } = range;
     while end > start {
-        let length = (end - start).min(block_bytes);
+        let floor = if end > seam { seam.max(start) } else { start };
+        let length = (end - floor).min(block_bytes);
         buffer.resize(length as usize, 0);
         read_exact_at(file, &mut buffer, end - length)?;
         if let Some(position) = buffer.iter().rposition(|byte| matches(*byte)) {

@@ -105,8 +105,8 @@ impl Bus {
         lock(&self.core.writer).quarantined.clone()
     }
 
-    /// Returns what the operator should know, one sentence each: quarantined tails, permissions that
-    /// let other users write to the bus, and why it was not sealed.
+    /// Returns what the operator should know, one sentence each: quarantined tails, permissions
+    /// that let other users write to the bus, and why it was not sealed.
     pub fn warnings(&self) -> Vec<String> {
         let quarantined =
             self.quarantined().into_iter().map(|tail| format!("{}: {tail}", self.log_path().display()));
@@ -328,17 +328,17 @@ impl Bus {
     }
 
     /// Moves the beginning of the log to compressed segments, as the options say, and returns what
-    /// was sealed. Nothing that reads or appends notices: the events, their lines and their places in
-    /// the log stay the same. The last three events always stay in the active file.
+    /// was sealed. Nothing that reads or appends notices: the events, their lines and their places
+    /// in the log stay the same. The last three events always stay in the active file.
     ///
-    /// Other handles append meanwhile. They wait while the last part of the new active file is copied
-    /// and synced, which takes two syncs of that file, one of the lock file and one of the directory.
-    /// Costs one thread that verifies, compresses and compares the events; memory for a few
-    /// mebibytes. Needs the cargo feature `seal`. A crash at any moment leaves the log as it was or sealed.
+    /// Other handles append meanwhile. They wait while the last part of the new active file is
+    /// copied, and it, the lock file and the directory are synced. Costs one thread that verifies,
+    /// compresses and compares the events; memory for a few mebibytes. Needs the cargo feature
+    /// `seal`. A crash at any moment leaves the log as it was, or sealed.
     ///
     /// # Errors
-    /// [`Error::Sealing`] if another process seals the bus, [`Error::Damaged`] if the events are not
-    /// valid, [`Error::Io`], and errors as for an append. The log then is as it was.
+    /// [`Error::Sealing`] if another process seals the bus, [`Error::Damaged`] if the events are
+    /// not valid, [`Error::Io`], and errors as for an append. The log then is as it was.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -355,11 +355,7 @@ impl Bus {
     /// assert!(bus.reader().verify()?.ok());
     /// # Ok::<(), zero_bus::Error>(())
     /// ```
-    pub fn seal(
-        &self,
-        options: &SealOptions,
-        progress: &mut (dyn FnMut(Progress) + Send),
-    ) -> Result<Sealed> {
+    pub fn seal(&self, options: &SealOptions, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Sealed> {
         seal::seal(&self.core.storage, &self.core.writer, *options, progress)
     }
 

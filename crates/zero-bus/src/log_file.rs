@@ -30,8 +30,9 @@ pub const LOCK: &str = "bus.lock";
 /// Segments whose index is kept in memory. Threads that verify a log work on neighbours.
 const MAX_OPEN_SEGMENTS: usize = 4;
 
-/// Frames that are kept decompressed: for each of 16 threads its own and a neighbour.
-const MAX_FRAMES: usize = 34;
+/// Frames that are kept decompressed. A thread that verifies a chunk works on a frame and its
+/// neighbour, which is also the frame of another thread; there are at most 16 threads.
+const MAX_FRAMES: usize = 18;
 
 /// The end of the verified part of a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,8 +52,6 @@ struct Files {
     active: Box<dyn StorageFile>,
     /// Offset in the log of the first byte of the active file.
     base: u64,
-    /// What the log begins after.
-    start: VerifiedEnd,
     /// `None` if no segment is in force.
     sealed: Option<Sealed>,
     /// Segments that are not in force.
@@ -68,8 +67,7 @@ impl LogFile {
         let active = storage.open(LOG, access)?;
         let mut spans: Vec<Span> =
             storage.list(SEGMENTS)?.iter().filter_map(|name| Span::parse(name)).collect();
-        let start = VerifiedEnd::default();
-        let (mut base, mut sealed, mut stale) = (start.offset, None, Vec::new());
+        let (mut base, mut sealed, mut stale) = (0, None, Vec::new());
         if !spans.is_empty() {
             spans.sort_by_key(|span| span.first);
             let first = first_index(&*active)?;
@@ -78,7 +76,7 @@ impl LogFile {
             }
             if let Some(last) = spans.last() {
                 base = last.bytes.end;
-                let broken = first_gap(&spans, start, first);
+                let broken = first_gap(&spans, first);
                 if broken.as_ref().is_some_and(|fault| fault.byte_offset == base) {
                     // Where the active file begins is unknown. The gap must have a byte that a read
                     // can meet.
@@ -88,7 +86,7 @@ impl LogFile {
             }
         }
         let storage = Arc::clone(storage);
-        Ok(Self(Arc::new(Files { storage, active, base, start, sealed, stale })))
+        Ok(Self(Arc::new(Files { storage, active, base, sealed, stale })))
     }
 
     /// If the path of the log leads to a file that a seal put in place of this one, opens that.
@@ -108,11 +106,6 @@ impl LogFile {
             return Ok(None);
         }
         if access == Access::Read { Ok(Some(read)) } else { Self::open(storage, access).map(Some) }
-    }
-
-    /// What the log begins after: nothing, or its last retired event.
-    pub(crate) fn start(&self) -> VerifiedEnd {
-        self.0.start
     }
 
     /// Offset in the log of the first byte of the active file.
@@ -145,7 +138,10 @@ impl LogFile {
     /// Returns the offset in the active file of an offset in the log.
     fn in_active(&self, offset: u64) -> io::Result<u64> {
         offset.checked_sub(self.0.base).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, "the place is in a sealed segment, which never changes")
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the place is in a sealed segment, which never changes",
+            )
         })
     }
 }
@@ -155,7 +151,8 @@ impl StorageFile for LogFile {
         match (offset.checked_sub(self.0.base), &self.0.sealed) {
             (Some(offset), _) => self.0.active.read_at(buffer, offset),
             (None, Some(sealed)) => sealed.read_at(&*self.0.storage, buffer, offset),
-            (None, None) => Err(io::Error::new(io::ErrorKind::InvalidInput, "the log begins later")),
+            // Without segments, the active file begins at 0.
+            (None, None) => Ok(0),
         }
     }
 
@@ -264,10 +261,10 @@ fn most_recent<K: PartialEq, T: Clone>(
     Ok(value)
 }
 
-/// Returns the first place where the segments do not follow each other or the start, or the active
-/// file, whose first event is `active`, does not follow them.
-fn first_gap(spans: &[Span], start: VerifiedEnd, active: Option<u64>) -> Option<Fault> {
-    let (mut next, mut offset) = (start.head.index + 1, start.offset);
+/// Returns the first place where the segments do not follow each other, or the active file, whose
+/// first event is `active`, does not follow them.
+fn first_gap(spans: &[Span], active: Option<u64>) -> Option<Fault> {
+    let (mut next, mut offset) = (1, 0);
     let fault = |event, byte_offset, problem: String| {
         Some(Fault { event, byte_offset, kind: FaultKind::Segment(format!("{SEGMENTS}/"), problem) })
     };
@@ -277,7 +274,11 @@ fn first_gap(spans: &[Span], start: VerifiedEnd, active: Option<u64>) -> Option<
             return fault(next, offset, missing(next, span.first - 1));
         }
         if span.first < next || span.bytes.start != offset {
-            return fault(span.first, offset, format!("{} does not follow the segment before it", span.path()));
+            return fault(
+                span.first,
+                offset,
+                format!("{} does not follow the segment before it", span.path()),
+            );
         }
         (next, offset) = (span.last + 1, span.bytes.end);
     }

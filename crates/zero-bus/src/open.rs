@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::event::unix_time;
-use crate::log_file::{LOG};
 use crate::lock_wait::LOCK_TIMEOUT;
 use crate::log::Bus;
+use crate::log_file::LOG;
 use crate::recover::AmbiguousTail;
 use crate::storage::{Access, Directory, Storage};
 use crate::writer::Settings;

@@ -15,10 +15,10 @@ use crate::error::{Error, Result};
 use crate::event::{Event, index_of_id};
 use crate::fault::FaultKind;
 use crate::integrity::{self, Finding, Integrity, Progress};
-use crate::lines::{Lines, last_line_in};
-use crate::log_file::{LOCK, LOG, VerifiedEnd};
+use crate::lines::{Lines, last_line_before};
 use crate::lock_wait::{self, LOCK_TIMEOUT};
 use crate::log::Bus;
+use crate::log_file::{LOCK, LOG, VerifiedEnd};
 use crate::recover::{self, locate_damage};
 use crate::snapshot::{Snapshot, StoredSnapshot};
 use crate::storage::{Access, Directory, Lock, Storage, StorageFile, read_up_to};
@@ -612,7 +612,7 @@ fn check_not_rewritten(
     if let Some(last_line) = last_line {
         return if last_line.is_in(lines.file()).map_err(reading())? { Ok(()) } else { Err(rewritten()) };
     }
-    let found = last_line_in(lines.file(), lines.file().start().offset..lines.offset()).map_err(reading())?;
+    let found = last_line_before(lines.file(), lines.offset()).map_err(reading())?;
     let bytes = found.as_ref().and_then(|line| line.bytes.as_deref()).unwrap_or_default();
     let is_head = Line::read(bytes).is_ok_and(|line| {
         line.index() == Some(head.index) && line.verify_alone(head.index).ok() == head.checksum

@@ -32,8 +32,8 @@ use crate::chunk;
 use crate::error::{Error, Result};
 use crate::event::MAX_LINE_BYTES;
 use crate::integrity::{self, Finding, Integrity, matches_log};
-use crate::lines::{Lines, after_last_newline, last_line_in};
-use crate::log_file::{LOCK, LOG, LogFile, VerifiedEnd};
+use crate::lines::{Lines, after_last_newline, last_line_before};
+use crate::log_file::{LOCK, LOG, LogFile};
 use crate::quarantine::{
     PendingRecord, QuarantineReason, QuarantinedTail, copy_before_record, cut_before_record, rewrite_and_sync,
 };
@@ -198,7 +198,7 @@ fn find_end_after_mark(
         Finding::Fault(_) => Err(locate_damage(storage, file, Some(mark), length)),
         // The scan starts at the mark, which is not beyond the end, so nothing can be missing.
         Finding::Sound | Finding::Missing(_) | Finding::Truncated { .. } => {
-            let last_line = after_last_newline(file, file.start().offset..length).map_err(reading())?;
+            let last_line = after_last_newline(file, length).map_err(reading())?;
             Ok((End { head, offset: length, unterminated: last_line < length }, None))
         }
     }
@@ -206,11 +206,7 @@ fn find_end_after_mark(
 
 /// Finds the end of a log without a sync mark: a log copied from elsewhere, or one whose lock file
 /// was deleted.
-fn find_end_without_mark(
-    storage: &dyn Storage,
-    file: &LogFile,
-    length: u64,
-) -> Result<(End, Excess)> {
+fn find_end_without_mark(storage: &dyn Storage, file: &LogFile, length: u64) -> Result<(End, Excess)> {
     let tail = classify_tail(file, length).map_err(Error::io("read the tail of", &storage.path(LOG)))?;
     match tail {
         Tail::Whole(end) => Ok((end, None)),
@@ -232,11 +228,7 @@ fn check_snapshot_not_ahead(storage: &dyn Storage, head: Head) -> Result<()> {
 
 /// Returns the head of the valid part of a log, or `None` if the tail is damaged. Reads the lines
 /// after the sync mark; if there is no mark that matches the log, the last two lines.
-pub(crate) fn head(
-    file: &LogFile,
-    mark: Option<SyncMark>,
-    length: u64,
-) -> io::Result<Option<Head>> {
+pub(crate) fn head(file: &LogFile, mark: Option<SyncMark>, length: u64) -> io::Result<Option<Head>> {
     if let Some(mark) = mark.filter(|mark| mark.bytes <= length)
         && let Some(integrity) = scan_after_mark(file, mark, length)?
     {
@@ -250,11 +242,7 @@ pub(crate) fn head(
 
 /// Verifies the lines after the sync mark, up to the end of the log. Returns `None` if the log does
 /// not hold the mark's event at the mark's position.
-fn scan_after_mark(
-    file: &LogFile,
-    mark: SyncMark,
-    length: u64,
-) -> io::Result<Option<Integrity>> {
+fn scan_after_mark(file: &LogFile, mark: SyncMark, length: u64) -> io::Result<Option<Integrity>> {
     if !matches_log(file, mark)? {
         return Ok(None);
     }
@@ -273,15 +261,14 @@ enum Tail {
 }
 
 fn classify_tail(file: &LogFile, length: u64) -> io::Result<Tail> {
-    let start = file.start().offset;
-    let last_line = after_last_newline(file, start..length)?;
+    let last_line = after_last_newline(file, length)?;
     let whole = End { head: Head::default(), offset: length, unterminated: last_line < length };
     let torn = End { head: Head::default(), offset: last_line, unterminated: false };
     // Longer than any line that is ever written, so it cannot be an event.
     if length - last_line > MAX_LINE_BYTES as u64 {
         return verify_last_event(file, torn, Tail::Torn);
     }
-    match last_line_in(file, start..length)? {
+    match last_line_before(file, length)? {
         Some(last) if !last.terminated && is_unfinished(last.bytes.as_deref()) => {
             verify_last_event(file, torn, Tail::Torn)
         }
@@ -292,22 +279,18 @@ fn classify_tail(file: &LogFile, length: u64) -> io::Result<Tail> {
 /// Verifies the last line before `end` against the line before that one. Returns `tail` of the end
 /// with its head filled in, or [`Tail::Damaged`].
 fn verify_last_event(file: &LogFile, end: End, tail: fn(End) -> Tail) -> io::Result<Tail> {
-    let start = file.start();
-    let Some(last) = last_line_in(file, start.offset..end.offset)? else {
-        return Ok(tail(End { head: start.head, ..end }));
-    };
-    let previous = last_line_in(file, start.offset..last.offset)?;
-    let head = verify_line(last.bytes.as_deref(), previous.map(|line| line.bytes), start.head);
+    let Some(last) = last_line_before(file, end.offset)? else { return Ok(tail(end)) };
+    let previous = last_line_before(file, last.offset)?;
+    let head = verify_line(last.bytes.as_deref(), previous.map(|line| line.bytes));
     Ok(head.map_or(Tail::Damaged, |head| tail(End { head, ..end })))
 }
 
 /// Returns the head after `line`, if it is a valid event and links to `previous`. `previous` is
-/// `None` for the first line of a log, which links to `start`, and `Some(None)` if that line is too
-/// long to be an event.
-fn verify_line(line: Option<&[u8]>, previous: Option<Option<Vec<u8>>>, start: Head) -> Option<Head> {
+/// `None` for the first line of a log, and `Some(None)` if that line is too long to be an event.
+fn verify_line(line: Option<&[u8]>, previous: Option<Option<Vec<u8>>>) -> Option<Head> {
     let line = Line::read(line?).ok()?;
     let head = match previous {
-        None => start,
+        None => Head::default(),
         Some(previous) => {
             let previous = previous?;
             let previous = Line::read(&previous).ok()?;
@@ -318,12 +301,11 @@ fn verify_line(line: Option<&[u8]>, previous: Option<Option<Vec<u8>>>, start: He
     line.verify_after(head).ok()
 }
 
-/// Returns the index of the last valid event among the last two lines, or that of the start.
+/// Returns the index of the last valid event among the last two lines, or 0.
 fn last_valid_index(file: &LogFile, length: u64) -> io::Result<u64> {
-    let VerifiedEnd { head: start, offset } = file.start();
     let mut end = length;
     for _ in 0..2 {
-        let Some(last) = last_line_in(file, offset..end)? else { return Ok(start.index) };
+        let Some(last) = last_line_before(file, end)? else { return Ok(0) };
         let line = last.bytes.as_deref().and_then(|bytes| Line::read(bytes).ok());
         if let Some(index) = line.filter(Line::is_valid_event).and_then(|line| line.index()) {
             return Ok(index);

@@ -157,7 +157,7 @@ fn remove_stale(storage: &dyn Storage, log: &LogFile) -> Result<()> {
             storage.remove(&span.path())
         });
         removed.map_err(|source| Error::Io {
-            action: "remove it, which is not part of the log",
+            action: "remove it as a rest of an interrupted seal",
             path,
             source: io::Error::new(
                 source.kind(),
@@ -190,9 +190,9 @@ fn check_equal(segment: &Segment, log: &LogFile) -> io::Result<()> {
 
 /// Returns where the active file begins, and the event before it.
 fn start_of_active(log: &LogFile, end: End) -> io::Result<VerifiedEnd> {
-    let (start, base) = (log.start(), log.base());
-    if base == start.offset {
-        return Ok(start);
+    let base = log.base();
+    if base == 0 {
+        return Ok(VerifiedEnd::default());
     }
     let mut lines = Lines::new(log.clone(), base, end.offset);
     let line = lines.next()?.and_then(|raw| raw.bytes);
@@ -255,7 +255,8 @@ fn write_segment(
         Ok(())
     };
     // One thread, which leaves the processors to those that append.
-    let verified = chunk::verify_chunks(log, start, to, None, NonZeroUsize::MIN, |(): &mut (), _, _, _| {}, merge);
+    let verified =
+        chunk::verify_chunks(log, start, to, None, NonZeroUsize::MIN, |(): &mut (), _, _, _| {}, merge);
     let verified = verified.map_err(failed("seal events in it"))?;
     let mut rest = Lines::new(log.clone(), verified.offset, to);
     let has_more = rest.next().map_err(Error::io("read it", &storage.path(LOG)))?.is_some();

@@ -130,7 +130,8 @@ impl Segment {
         let mut end = vec![0; end_bytes as usize];
         read_exact_at(&*file, &mut end, size - end_bytes)?;
         let text = end.get(SKIPPABLE_HEADER_BYTES as usize..index_bytes as usize);
-        let text = text.and_then(|text| std::str::from_utf8(text).ok()).ok_or_else(|| changed("its index"))?;
+        let text =
+            text.and_then(|text| std::str::from_utf8(text).ok()).ok_or_else(|| changed("its index"))?;
         let (written_span, frames) = parse_index(text).ok_or_else(|| changed("its index"))?;
         if written_span != *span {
             return Err(span.fault(format!("holds what belongs in {}", written_span.path())));
@@ -266,8 +267,11 @@ fn write_index(span: &Span, frames: &[Frame]) -> io::Result<String> {
 fn parse_index(text: &str) -> Option<(Span, Vec<Frame>)> {
     let value = Value::parse(text).ok()?;
     let number = |field| value.get(field).and_then(Value::as_u64);
-    let span =
-        Span { first: number("first")?, last: number("last")?, bytes: number("byte_start")?..number("byte_end")? };
+    let span = Span {
+        first: number("first")?,
+        last: number("last")?,
+        bytes: number("byte_start")?..number("byte_end")?,
+    };
     let Value::Array(entries) = value.get("frames")? else { return None };
     let (mut frames, mut offset, mut stored) = (Vec::new(), span.bytes.start, 0_u64);
     for entry in entries {

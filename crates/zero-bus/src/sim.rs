@@ -281,7 +281,8 @@ impl State {
             }
         }
         let root = names.clone();
-        names.retain(|name, _| name.split_once('/').is_none_or(|(directory, _)| root.contains_key(directory)));
+        names
+            .retain(|name, _| name.split_once('/').is_none_or(|(directory, _)| root.contains_key(directory)));
         let disk = SimDisk::new();
         names.into_iter().for_each(|(name, file)| disk.put(&name, &content(file)));
         disk

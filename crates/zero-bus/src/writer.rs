@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use crate::chain::{self, Head};
 use crate::error::{Error, Result};
 use crate::event::{Draft, Event, MAX_LINE_BYTES, RECOVERED_TYPE};
-use crate::lines::last_line_in;
+use crate::lines::last_line_before;
 use crate::lock_wait;
 use crate::log_file::{LOCK, LOG, LogFile};
 use crate::quarantine::{PendingRecord, QuarantinedTail, RecoveryRecord, overwrite_tail};
@@ -85,7 +85,11 @@ impl Writer {
         let (end, quarantined, lines) = (End::default(), Vec::new(), String::new());
         let lock_file = Arc::from(lock_file);
         let mut writer = Self { log, lock_file, end, poisoned: false, quarantined, settings, lines };
-        writer.with_lock(&**storage, |writer| writer.recover(&**storage, Purpose::Open))?;
+        writer.with_lock(&**storage, |writer| {
+            // A seal may have replaced the log since it was opened above.
+            writer.check_usable(&**storage)?;
+            writer.recover(&**storage, Purpose::Open)
+        })?;
         Ok(writer)
     }
 
@@ -93,7 +97,8 @@ impl Writer {
     pub(crate) fn is_at_end(&self, storage: &dyn Storage) -> Result<bool> {
         let size_bytes = self.log.size().map_err(io_error(storage, LOG, "read the size of"))?;
         let is_current = storage.is_current(LOG, &self.log);
-        Ok(size_bytes == self.end.offset && is_current.map_err(io_error(storage, LOG, "check the path of"))?)
+        Ok(size_bytes == self.end.offset
+            && is_current.map_err(io_error(storage, LOG, "check the path of"))?)
     }
 
     pub(crate) fn log(&self) -> &LogFile {
@@ -155,11 +160,8 @@ impl Writer {
         let draft = Draft::new(RECOVERED_TYPE, time.unwrap_or(0.0), record)?;
         let (mut line, offset) = (String::new(), self.end.offset);
         let head = chain::link(self.end.head, draft, &mut line)?.head();
-        overwrite_tail(storage, LOG, &self.log, self.log.base(), line.as_bytes(), offset).map_err(io_error(
-            storage,
-            LOG,
-            "record the quarantine in",
-        ))?;
+        overwrite_tail(storage, LOG, &self.log, self.log.base(), line.as_bytes(), offset)
+            .map_err(io_error(storage, LOG, "record the quarantine in"))?;
         self.end = End { head, offset: offset + line.len() as u64, unterminated: false };
         // Both may fail: an older mark claims less and is still correct, and the next open clears
         // the pending record.
@@ -193,13 +195,13 @@ impl Writer {
         if log.size().map_err(reading())? < self.end.offset {
             return Ok(false);
         }
-        let last = last_line_in(&log, log.start().offset..self.end.offset).map_err(reading())?;
-        let head = last.map_or(Some(log.start().head), |last| chain::head_of(last.bytes.as_deref()?));
+        let last = last_line_before(&log, self.end.offset).map_err(reading())?;
+        let head = last.map_or(Some(Head::default()), |last| chain::head_of(last.bytes.as_deref()?));
         if head != Some(self.end.head) {
             return Ok(false);
         }
-        // The sealer may have died before it made the new name durable. No event may be acknowledged
-        // before that.
+        // The sealer may have died before it made the new name durable. No event may be
+        // acknowledged before that.
         storage.sync().map_err(io_error(storage, LOG, "sync the directory of"))?;
         self.log = log;
         Ok(true)
@@ -322,7 +324,11 @@ impl Writer {
 }
 
 /// Returns a function for `map_err` that adds the action and the file to a system error.
-pub(crate) fn io_error(storage: &dyn Storage, name: &str, action: &'static str) -> impl FnOnce(io::Error) -> Error {
+pub(crate) fn io_error(
+    storage: &dyn Storage,
+    name: &str,
+    action: &'static str,
+) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::io(action, &storage.path(name))(source)
 }
 

@@ -284,7 +284,8 @@ impl Storage for Directory {
 
     fn copy_permissions(&self, from: &str, to: &str) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let open = |directory: &File, name: &str| Ok(rustix::fs::openat(directory, name, flags, Mode::empty())?);
+        let open =
+            |directory: &File, name: &str| Ok(rustix::fs::openat(directory, name, flags, Mode::empty())?);
         let (from, to) = (self.in_directory(from, open)?, self.in_directory(to, open)?);
         let (wanted, found) = (rustix::fs::fstat(&from)?, rustix::fs::fstat(&to)?);
         if (wanted.st_uid, wanted.st_gid) != (found.st_uid, found.st_gid) {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::task::Waker;
 use std::time::Duration;
 
-/// A directory that holds a bus. A file name is a plain name, or the name of a subdirectory, a slash
-/// and a plain name.
+/// A directory that holds a bus. A file name is a plain name, or the name of a subdirectory, a
+/// slash and a plain name.
 pub trait Storage: Send + Sync {
     /// Opens a file. Never follows a symbolic link and never blocks on a pipe: anything but a
     /// regular file is an error.
@@ -223,12 +223,20 @@ pub(crate) fn read_exact_at(file: &dyn StorageFile, buffer: &mut [u8], offset: u
 pub(crate) fn read_up_to(file: &dyn StorageFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        match read_some_at(file, &mut buffer[filled..], offset + filled as u64)? {
+            0 => break,
+            read => filled += read,
         }
     }
     Ok(filled)
+}
+
+/// Reads at least one byte, unless the file ends at the offset. Returns the number of bytes read.
+pub(crate) fn read_some_at(file: &dyn StorageFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    loop {
+        match file.read_at(buffer, offset) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
 }

@@ -18,7 +18,8 @@ fn large_bus(path: &Path, events: u64) -> Vec<Event> {
     let bus = Bus::open(path).unwrap();
     let text = |number: u64| (0..60).map(|word| format!("word-{} ", number * 31 + word)).collect::<String>();
     let payload = |number| BTreeMap::from([("text", text(number))]);
-    let drafts = (1..=events).map(|number| Draft::new("test.large", number as f64, &payload(number)).unwrap());
+    let drafts =
+        (1..=events).map(|number| Draft::new("test.large", number as f64, &payload(number)).unwrap());
     bus.append_batch(drafts.collect()).unwrap()
 }
 
@@ -30,7 +31,8 @@ fn seal(path: &Path, up_to: u64) -> zero_bus::Sealed {
 /// Returns the plain bytes of a log: those of its segments in the order of their names, and those
 /// of its active file.
 fn unpacked(path: &Path) -> Vec<u8> {
-    let mut names: Vec<_> = fs::read_dir(path.join(SEGMENTS)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut names: Vec<_> =
+        fs::read_dir(path.join(SEGMENTS)).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.retain(|name| name.extension().is_some_and(|extension| extension == "zst"));
     names.sort();
     let mut bytes = Vec::new();
@@ -91,7 +93,8 @@ fn by_default_only_whole_segments_are_sealed() {
     let bus = Bus::open(dir.path()).unwrap();
     assert_eq!(bus.seal(&SealOptions::default(), &mut |_| {}).unwrap().segments, 0);
     let mut reported = Vec::new();
-    let sealed = bus.seal(SealOptions::default().segment_bytes(1 << 20), &mut |at| reported.push(at)).unwrap();
+    let sealed =
+        bus.seal(SealOptions::default().segment_bytes(1 << 20), &mut |at| reported.push(at)).unwrap();
     let size = bus.reader().size_bytes().unwrap();
     assert_eq!(sealed.segments, size >> 20, "{sealed:?}");
     assert!(sealed.bytes >= sealed.segments << 20);
@@ -155,7 +158,7 @@ fn open_handles_continue_after_a_seal() {
     assert_eq!(seal(dir.path(), 6).last, 6);
     assert_eq!(appender.append(draft(11)).unwrap().index, 11);
     assert!(!idle.is_at_end().unwrap(), "another handle has appended");
-    assert_eq!(seal(dir.path(), 9).last, 9);
+    assert_eq!(seal(dir.path(), 9).last, 8, "the last three events stay");
     assert_eq!(idle.append(draft(12)).unwrap().index, 12);
     assert_eq!(appender.append(draft(13)).unwrap().index, 13);
     assert!(!idle.is_at_end().unwrap());
@@ -229,7 +232,9 @@ fn two_sealers_do_not_meet() {
     let lock = storage.open("segments/lock", zero_bus::storage::Access::ReadWrite).unwrap();
     assert!(lock.try_lock(zero_bus::storage::Lock::Exclusive).unwrap());
     match first.seal(SealOptions::default().up_to(10), &mut |_| {}) {
-        Err(error @ Error::Sealing { .. }) => assert!(error.to_string().contains("is sealing the bus"), "{error}"),
+        Err(error @ Error::Sealing { .. }) => {
+            assert!(error.to_string().contains("is sealing the bus"), "{error}")
+        }
         other => panic!("{other:?}"),
     }
     drop(lock);
@@ -249,7 +254,7 @@ fn a_handle_seals_its_log_when_it_is_large_enough() {
     drop(bus);
     let active = fs::metadata(dir.path().join(LOG)).unwrap().len();
     let all = Reader::open(dir.path()).unwrap().size_bytes().unwrap();
-    assert!(all > 7 << 20);
+    assert!(all > 6 << 20);
     assert!(active <= all - (1 << 20), "{active} of {all} bytes are not sealed");
     assert!(verify(dir.path()).ok());
 }
@@ -297,7 +302,7 @@ fn a_log_that_is_put_in_place_of_a_sealed_one_is_refused() {
 #[test]
 fn segments_of_another_bus_are_not_removed() {
     let (dir, other) = (directory(), directory());
-    bus_of(dir.path(), 20);
+    bus_of(dir.path(), 200);
     large_bus(other.path(), 20);
     seal(other.path(), 10);
     fs::rename(other.path().join(SEGMENTS), dir.path().join(SEGMENTS)).unwrap();

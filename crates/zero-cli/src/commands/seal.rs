@@ -16,10 +16,10 @@ use crate::time_arg::parse_duration;
 
 /// Move old events of a bus to compressed segments.
 ///
-/// The log stays the same: every command reads events in segments like the others, and programs that
-/// append or follow meanwhile continue. Each segment is written, synced, read back and compared
-/// before its events leave events.jsonl. Without --keep and --keep-events, only events that fill whole
-/// segments are sealed. The last three events always stay in events.jsonl.
+/// The log stays the same: every command reads events in segments like the others, and programs
+/// that append or follow meanwhile continue. Each segment is written, synced, read back and
+/// compared before its events leave events.jsonl. Without --keep and --keep-events, only events
+/// that fill whole segments are sealed. The last three events always stay in events.jsonl.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -89,8 +89,8 @@ fn up_to(arguments: &Arguments, bus: &Bus) -> Result<Option<u64>> {
     Ok(Some(last_before(&bus.reader(), head, oldest_kept)?))
 }
 
-/// Returns the last event before a time, by bisection; 0 if there is none. Events are in the order of
-/// their times, apart from those of programs whose clocks differ.
+/// Returns the last event before a time, by bisection; 0 if there is none. Events are in the order
+/// of their times, apart from those of programs whose clocks differ.
 fn last_before(reader: &Reader, head: u64, time: f64) -> Result<u64> {
     let (mut before, mut after) = (0, head + 1);
     while after - before > 1 {

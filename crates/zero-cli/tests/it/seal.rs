@@ -113,7 +113,9 @@ fn a_damaged_segment_is_a_failed_check() {
     let verify = bus(dir, &["verify", "bus"]);
     assert_eq!(verify.code, 1);
     assert!(verify.stdout.contains("invalid segment at event 1"), "{}", verify.stdout);
-    for arguments in [&["tail", "bus"][..], &["show", "bus", "5"], &["unseal", "bus", "-o", "x"], &["state", "bus"]] {
+    for arguments in
+        [&["tail", "bus"][..], &["show", "bus", "5"], &["unseal", "bus", "-o", "x"], &["state", "bus"]]
+    {
         let finished = bus(dir, arguments);
         assert_eq!(finished.code, 1, "{arguments:?}: {}", finished.stderr);
         assert!(finished.stderr.contains("invalid segment"), "{arguments:?}: {}", finished.stderr);
@@ -178,12 +180,14 @@ fn a_runtime_runs_on_while_its_bus_is_sealed() {
     let scenario = ["--scenario", *crate::support::EXAMPLE_SCENARIO];
     let mut runtime = crate::support::start_engine(dir, &[&scenario[..], &records[..]].concat());
     let has_events = |count: u64| {
-        zero_bus::Reader::open(dir.join("bus")).is_ok_and(|reader| reader.head().is_ok_and(|head| head.index >= count))
+        zero_bus::Reader::open(dir.join("bus"))
+            .is_ok_and(|reader| reader.head().is_ok_and(|head| head.index >= count))
     };
     let mut sealed = 0;
     for round in 1..=6 {
         wait_until(|| has_events(50 * round));
-        sealed += u32::from(bus(dir, &["seal", "bus", "--keep-events", "10"]).success() != "nothing to seal\n");
+        sealed +=
+            u32::from(bus(dir, &["seal", "bus", "--keep-events", "10"]).success() != "nothing to seal\n");
     }
     drop(runtime.stdout.take());
     assert!(runtime.wait().unwrap().success());
