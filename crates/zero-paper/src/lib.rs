@@ -65,6 +65,7 @@ mod raw_name;
 pub mod reached_limit;
 pub mod reconcile;
 mod record_paths;
+pub mod repeated_keys;
 pub mod replay;
 pub mod report;
 pub mod risk;

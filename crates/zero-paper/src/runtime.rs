@@ -24,7 +24,7 @@ use crate::error::{Error, Result, UnsupportedIntent};
 use crate::event_types::OPERATOR_COMMAND;
 use crate::journal::Journal;
 use crate::line_file::LineFile;
-use crate::opening_bus::OpeningBus;
+use crate::opening_bus::{OpeningBus, warnings_of};
 use crate::operator::{Action, Command, CommandCursor};
 use crate::order_source::{CycleContext, Intent, Run};
 use crate::publish::{EVENTS_PER_CYCLE, publish};
@@ -187,7 +187,7 @@ impl Runtime {
             ));
         }
         let bus = opening.open()?;
-        warnings.extend(bus.iter().flat_map(Bus::warnings));
+        warnings.extend(bus.iter().flat_map(warnings_of));
         // Every check passed. From here on the records are changed.
         engine.repair_journal_tail()?;
         warnings.extend(engine.journal().file().and_then(quarantine_warning));

@@ -24,3 +24,4 @@ mod seal_crash;
 mod segment_damage;
 mod support;
 mod sync;
+mod verdicts;
