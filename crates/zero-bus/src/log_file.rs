@@ -33,6 +33,7 @@ const MAX_OPEN_SEGMENTS: usize = 4;
 /// Frames that are kept decompressed. A thread that verifies a chunk works on a frame and its
 /// neighbour, which is also the frame of another thread; there are at most 16 threads.
 const MAX_FRAMES: usize = 18;
+const MAX_FRAMES_BYTES: u64 = 32 << 20;
 
 /// The end of the verified part of a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,13 +77,14 @@ impl LogFile {
             }
             if let Some(last) = spans.last() {
                 base = last.bytes.end;
-                let broken = first_gap(&spans, first);
-                if broken.as_ref().is_some_and(|fault| fault.byte_offset == base) {
+                let (followed, gap) = first_gap(&spans, first);
+                if gap.as_ref().is_some_and(|gap| gap.byte_offset == base) {
                     // Where the active file begins is unknown. The gap must have a byte that a read
                     // can meet.
-                    base += 1;
+                    base = base.saturating_add(1);
                 }
-                sealed = Some(Sealed::new(spans, broken));
+                spans.truncate(followed);
+                sealed = Some(Sealed::new(spans, gap));
             }
         }
         let storage = Arc::clone(storage);
@@ -113,8 +115,8 @@ impl LogFile {
         self.0.base
     }
 
-    /// The segments that hold the beginning of the log, in order.
-    pub(crate) fn spans(&self) -> &[Span] {
+    /// The segments that hold the beginning of the log, in order, up to a gap.
+    fn spans(&self) -> &[Span] {
         self.0.sealed.as_ref().map_or(&[], |sealed| &sealed.spans)
     }
 
@@ -169,7 +171,7 @@ impl StorageFile for LogFile {
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(self.0.base + self.0.active.size()?)
+        Ok(self.0.base.saturating_add(self.0.active.size()?))
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
@@ -195,14 +197,15 @@ impl StorageFile for LogFile {
 
 /// The segments in force.
 struct Sealed {
-    /// In order, and without a gap up to the fault.
+    /// In order, and without a gap.
     spans: Vec<Span>,
-    /// The first event that should be in a segment but is not. Nothing from there on is read.
+    /// The first event that should be in a segment but is not. Nothing between it and the active
+    /// file is read.
     gap: Option<Fault>,
-    /// Segments that were used last, with their position in `spans`; the newest at the back.
-    open: Mutex<VecDeque<(usize, Arc<Segment>)>>,
+    /// Segments that were used last, with their position in `spans`.
+    open: Mutex<Recent<usize, Arc<Segment>>>,
     /// Frames that were used last, with the position of their segment and their number in it.
-    frames: Mutex<VecDeque<((usize, usize), Arc<CachedFrame>)>>,
+    frames: Mutex<Recent<(usize, usize), Arc<CachedFrame>>>,
 }
 
 /// A frame. The thread that uses it first decompresses it, and others wait for that.
@@ -222,73 +225,93 @@ impl Sealed {
         let position = self.spans.partition_point(|span| span.bytes.end <= offset);
         let segment = self.segment(storage, position)?;
         let number = segment.frame_at(offset);
-        let cached = most_recent(&self.frames, (position, number), MAX_FRAMES, || Ok(Arc::default()))?;
+        let bytes = segment.frames[number].bytes.clone();
+        let mut frames = lock(&self.frames);
+        let cached =
+            frames.get_or_insert((position, number), || Ok((Arc::default(), bytes.end - bytes.start)))?;
+        frames.shrink(MAX_FRAMES, MAX_FRAMES_BYTES);
+        drop(frames);
         let mut cached = lock(&cached);
         let frame = match &*cached {
             Some(frame) => Arc::clone(frame),
             None => Arc::clone(cached.insert(Arc::new(segment.read_frame(number)?))),
         };
         drop(cached);
-        let rest = &frame[(offset - segment.frames[number].bytes.start) as usize..];
+        let rest = &frame[(offset - bytes.start) as usize..];
         let length = rest.len().min(buffer.len());
         buffer[..length].copy_from_slice(&rest[..length]);
         Ok(length)
     }
 
     fn segment(&self, storage: &dyn Storage, position: usize) -> io::Result<Arc<Segment>> {
-        let open = || Segment::open(storage, &self.spans[position]).map(Arc::new);
-        most_recent(&self.open, position, MAX_OPEN_SEGMENTS, open)
+        let open = || Ok((Segment::open(storage, &self.spans[position]).map(Arc::new)?, 0));
+        let mut segments = lock(&self.open);
+        let segment = segments.get_or_insert(position, open)?;
+        segments.shrink(MAX_OPEN_SEGMENTS, 0);
+        Ok(segment)
     }
 }
 
-/// Returns the entry of a key from a list of those that were used last, or a new one.
-fn most_recent<K: PartialEq, T: Clone>(
-    list: &Mutex<VecDeque<(K, T)>>,
-    key: K,
-    max: usize,
-    new: impl FnOnce() -> io::Result<T>,
-) -> io::Result<T> {
-    let mut list = lock(list);
-    let entry = match list.iter().position(|(other, _)| *other == key).and_then(|at| list.remove(at)) {
-        Some(entry) => entry,
-        None => (key, new()?),
-    };
-    let value = entry.1.clone();
-    list.push_back(entry);
-    if list.len() > max {
-        list.pop_front();
+/// Values that were used last, each with its key and its size in bytes; the newest at the back.
+struct Recent<K, T>(VecDeque<(K, T, u64)>);
+
+impl<K, T> Default for Recent<K, T> {
+    fn default() -> Self {
+        Self(VecDeque::new())
     }
-    Ok(value)
 }
 
-/// Returns the first place where the segments do not follow each other, or the active file, whose
-/// first event is `active`, does not follow them.
-fn first_gap(spans: &[Span], active: Option<u64>) -> Option<Fault> {
-    let (mut next, mut offset) = (1, 0);
+impl<K: PartialEq, T: Clone> Recent<K, T> {
+    /// Returns the value of a key, or the one that `new` returns with its size.
+    fn get_or_insert(&mut self, key: K, new: impl FnOnce() -> io::Result<(T, u64)>) -> io::Result<T> {
+        let found = self.0.iter().position(|(other, ..)| *other == key);
+        let entry = match found.and_then(|at| self.0.remove(at)) {
+            Some(entry) => entry,
+            None => {
+                let (value, bytes) = new()?;
+                (key, value, bytes)
+            }
+        };
+        let value = entry.1.clone();
+        self.0.push_back(entry);
+        Ok(value)
+    }
+
+    /// Drops the oldest values above a number or a size, but not the newest one.
+    fn shrink(&mut self, max: usize, max_bytes: u64) {
+        let mut bytes: u64 = self.0.iter().map(|(.., bytes)| bytes).sum();
+        while self.0.len() > max || (bytes > max_bytes && self.0.len() > 1) {
+            bytes -= self.0.pop_front().map_or(0, |(.., bytes)| bytes);
+        }
+    }
+}
+
+/// Returns how many segments follow each other, and the place where the next one, or the active
+/// file, whose first event is `active`, does not follow.
+fn first_gap(spans: &[Span], active: Option<u64>) -> (usize, Option<Fault>) {
+    let (mut next, mut offset) = (1_u64, 0);
     let fault = |event, byte_offset, problem: String| {
         Some(Fault { event, byte_offset, kind: FaultKind::Segment(format!("{SEGMENTS}/"), problem) })
     };
     let missing = |from: u64, to: u64| format!("no file holds the events {from} to {to}");
-    for span in spans {
+    for (position, span) in spans.iter().enumerate() {
         if span.first > next {
-            return fault(next, offset, missing(next, span.first - 1));
+            return (position, fault(next, offset, missing(next, span.first - 1)));
         }
         if span.first < next || span.bytes.start != offset {
-            return fault(
-                span.first,
-                offset,
-                format!("{} does not follow the segment before it", span.path()),
-            );
+            let problem = format!("{} does not follow the segment before it", span.path());
+            return (position, fault(span.first, offset, problem));
         }
-        (next, offset) = (span.last + 1, span.bytes.end);
+        (next, offset) = (span.last.saturating_add(1), span.bytes.end);
     }
-    match active {
+    let gap = match active {
         Some(active) if active > next => fault(next, offset, missing(next, active - 1)),
         Some(active) if active < next => {
             fault(active, offset, format!("the last one holds events from {active} on, and so does {LOG}"))
         }
         _ => None,
-    }
+    };
+    (spans.len(), gap)
 }
 
 /// Returns the index of the first event of the active file; `None` if its first line is not a valid

@@ -29,8 +29,8 @@ const SCHEMA: &str = "zero.bus.segment.v1";
 /// Plain bytes of a frame, apart from the part of its last line that extends past them.
 pub(crate) const FRAME_BYTES: u64 = 1 << 20;
 
-/// No frame that this library writes is longer: a last line, and white space around it.
-const MAX_FRAME_BYTES: u64 = 2 * FRAME_BYTES + 2 * MAX_LINE_BYTES as u64;
+/// No frame that this library writes is longer: white space, lines, and a last line.
+const MAX_FRAME_BYTES: u64 = 3 * FRAME_BYTES + MAX_LINE_BYTES as u64;
 
 /// Bound for the memory that an index takes.
 const MAX_INDEX_BYTES: u64 = 64 << 20;

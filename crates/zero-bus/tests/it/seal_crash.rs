@@ -111,7 +111,7 @@ fn a_power_cut_at_any_call_of_a_seal_loses_nothing() {
 }
 
 #[test]
-fn a_failure_of_any_call_of_a_seal_loses_nothing_and_open_handles_continue_or_refuse() {
+fn a_failure_of_any_call_of_a_seal_loses_nothing_and_open_handles_continue() {
     let (mut points, mut continued) = (0, 0);
     for failure in [Failure::Failed, Failure::FailedButPersisted, Failure::Half] {
         for call in 1.. {
