@@ -31,6 +31,7 @@ mod reconcile;
 mod repair;
 mod replay;
 mod report;
+mod seal;
 mod sessions;
 mod signals;
 mod state;
