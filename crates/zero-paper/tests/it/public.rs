@@ -162,7 +162,7 @@ fn write_market_run(directory: &Path, random: &mut impl FnMut(u64) -> u64, cycle
         if n % 5 == 4 {
             return Err(failure(&fault));
         }
-        let side = if n % 2 == 0 { Side::Buy } else { Side::Sell };
+        let side = if n.is_multiple_of(2) { Side::Buy } else { Side::Sell };
         let intent = Intent { symbol: symbol.clone(), reason, key: Some(key), ..order(side, 1.0) };
         let rejected = Intent { symbol: other.clone(), key: None, ..intent.clone() };
         let intents = if n % 3 == 2 { Vec::new() } else { vec![intent, rejected] };
