@@ -5,8 +5,8 @@
 //! limits and a graceful shutdown, tokens and rate limits ([`Authenticator`]), problem details
 //! ([`Problem`]), metrics and a rate-limited log.
 //!
-//! Without the feature `server`, what clients need too is left: [`Token`], and files of certificates,
-//! keys and credentials that are read with a limit.
+//! Without the feature `server`, what clients need too is left: [`Token`], and files of
+//! certificates, keys and credentials that are read with a limit.
 
 #![forbid(unsafe_code)]
 
@@ -48,7 +48,9 @@ pub use log::{Log, ThrottledLog};
 #[cfg(feature = "server")]
 pub use problem::Problem;
 #[cfg(feature = "server")]
-pub use server::{Listening, Server, ServerOptions, Threads};
+pub use rate_limit::RateLimiter;
+#[cfg(feature = "server")]
+pub use server::{Clients, Listening, Server, ServerOptions, Threads};
 #[cfg(feature = "server")]
 pub use shutdown::Shutdown;
 #[cfg(feature = "server")]

@@ -53,12 +53,20 @@ pub(crate) struct LastCycle {
 /// # Errors
 /// Any error of reading the bus; [`Mismatch::CycleMissing`] if the run on the bus is incomplete.
 pub(crate) fn read_decisions(reader: &Reader) -> Result<Vec<Decision>> {
+    read_decisions_up_to(reader, u64::MAX)
+}
+
+/// As [`read_decisions`], from the events up to the one with index `last`.
+pub(crate) fn read_decisions_up_to(reader: &Reader, last: u64) -> Result<Vec<Decision>> {
     let mut classifier = CycleClassifier::default();
     let mut decisions: Vec<(u64, Decision)> = Vec::new();
     for event in reader.events(1)? {
         // The cycle record contains the decision, so a cycle whose other events are missing counts
         // as well.
         let event = event?;
+        if event.index > last {
+            break;
+        }
         let start = match classifier.classify(&event) {
             EventClass::CycleStart(start) => start,
             EventClass::Foreign(_) => {

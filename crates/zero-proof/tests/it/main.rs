@@ -8,6 +8,7 @@ mod chromium;
 mod disclosure;
 mod fuzz;
 mod go_judge;
+mod judge;
 mod keys;
 mod note;
 mod page;
