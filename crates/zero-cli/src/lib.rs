@@ -87,7 +87,9 @@ pub fn main() -> ExitCode {
     let command = parse_arguments::<Arguments>(PROGRAM).command;
     // These commands handle the signals themselves.
     let handles_signals = match &command {
-        Subcommands::Audit(_) | Subcommands::Mirror(_) | Subcommands::Ingest(_) | Subcommands::Witness(_) => true,
+        Subcommands::Audit(_) | Subcommands::Mirror(_) | Subcommands::Ingest(_) | Subcommands::Witness(_) => {
+            true
+        }
         Subcommands::Checkpoint(arguments) => arguments.is_service(),
         _ => false,
     };
