@@ -9,7 +9,7 @@ use crate::support::{COSIGNED_AT, TestServer, new_witness, open_witness};
 use crate::test_log::{ORIGIN, TestLog};
 
 /// A request with one random change.
-fn mutate(valid: &[u8], rng: &mut Rng) -> Vec<u8> {
+pub(crate) fn mutate(valid: &[u8], rng: &mut Rng) -> Vec<u8> {
     let mut bytes = valid.to_vec();
     let at = rng.below(bytes.len());
     match rng.below(6) {
