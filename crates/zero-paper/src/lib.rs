@@ -49,6 +49,8 @@ pub mod feed;
 pub mod feedback;
 mod field;
 pub mod journal;
+pub mod journal_check;
+pub mod limit_drills;
 pub mod line_file;
 mod line_reader;
 pub mod live;

@@ -16,7 +16,8 @@
 //!   [`AddCheckpoint`] asks a witness for one.
 //! - A [`Disclosure`](disclosure::Disclosure) is one field of an event, an [`Entry`] the commitment
 //!   to all of them.
-//! - A [`Proof`] proves one event, a [track record](track_record) proves that none is left out.
+//! - A [`Proof`] proves one event, a [track record](track_record) proves that none is left out. A
+//!   [`page`] shows a proof to whoever opens it in a browser.
 //! - [`tile_store`] keeps the tree of a bus on disk, and [`checkpoint_state`] makes sure that a log
 //!   signs only what extends what it signed before. [`log_roots`] computes roots from the log.
 //!
@@ -83,6 +84,7 @@ pub mod signing_key;
 pub mod aggregates;
 pub mod disclosure;
 pub mod entry;
+pub mod page;
 pub mod proof;
 pub mod track_record;
 

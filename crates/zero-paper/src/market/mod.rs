@@ -8,12 +8,13 @@
 //!
 //! Modules in reading order: [`run_file`], [`checks`], [`state`], [`cycle`], [`record`],
 //! [`events`], [`journal`], [`reader`], `recovery`, [`runtime`],
-//! [`trading`], [`orders`].
+//! [`trading`], [`orders`], `journal_check`, `totals`.
 
 pub mod checks;
 pub mod cycle;
 pub mod events;
 pub mod journal;
+pub(crate) mod journal_check;
 pub mod orders;
 pub mod reader;
 pub mod record;
@@ -21,4 +22,5 @@ mod recovery;
 pub mod run_file;
 pub mod runtime;
 pub mod state;
+pub(crate) mod totals;
 pub mod trading;
