@@ -191,8 +191,8 @@ fn this_client_gets_cosignatures_from_its_witness() {
     assert!(submit(&log, 70, 80).failures.is_empty());
 }
 
-/// Both witnesses get the same requests, most of them with a random change. They accept the same ones,
-/// and refuse those that are well-formed with the same status code.
+/// Both witnesses get the same requests, most of them with a random change. They accept the same
+/// ones, and refuse those that are well-formed with the same status code.
 #[test]
 fn its_witness_and_this_one_give_the_same_status_codes() {
     let log = TestLog::new(3000);
