@@ -15,9 +15,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use zero_proof::note::{Note, Signature};
-use zero_proof::{Hash, Policy, SignedCheckpoint, VerifierKey};
+use zero_proof::{AddCheckpoint, Hash, Policy, SignedCheckpoint, VerifierKey};
 
-use crate::add_checkpoint::AddCheckpoint;
 use crate::error::{Error, Result, SubmitError};
 use connection::{Answer, Connection};
 use url::WitnessUrl;

@@ -8,9 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zero_proof::key::SignatureType;
 use zero_proof::note::{Note, Signature};
 use zero_proof::tree::check_consistency;
-use zero_proof::{Hash, SignedCheckpoint, SigningKey, VerifierKey};
+use zero_proof::{AddCheckpoint, Hash, SignedCheckpoint, SigningKey, VerifierKey};
 
-use crate::add_checkpoint::AddCheckpoint;
 use crate::error::{Error, Result};
 use crate::state::StateDirectory;
 
