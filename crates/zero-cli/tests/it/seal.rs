@@ -32,10 +32,11 @@ fn outputs(dir: &Path) -> Vec<String> {
         &["repair", "bus"],
         &["explain", "bus", "2"],
         &["diff", "bus", "1", "20"],
-        &["public", "profile", "--journal", "d.jsonl", "--bus", "bus"],
+        &["public", "profile", "bus", "--handle", "desk-1", "--publish"],
     ];
     let print = |arguments: &&[&str]| {
         let finished = bus(dir, arguments);
+        assert_ne!(finished.code, 2, "{arguments:?}: {}", finished.stderr);
         format!("{arguments:?}: {}\n{}{}", finished.code, finished.stdout, finished.stderr)
     };
     commands.iter().map(print).collect()
@@ -49,7 +50,7 @@ fn every_command_prints_the_same_once_the_bus_is_sealed() {
     let plain = fs::read(dir.join("bus/events.jsonl")).unwrap();
     let before = outputs(dir);
     bus(dir, &["backup", "bus", "copy"]).success();
-    bus(dir, &["mirror", "bus", "sqlite:mirror.db", "--once"]).success();
+    bus(dir, &["mirror", "bus", "--to", "sqlite:mirror.db"]).success();
     let sealed = bus(dir, &["seal", "bus", "--keep-events", "8"]).success();
     assert!(sealed.starts_with("sealed events 1 to 22 in 1 segment: "), "{sealed}");
     assert_eq!(outputs(dir), before);
@@ -64,9 +65,9 @@ fn every_command_prints_the_same_once_the_bus_is_sealed() {
     // The runtime, backups and mirrors continue, and a mirror restores the plain log.
     run_cycles(dir, "2", &[]).success();
     bus(dir, &["backup", "bus", "copy"]).success();
-    bus(dir, &["mirror", "bus", "sqlite:mirror.db", "--once"]).success();
-    bus(dir, &["mirror-verify", "bus", "sqlite:mirror.db"]).success();
-    bus(dir, &["restore", "sqlite:mirror.db", "restored"]).success();
+    bus(dir, &["mirror", "bus", "--to", "sqlite:mirror.db"]).success();
+    bus(dir, &["mirror-verify", "sqlite:mirror.db"]).success();
+    bus(dir, &["restore", "restored", "--from", "sqlite:mirror.db"]).success();
     bus(dir, &["unseal", "bus", "-o", "plain.jsonl"]).success();
     let plain = fs::read(dir.join("plain.jsonl")).unwrap();
     assert_eq!(fs::read(dir.join("copy/events.jsonl")).unwrap(), plain);
@@ -137,9 +138,9 @@ fn a_killed_sealer_loses_nothing_while_others_append_and_follow() {
     let dir = temp.path();
     append_events(dir, 10_000);
     let mut appender = start_appending(dir);
-    let mut follower =
-        Command::new(BUS).args(["tail", "bus", "-f", "--json", "--from", "9990"]).current_dir(dir);
-    let mut follower = follower.stdout(Stdio::piped()).spawn().unwrap();
+    let mut follow = Command::new(BUS);
+    follow.args(["tail", "bus", "-f", "--json", "--from", "9990"]).current_dir(dir);
+    let mut follower = follow.stdout(Stdio::piped()).spawn().unwrap();
     let followed = BufReader::new(follower.stdout.take().unwrap());
     let following = thread::spawn(move || followed.lines().map_while(Result::ok).take(11 + 40).count());
     let mut receipts = BufReader::new(appender.stdout.take().unwrap()).lines();
