@@ -88,6 +88,7 @@ mod recover;
 mod snapshot;
 mod sync;
 mod sync_mark;
+mod verified_mark;
 mod verify;
 
 mod error;
@@ -114,6 +115,7 @@ pub use reader::{Events, Reader, Selected};
 pub use recover::AmbiguousTail;
 pub use snapshot::{SNAPSHOT, SNAPSHOT_SCHEMA, Snapshot, SnapshotIntegrity};
 pub use sync_mark::StoredSyncMark;
+pub use verified_mark::{SinceLast, VERIFIED, VERIFIED_SCHEMA};
 pub use verify::Verdict;
 
 // Threads may move every handle, and may share those whose methods take `&self`.
