@@ -7,9 +7,10 @@
 //! continues where the records end.
 //!
 //! Modules in reading order: [`run_file`], [`checks`], [`state`], [`cycle`], [`record`],
-//! [`events`], [`journal`], [`reader`], `recovery`, [`runtime`],
-//! [`trading`], [`orders`].
+//! [`events`], [`journal`], [`reader`], `recovery`, `checkpoint`, [`runtime`], [`trading`],
+//! [`orders`].
 
+mod checkpoint;
 pub mod checks;
 pub mod cycle;
 pub mod events;
