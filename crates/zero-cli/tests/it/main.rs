@@ -24,6 +24,7 @@ mod replay;
 mod report;
 mod sessions;
 mod signals;
+mod start_checkpoint;
 mod state;
 mod status;
 mod support;
