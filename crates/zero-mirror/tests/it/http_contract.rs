@@ -178,7 +178,9 @@ fn http_to_sqlite_passes_the_contract() {
     crate::contract::run_all::<Receivers<Files>>();
 }
 
+/// The receiver with SQLite and PostgreSQL itself pass in every run, so this one is for a soak.
 #[test]
+#[ignore = "a soak: run .ci/soak"]
 fn http_to_postgres_passes_the_contract() {
     if !left_out() {
         crate::contract::run_all::<Receivers<Postgres>>();

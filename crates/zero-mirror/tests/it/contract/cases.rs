@@ -11,7 +11,7 @@ use zero_mirror::{CancelHandle, CatchUpOptions, Error, catch_up, restore, scan, 
 
 use super::logs::{Log, recorded};
 use super::process::{self, Death};
-use super::{Tampering, TestBed, bus_of, holds_all, lines_at, lines_of, mirror, open, plan};
+use super::{Tampering, TestBed, bus_of, holds_all, is_soak, lines_at, lines_of, mirror, open, plan};
 
 type Case<B> = fn(&mut B) -> String;
 
@@ -28,7 +28,7 @@ pub(crate) fn all<B: TestBed>() -> [(&'static str, Case<B>); 14] {
         ("another chain is refused", refuses_forks),
         ("a log shorter than the mirror is refused", refuses_shorter_logs),
         ("several mirrors of one bus", racing_mirrors),
-        ("a hundred buses", hundred_buses),
+        ("many buses", many_buses),
         ("restored byte for byte", restores_exact_bytes),
         ("tampering is found", detects_tampering),
     ]
@@ -138,7 +138,9 @@ fn concurrent_writer<B: TestBed>(bed: &mut B) -> String {
 fn killed_at_boundaries<B: TestBed>(bed: &mut B) -> String {
     let log = Log::of(30);
     let mut kills = 0;
-    for n in 1..=6 {
+    // The first and the last boundary, or every one.
+    let boundaries = if is_soak() { vec![1, 2, 3, 4, 5, 6] } else { vec![1, 6] };
+    for n in boundaries {
         for death in [Death::Before(n), Death::After(n)] {
             let url = bed.destination();
             process::run(log.path(), &url, 5, death);
@@ -157,7 +159,7 @@ fn killed_in_the_middle<B: TestBed>(bed: &mut B) -> String {
     let log = Log::of(4000);
     let (mut kills, mut unfinished) = (0, 0);
     for n in 1..=2 {
-        for step in 0..10 {
+        for step in (0..10).step_by(if is_soak() { 1 } else { 4 }) {
             let url = bed.destination();
             process::run(log.path(), &url, 2000, Death::During(n, Duration::from_millis(step * 3)));
             let held = open(&url).head(bus_of(log.path())).unwrap().index;
@@ -295,9 +297,10 @@ fn racing_mirrors<B: TestBed>(bed: &mut B) -> String {
     "600 events by 3 processes, 401 by 2 threads".to_owned()
 }
 
-fn hundred_buses<B: TestBed>(bed: &mut B) -> String {
+fn many_buses<B: TestBed>(bed: &mut B) -> String {
     let url = bed.destination();
-    let logs: Vec<Log> = (1..=100).map(|n| Log::of(n % 7 + 1)).collect();
+    let buses = if is_soak() { 100 } else { 20 };
+    let logs: Vec<Log> = (1..=buses).map(|n| Log::of(n % 7 + 1)).collect();
     for log in &logs {
         mirror(log.path(), &url, 3).unwrap();
     }
@@ -318,7 +321,7 @@ fn hundred_buses<B: TestBed>(bed: &mut B) -> String {
     for id in [None, Some(""), Some("sha256:"), Some("x")] {
         assert!(matches!(select_bus(&mut *open(&url), id), Err(Error::Refused { .. })), "{id:?}");
     }
-    "100 buses".to_owned()
+    format!("{} buses", logs.len())
 }
 
 fn restores_exact_bytes<B: TestBed>(bed: &mut B) -> String {

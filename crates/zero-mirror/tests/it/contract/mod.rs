@@ -1,5 +1,5 @@
 //! The contract: the test suite that every destination passes. A destination's test file implements
-//! [`TestBed`] and calls [`run_all`].
+//! [`TestBed`] and calls [`run_all`]. A normal run kills and repeats less often than a soak.
 
 mod cases;
 pub(crate) mod logs;
@@ -9,6 +9,11 @@ use std::path::Path;
 
 use zero_bus::{Checksum, Reader};
 use zero_mirror::{CancelHandle, CatchUpOptions, CatchUpReport, Mirror, catch_up, verify};
+
+/// Whether this is a soak, with as many kills and buses as the documents state.
+pub(crate) fn is_soak() -> bool {
+    std::env::var_os("ZERO_TEST_SOAK").is_some_and(|value| value == "1")
+}
 
 /// Creates destinations of one kind. Dropping it stops the servers that it started, even if a test
 /// panics.
