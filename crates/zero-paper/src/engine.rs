@@ -171,10 +171,10 @@ impl Engine {
     /// is where the journal has the decision; an engine that is never asked for it by key can pass
     /// 0.
     pub(crate) fn apply_recorded(&mut self, location: u64, decision: &Decision) -> Result<(), String> {
-        if let Some(key) = &decision.idempotency_key {
-            if self.keys.place(key, location).map_err(|error| error.to_string())?.is_some() {
-                return Err(format!("idempotency_key: `{key}` was used before"));
-            }
+        if let Some(key) = &decision.idempotency_key
+            && self.keys.place(key, location).map_err(|error| error.to_string())?.is_some()
+        {
+            return Err(format!("idempotency_key: `{key}` was used before"));
         }
         self.state.apply_recorded(decision)?;
         if let Some(key) = &decision.idempotency_key {

@@ -12,7 +12,7 @@ use zero_paper::replay::replay;
 use zero_paper::report;
 use zero_paper::risk::TradingMode;
 use zero_paper::text::{counted, escape, format_duration, shorten};
-use zero_paper::{Clock, SystemClock, reconcile};
+use zero_paper::{Clock, SystemClock, market, reconcile};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
@@ -392,14 +392,19 @@ fn check_account(reader: &Reader) -> Result<Check> {
 /// Whether the decision journal and the bus agree.
 fn check_journal(journal: &Path, reader: &Reader) -> Check {
     let name = "journal";
-    match reconcile::check_journal(journal, reader) {
+    let checked = match market::journal_check::check_journal(journal, reader) {
+        Ok(None) => reconcile::check_journal(journal, reader),
+        Ok(Some(checked)) => Ok(checked),
+        Err(error) => Err(error),
+    };
+    match checked {
         Err(error) => Check::fail(name, error.to_string(), "the runtime does not start like this"),
         Ok(journal) if journal.decisions_ahead > 1 => Check::warn(
             name,
             format!(
                 "the bus lacks the last {} of {}",
                 journal.decisions_ahead,
-                counted(journal.decisions, "decision")
+                counted(journal.decisions, journal.unit)
             ),
             "the next start of the runtime publishes what a crash kept from the bus",
         ),
@@ -415,11 +420,11 @@ fn check_journal(journal: &Path, reader: &Reader) -> Check {
             name,
             format!(
                 "{}; the last one is not on the bus yet: its cycle is in progress, or the next start publishes it",
-                counted(journal.decisions, "decision")
+                counted(journal.decisions, journal.unit)
             ),
         ),
         Ok(journal) => {
-            Check::ok(name, format!("{}, the same as on the bus", counted(journal.decisions, "decision")))
+            Check::ok(name, format!("{}, the same as on the bus", counted(journal.decisions, journal.unit)))
         }
     }
 }

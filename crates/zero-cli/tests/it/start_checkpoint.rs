@@ -41,6 +41,23 @@ fn a_change_before_the_checkpoint_is_found_by_full_check_doctor_and_verify() {
 }
 
 #[test]
+fn doctor_compares_the_journal_of_a_run_on_market_data_with_the_bus() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    let order = r#"{"symbol":"A","side":"buy","quantity":1,"price":5,"confidence":1}"#;
+    fs::write(dir.join("orders.jsonl"), format!("{order}\n").repeat(3)).unwrap();
+    let options = ["--orders", "orders.jsonl", "--journal", "c.jsonl", "--runtime-bus", "bus"];
+    engine(dir, &[&options[..], &["--fixed-clock", "1"]].concat()).success();
+    let doctor = || bus(dir, &["doctor", "bus", "--journal", "c.jsonl"]).stdout;
+    let report = doctor();
+    assert!(report.contains("3 cycles, the same as on the bus"), "{report}");
+    let text = fs::read_to_string(dir.join("c.jsonl")).unwrap();
+    fs::write(dir.join("c.jsonl"), text.replacen("\"confidence\":1.0", "\"confidence\":0.9", 1)).unwrap();
+    let report = doctor();
+    assert!(report.contains("FAIL  journal"), "{report}");
+}
+
+#[test]
 fn a_start_without_its_checkpoint_says_that_it_compared_everything() {
     let temp = temp_dir();
     let dir = temp.path();

@@ -157,6 +157,13 @@ impl MarketJournal {
         Self::of(LineFile::open(path)?)
     }
 
+    /// Whether a file begins as such a journal does.
+    pub(super) fn is_one(file: &LineFile) -> bool {
+        let first = file.lines().next().ok().flatten().and_then(|(_, text)| Value::parse(&text).ok());
+        let schema = first.as_ref().and_then(|line| line.get("schema_version"));
+        schema.and_then(Value::as_str) == Some(JOURNAL_SCHEMA)
+    }
+
     /// Takes an opened file as a journal.
     ///
     /// # Errors
