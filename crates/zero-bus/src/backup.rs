@@ -18,7 +18,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::integrity::{self, Finding, Progress};
 use crate::lines::{LOCK, LOG, Lines, after_last_newline};
 use crate::reader::Reader;
-use crate::snapshot::{LogAtSnapshot, SNAPSHOT, Snapshot, StoredSnapshot};
+use crate::snapshot::{LogAtSnapshot, SNAPSHOT, Snapshot, StoredSnapshot, missing_events};
 use crate::storage::{self, Access, Lock, Storage, StorageFile, read_exact_at};
 use crate::sync_mark::SyncMark;
 
@@ -136,8 +136,7 @@ impl Reader {
         // Read before the log, so that the log holds every event that the snapshot refers to.
         let snapshot = Snapshot::read(self.storage())?;
         let recorded = snapshot.event_count();
-        let missing =
-            |events| Error::Missing { path: self.log_path(), events, recorded, recorded_in: SNAPSHOT };
+        let missing = |events| missing_events(self.storage(), events, recorded, SNAPSHOT);
         let log = match self.durable_log()? {
             OpenedLog::Present(log) => log,
             OpenedLog::Missing(sync_mark) => {
@@ -225,12 +224,10 @@ impl Reader {
             }
             Finding::Torn { byte_offset, .. } => Ok((byte_offset, events)),
             // The log is shorter than its sync mark records.
-            Finding::Truncated { .. } => {
-                Err(Error::Missing { path, events, recorded: events + 1, recorded_in: LOCK })
-            }
+            Finding::Truncated { .. } => Err(missing_events(self.storage(), events, events + 1, LOCK)),
             Finding::Fault(fault) => Err(Error::Damaged { path, fault }),
             Finding::Ambiguous(fault) => Err(Error::Ambiguous { path, fault }),
-            Finding::Missing(recorded) => Err(Error::Missing { path, events, recorded, recorded_in: LOCK }),
+            Finding::Missing(recorded) => Err(missing_events(self.storage(), events, recorded, LOCK)),
         }
     }
 

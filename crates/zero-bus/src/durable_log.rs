@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::lines::{LOCK, LOG};
 use crate::lock_wait::{self, LOCK_TIMEOUT};
 use crate::recover;
-use crate::snapshot::{SNAPSHOT, Snapshot};
+use crate::snapshot::{SNAPSHOT, Snapshot, missing_events};
 use crate::storage::{Access, Lock, Storage, StorageFile};
 use crate::sync_mark::SyncMark;
 
@@ -76,7 +76,7 @@ pub(crate) fn check_sync_mark_not_ahead(
 ) -> Result<()> {
     match sync_mark {
         Some(SyncMark { head: Head { index: recorded, .. }, .. }) if recorded > events => {
-            Err(Error::Missing { path: storage.path(LOG), events, recorded, recorded_in: LOCK })
+            Err(missing_events(storage, events, recorded, LOCK))
         }
         _ => Ok(()),
     }
@@ -100,7 +100,7 @@ pub(crate) fn check_snapshot_not_ahead(storage: &dyn Storage, events: u64) -> Re
     if recorded <= events {
         return Ok(());
     }
-    Err(Error::Missing { path: storage.path(LOG), events, recorded, recorded_in: SNAPSHOT })
+    Err(missing_events(storage, events, recorded, SNAPSHOT))
 }
 
 /// Returns the present end of the log and its sync mark, after making everything before the end

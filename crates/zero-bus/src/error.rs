@@ -71,7 +71,7 @@ pub enum Error {
     /// The log is shorter than a file next to it records: its end is missing. The remaining events
     /// can be read, but nothing can be appended.
     #[error("{}: the log holds {events} events, but {recorded_in} records {recorded}: its end is missing. Restore the log, \
-             or delete {recorded_in} to continue without the missing events", path.display())]
+             or delete {recorded_in}{} to continue without the missing events", path.display(), and_file(*also_in))]
     Missing {
         /// The log.
         path: PathBuf,
@@ -81,6 +81,9 @@ pub enum Error {
         recorded: u64,
         /// The file that records them.
         recorded_in: &'static str,
+        /// Another file that records more events than the log holds, and so blocks appending as
+        /// well.
+        also_in: Option<&'static str>,
     },
     /// The log is no longer the file that was opened, or was changed by another program.
     #[error("{}: {reason}", path.display())]
@@ -133,6 +136,11 @@ fn insert_path(action: &str, path: &Path) -> String {
     }
 }
 
+/// Continues a list of files with one more, if there is one.
+fn and_file(name: Option<&str>) -> String {
+    name.map(|name| format!(" and {name}")).unwrap_or_default()
+}
+
 /// Returns what to do about a system error, if that is known.
 fn remedy(source: &io::Error) -> &'static str {
     match source.kind() {
@@ -163,9 +171,13 @@ impl Error {
             Self::Invalid { field, reason } => Self::Invalid { field, reason: reason.clone() },
             Self::Damaged { path, fault } => Self::Damaged { path: path.clone(), fault: fault.clone() },
             Self::Ambiguous { path, fault } => Self::Ambiguous { path: path.clone(), fault: fault.clone() },
-            Self::Missing { path, events, recorded, recorded_in } => {
-                Self::Missing { path: path.clone(), events: *events, recorded: *recorded, recorded_in }
-            }
+            Self::Missing { path, events, recorded, recorded_in, also_in } => Self::Missing {
+                path: path.clone(),
+                events: *events,
+                recorded: *recorded,
+                recorded_in,
+                also_in: *also_in,
+            },
             Self::Changed { path, reason } => Self::Changed { path: path.clone(), reason },
             Self::HeadMismatch { path, expected, actual } => {
                 Self::HeadMismatch { path: path.clone(), expected: *expected, actual: *actual }

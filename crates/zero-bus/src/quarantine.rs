@@ -300,12 +300,7 @@ fn copy_tail(
     let mut attempt = 1;
     loop {
         let copy_name = quarantine_name(name, offset, attempt);
-        let copy = match storage.open(&copy_name, Access::New) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                storage.open(&copy_name, Access::Append)?
-            }
-            opened => opened?,
-        };
+        let copy = storage.open(&copy_name, Access::ReadWrite)?;
         // A failed attempt on a full disk leaves an empty file.
         if copy.size()? == 0 {
             if let Err(error) = copy_range(file, &*copy, offset, length) {
@@ -349,14 +344,20 @@ fn holds_tail(copy: &dyn StorageFile, file: &dyn StorageFile, offset: u64, lengt
     Ok(true)
 }
 
+/// Copies the bytes in `offset..end` of a file to an empty one. Leaves long runs of zeros as holes:
+/// a tail that takes no space on the disk, such as a preallocated one, needs none as a copy.
 fn copy_range(from: &dyn StorageFile, to: &dyn StorageFile, offset: u64, end: u64) -> io::Result<()> {
     let mut buffer = vec![0; COPY_BYTES];
-    let mut offset = offset;
-    while offset < end {
-        let length = (end - offset).min(buffer.len() as u64) as usize;
-        read_exact_at(from, &mut buffer[..length], offset)?;
-        to.append(&buffer[..length])?;
-        offset += length as u64;
+    let mut at = offset;
+    while at < end {
+        let length = (end - at).min(buffer.len() as u64) as usize;
+        read_exact_at(from, &mut buffer[..length], at)?;
+        let is_last = at + length as u64 == end;
+        // The last piece is written in any case, since it determines the length of the copy.
+        if is_last || buffer[..length].iter().any(|byte| *byte != 0) {
+            to.write_at(&buffer[..length], at - offset)?;
+        }
+        at += length as u64;
     }
     Ok(())
 }

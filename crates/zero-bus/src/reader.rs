@@ -19,7 +19,7 @@ use crate::lines::{LOCK, LOG, Lines, last_line_before};
 use crate::lock_wait::{self, LOCK_TIMEOUT};
 use crate::log::Bus;
 use crate::recover::{self, locate_damage};
-use crate::snapshot::{Snapshot, StoredSnapshot};
+use crate::snapshot::{Snapshot, StoredSnapshot, missing_events};
 use crate::storage::{Directory, Lock, Storage, StorageFile, read_up_to};
 use crate::sync_mark::{StoredSyncMark, SyncMark};
 
@@ -519,7 +519,7 @@ impl Events {
                 Finding::Ambiguous(fault) => Err(Error::Ambiguous { path, fault }),
                 Finding::Fault(fault) => Err(Error::Damaged { path, fault }),
                 Finding::Missing(recorded) => {
-                    Err(Error::Missing { path, events: self.head.index, recorded, recorded_in: LOCK })
+                    Err(missing_events(&*self.storage, self.head.index, recorded, LOCK))
                 }
             };
         }

@@ -20,8 +20,8 @@
 //! decide: an incomplete last line is a torn tail, and any other invalid line is damage.
 //!
 //! Recovery reads the lines after the mark, or the last two lines. It does not read the log before
-//! them, which verification checks. The exception is damage: then a scan from the start finds the
-//! first fault, for the error message.
+//! them, which verification checks. The exception is a log that it refuses: then a scan from the
+//! start finds the first fault, for the error message.
 //!
 //! [`recover`] needs the exclusive lock on `bus.lock`. [`head`] only reads and needs no lock.
 
@@ -37,7 +37,7 @@ use crate::lines::{LOCK, LOG, Lines, after_last_newline, last_line_before};
 use crate::quarantine::{
     PendingRecord, QuarantineReason, QuarantinedTail, copy_before_record, cut_before_record, rewrite_and_sync,
 };
-use crate::snapshot::{SNAPSHOT, Snapshot};
+use crate::snapshot::{SNAPSHOT, Snapshot, missing_events};
 use crate::storage::{Storage, StorageFile};
 use crate::sync_mark::SyncMark;
 
@@ -177,11 +177,8 @@ fn find_end_after_mark(
         {
             return Ok((end, Some(QuarantineReason::Truncated)));
         }
-        let events = last_valid_index(&**file, length).map_err(reading())?;
-        if events >= mark.head.index {
-            return Err(locate_damage(storage, file, Some(mark), length));
-        }
-        return Err(Error::Missing { path, events, recorded: mark.head.index, recorded_in: LOCK });
+        // A scan counts the events that are left, or finds that the log is damaged.
+        return Err(locate_damage(storage, file, Some(mark), length));
     }
     let Some(integrity) = scan_after_mark(file, mark, length).map_err(reading())? else {
         return Err(locate_damage(storage, file, Some(mark), length));
@@ -227,7 +224,7 @@ fn check_snapshot_not_ahead(storage: &dyn Storage, head: Head) -> Result<()> {
     if recorded <= head.index {
         return Ok(());
     }
-    Err(Error::Missing { path: storage.path(LOG), events: head.index, recorded, recorded_in: SNAPSHOT })
+    Err(missing_events(storage, head.index, recorded, SNAPSHOT))
 }
 
 /// Returns the head of the valid part of a log, or `None` if the tail is damaged. Reads the lines
@@ -313,22 +310,8 @@ fn verify_line(line: Option<&[u8]>, previous: Option<Option<Vec<u8>>>) -> Option
     line.verify_after(head).ok()
 }
 
-/// Returns the index of the last valid event among the last two lines, or 0.
-fn last_valid_index(file: &dyn StorageFile, length: u64) -> io::Result<u64> {
-    let mut end = length;
-    for _ in 0..2 {
-        let Some(last) = last_line_before(file, end)? else { return Ok(0) };
-        let line = last.bytes.as_deref().and_then(|bytes| Line::read(bytes).ok());
-        if let Some(index) = line.filter(Line::is_valid_event).and_then(|line| line.index()) {
-            return Ok(index);
-        }
-        end = last.offset;
-    }
-    Ok(0)
-}
-
-/// Returns the error for a damaged log. Scans the whole log, so that the error names the first
-/// fault and not only the one at the tail.
+/// Returns the error for a log that is damaged or lost its end. Scans the whole log, so that the
+/// error names the first fault and not only the one at the tail.
 pub(crate) fn locate_damage(
     storage: &dyn Storage,
     file: &Arc<dyn StorageFile>,
@@ -349,9 +332,7 @@ pub(crate) fn locate_damage(
         Ok(integrity) => match integrity.finding {
             Finding::Fault(fault) => Error::Damaged { path, fault },
             Finding::Ambiguous(fault) => Error::Ambiguous { path, fault },
-            Finding::Missing(recorded) => {
-                Error::Missing { path, events: integrity.head.index, recorded, recorded_in: LOCK }
-            }
+            Finding::Missing(recorded) => missing_events(storage, integrity.head.index, recorded, LOCK),
             // Every event is valid, but the log is not the one that the mark describes.
             _ => Error::Changed {
                 path,

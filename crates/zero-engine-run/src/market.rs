@@ -12,6 +12,7 @@ use zero_paper::market::record::MarketCycle;
 use zero_paper::market::run_file::RunFile;
 use zero_paper::market::runtime::MarketRuntime;
 use zero_paper::market::trading::{RunObserver, Trading};
+use zero_paper::repeated_keys::describe_repeated;
 use zero_paper::{Clock, Error, PauseEnd, feed, strategy};
 use zero_program::message::{print_error, print_warning};
 use zero_program::outcome::Outcome;
@@ -110,6 +111,9 @@ fn rules(arguments: &Arguments) -> Result<Rules> {
             for field in &run.ignored {
                 let path = path.display();
                 print_warning(PROGRAM, &format!("{path}: {field}: is not known and has no effect"));
+            }
+            for field in &run.repeated {
+                print_warning(PROGRAM, &format!("{}: {}", path.display(), describe_repeated(field)));
             }
             run
         }

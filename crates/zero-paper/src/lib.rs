@@ -67,6 +67,7 @@ pub mod reached_limit;
 pub mod reconcile;
 mod record_paths;
 mod recovery;
+pub mod repeated_keys;
 pub mod replay;
 pub mod report;
 pub mod risk;

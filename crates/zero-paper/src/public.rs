@@ -69,6 +69,14 @@ pub struct Request {
     publish_enabled: bool,
     generated_at: String,
     public_delay_s: u64,
+    checkpoint: Option<PublicCheckpoint>,
+}
+
+/// The signed checkpoint of the events from which an export was computed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct PublicCheckpoint {
+    events: u64,
+    note: String,
 }
 
 impl Request {
@@ -98,7 +106,14 @@ impl Request {
             publish_enabled,
             generated_at: generated_at.to_owned(),
             public_delay_s,
+            checkpoint: None,
         })
+    }
+
+    /// Has the export carry the signed checkpoint of the first events of the log, from which its
+    /// figures are computed. `note` appears as it is.
+    pub fn with_checkpoint(self, events: u64, note: String) -> Self {
+        Self { checkpoint: Some(PublicCheckpoint { events, note }), ..self }
     }
 }
 
@@ -119,6 +134,16 @@ impl Aggregates {
     pub fn of_bus(reader: &Reader) -> Result<Self, Error> {
         let mut aggregates = Self::default();
         reconcile::read_decisions(reader)?.iter().for_each(|decision| aggregates.add(decision));
+        Ok(aggregates)
+    }
+
+    /// The figures as they were after the event with index `last`.
+    ///
+    /// # Errors
+    /// As [`Aggregates::of_bus`].
+    pub fn of_first_events(reader: &Reader, last: u64) -> Result<Self, Error> {
+        let mut aggregates = Self::default();
+        reconcile::read_decisions_up_to(reader, last)?.iter().for_each(|decision| aggregates.add(decision));
         Ok(aggregates)
     }
 
@@ -268,6 +293,8 @@ const PRIVACY: Privacy =
 pub fn profile(aggregates: &Aggregates, request: &Request) -> Result<Json, JsonError> {
     #[derive(Serialize)]
     struct Profile<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        checkpoint: Option<&'a PublicCheckpoint>,
         deployment_claim: (),
         deployment_heartbeat: (),
         generated_at: &'a str,
@@ -316,6 +343,7 @@ pub fn profile(aggregates: &Aggregates, request: &Request) -> Result<Json, JsonE
     let badges = [("paper_verified", status), ("durable_journal", "verified")];
     let figures = aggregates.figures();
     Json::of(&Profile {
+        checkpoint: request.checkpoint.as_ref(),
         deployment_claim: (),
         deployment_heartbeat: (),
         generated_at: &request.generated_at,
@@ -358,6 +386,8 @@ pub fn intelligence(aggregates: &Aggregates, request: &Request) -> Result<Json, 
     struct Intelligence<'a> {
         access: Access<'a>,
         aggregates: Figures,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        checkpoint: Option<&'a PublicCheckpoint>,
         commercial_unlocks: [&'a str; 8],
         generated_at: &'a str,
         privacy: AggregatePrivacy<'a>,
@@ -407,6 +437,7 @@ pub fn intelligence(aggregates: &Aggregates, request: &Request) -> Result<Json, 
             delay_s: request.public_delay_s,
         },
         aggregates: aggregates.figures(),
+        checkpoint: request.checkpoint.as_ref(),
         commercial_unlocks: COMMERCIAL_UNLOCKS,
         generated_at: &request.generated_at,
         privacy: AggregatePrivacy {

@@ -68,7 +68,12 @@ pub(crate) struct LastCycle {
 /// # Errors
 /// Any error of reading the bus; [`Mismatch::CycleMissing`] if the run on the bus is incomplete.
 pub(crate) fn read_decisions(reader: &Reader) -> Result<Vec<Decision>> {
-    Ok(read_decisions_after(reader, &ReconcileStart::default())?.unwrap_or_default())
+    read_decisions_up_to(reader, u64::MAX)
+}
+
+/// As [`read_decisions`], from the events up to the one with index `last`.
+pub(crate) fn read_decisions_up_to(reader: &Reader, last: u64) -> Result<Vec<Decision>> {
+    Ok(read_decisions_between(reader, &ReconcileStart::default(), last)?.unwrap_or_default())
 }
 
 /// Like [`read_decisions`], for the decisions after a place. Returns `None` if a new run begins
@@ -77,12 +82,23 @@ pub(crate) fn read_decisions(reader: &Reader) -> Result<Vec<Decision>> {
 /// # Errors
 /// As [`read_decisions`].
 pub(crate) fn read_decisions_after(reader: &Reader, start: &ReconcileStart) -> Result<Option<Vec<Decision>>> {
+    read_decisions_between(reader, start, u64::MAX)
+}
+
+fn read_decisions_between(
+    reader: &Reader,
+    start: &ReconcileStart,
+    last: u64,
+) -> Result<Option<Vec<Decision>>> {
     let mut classifier = CycleClassifier::after(start.cycle_id);
     let mut decisions: Vec<(u64, Decision)> = Vec::new();
     for event in reader.events(start.cursor.last().index + 1)? {
         // The cycle record contains the decision, so a cycle whose other events are missing counts
         // as well.
         let event = event?;
+        if event.index > last {
+            break;
+        }
         let cycle = match classifier.classify(&event) {
             EventClass::CycleStart(cycle) => cycle,
             EventClass::Foreign(_) => {

@@ -1,5 +1,6 @@
 //! Where a runtime keeps its records, and whether those files can coexist.
 
+use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -27,8 +28,8 @@ pub struct RecordPaths {
 }
 
 impl RecordPaths {
-    /// Checks that no file has two roles, and that the bus exists if the journal is to be rebuilt
-    /// from it. Creates nothing.
+    /// Checks that no file has two roles, that recovery can name its files, and that the bus exists
+    /// if the journal is to be rebuilt from it. Creates nothing.
     ///
     /// # Errors
     /// [`Error::Refused`], or [`zero_bus::Error::NotABus`] if the bus path is a file.
@@ -40,6 +41,9 @@ impl RecordPaths {
             && journal == cycle_journal
         {
             return refused(journal, "is named as both journals; name another file");
+        }
+        for journal in [&self.journal, &self.cycle_journal].into_iter().flatten() {
+            check_name_length(journal)?;
         }
         let Some(bus) = &self.runtime_bus else { return Ok(()) };
         if bus.exists() && !bus.is_dir() {
@@ -56,6 +60,28 @@ impl RecordPaths {
         }
         Ok(())
     }
+}
+
+/// Longest file name of Linux, in bytes.
+const MAX_NAME_BYTES: usize = 255;
+
+/// The longest name that is derived from a journal's: `.torn-at-`, an offset of 20 digits, `-` and
+/// a number of 10 digits.
+const MAX_SUFFIX_BYTES: usize = 40;
+
+/// Refuses to create a journal whose name is so long that a later start could not keep its torn
+/// tail, or the journal before a rebuild, under a longer name.
+fn check_name_length(journal: &Path) -> Result<()> {
+    let length = journal.file_name().map_or(0, OsStr::len);
+    let max_length = MAX_NAME_BYTES - MAX_SUFFIX_BYTES;
+    if length <= max_length || journal.exists() {
+        return Ok(());
+    }
+    let problem = format!(
+        "the file name has {length} bytes, and files next to it will have longer ones; name a file with at most \
+         {max_length} bytes"
+    );
+    Err(Error::Refused { path: journal.to_owned(), problem })
 }
 
 /// Whether a path leads to a file of a bus, under whatever name, or has the name of one in the bus

@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::field::Field;
 use crate::journal::Journal;
 use crate::line_file::{FileStart, LineFile};
-use crate::opening_bus::OpeningBus;
+use crate::opening_bus::{OpeningBus, warnings_of};
 use crate::order_source::Run;
 use crate::reconcile::{
     ReconcileStart, Reconciliation, read_decisions, read_decisions_after, rebuild_journal, reconcile,
@@ -194,7 +194,7 @@ impl OpenRecords {
             ));
         }
         let bus = opening.open()?;
-        warnings.extend(bus.iter().flat_map(Bus::warnings));
+        warnings.extend(bus.iter().flat_map(warnings_of));
         // Every check passed. From here on the records are changed.
         engine.repair_journal_tail()?;
         warnings.extend(engine.journal().file().and_then(quarantine_warning));

@@ -6,7 +6,7 @@
 //!
 //! # Modules, in reading order
 //!
-//! All but the last two modules are pure: no file, no clock, no network. Functions come in pairs:
+//! All but the last three modules are pure: no file, no clock, no network. Functions come in pairs:
 //! sign and verify, encode and parse, prove and check.
 //!
 //! - [`tree`] is the Merkle tree of RFC 6962; [`tile`] is its form as files.
@@ -17,7 +17,7 @@
 //!   to all of them.
 //! - A [`Proof`] proves one event, a [track record](track_record) proves that none is left out.
 //! - [`tile_store`] keeps the tree of a bus on disk, and [`checkpoint_state`] makes sure that a log
-//!   signs only what extends what it signed before.
+//!   signs only what extends what it signed before. [`log_roots`] computes roots from the log.
 //!
 //! # In a minute
 //!
@@ -85,6 +85,8 @@ pub mod proof;
 pub mod track_record;
 
 pub mod checkpoint_state;
+mod leaves;
+pub mod log_roots;
 mod store_error;
 pub mod tile_store;
 mod tree_head;

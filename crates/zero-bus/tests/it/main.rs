@@ -21,3 +21,4 @@ mod read;
 mod recovered;
 mod support;
 mod sync;
+mod verdicts;

@@ -16,6 +16,7 @@ use zero_paper::{Clock, SystemClock, market, reconcile};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
+use crate::anchor::{Anchor, AnchorArguments};
 use crate::commands::verify::{byte_offset, describe_consistent_snapshot, explain_finding};
 use crate::liveness::{LastCycle, RuntimeLock, check_age};
 use crate::progress::Bar;
@@ -45,6 +46,8 @@ pub(crate) struct Arguments {
     /// Fail if no runtime is alive, or if the last cycle is older than this: 90s, 10m, 2h or 1d.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     max_age: Option<f64>,
+    #[command(flatten)]
+    anchor: AnchorArguments,
     /// Print one JSON object: {"checks": [{"found", "level", "name", "way_out"}], "ok", "scope"}.
     #[arg(long)]
     json: bool,
@@ -127,6 +130,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     );
     checks.push(check_runtime(lock, history.last_cycle_record, arguments.max_age, now));
     checks.push(check_replay(&reader, is_readable_to_end, history.cycles)?);
+    checks.extend(arguments.anchor.compare(dir, &reader)?.map(check_anchor));
     if let Some(journal) = &arguments.journal {
         checks.push(check_journal(journal, &reader));
     }
@@ -217,6 +221,15 @@ fn check_chain(dir: &Path, verdict: &Verdict) -> Check {
             reason,
             "damage or tampering: restore the log from a backup or a mirror, and keep this one as evidence",
         ),
+    }
+}
+
+/// Whether the log is the one of its checkpoints.
+fn check_anchor(anchor: Anchor) -> Check {
+    let way_out = "restore the log and keep this one as evidence; or, without a checkpoint, sign one";
+    match anchor.ok {
+        true => Check::ok("anchor", anchor.describe()),
+        false => Check::fail("anchor", anchor.reason, way_out),
     }
 }
 

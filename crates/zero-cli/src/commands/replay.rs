@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow};
 use zero_bus::{Json, Reader};
 use zero_paper::position::PositionRecord;
+use zero_paper::repeated_keys::{describe_repeated, repeated_keys};
 use zero_paper::replay::{Difference, LimitOverrides, Replay, Tally, WhatIf, replay, what_if};
 use zero_paper::text::{counted, escape, format_amounts_apart};
+use zero_program::message::print_warning;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
 use crate::input::Input;
+use crate::program::PROGRAM;
 use crate::progress::Bar;
 use crate::table::column_width;
 
@@ -66,7 +69,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
 fn read_limits(path: &Path) -> Result<LimitOverrides> {
     let input = Input::open(path)?;
     let name = input.name.clone();
-    LimitOverrides::parse(&input.read_all()?).map_err(|problem| anyhow!("{name}: {problem}"))
+    let text = input.read_all()?;
+    let limits = LimitOverrides::parse(&text).map_err(|problem| anyhow!("{name}: {problem}"))?;
+    for field in repeated_keys(&text) {
+        print_warning(PROGRAM, &format!("{name}: {}", describe_repeated(&field)));
+    }
+    Ok(limits)
 }
 
 fn render_replay(result: &Replay) -> String {

@@ -10,6 +10,7 @@ use zero_program::message::{print_message, print_warning};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
+use crate::anchor::{Anchor, AnchorArguments};
 use crate::head_arg::{parse_head, render_head};
 use crate::program::PROGRAM;
 use crate::progress::Bar;
@@ -23,6 +24,8 @@ Examples:
   zero-bus verify bus --json
   zero-bus verify bus --since-last
   zero-bus verify bus --min-events 4711 --expect \"$(cat /offsite/bus.head)\"
+  zero-bus verify bus --policy policy --secret bus.secret
+
 Exit codes: 0 passed, 1 failed, 2 could not run.")]
 pub(crate) struct Arguments {
     /// The bus directory.
@@ -39,9 +42,12 @@ pub(crate) struct Arguments {
     /// file, or if the log does not match it, the whole log is verified.
     #[arg(long)]
     since_last: bool,
+    #[command(flatten)]
+    anchor: AnchorArguments,
     /// Print one JSON document: {"integrity", "snapshot_integrity"}, and with --expect or
     /// --min-events also {"expectations": [{"expect" or "min_events", "ok", "reason"}]}. Without a
-    /// log also {"log_exists": false}, and with --since-last also {"since_last":
+    /// log also {"log_exists": false}. With --policy also {"anchor": {"anchored", "cosigned_at",
+    /// "cosigned_by", "events", "ok", "reason"}}. With --since-last also {"since_last":
     /// {"full_because", "not_read_again"}}: why the whole log was read, or the last event that was
     /// not.
     #[arg(long)]
@@ -62,6 +68,9 @@ struct Expectation {
 
 #[derive(Serialize)]
 struct Document<'a> {
+    /// Absent without --policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    anchor: Option<&'a Anchor>,
     /// Absent without an expectation, so that the document is then the verdict alone.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     expectations: &'a [Expectation],
@@ -100,13 +109,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         print_message(PROGRAM, &format!("{}: has no {LOG}; the bus is empty", arguments.dir.display()));
     }
     let expectations = check_expectations(arguments, &reader, verdict.integrity.head)?;
-    let passed = verdict.ok() && expectations.iter().all(|expectation| expectation.ok);
+    let anchor = arguments.anchor.compare(&arguments.dir, &reader)?;
+    let passed = verdict.ok()
+        && expectations.iter().all(|expectation| expectation.ok)
+        && anchor.as_ref().is_none_or(|anchor| anchor.ok);
     if since_last.is_some() && passed {
         remember(&reader, verdict.integrity.head);
     }
     let text = if arguments.json {
         let Verdict { integrity, snapshot_integrity } = &verdict;
         Json::of(&Document {
+            anchor: anchor.as_ref(),
             expectations: &expectations,
             integrity,
             log_exists: (!log_exists).then_some(false),
@@ -120,10 +133,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     } else {
         let mut lines = vec![render(&verdict, log_exists)];
         lines.extend(expectations.iter().map(render_expectation));
-        if passed {
-            lines.push(
-                since_last.as_ref().and_then(describe_extent).unwrap_or_else(|| Verdict::SCOPE.to_owned()),
-            );
+        lines.extend(
+            anchor.iter().map(|anchor| format!("anchor    {}  {}", mark(anchor.ok), anchor.describe())),
+        );
+        match since_last.as_ref().and_then(describe_extent) {
+            Some(extent) if passed => lines.push(extent),
+            // An anchored chain shows what the scope of a chain alone excludes.
+            None if passed && anchor.is_none() => lines.push(Verdict::SCOPE.to_owned()),
+            _ => {}
         }
         if let Some(reason) = since_last.as_ref().and_then(|since_last| since_last.full_because.as_deref()) {
             lines.push(format!("The whole log was read: {reason}."));

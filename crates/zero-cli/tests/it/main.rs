@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod anchor;
 mod append;
 mod backup;
+mod bounded_files;
+mod checkpoint_kill;
 mod command;
 mod completions;
 mod doctor;
@@ -12,11 +15,15 @@ mod edited;
 mod engine_run;
 mod full_disk;
 mod ingest;
+#[path = "../../../zero-proof/tests/it/judge.rs"]
+mod judge;
 #[path = "../../../zero-paper/tests/it/market_bus.rs"]
 mod market_bus;
 mod market_feeds;
 mod mirror;
+mod proof;
 mod public;
+mod publish;
 mod read;
 mod reconcile;
 mod repair;
@@ -30,3 +37,6 @@ mod status;
 mod support;
 mod tail;
 mod terminal;
+#[path = "../../../zero-witness/tests/it/test_log.rs"]
+mod test_log;
+mod witness;

@@ -8,6 +8,7 @@ use zero_bus::Value;
 use crate::account::Costs;
 use crate::error::{Error, Result};
 use crate::field::{Field, Problem};
+use crate::repeated_keys::repeated_keys;
 use crate::scenario::{LIMITS, Limits, check_mode, read_limits, read_name, read_text};
 
 /// When a market order fills.
@@ -40,6 +41,8 @@ pub struct RunFile {
     pub limit_bars: u64,
     /// Paths of the unknown fields of the file, as in `limits.note`. They have no effect.
     pub ignored: Vec<String>,
+    /// Paths of the members that repeat a key of their object. The last one counts.
+    pub repeated: Vec<String>,
 }
 
 impl Default for RunFile {
@@ -52,6 +55,7 @@ impl Default for RunFile {
             fill: FillRule::default(),
             limit_bars: 1,
             ignored: Vec::new(),
+            repeated: Vec::new(),
         }
     }
 }
@@ -94,7 +98,8 @@ impl RunFile {
     /// ```
     pub fn parse(text: &str) -> Result<Self, String> {
         let document = Value::parse(text).map_err(|error| error.to_string())?;
-        read_run(&Field::root(&document))
+        let run = read_run(&Field::root(&document))?;
+        Ok(Self { repeated: repeated_keys(text), ..run })
     }
 }
 

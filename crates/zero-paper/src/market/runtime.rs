@@ -20,7 +20,7 @@ use crate::cycle::trace_id;
 use crate::error::{Error, Result};
 use crate::event_types::{CYCLE, HEALTH, STRATEGY_FAILED};
 use crate::line_file::LineFile;
-use crate::opening_bus::OpeningBus;
+use crate::opening_bus::{OpeningBus, warnings_of};
 use crate::operator::{Action, Command, CommandCursor};
 use crate::reconcile::replace_journal;
 use crate::record_paths::RecordPaths;
@@ -196,7 +196,7 @@ impl MarketRuntime {
         let cycles = state.last_cycle_id();
         warnings.extend(unusable.and_then(|unusable| unusable.warning(&checkpoints, cycles)));
         let bus = opening.open()?;
-        warnings.extend(bus.iter().flat_map(Bus::warnings));
+        warnings.extend(bus.iter().flat_map(warnings_of));
         // Every check passed. From here on the records are changed.
         if let Some(journal) = &mut journal {
             journal.file_mut().repair_tail()?;

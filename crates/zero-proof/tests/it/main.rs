@@ -7,6 +7,7 @@ mod checkpoint_state;
 mod disclosure;
 mod fuzz;
 mod go_judge;
+mod judge;
 mod keys;
 mod note;
 mod policy;
