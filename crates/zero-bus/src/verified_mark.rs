@@ -14,7 +14,6 @@ use crate::error::{Error, Result};
 use crate::head::Head;
 use crate::integrity::{Finding, Integrity, Progress};
 use crate::reader::Reader;
-use crate::snapshot::{LogAtSnapshot, Snapshot};
 use crate::storage::{self, Access};
 use crate::sync_mark::StoredSyncMark;
 use crate::verify::Verdict;
@@ -122,8 +121,6 @@ impl Reader {
     /// Verifies the events after `head`, and the snapshot. The inner error is why that is not
     /// enough.
     fn verify_after(&self, head: Head) -> Result<Result<Verdict, String>> {
-        // Read before the log, so that the log holds every event that the snapshot refers to.
-        let snapshot = Snapshot::read(self.storage())?;
         if !self.contains(head)? {
             return Ok(Err("the log does not have the event up to which it was verified".to_owned()));
         }
@@ -131,18 +128,15 @@ impl Reader {
         if selected.torn_bytes > 0 {
             return Ok(Err("the log has a torn tail".to_owned()));
         }
-        let head_of = |index| self.event(index).map(|event| event.map(|event| event.head()));
-        let last = head_of(selected.last)?.unwrap_or_default();
+        let last = self.event(selected.last)?.map(|event| event.head()).unwrap_or_default();
         if let StoredSyncMark::Valid { head: synced, .. } = self.sync_mark()?
             && synced.index <= last.index
             && !self.contains(synced)?
         {
             return Ok(Err("the log does not have the event of its sync mark".to_owned()));
         }
-        let at_snapshot = head_of(snapshot.event_count())?.and_then(|head| head.checksum);
-        let snapshot = snapshot.integrity(&LogAtSnapshot { checksum: at_snapshot, events: last.index });
         let integrity = Integrity { head: last, finding: Finding::Sound };
-        Ok(Ok(Verdict { integrity, snapshot_integrity: snapshot }))
+        Ok(Ok(Verdict { integrity, snapshot_integrity: self.verify_snapshot()? }))
     }
 }
 
