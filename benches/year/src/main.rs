@@ -9,6 +9,7 @@
 mod records;
 mod unsynced;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -168,14 +169,14 @@ fn spread(mut values: Vec<f64>) -> Spread {
 }
 
 fn start(dir: &Path, full_check: bool) -> Result<Start> {
-    let mut arguments = vec!["start".as_ref(), dir.as_os_str()];
-    arguments.extend(full_check.then_some("--full-check".as_ref()));
+    let mut arguments = vec![OsStr::new("start"), dir.as_os_str()];
+    arguments.extend(full_check.then(|| OsStr::new("--full-check")));
     let output = run_self(&arguments)?;
     let (ms, memory_kib) = output.trim().split_once(' ').context("unexpected output")?;
     Ok(Start { ms: ms.parse()?, memory_kib: memory_kib.parse()? })
 }
 
-fn run_self(arguments: &[&std::ffi::OsStr]) -> Result<String> {
+fn run_self(arguments: &[&OsStr]) -> Result<String> {
     let output = Command::new(std::env::current_exe()?).args(arguments).output()?;
     if !output.status.success() {
         bail!("{}", String::from_utf8_lossy(&output.stderr));
