@@ -36,8 +36,8 @@ pub const KEY_INDEX: &str = "key-index";
 /// The `schema_version` of a checkpoint.
 pub const CHECKPOINT_SCHEMA: &str = "zero.runtime.start-checkpoint.v1";
 
-/// A checkpoint is at most this long. A strategy's state of 1 MiB fits.
-const MAX_BYTES: u64 = 8 << 20;
+/// A checkpoint is at most this long. The state of a strategy and what it remembers fit.
+const MAX_BYTES: u64 = 32 << 20;
 
 /// How a runtime uses start-up checkpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
