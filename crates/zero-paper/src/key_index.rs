@@ -15,6 +15,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use serde::Serialize;
 use zero_bus::Checksum;
 use zero_bus::storage::{Access, Storage, StorageFile};
 
@@ -42,6 +43,13 @@ pub(crate) fn key_hash(key: &str) -> u128 {
     let mut first = [0; 16];
     first.copy_from_slice(&checksum.as_bytes()[..16]);
     u128::from_be_bytes(first)
+}
+
+/// Which table, with how many entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct IndexIdentity {
+    pub(crate) entries: u64,
+    pub(crate) id: u64,
 }
 
 /// A hash and its number.
@@ -127,9 +135,10 @@ impl KeyIndex {
             .map_err(Error::io("add idempotency keys to", &path))
     }
 
-    /// Returns what distinguishes this table from others.
-    pub(crate) fn id(&self) -> u64 {
-        self.table().id
+    /// Returns what distinguishes this table from others, and the number of its entries.
+    pub(crate) fn identity(&self) -> IndexIdentity {
+        let table = self.table();
+        IndexIdentity { entries: table.entries, id: table.id }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

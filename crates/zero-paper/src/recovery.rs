@@ -26,9 +26,8 @@ use crate::reconcile::{
 use crate::record_paths::RecordPaths;
 use crate::scenario::Limits;
 use crate::start_checkpoint::{
-    CheckpointOptions, Checkpoints, Companions, StartCheckpoint, Unusable, key_index_id,
+    CheckpointOptions, Checkpoints, Companions, EarlierKeys, StartCheckpoint, Unusable, key_index_id,
 };
-use crate::used_keys::UsedKeys;
 
 /// The opened records.
 pub(crate) struct OpenRecords {
@@ -61,7 +60,7 @@ pub(crate) struct Recovered {
 struct Basis {
     start: ReconcileStart,
     state: EngineState,
-    keys: UsedKeys,
+    keys: EarlierKeys,
     cycle_journal: FileStart,
 }
 
@@ -140,11 +139,13 @@ impl OpenRecords {
             _ => (Basis::default(), None),
         };
         let gathered = loop {
-            if let Some(gathered) = self.gather(&basis)? {
-                break gathered;
+            match self.gather(&basis)? {
+                Ok(gathered) => break gathered,
+                Err(problem) => {
+                    basis = Basis::default();
+                    unusable = Some(Unusable::Problem(problem.to_owned()));
+                }
             }
-            basis = Basis::default();
-            unusable = Some(Unusable::Problem("a new run begins after it".to_owned()));
         };
         let Gathered { journal, first_missing_record, mut reconciliation, warnings: noticed } = gathered;
         warnings.extend(noticed);
@@ -154,7 +155,7 @@ impl OpenRecords {
         checkpoints.start_after(basis.start.cycle_id);
         let origin = Origin { state: basis.state, start: basis.start.journal };
         let mut engine =
-            Engine::recover_from(run.limits, journal, origin, basis.keys, |position, entry, keys| {
+            Engine::recover_from(run.limits, journal, origin, basis.keys.used, |position, entry, keys| {
                 let trace_id = entry.decision.trace_id.as_deref();
                 if cycle_of_trace(trace_id).is_some_and(|cycle_id| cycle_id != position) {
                     misplaced.get_or_insert((entry.line, position));
@@ -234,9 +235,10 @@ impl OpenRecords {
         Ok(Err(Unusable::Problem(problem)))
     }
 
-    /// Reads what the records hold after the basis, and compares them. Returns `None` if a new run
-    /// begins there; from the start of the records it always returns the result.
-    fn gather(&mut self, basis: &Basis) -> Result<Option<Gathered>> {
+    /// Reads what the records hold after the basis, and compares them. The inner error is why that
+    /// cannot be done from this basis on; from the start of the records it always can.
+    fn gather(&mut self, basis: &Basis) -> Result<Result<Gathered, &'static str>> {
+        const NEW_RUN: &str = "a new run begins after it";
         let (mut first_missing_record, mut warnings) = (None, Vec::new());
         let persistent = self.bus.is_some() || self.journal.is_some();
         let each_synced = self.bus.is_none();
@@ -256,7 +258,7 @@ impl OpenRecords {
             (None, None) => Journal::Memory(Vec::new()),
             (None, Some(reader)) => match read_decisions_after(reader, &basis.start)? {
                 Some(decisions) => Journal::OnBus { forgotten: basis.start.cycle_id, decisions },
-                None => return Ok(None),
+                None => return Ok(Err(NEW_RUN)),
             },
         };
         let mut reconciliation = Reconciliation {
@@ -267,13 +269,19 @@ impl OpenRecords {
             // Before the bus is opened for appending, because that may repair its tail.
             reconciliation = reconcile(&journal, reader, &basis.start, first_missing_record)?;
         }
-        if reconciliation.has_new_run {
-            if let Journal::File(file) = journal {
-                self.journal = Some(file);
-            }
-            return Ok(None);
+        // Each decision has at most one key.
+        let later = basis.keys.later as usize;
+        let problem = if reconciliation.has_new_run {
+            NEW_RUN
+        } else if journal.entries_after(basis.start.journal).take(later).count() < later {
+            EarlierKeys::UNEXPLAINED
+        } else {
+            return Ok(Ok(Gathered { journal, first_missing_record, reconciliation, warnings }));
+        };
+        if let Journal::File(file) = journal {
+            self.journal = Some(file);
         }
-        Ok(Some(Gathered { journal, first_missing_record, reconciliation, warnings }))
+        Ok(Err(problem))
     }
 }
 

@@ -18,7 +18,7 @@ use zero_bus::{Checksum, Head, Json, Reader, Value};
 
 use crate::error::{Error, Result};
 use crate::field::{Field, Problem};
-use crate::key_index::KeyIndex;
+use crate::key_index::{IndexIdentity, KeyIndex};
 use crate::line_file::{FileHead, LineFile};
 use crate::operator::CommandCursor;
 use crate::used_keys::UsedKeys;
@@ -69,10 +69,24 @@ pub(crate) struct StartCheckpoint {
     pub(crate) journal: Option<FileHead>,
     /// The last line of the cycle journal.
     pub(crate) cycle_journal: Option<FileHead>,
-    /// Id of the key index.
-    pub(crate) key_index: u64,
+    /// The key index when the checkpoint was written.
+    pub(crate) key_index: IndexIdentity,
     /// The state, in the form of the kind of run.
     pub(crate) state: Json,
+}
+
+/// The keys that were used before a checkpoint.
+#[derive(Default)]
+pub(crate) struct EarlierKeys {
+    pub(crate) used: UsedKeys,
+    /// Number of keys that the index has in addition. A process that ended before it had written
+    /// its checkpoint leaves them, and then the records after the checkpoint have them as well.
+    pub(crate) later: u64,
+}
+
+impl EarlierKeys {
+    /// What to say if the records do not have the keys: they were replaced by older ones.
+    pub(crate) const UNEXPLAINED: &str = "the key index has keys that the records do not have";
 }
 
 /// Where the checkpoint and the key index of a runtime are.
@@ -185,7 +199,7 @@ impl Companions {
         bus: Option<&Reader>,
         journal: Option<&LineFile>,
         cycle_journal: Option<&LineFile>,
-    ) -> Result<Result<(StartCheckpoint, UsedKeys), Unusable>> {
+    ) -> Result<Result<(StartCheckpoint, EarlierKeys), Unusable>> {
         let checkpoint = match self.read()? {
             Ok(checkpoint) => checkpoint,
             Err(unusable) => return Ok(Err(unusable)),
@@ -194,9 +208,15 @@ impl Companions {
             return Ok(Err(Unusable::Problem(problem)));
         }
         let (storage, name) = (Arc::clone(&self.storage), self.key_index_name());
-        Ok(match KeyIndex::open(storage, name, checkpoint.key_index)? {
-            Ok(index) => Ok((checkpoint, UsedKeys::in_index(index))),
-            Err(problem) => Err(Unusable::Problem(format!("the key index {problem}"))),
+        let opened = KeyIndex::open(storage, name, checkpoint.key_index.id)?;
+        let index = match opened {
+            Ok(index) => index,
+            Err(problem) => return Ok(Err(Unusable::Problem(format!("the key index {problem}")))),
+        };
+        let expected = checkpoint.key_index.entries;
+        Ok(match index.identity().entries.checked_sub(expected) {
+            Some(later) => Ok((checkpoint, EarlierKeys { used: UsedKeys::in_index(index), later })),
+            None => Err(Unusable::Problem("the key index has fewer keys than it names".to_owned())),
         })
     }
 
@@ -273,7 +293,7 @@ impl StartCheckpoint {
             cycle_id: u64,
             cycle_journal: Option<FileHead>,
             journal: Option<FileHead>,
-            key_index: u64,
+            key_index: IndexIdentity,
             run: &'a Json,
             schema_version: &'a str,
             state: &'a Json,
@@ -292,6 +312,7 @@ impl StartCheckpoint {
 
     fn read(field: &Field<'_>) -> Result<Self, Problem> {
         field.check_schema(CHECKPOINT_SCHEMA)?;
+        let key_index = field.required("key_index")?;
         let head = |key| field.optional_unless_null(key).map(|head| FileHead::read(&head)).transpose();
         Ok(Self {
             run: field.required("run")?.json()?,
@@ -299,7 +320,10 @@ impl StartCheckpoint {
             bus: field.optional_unless_null("bus").map(|bus| CommandCursor::read(&bus)).transpose()?,
             journal: head("journal")?,
             cycle_journal: head("cycle_journal")?,
-            key_index: field.required("key_index")?.count()?,
+            key_index: IndexIdentity {
+                entries: key_index.required("entries")?.count()?,
+                id: key_index.required("id")?.count()?,
+            },
             state: field.required("state")?.json()?,
         })
     }

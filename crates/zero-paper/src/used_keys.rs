@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::key_index::{KeyIndex, key_hash};
+use crate::key_index::{IndexIdentity, KeyIndex, key_hash};
 
 /// A start that reads a long journal moves its keys to the index when memory holds this many.
 const MAX_RECENT: usize = 1 << 16;
@@ -60,19 +60,27 @@ impl UsedKeys {
         self.recent.len() >= MAX_RECENT
     }
 
+    /// Returns the number of the keys in memory.
+    pub(crate) fn recent(&self) -> u64 {
+        self.recent.len() as u64
+    }
+
     /// Moves the keys in memory to the index, which `create` creates if there is none yet. Returns
-    /// the id of the index. After an error the keys are still in memory.
+    /// the identity of the index. After an error the keys are still in memory.
     ///
     /// # Errors
     /// As [`KeyIndex::extend`], and those of `create`.
-    pub(crate) fn move_to_index(&mut self, create: impl FnOnce() -> Result<KeyIndex>) -> Result<u64> {
+    pub(crate) fn move_to_index(
+        &mut self,
+        create: impl FnOnce() -> Result<KeyIndex>,
+    ) -> Result<IndexIdentity> {
         let index = match &self.index {
             Some(index) => Arc::clone(index),
             None => Arc::clone(self.index.insert(Arc::new(create()?))),
         };
         index.extend(self.recent.iter().map(|(hash, place)| (*hash, *place)).collect())?;
         self.recent.clear();
-        Ok(index.id())
+        Ok(index.identity())
     }
 }
 

@@ -7,9 +7,8 @@ use crate::account::Costs;
 use crate::error::Result;
 use crate::field::{Field, Problem};
 use crate::scenario::Limits;
-use crate::start_checkpoint::{Companions, StartCheckpoint, Unusable};
+use crate::start_checkpoint::{Companions, EarlierKeys, StartCheckpoint, Unusable};
 use crate::strategy::StrategyIdentity;
-use crate::used_keys::UsedKeys;
 
 use super::cycle::Rules;
 use super::journal::MarketJournal;
@@ -74,6 +73,8 @@ pub(super) struct Found {
     pub(super) basis: Basis,
     pub(super) place: Place,
     pub(super) memory: Option<StrategyMemory>,
+    /// See [`EarlierKeys::later`].
+    pub(super) later_keys: u64,
 }
 
 /// Reads the checkpoint. Returns why it cannot be used, if that is so.
@@ -95,11 +96,11 @@ pub(super) fn find(
     Ok(read(checkpoint, keys).map_err(Unusable::Problem))
 }
 
-fn read(checkpoint: StartCheckpoint, keys: UsedKeys) -> Result<Found, Problem> {
+fn read(checkpoint: StartCheckpoint, keys: EarlierKeys) -> Result<Found, Problem> {
     let StartCheckpoint { cycle_id, bus, journal, state, .. } = checkpoint;
     let value = state.value();
     let root = Field::root(&value);
-    let state = RunState::read(&root.required("run")?, keys)?;
+    let state = RunState::read(&root.required("run")?, keys.used)?;
     if state.last_cycle_id() != cycle_id {
         return Err("its state is that of another cycle".to_owned());
     }
@@ -112,5 +113,5 @@ fn read(checkpoint: StartCheckpoint, keys: UsedKeys) -> Result<Found, Problem> {
     let cursor = bus.unwrap_or_default();
     let place = Place { cycle_id, journal, event_index: cursor.last().index };
     let basis = Basis { state: Some((state, history)), journal, cursor };
-    Ok(Found { basis, place, memory: memory.transpose()? })
+    Ok(Found { basis, place, memory: memory.transpose()?, later_keys: keys.later })
 }

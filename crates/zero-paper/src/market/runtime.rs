@@ -25,7 +25,9 @@ use crate::operator::{Action, Command, CommandCursor};
 use crate::reconcile::replace_journal;
 use crate::record_paths::RecordPaths;
 use crate::risk::TradingMode;
-use crate::start_checkpoint::{CheckpointOptions, Checkpoints, Companions, StartCheckpoint, key_index_id};
+use crate::start_checkpoint::{
+    CheckpointOptions, Checkpoints, Companions, EarlierKeys, StartCheckpoint, Unusable, key_index_id,
+};
 use crate::strategy::{Failure, Observation, StrategyIdentity};
 
 use super::checkpoint::{self, Found, StrategyMemory, run_settings, state_json};
@@ -173,7 +175,7 @@ impl MarketRuntime {
         // Before the bus is opened for appending, because that may repair its tail.
         let reader = bus.clone().map(Reader::open_in);
         let companions = Companions::of(bus.as_ref(), journal.as_ref().map(MarketJournal::file));
-        let (found, unusable) = match &companions {
+        let (mut found, mut unusable) = match &companions {
             Some(companions) if !options.full_check => {
                 match checkpoint::find(companions, &rules, reader.as_ref(), journal.as_ref())? {
                     Ok(found) => (found, None),
@@ -182,13 +184,23 @@ impl MarketRuntime {
             }
             _ => (Found::default(), None),
         };
-        let Found { basis, place, memory } = found;
         let (run, large) = (&rules.run, companions.as_ref());
-        let recovered = match (&mut journal, &reader) {
-            (Some(journal), reader) => recovery::from_journal(run, basis, large, journal, reader.as_ref())?,
-            (None, Some(reader)) => recovery::from_bus(run, basis, large, reader, |_| Ok(()))?,
-            (None, None) => Recovered::empty(run),
+        let recovered = loop {
+            let basis = std::mem::take(&mut found.basis);
+            let recovered = match (&mut journal, &reader) {
+                (Some(journal), reader) => {
+                    recovery::from_journal(run, basis, large, journal, reader.as_ref())?
+                }
+                (None, Some(reader)) => recovery::from_bus(run, basis, large, reader, |_| Ok(()))?,
+                (None, None) => Recovered::empty(run),
+            };
+            if recovered.state.recent_keys() >= found.later_keys {
+                break recovered;
+            }
+            found = Found::default();
+            unusable = Some(Unusable::Problem(EarlierKeys::UNEXPLAINED.to_owned()));
         };
+        let Found { place, memory, .. } = found;
         let Recovered { state, history, command_cursor, unpublished, pending, .. } = recovered;
         warnings.extend(recovered.warnings);
         let mut checkpoints = Checkpoints::new(companions, options);

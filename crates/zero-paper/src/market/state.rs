@@ -212,6 +212,11 @@ impl RunState {
         self.keys.check()
     }
 
+    /// Returns the number of keys that are not in an index.
+    pub(super) fn recent_keys(&self) -> u64 {
+        self.keys.recent()
+    }
+
     pub(super) fn keys_mut(&mut self) -> &mut UsedKeys {
         &mut self.keys
     }

@@ -294,6 +294,27 @@ fn the_keys_before_the_checkpoint_are_known_after_it_and_after_its_loss() {
 }
 
 #[test]
+fn a_key_index_that_is_newer_than_the_records_is_not_used() {
+    let temp = ten_cycles();
+    let (dir, older) = (temp.path().to_owned(), tempfile::tempdir().unwrap());
+    copy(&dir, older.path());
+    let mut runtime = start(&dir, Kept::All, false).unwrap();
+    run(&mut runtime, 5).unwrap();
+    drop(runtime);
+    let index = |dir: &Path| dir.join("bus").join(KEY_INDEX);
+    // A process that died before it had written its checkpoint leaves as much.
+    fs::copy(older.path().join("bus").join(CHECKPOINT), dir.join("bus").join(CHECKPOINT)).unwrap();
+    let runtime = start(&dir, Kept::All, false).unwrap();
+    assert_eq!((runtime.started_after(), runtime.engine().counts().decisions), (10, 15));
+    drop(runtime);
+    // Records that were restored from an older copy do not have the keys.
+    fs::copy(index(&dir), index(older.path())).unwrap();
+    let runtime = start(older.path(), Kept::All, false).unwrap();
+    assert_eq!(runtime.started_after(), 0);
+    assert!(runtime.warnings()[0].contains("keys that the records do not have"), "{:?}", runtime.warnings());
+}
+
+#[test]
 fn a_key_index_that_cannot_be_searched_stops_the_run_before_it_decides() {
     let temp = ten_cycles();
     let dir = temp.path();
