@@ -53,6 +53,7 @@ def parse_vkey(vkey, types, where):
     raw = from_base64(encoded, where + "the key", 2)
     computed = sha256(name + b"\n" + raw)[:4]  # Decision: every type must have the recommended id.
     require(raw and raw[0] in types and len(raw) == 1 + KEY_BYTES[raw[0]], where + "unsuitable type of key", 2)
+    # Decision: an Ed25519 point of small order is not refused; whoever writes the policy answers for its keys.
     require(is_key_name(name) and key_id == computed.hex().encode(), where + "the id does not match the key", 2)
     return (name, computed), raw[0], raw[1:]
 
