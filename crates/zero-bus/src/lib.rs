@@ -93,6 +93,7 @@ mod snapshot;
 mod sync;
 mod sync_mark;
 mod unseal;
+mod verified_mark;
 mod verify;
 mod writer;
 
@@ -123,6 +124,7 @@ pub use segment::SEGMENTS;
 pub use snapshot::{SNAPSHOT, SNAPSHOT_SCHEMA, Snapshot, SnapshotIntegrity};
 pub use sync_mark::StoredSyncMark;
 pub use unseal::UnsealError;
+pub use verified_mark::{SinceLast, VERIFIED, VERIFIED_SCHEMA};
 pub use verify::Verdict;
 
 // Threads may move every handle, and may share those whose methods take `&self`.

@@ -21,7 +21,7 @@ use zero_program::output::print;
 use crate::arguments::{Arguments, PROGRAM};
 use crate::market_display::MarketDisplay;
 use crate::pause::Pauser;
-use crate::run_end::{RunEnd, report_kill};
+use crate::run_end::{RunEnd, report_checkpoint_problem, report_kill};
 
 /// Runs a strategy on a feed.
 pub(crate) fn run(arguments: &Arguments, source: &str, spec: &str, clock: Arc<dyn Clock>) -> Result<RunEnd> {
@@ -45,6 +45,7 @@ pub(crate) fn run(arguments: &Arguments, source: &str, spec: &str, clock: Arc<dy
     warnings.iter().for_each(|warning| print_warning(PROGRAM, warning));
     let mut trading = trading?;
     let result = trading.run(arguments.cycles(), || stop.was_given(), &mut display);
+    report_checkpoint_problem(trading.runtime().checkpoint_problem());
     let finished = trading.finish(&mut display);
     let outcome = match result {
         Err(error @ Error::StrategyFailed { .. }) => {
@@ -87,6 +88,7 @@ pub(crate) fn run_orders(arguments: &Arguments, input: &str, clock: Arc<dyn Cloc
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => {}
         result => drop(result?),
     }
+    report_checkpoint_problem(desk.runtime().checkpoint_problem());
     display.show_summary(desk.runtime());
     report_kill(desk.killed_by());
     Ok(RunEnd::of(desk.killed_by(), Outcome::Passed))

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use zero_bus::AmbiguousTail;
 
 use crate::error::{Error, Result};
+use crate::start_checkpoint::{CHECKPOINT, CheckpointOptions, KEY_INDEX};
 
 /// Where a runtime keeps its records. A record without a path is not kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct RecordPaths {
     pub rebuild_journal: bool,
     /// What to do about an ambiguous tail of the bus.
     pub on_ambiguous_tail: AmbiguousTail,
+    /// How start-up checkpoints are used.
+    pub checkpoint: CheckpointOptions,
 }
 
 impl RecordPaths {
@@ -84,7 +87,7 @@ fn check_name_length(journal: &Path) -> Result<()> {
 /// Whether a path leads to a file of a bus, under whatever name, or has the name of one in the bus
 /// directory.
 fn is_bus_file(path: &Path, bus: &Path) -> bool {
-    const BUS_FILES: [&str; 3] = [zero_bus::LOG, zero_bus::LOCK, zero_bus::SNAPSHOT];
+    const BUS_FILES: [&str; 5] = [zero_bus::LOG, zero_bus::LOCK, zero_bus::SNAPSHOT, CHECKPOINT, KEY_INDEX];
     let inode = |path: &Path| path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
     let same_file = |a: &Path, b: &Path| inode(a).is_some_and(|inode_a| Some(inode_a) == inode(b));
     // The bus also owns names that extend those of its files: `snapshot.json.tmp`,

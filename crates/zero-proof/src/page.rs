@@ -1,8 +1,8 @@
 //! A page that shows a proof and verifies it in the browser of whoever opens it.
 //!
-//! The page is one HTML file. It carries the proof and no key: the reader gives the policy. A content
-//! security policy allows the script and the style of the page by their hashes, and nothing else: no other
-//! script, no network. Pages differ in one line only, the base64 of the proof.
+//! The page is one HTML file. It carries the proof and no key: the reader gives the policy. A
+//! content security policy allows the script and the style of the page by their hashes, and nothing
+//! else: no other script, no network. Pages differ in one line only, the base64 of the proof.
 //!
 //! The script implements the checks of this crate a second time, with the cryptography of the
 //! browser. Its parts are in `page/`, in reading order:

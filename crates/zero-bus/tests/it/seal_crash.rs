@@ -1,10 +1,12 @@
 //! A power cut and a failure at every call of a seal, of the handles that append meanwhile, and of
 //! the next seal. Afterwards the log holds every acknowledged event, and is sealed or as it was.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use zero_bus::sim::{Failure, SimDisk};
-use zero_bus::storage::Storage;
+use zero_bus::storage::{Access, Storage, StorageFile, Watch};
 use zero_bus::{Bus, Error, Reader, Result, SealOptions};
 
 use crate::support::draft;
@@ -171,4 +173,68 @@ fn a_full_disk_in_the_middle_of_a_seal_leaves_the_log_as_it_was() {
     assert!(call > 8, "{call}");
     assert_eq!(bus.append(draft(21)).unwrap().index, 21);
     assert!(Reader::open_in(disk.storage()).verify().unwrap().ok());
+}
+
+/// A storage that does not sync its directory, or not the one of the segments.
+struct CarelessStorage {
+    disk: SimDisk,
+    syncs_root: bool,
+    syncs_segments: bool,
+}
+
+impl Storage for CarelessStorage {
+    fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn StorageFile>> {
+        self.disk.open(name, access)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if self.syncs_root { self.disk.sync() } else { Ok(()) }
+    }
+
+    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
+        self.disk.list(directory)
+    }
+
+    fn create_directory(&self, name: &str) -> io::Result<()> {
+        self.disk.create_directory(name)
+    }
+
+    fn sync_directory(&self, name: &str) -> io::Result<()> {
+        if self.syncs_segments { self.disk.sync_directory(name) } else { Ok(()) }
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn is_current(&self, name: &str, file: &dyn StorageFile) -> io::Result<bool> {
+        self.disk.is_current(name, file)
+    }
+
+    fn watch(&self) -> io::Result<Box<dyn Watch>> {
+        self.disk.watch()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.disk.path(name)
+    }
+}
+
+#[test]
+fn these_tests_find_a_missing_sync_of_either_directory() {
+    for (syncs_root, syncs_segments) in [(false, true), (true, false)] {
+        let is_found = (1..200).any(|call| {
+            let (disk, mut history) = (SimDisk::new(), History::default());
+            disk.crash_at(call);
+            let storage: Arc<dyn Storage> =
+                Arc::new(CarelessStorage { disk: disk.clone(), syncs_root, syncs_segments });
+            let _ = workload(&storage, &mut history);
+            disk.crashed() && disk.survivors(call, 8).iter().any(|disk| check(disk, &history).is_err())
+        });
+        assert!(is_found, "root: {syncs_root}, segments: {syncs_segments}");
+    }
 }

@@ -59,8 +59,7 @@ fn every_flipped_bit_of_a_segment_is_found() {
 fn a_changed_name_of_a_segment_is_found() {
     let (disk, names) = sealed_disk();
     let storage = disk.storage();
-    for position in 0..3 {
-        let name = &names[position];
+    for (position, name) in names.iter().take(3).enumerate() {
         let first = 8 * position as u64 + 1;
         for bit in "segments/".len() * 8..name.len() * 8 {
             let mut changed = name.clone().into_bytes();

@@ -229,8 +229,8 @@ impl<'a> Log<'a> {
         Ok(made)
     }
 
-    /// Asks the witnesses, unless all of them have cosigned, and stores the new cosignatures. The first
-    /// cosignature of a witness is kept, because its time is the earliest.
+    /// Asks the witnesses, unless all of them have cosigned, and stores the new cosignatures. The
+    /// first cosignature of a witness is kept, because its time is the earliest.
     fn collect_cosignatures(&self, made: &mut Made, witnesses: &WitnessClient) -> Result<()> {
         let has_cosigned = |made: &Made, name: &str| made.cosigned_by.iter().any(|by| by.witness == name);
         if witnesses.witnesses().all(|name| has_cosigned(made, name)) {

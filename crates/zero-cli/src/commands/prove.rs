@@ -64,8 +64,8 @@ pub(crate) struct Arguments {
     /// The state next to which checkpoints are stored. [default: DIR.checkpoints/signed]
     #[arg(long, value_name = "FILE", conflicts_with = "checkpoint")]
     state: Option<PathBuf>,
-    /// The file to write. It must not be inside the bus. With the extension `html` it is a page that
-    /// verifies itself in a browser.
+    /// The file to write. It must not be inside the bus. With the extension `html` it is a page
+    /// that verifies itself in a browser.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Print one JSON object: {"bytes", "events", "first", "last", "output", "reveal"}.

@@ -283,7 +283,7 @@ fn render_changes(comparison: &WhatIf) -> String {
     }));
     let more = changed_decisions - changed_decisions.min(&(MAX_RENDERED_CHANGES as u64));
     if more > 0 {
-        lines.push(format!("  and {more} more; --json has the first 1000"));
+        lines.push(format!("  and {more} more; --json names up to 1000 of them"));
     }
     lines.join("\n")
 }

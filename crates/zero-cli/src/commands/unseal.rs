@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use zero_bus::{Reader, UnsealError};
 use zero_paper::text::counted;
 use zero_program::outcome::Outcome;
@@ -36,6 +36,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let write = |out: &mut dyn std::io::Write| {
         reader.unseal(out, &mut |progress| bar.show(progress)).map_err(|error| match error {
             UnsealError::Write(error) => anyhow::Error::from(error).context(output.cannot_write()),
+            UnsealError::Bus(error) => error.into(),
             error => error.into(),
         })
     };
@@ -50,5 +51,5 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     };
     drop(bar);
     let text = format!("{}: {}", arguments.output.display(), counted(bytes, "byte"));
-    print(&text, Outcome::Passed).context("standard output")
+    print(&text, Outcome::Passed)
 }

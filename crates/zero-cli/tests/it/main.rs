@@ -34,6 +34,7 @@ mod report;
 mod seal;
 mod sessions;
 mod signals;
+mod start_checkpoint;
 mod state;
 mod status;
 mod support;

@@ -10,7 +10,9 @@ use std::time::Duration;
 use zero_bus::sim::Rng;
 
 use crate::support::runs::{lines, run_cycles};
-use crate::support::{BUS, append_events, bus, events, temp_dir, wait_until};
+use crate::support::{
+    BUS, ENGINE, EXAMPLE_SCENARIO, RECORDS, append_events, bus, events, temp_dir, wait_until,
+};
 
 /// What the commands print about a bus, except the parts that depend on the time.
 fn outputs(dir: &Path) -> Vec<String> {
@@ -32,10 +34,11 @@ fn outputs(dir: &Path) -> Vec<String> {
         &["repair", "bus"],
         &["explain", "bus", "2"],
         &["diff", "bus", "1", "20"],
-        &["public", "profile", "--journal", "d.jsonl", "--bus", "bus"],
+        &["public", "profile", "bus", "--handle", "desk-1", "--publish"],
     ];
     let print = |arguments: &&[&str]| {
         let finished = bus(dir, arguments);
+        assert_ne!(finished.code, 2, "{arguments:?}: {}", finished.stderr);
         format!("{arguments:?}: {}\n{}{}", finished.code, finished.stdout, finished.stderr)
     };
     commands.iter().map(print).collect()
@@ -49,7 +52,7 @@ fn every_command_prints_the_same_once_the_bus_is_sealed() {
     let plain = fs::read(dir.join("bus/events.jsonl")).unwrap();
     let before = outputs(dir);
     bus(dir, &["backup", "bus", "copy"]).success();
-    bus(dir, &["mirror", "bus", "sqlite:mirror.db", "--once"]).success();
+    bus(dir, &["mirror", "bus", "--to", "sqlite:mirror.db"]).success();
     let sealed = bus(dir, &["seal", "bus", "--keep-events", "8"]).success();
     assert!(sealed.starts_with("sealed events 1 to 22 in 1 segment: "), "{sealed}");
     assert_eq!(outputs(dir), before);
@@ -64,9 +67,9 @@ fn every_command_prints_the_same_once_the_bus_is_sealed() {
     // The runtime, backups and mirrors continue, and a mirror restores the plain log.
     run_cycles(dir, "2", &[]).success();
     bus(dir, &["backup", "bus", "copy"]).success();
-    bus(dir, &["mirror", "bus", "sqlite:mirror.db", "--once"]).success();
-    bus(dir, &["mirror-verify", "bus", "sqlite:mirror.db"]).success();
-    bus(dir, &["restore", "sqlite:mirror.db", "restored"]).success();
+    bus(dir, &["mirror", "bus", "--to", "sqlite:mirror.db"]).success();
+    bus(dir, &["mirror-verify", "sqlite:mirror.db"]).success();
+    bus(dir, &["restore", "restored", "--from", "sqlite:mirror.db"]).success();
     bus(dir, &["unseal", "bus", "-o", "plain.jsonl"]).success();
     let plain = fs::read(dir.join("plain.jsonl")).unwrap();
     assert_eq!(fs::read(dir.join("copy/events.jsonl")).unwrap(), plain);
@@ -105,8 +108,8 @@ fn a_damaged_segment_is_a_failed_check() {
     append_events(dir, 50);
     bus(dir, &["seal", "bus", "--keep-events", "20"]).success();
     let is_segment = |path: &std::path::PathBuf| path.extension().is_some_and(|extension| extension == "zst");
-    let files = fs::read_dir(dir.join("bus/segments")).unwrap().map(|entry| entry.unwrap().path());
-    let segment = files.into_iter().find(is_segment).unwrap();
+    let mut files = fs::read_dir(dir.join("bus/segments")).unwrap().map(|entry| entry.unwrap().path());
+    let segment = files.find(is_segment).unwrap();
     let mut bytes = fs::read(&segment).unwrap();
     bytes[20] ^= 1;
     fs::write(&segment, bytes).unwrap();
@@ -137,9 +140,9 @@ fn a_killed_sealer_loses_nothing_while_others_append_and_follow() {
     let dir = temp.path();
     append_events(dir, 10_000);
     let mut appender = start_appending(dir);
-    let mut follower =
-        Command::new(BUS).args(["tail", "bus", "-f", "--json", "--from", "9990"]).current_dir(dir);
-    let mut follower = follower.stdout(Stdio::piped()).spawn().unwrap();
+    let mut follow = Command::new(BUS);
+    follow.args(["tail", "bus", "-f", "--json", "--from", "9990"]).current_dir(dir);
+    let mut follower = follow.stdout(Stdio::piped()).spawn().unwrap();
     let followed = BufReader::new(follower.stdout.take().unwrap());
     let following = thread::spawn(move || followed.lines().map_while(Result::ok).take(11 + 40).count());
     let mut receipts = BufReader::new(appender.stdout.take().unwrap()).lines();
@@ -175,10 +178,13 @@ fn a_killed_sealer_loses_nothing_while_others_append_and_follow() {
 fn a_runtime_runs_on_while_its_bus_is_sealed() {
     let temp = temp_dir();
     let dir = temp.path();
-    let options = ["--interval", "0", "--max-cycles", "400"];
-    let records = [&crate::support::RECORDS[..], &options[..]].concat();
-    let scenario = ["--scenario", *crate::support::EXAMPLE_SCENARIO];
-    let mut runtime = crate::support::start_engine(dir, &[&scenario[..], &records[..]].concat());
+    let mut runtime = Command::new(*ENGINE)
+        .args(["--scenario", *EXAMPLE_SCENARIO, "--interval", "0", "--max-cycles", "400"])
+        .args(RECORDS)
+        .current_dir(dir)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     let has_events = |count: u64| {
         zero_bus::Reader::open(dir.join("bus"))
             .is_ok_and(|reader| reader.head().is_ok_and(|head| head.index >= count))
@@ -189,9 +195,8 @@ fn a_runtime_runs_on_while_its_bus_is_sealed() {
         sealed +=
             u32::from(bus(dir, &["seal", "bus", "--keep-events", "10"]).success() != "nothing to seal\n");
     }
-    drop(runtime.stdout.take());
     assert!(runtime.wait().unwrap().success());
-    assert!(sealed >= 2, "{sealed}");
+    assert!(sealed >= 1, "{sealed}");
     bus(dir, &["doctor", "bus", "--journal", "d.jsonl"]);
     bus(dir, &["replay", "bus"]).success();
     bus(dir, &["verify", "bus", "--min-events", "2000"]).success();

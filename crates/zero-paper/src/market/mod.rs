@@ -10,6 +10,7 @@
 //! [`events`], [`journal`], [`reader`], `recovery`, [`runtime`],
 //! [`trading`], [`orders`], `journal_check`, `totals`.
 
+mod checkpoint;
 pub mod checks;
 pub mod cycle;
 pub mod events;

@@ -66,6 +66,11 @@ pub struct CycleReader {
 }
 
 impl CycleReader {
+    /// Returns a reader for the events after a cycle.
+    pub(crate) fn after(cycle_id: u64) -> Self {
+        Self { last_cycle_id: cycle_id, pending: None }
+    }
+
     /// Classifies the next event.
     pub fn classify(&mut self, event: &Event) -> EventClass {
         let Some(cycle_id) = cycle_of_trace(event.trace_id.as_deref()) else { return EventClass::Unrelated };

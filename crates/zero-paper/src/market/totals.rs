@@ -5,7 +5,7 @@ use std::path::Path;
 use zero_bus::Reader;
 
 use crate::error::{Error, Mismatch, Result};
-use crate::line_file::LineFile;
+use crate::line_file::{FileStart, LineFile};
 use crate::position::Book;
 
 use super::journal::MarketJournal;
@@ -57,7 +57,7 @@ impl Totals {
     /// Any error of reading the journal, with the first line that is not a cycle.
     pub(crate) fn of_journal(path: &Path) -> Result<Self> {
         let mut totals = Self::default();
-        MarketJournal::of(LineFile::read_only(path)?)?.read(|line| {
+        MarketJournal::of(LineFile::read_only(path)?)?.read_after(FileStart::default(), |line| {
             let (_, cycle) = line.recorded()?;
             totals.add(&cycle.act);
             Ok(())

@@ -15,9 +15,9 @@ use crate::page_reader::{
 };
 use crate::support::{ORIGIN, SIGNED_AT, signer, vkey};
 
-/// For each changed byte of the proof: how many cosignatures the page shows if it says what it says of
-/// the unchanged proof, which is proven; -1 if it says that nothing is proven and shows no field; -2
-/// for everything else.
+/// For each changed byte of the proof: how many cosignatures the page shows if it says what it says
+/// of the unchanged proof, which is proven; -1 if it says that nothing is proven and shows no
+/// field; -2 for everything else.
 const FLIP: &str = r#"async (policyText, flips) => {
     const policy = await parsePolicy(bytesOf(policyText));
     const original = embeddedProof();
@@ -128,8 +128,8 @@ fn lines_of(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// Flips bits of the proof in the page and compares each verdict with the one of this crate. Returns
-/// the lines of the proof of which a flip leaves the result as it is.
+/// Flips bits of the proof in the page and compares each verdict with the one of this crate.
+/// Returns the lines of the proof of which a flip leaves the result as it is.
 fn flip(reader: &mut Reader<'_>, proof: &Proof, policy: &str, flips: &[(usize, u8)]) -> Vec<String> {
     reader.open(page::html(proof).as_bytes());
     let mut results = Vec::new();
@@ -163,8 +163,9 @@ fn is_soak() -> bool {
     std::env::var_os("ZERO_TEST_SOAK").is_some_and(|value| value == "1")
 }
 
-/// A flipped byte can leave the proof valid in two ways only. It is in a signature by a key that the
-/// policy does not know; or it turns a signature that the quorum does not need into one by such a key.
+/// A flipped byte can leave the proof valid in two ways only. It is in a signature by a key that
+/// the policy does not know; or it turns a signature that the quorum does not need into one by such
+/// a key.
 #[test]
 fn the_page_says_not_proven_for_every_flipped_byte() {
     read(&page::html(&ed25519_proof()), |reader| {

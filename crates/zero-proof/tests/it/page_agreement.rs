@@ -1,4 +1,5 @@
-//! The page of a proof agrees with `Proof::check` about policies, canonical JSON and hostile proofs.
+//! The page of a proof agrees with `Proof::check` about policies, canonical JSON and hostile
+//! proofs.
 
 use serde_json::json;
 use zero_proof::key::SignatureType;
@@ -142,8 +143,8 @@ fn the_page_agrees_about_canonical_json() {
         values.push(format!("{}{}", "[".repeat(depth), "]".repeat(depth)));
         values.push(format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth)));
     }
-    // Doubles of all sizes, as this project writes them. One spelling that the page writes otherwise
-    // refuses the whole array.
+    // Doubles of all sizes, as this project writes them. One spelling that the page writes
+    // otherwise refuses the whole array.
     let doubles = (0_u64..20_000).map(|number| f64::from_bits(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
     let doubles: Vec<f64> = doubles.filter(|double| double.is_finite()).collect();
     let canonical = zero_bus::Json::of(&doubles).unwrap().to_string();
@@ -214,7 +215,8 @@ fn the_page_agrees_about_hostile_proofs() {
             extra(&|extra| extra.replace("\"disclosures\":[", "\"disclosures\":[1,")),
             extra(&|extra| extra.replace("\"digests\":[", "\"digests\":[\"\",")),
             extra(&|extra| extra.replace("\"digests\":[", "\"digests\":{}")),
-            // Twice the same disclosure; no disclosure at all, which still proves that there is an event.
+            // Twice the same disclosure; no disclosure at all, which still proves that there is an
+            // event.
             extra(&|extra| {
                 let begin = extra.find("ures\":[").unwrap() + 7;
                 let end = begin + extra[begin..].find(']').unwrap();
@@ -275,8 +277,8 @@ fn the_page_agrees_about_hostile_proofs() {
     });
 }
 
-/// Three checkpoints signed by the owner of the key: as the standard says, with a malleable signature
-/// (S + L), and with the neutral element as R.
+/// Three checkpoints signed by the owner of the key: as the standard says, with a malleable
+/// signature (S + L), and with the neutral element as R.
 fn forged(chromium: &mut Chromium) -> Vec<Vec<u8>> {
     let script = r#"async (seed, checkpoint) => {
         const [secret, order] = [decodeBase64(seed), (1n << 252n) + 27742317777372353535851937790883648493n];

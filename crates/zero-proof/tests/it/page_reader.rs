@@ -127,8 +127,8 @@ pub(crate) fn log_only() -> String {
     format!("{}quorum none\n", log_line(SignatureType::Ed25519))
 }
 
-/// A proof that discloses type and symbol of event 6 of 9. Its checkpoint has the cosignatures of these
-/// signers.
+/// A proof that discloses type and symbol of event 6 of 9. Its checkpoint has the cosignatures of
+/// these signers.
 pub(crate) fn proof(log: &SigningKey, cosigners: &[SigningKey]) -> Proof {
     let events = events(9);
     let leaves = leaves_of(&events);
@@ -142,7 +142,8 @@ pub(crate) fn proof(log: &SigningKey, cosigners: &[SigningKey]) -> Proof {
     Proof::prove(&events[5], &secret(), &reveal, leaves.inclusion(5), checkpoint).unwrap()
 }
 
-/// Signed by Ed25519 only. Witness `b` is beyond the quorum, `unknown.example` is not in the policy.
+/// Signed by Ed25519 only. Witness `b` is beyond the quorum, `unknown.example` is not in the
+/// policy.
 pub(crate) fn ed25519_proof() -> Proof {
     let cosigners = ["a.example", "b.example", "unknown.example"].map(only_ed25519);
     proof(&only_ed25519(ORIGIN), &cosigners)
