@@ -118,6 +118,14 @@ pub enum Error {
         /// How long this process waited.
         waited: Duration,
     },
+    /// Another process is sealing the bus. Nothing was sealed by this one. Try again later.
+    #[error("{}: {} is sealing the bus; try again once it has finished", path.display(), LockHolder::describe(holder.as_ref()))]
+    Sealing {
+        /// The lock file of sealers.
+        path: PathBuf,
+        /// The process that seals, if the system knows it.
+        holder: Option<LockHolder>,
+    },
     /// An earlier write or sync on this handle failed, so the state of the log on disk is unknown.
     /// Open the bus again, which recovers the log.
     #[error("{}: an earlier write or sync failed, so this handle accepts no more events. Open the bus again", path.display())]
@@ -153,9 +161,13 @@ fn remedy(source: &io::Error) -> &'static str {
 }
 
 impl Error {
-    /// Returns a function for `map_err` that adds the action and the file to a system error.
+    /// Returns a function for `map_err` that adds the action and the file to a system error. A
+    /// segment that cannot be read is damage.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { action, path: path.to_owned(), source }
+        move |source| match Fault::of(&source) {
+            Some(fault) => Self::Damaged { path: path.to_owned(), fault: fault.clone() },
+            None => Self::Io { action, path: path.to_owned(), source },
+        }
     }
 
     /// Copies the error for another job of the same batch. Of the system error, only kind and text
@@ -185,6 +197,7 @@ impl Error {
             Self::Locked { path, holder, waited } => {
                 Self::Locked { path: path.clone(), holder: holder.clone(), waited: *waited }
             }
+            Self::Sealing { path, holder } => Self::Sealing { path: path.clone(), holder: holder.clone() },
             Self::Poisoned { path } => Self::Poisoned { path: path.clone() },
         }
     }

@@ -10,7 +10,7 @@ use crate::chain::Line;
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::event::MAX_LINE_BYTES;
-use crate::lines::LOG;
+use crate::log_file::LOG;
 use crate::storage::{self, Access, Storage};
 
 /// The name of the snapshot file in a bus directory.

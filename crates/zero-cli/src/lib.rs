@@ -51,12 +51,15 @@ enum Subcommands {
     Verify(commands::verify::Arguments),
     Status(commands::status::Arguments),
     Doctor(commands::doctor::Arguments),
+    Drill(commands::drill::Arguments),
     Tail(commands::tail::Arguments),
     Show(commands::show::Arguments),
     Stats(commands::stats::Arguments),
     Audit(commands::audit::Arguments),
     Backup(commands::backup::Arguments),
     Repair(commands::repair::Arguments),
+    Seal(commands::seal::Arguments),
+    Unseal(commands::unseal::Arguments),
     Canonical(commands::canonical::Arguments),
     Explain(commands::explain::Arguments),
     Replay(commands::replay::Arguments),
@@ -87,7 +90,9 @@ pub fn main() -> ExitCode {
     let command = parse_arguments::<Arguments>(PROGRAM).command;
     // These commands handle the signals themselves.
     let handles_signals = match &command {
-        Subcommands::Audit(_) | Subcommands::Mirror(_) | Subcommands::Ingest(_) | Subcommands::Witness(_) => true,
+        Subcommands::Audit(_) | Subcommands::Mirror(_) | Subcommands::Ingest(_) | Subcommands::Witness(_) => {
+            true
+        }
         Subcommands::Checkpoint(arguments) => arguments.is_service(),
         _ => false,
     };
@@ -101,12 +106,15 @@ fn run(command: Subcommands) -> Result<Outcome> {
         Subcommands::Status(arguments) => commands::status::run(&arguments),
         Subcommands::Verify(arguments) => commands::verify::run(&arguments),
         Subcommands::Doctor(arguments) => commands::doctor::run(&arguments),
+        Subcommands::Drill(arguments) => commands::drill::run(&arguments),
         Subcommands::Tail(arguments) => commands::tail::run(&arguments),
         Subcommands::Show(arguments) => commands::show::run(&arguments),
         Subcommands::Stats(arguments) => commands::stats::run(&arguments),
         Subcommands::Audit(arguments) => commands::audit::run(&arguments),
         Subcommands::Backup(arguments) => commands::backup::run(&arguments),
         Subcommands::Repair(arguments) => commands::repair::run(&arguments),
+        Subcommands::Seal(arguments) => commands::seal::run(&arguments),
+        Subcommands::Unseal(arguments) => commands::unseal::run(&arguments),
         Subcommands::Canonical(arguments) => commands::canonical::run(&arguments),
         Subcommands::Explain(arguments) => commands::explain::run(&arguments),
         Subcommands::Replay(arguments) => commands::replay::run(&arguments),

@@ -27,8 +27,9 @@ use crate::run_end::{RunEnd, report_checkpoint_problem, report_kill};
 pub(crate) fn run(arguments: &Arguments, source: &str, spec: &str, clock: Arc<dyn Clock>) -> Result<RunEnd> {
     let rules = rules(arguments)?;
     let strategy = strategy::open(spec, arguments.strategy_timeout)?;
-    // A live feed continues after the last record. Every other one is opened before anything is
-    // created.
+    // A live feed continues after the last record, so it is only checked before anything is
+    // created. Every other one is opened.
+    feed::check(source)?;
     let is_live = source.starts_with("exec:") || source.starts_with("hyperliquid:");
     let feed = if is_live { None } else { Some(feed::open(source, None)?) };
     let mut stop = StopSignal::install()?;

@@ -5,8 +5,8 @@
 //! limits and a graceful shutdown, tokens and rate limits ([`Authenticator`]), problem details
 //! ([`Problem`]), metrics and a rate-limited log.
 //!
-//! Without the feature `server`, what clients need too is left: [`Token`], and files of certificates,
-//! keys and credentials that are read with a limit.
+//! Without the feature `server`, what clients need too is left: [`Token`], and files of
+//! certificates, keys and credentials that are read with a limit.
 
 #![forbid(unsafe_code)]
 

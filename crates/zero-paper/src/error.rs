@@ -192,6 +192,36 @@ pub enum Mismatch {
         /// Cycle of both decisions.
         cycle_id: u64,
     },
+    /// The bus has a cycle on market data that the journal lacks.
+    #[error(
+        "ends with cycle {cycles}, but {} in {} belongs to cycle {cycle_id}: the bus is ahead; restore the journal, or \
+         rebuild it from the bus with --rebuild-journal",
+        event_id(*event_index), log.display()
+    )]
+    MarketBusAhead {
+        /// Number of cycles in the journal.
+        cycles: u64,
+        /// The log of the bus.
+        log: PathBuf,
+        /// Index of the event that the journal lacks.
+        event_index: u64,
+        /// Cycle of the event.
+        cycle_id: u64,
+    },
+    /// Journal and bus have different events for the same cycle on market data.
+    #[error(
+        "has other events for cycle {cycle_id} than {} in {}; name the journal of this bus, or rebuild it from the bus \
+         with --rebuild-journal",
+        event_id(*event_index), log.display()
+    )]
+    CycleDiffers {
+        /// The log of the bus.
+        log: PathBuf,
+        /// Index of the event that begins the cycle on the bus.
+        event_index: u64,
+        /// The cycle.
+        cycle_id: u64,
+    },
     /// The bus lacks a cycle, so the state cannot be rebuilt from it.
     #[error(
         "lacks the decision of cycle {cycle_id}, so the state cannot be rebuilt from it; name the journal \

@@ -44,8 +44,8 @@ impl OpeningBus {
     }
 }
 
-/// Returns what the operator should know of a bus that was just opened: what [`Bus::warnings`] says,
-/// and a snapshot that contradicts the log.
+/// Returns what the operator should know of a bus that was just opened: what [`Bus::warnings`]
+/// says, and a snapshot that contradicts the log.
 pub(crate) fn warnings_of(bus: &Bus) -> Vec<String> {
     let mut warnings = bus.warnings();
     let path = bus.log_path().with_file_name(SNAPSHOT);

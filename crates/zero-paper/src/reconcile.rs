@@ -142,10 +142,8 @@ pub(crate) fn reconcile(
 /// The state of a decision journal relative to a bus. A runtime may be writing to both.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JournalCheck {
-    /// Number of decisions in the journal; in that of a run on market data, of cycles.
+    /// Number of decisions in the journal.
     pub decisions: u64,
-    /// What the numbers count: `decision` or `cycle`.
-    pub unit: &'static str,
     /// Number of decisions after the last cycle on the bus. A runtime that is in the middle of a
     /// cycle has one.
     pub decisions_ahead: u64,
@@ -174,7 +172,6 @@ pub fn check_journal(journal: &Path, reader: &Reader) -> Result<JournalCheck> {
     let published = reconciliation.last_cycle.map_or(0, |last| last.cycle_id);
     Ok(JournalCheck {
         decisions,
-        unit: "decision",
         decisions_ahead: decisions.saturating_sub(published),
         warnings: reconciliation.warnings,
         unfinished_bytes: journal.file().map_or(0, LineFile::unfinished_bytes),

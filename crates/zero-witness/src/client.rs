@@ -1,7 +1,7 @@
 //! The client: asks the witnesses of a policy to cosign a checkpoint.
 //!
-//! Nothing that a witness answers is believed. A cosignature counts once it was verified against the
-//! policy's key, responses have a maximum size, and redirects are not followed.
+//! Nothing that a witness answers is believed. A cosignature counts once it was verified against
+//! the policy's key, responses have a maximum size, and redirects are not followed.
 
 mod connection;
 mod url;
@@ -15,9 +15,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use zero_proof::note::{Note, Signature};
-use zero_proof::{Hash, Policy, SignedCheckpoint, VerifierKey};
+use zero_proof::{AddCheckpoint, Hash, Policy, SignedCheckpoint, VerifierKey};
 
-use crate::add_checkpoint::AddCheckpoint;
 use crate::error::{Error, Result, SubmitError};
 use connection::{Answer, Connection};
 use url::WitnessUrl;

@@ -6,21 +6,19 @@
 //!
 //! # Modules, in reading order
 //!
-//! - [`add_checkpoint`] is the request that both sides exchange.
+//! - [`AddCheckpoint`](zero_proof::AddCheckpoint) is the request that both sides exchange.
 //! - [`witness`] decides: a [`Witness`] checks a request against its state, persists, and cosigns.
 //!   [`state`] is the state on disk.
 //! - [`server`] is the witness as an HTTP server; [`client`] asks the witnesses of a policy.
 
 #![forbid(unsafe_code)]
 
-pub mod add_checkpoint;
 pub mod client;
 mod error;
 pub mod server;
 pub mod state;
 pub mod witness;
 
-pub use add_checkpoint::AddCheckpoint;
 pub use client::{ClientOptions, Cosigned, Failure, Submission, WitnessClient};
 pub use error::{Error, Result, SubmitError};
 pub use server::{Clock, Limits, WitnessServer, WitnessServerOptions};

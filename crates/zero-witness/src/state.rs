@@ -1,8 +1,8 @@
 //! The state of a witness on disk: one file per log with the last checkpoint that it cosigned.
 //!
-//! A file is called `HASH.checkpoint`, where HASH is the SHA-256 of the origin in lower-case hex. It
-//! holds what the witness serves: the checkpoint, the log's signatures and the witness's own. Files
-//! are replaced atomically and durably. `HASH.conflict` is evidence against a log. A lock on
+//! A file is called `HASH.checkpoint`, where HASH is the SHA-256 of the origin in lower-case hex.
+//! It holds what the witness serves: the checkpoint, the log's signatures and the witness's own.
+//! Files are replaced atomically and durably. `HASH.conflict` is evidence against a log. A lock on
 //! `witness.lock` keeps other processes off.
 
 use std::path::PathBuf;
@@ -59,8 +59,8 @@ impl StateDirectory {
     }
 
     /// Keeps two checkpoints of one log that contradict each other. The first pair is kept, later
-    /// ones are dropped, so that a log cannot fill the disk. Returns the path of the file, or `None`
-    /// if there was one already.
+    /// ones are dropped, so that a log cannot fill the disk. Returns the path of the file, or
+    /// `None` if there was one already.
     pub(crate) fn keep_conflict(
         &self,
         origin_hash: &str,

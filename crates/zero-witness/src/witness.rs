@@ -8,9 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zero_proof::key::SignatureType;
 use zero_proof::note::{Note, Signature};
 use zero_proof::tree::check_consistency;
-use zero_proof::{Hash, SignedCheckpoint, SigningKey, VerifierKey};
+use zero_proof::{AddCheckpoint, Hash, SignedCheckpoint, SigningKey, VerifierKey};
 
-use crate::add_checkpoint::AddCheckpoint;
 use crate::error::{Error, Result};
 use crate::state::StateDirectory;
 
@@ -89,8 +88,8 @@ struct Last {
 
 impl Witness {
     /// A witness of the logs with these keys. A log may have several keys; the name of a key is the
-    /// origin of its log. Logs that the state has but that are not listed are unknown until they are
-    /// listed again.
+    /// origin of its log. Logs that the state has but that are not listed are unknown until they
+    /// are listed again.
     ///
     /// # Errors
     /// [`Error::Invalid`] if a key cannot be that of a log, or a state file was damaged;
@@ -141,9 +140,9 @@ impl Witness {
         self.logs.iter().map(|(origin, log)| (origin.as_str(), size_of(log.last().as_deref())))
     }
 
-    /// Cosigns a checkpoint at a time in POSIX seconds, if it extends the last one that was cosigned
-    /// for its log. The new checkpoint is persisted before this returns. Requests for one log are
-    /// decided one after another.
+    /// Cosigns a checkpoint at a time in POSIX seconds, if it extends the last one that was
+    /// cosigned for its log. The new checkpoint is persisted before this returns. Requests for one
+    /// log are decided one after another.
     ///
     /// # Errors
     /// [`Rejection`]

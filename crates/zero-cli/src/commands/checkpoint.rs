@@ -16,7 +16,8 @@ use zero_program::output::print;
 use zero_program::signals::on_stop_signal;
 use zero_proof::disclosure::DisclosureSecret;
 use zero_proof::key::SignatureType;
-use zero_proof::{Policy, SignedCheckpoint, SigningKey, VerifierKey};
+use zero_proof::{Hash, Policy, SignedCheckpoint, SigningKey, VerifierKey};
+use zero_witness::{ClientOptions, Failure, SubmitError, WitnessClient};
 
 use crate::checkpoint_store::CheckpointStore;
 use crate::program::PROGRAM;
@@ -94,7 +95,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
                 &format!("{}; run the command again to ask the missing witnesses", problem),
             );
         }
-        return print(&text, Outcome::of(!matches!(made.quorum, Some(Err(_)))));
+        return print(&text, Outcome::of(!matches!(made.quorum, Some(Err(_))) && !made.is_contradicted));
     };
     if every_s < 1.0 {
         bail!("--every: must be at least 1s");
@@ -145,6 +146,8 @@ struct Log<'a> {
     key: SigningKey,
     secret: DisclosureSecret,
     policy: Option<Policy>,
+    /// The witnesses of the policy.
+    witnesses: Option<WitnessClient>,
     store: CheckpointStore,
 }
 
@@ -158,6 +161,8 @@ struct Made {
     cosigned_by: Vec<Cosigner>,
     /// Why witnesses that were asked have not cosigned, by witness.
     failures: BTreeMap<String, String>,
+    /// A witness has seen a log that this one does not extend.
+    is_contradicted: bool,
     /// Whether the policy accepts it; `None` without a policy.
     quorum: Option<Result<(), zero_proof::Error>>,
     stored: PathBuf,
@@ -182,9 +187,11 @@ impl<'a> Log<'a> {
         if let (Some(policy), Some(path)) = (&policy, &arguments.policy) {
             check_policy_lists(policy, &key).with_context(|| path.display().to_string())?;
         }
+        let client = |policy| WitnessClient::new(policy, ClientOptions::default());
+        let witnesses = policy.as_ref().map(client).transpose()?;
         let secret = read_secret(&arguments.secret)?;
         let store = CheckpointStore::of(dir, arguments.state.as_deref())?;
-        Ok(Self { arguments, key, secret, policy, store })
+        Ok(Self { arguments, key, secret, policy, witnesses, store })
     }
 
     /// Signs the log as it is now, stores the checkpoint, and has it cosigned.
@@ -210,13 +217,48 @@ impl<'a> Log<'a> {
             has_new_cosignatures: false,
             cosigned_by: Vec::new(),
             failures: BTreeMap::new(),
+            is_contradicted: false,
             quorum: None,
             stored: self.store.path(size),
         };
-        if let Some(policy) = &self.policy {
+        if let (Some(policy), Some(witnesses)) = (&self.policy, &self.witnesses) {
+            made.examine(policy)?;
+            self.collect_cosignatures(&mut made, witnesses)?;
             made.examine(policy)?;
         }
         Ok(made)
+    }
+
+    /// Asks the witnesses, unless all of them have cosigned, and stores the new cosignatures. The
+    /// first cosignature of a witness is kept, because its time is the earliest.
+    fn collect_cosignatures(&self, made: &mut Made, witnesses: &WitnessClient) -> Result<()> {
+        let has_cosigned = |made: &Made, name: &str| made.cosigned_by.iter().any(|by| by.witness == name);
+        if witnesses.witnesses().all(|name| has_cosigned(made, name)) {
+            return Ok(());
+        }
+        let size = made.signed.checkpoint().size;
+        let previous = self.store.sizes()?.into_iter().rfind(|stored| *stored < size).unwrap_or(0);
+        let dir = &self.arguments.dir;
+        let prove = |old_size| -> Result<Vec<Hash>> {
+            // The tiles are not kept open, so that other commands need not wait for witnesses.
+            Ok(open_tiles(dir, &Reader::open(dir)?)?.prove_consistency(old_size, size)?)
+        };
+        let submission = witnesses.submit(&made.signed, previous, prove);
+        let new = submission.cosigned.into_iter().filter(|cosigned| !has_cosigned(made, &cosigned.witness));
+        let new: Vec<_> = new.map(|cosigned| cosigned.signature).collect();
+        if !new.is_empty() {
+            made.signed.add_signatures(new)?;
+            self.store.store(&made.signed)?;
+            made.has_new_cosignatures = true;
+        }
+        for Failure { witness, error } in submission.failures {
+            // One that has cosigned this checkpoint before need not be there again.
+            if !has_cosigned(made, &witness) {
+                made.is_contradicted |= matches!(error, SubmitError::Inconsistent { .. });
+                made.failures.insert(witness, error.to_string());
+            }
+        }
+        Ok(())
     }
 
     /// A state belongs to one origin.

@@ -12,7 +12,7 @@ use zero_paper::replay::replay;
 use zero_paper::report;
 use zero_paper::risk::TradingMode;
 use zero_paper::text::{counted, escape, format_duration, shorten};
-use zero_paper::{Clock, SystemClock, market, reconcile};
+use zero_paper::{Clock, SystemClock, journal_check};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
@@ -402,44 +402,36 @@ fn check_account(reader: &Reader) -> Result<Check> {
     })
 }
 
-/// Whether the decision journal and the bus agree.
+/// Whether the journal and the bus agree.
 fn check_journal(journal: &Path, reader: &Reader) -> Check {
     let name = "journal";
-    let checked = match market::journal_check::check_journal(journal, reader) {
-        Ok(None) => reconcile::check_journal(journal, reader),
-        Ok(Some(checked)) => Ok(checked),
-        Err(error) => Err(error),
+    let journal = match journal_check::compare(journal, reader) {
+        Err(error) => return Check::fail(name, error.to_string(), "the runtime does not start like this"),
+        Ok(journal) => journal,
     };
-    match checked {
-        Err(error) => Check::fail(name, error.to_string(), "the runtime does not start like this"),
-        Ok(journal) if journal.decisions_ahead > 1 => Check::warn(
+    let entries = counted(journal.entries, journal.entry);
+    if journal.entries_ahead > 1 {
+        let found = format!("the bus lacks the last {} of {entries}", journal.entries_ahead);
+        return Check::warn(
             name,
-            format!(
-                "the bus lacks the last {} of {}",
-                journal.decisions_ahead,
-                counted(journal.decisions, journal.unit)
-            ),
+            found,
             "the next start of the runtime publishes what a crash kept from the bus",
-        ),
-        Ok(journal) if !journal.warnings.is_empty() => {
-            Check::warn(name, journal.warnings.join("; "), "the runtime starts nevertheless")
-        }
-        Ok(journal) if journal.unfinished_bytes > 0 => Check::warn(
-            name,
-            format!("ends with {} of an unfinished line", counted(journal.unfinished_bytes, "byte")),
-            "left by a crash; the next start quarantines it",
-        ),
-        Ok(journal) if journal.decisions_ahead == 1 => Check::ok(
-            name,
-            format!(
-                "{}; the last one is not on the bus yet: its cycle is in progress, or the next start publishes it",
-                counted(journal.decisions, journal.unit)
-            ),
-        ),
-        Ok(journal) => {
-            Check::ok(name, format!("{}, the same as on the bus", counted(journal.decisions, journal.unit)))
-        }
+        );
     }
+    if !journal.warnings.is_empty() {
+        return Check::warn(name, journal.warnings.join("; "), "the runtime starts nevertheless");
+    }
+    if journal.unfinished_bytes > 0 {
+        let found = format!("ends with {} of an unfinished line", counted(journal.unfinished_bytes, "byte"));
+        return Check::warn(name, found, "left by a crash; the next start quarantines it");
+    }
+    if journal.entries_ahead == 1 {
+        let found = format!(
+            "{entries}; the last one is not on the bus yet: its cycle is in progress, or the next start publishes it"
+        );
+        return Check::ok(name, found);
+    }
+    Check::ok(name, format!("{entries}, the same as on the bus"))
 }
 
 /// Below this, the disk check fails.

@@ -127,7 +127,7 @@ impl Working {
         }
         let seconds = STOP_GRACE.as_secs();
         let text = format!(
-            "stopped without an answer of {} within {seconds} s. Nothing is lost: run again, and it resumes",
+            "stopped without an answer from {} within {seconds} s. Nothing is lost: run again, and it resumes",
             names.join(", ")
         );
         print_message(PROGRAM, &text);
@@ -251,8 +251,8 @@ struct JsonReport<'a> {
     away: Option<&'a str>,
     bus: Option<Checksum>,
     destination: &'a str,
-    /// Null while the destination is away, like `lag`: the log is not read meanwhile, so neither its
-    /// length nor what the destination lacks is known.
+    /// Null while the destination is away, like `lag`: the log is not read meanwhile, so neither
+    /// its length nor what the destination lacks is known.
     events: Option<u64>,
     lag: Option<u64>,
     mirrored: u64,

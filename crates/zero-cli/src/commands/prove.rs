@@ -12,7 +12,7 @@ use zero_proof::disclosure::DisclosureSecret;
 use zero_proof::entry::disclosures;
 use zero_proof::tile_store::TileStore;
 use zero_proof::track_record::TrackRecordBuilder;
-use zero_proof::{Proof, SignedCheckpoint};
+use zero_proof::{Proof, SignedCheckpoint, page};
 
 use crate::checkpoint_store::CheckpointStore;
 use crate::event_ref::{EventRef, no_such_event};
@@ -31,7 +31,7 @@ use crate::tiles::tiles_of_checkpoint;
 #[command(after_help = "\
 Examples:
   zero-bus prove bus 98 --secret bus.secret --reveal event_type,payload/allowed,payload/reason -o decision.tlog-proof
-  zero-bus prove bus 98 --secret bus.secret --reveal '*' -o decision.tlog-proof
+  zero-bus prove bus 98 --secret bus.secret --reveal '*' -o decision.html
   zero-bus prove bus --all --secret bus.secret --reveal payload/allowed,payload/notional_usd -o track-record
 
 Exit codes: 0 passed, 1 failed (the log does not lead to the checkpoint, or is damaged), 2 could not run.")]
@@ -64,7 +64,8 @@ pub(crate) struct Arguments {
     /// The state next to which checkpoints are stored. [default: DIR.checkpoints/signed]
     #[arg(long, value_name = "FILE", conflicts_with = "checkpoint")]
     state: Option<PathBuf>,
-    /// The file to write. It must not be inside the bus.
+    /// The file to write. It must not be inside the bus. With the extension `html` it is a page
+    /// that verifies itself in a browser.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Print one JSON object: {"bytes", "events", "first", "last", "output", "reveal"}.
@@ -77,11 +78,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let secret = read_secret(&arguments.secret)?;
     let checkpoint = choose_checkpoint(arguments)?;
     let output = OutputFile::resolve(&arguments.output, &arguments.dir)?;
+    let is_page = arguments.output.extension().is_some_and(|extension| extension == "html");
+    if is_page && arguments.all {
+        bail!("{}: a track record has no page; name another file", arguments.output.display());
+    }
     let names: Vec<String> = arguments.reveal.iter().map(|name| field_name(name)).collect();
     let tiles = tiles_of_checkpoint(&arguments.dir, &reader, &secret, checkpoint.checkpoint())?;
     let prover = Prover { reader, secret, tiles, checkpoint };
     let proven = match arguments.event {
-        Some(event) => prover.prove(event, &names)?,
+        Some(event) => prover.prove(event, &names, is_page)?,
         None => prover.prove_all(arguments.from, arguments.to, &names)?,
     };
     output.write(proven.file.as_bytes())?;
@@ -125,7 +130,8 @@ struct Proven {
 }
 
 impl Prover {
-    fn prove(&self, event: EventRef, names: &[String]) -> Result<Proven> {
+    /// Proves one event: as a page that verifies itself in a browser, or as a proof file.
+    fn prove(&self, event: EventRef, names: &[String], is_page: bool) -> Result<Proven> {
         let size = self.checkpoint.checkpoint().size;
         let index = event.index(&self.reader)?;
         let event = self.reader.event(index)?.ok_or_else(|| no_such_event(&self.reader, index))?;
@@ -138,7 +144,8 @@ impl Prover {
         }
         let path = self.tiles.prove_inclusion(index - 1, size)?;
         let proof = Proof::prove(&event, &self.secret, &names, path, self.checkpoint.clone())?;
-        Ok(Proven { file: proof.encode(), first: index, last: index, names })
+        let file = if is_page { page::html(&proof) } else { proof.encode() };
+        Ok(Proven { file, first: index, last: index, names })
     }
 
     fn prove_all(&self, from: Option<EventRef>, to: Option<EventRef>, names: &[String]) -> Result<Proven> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, anyhow};
 use zero_bus::Reader;
 use zero_paper::public::{Aggregates, Request, intelligence, profile};
-use zero_paper::{Clock, SystemClock, reconcile, rfc3339};
+use zero_paper::{Clock, SystemClock, journal_check, rfc3339};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
@@ -83,7 +83,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let reader = Reader::open(&options.dir)?;
     let aggregates = match (&options.journal, &options.checkpoint, &options.secret) {
         (Some(journal), ..) => {
-            reconcile::check_journal(journal, &reader)?;
+            journal_check::compare(journal, &reader)?;
             Aggregates::of_journal(journal)?
         }
         (None, Some(checkpoint), Some(secret)) => {

@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
     dir: PathBuf,
     /// The event, as its index (42), its id (evt-000000000042), or an offset from the end (-1). Or
     /// a time, for the last event at or before it: RFC 3339 (2026-05-01T09:00:00Z), an age such as
-    /// 10m, or Unix seconds, which a whole number of 10 digits or more is. [default: the last event]
+    /// 10m, or Unix seconds (a whole number of 10 digits or more). [default: the last event]
     #[arg(long, value_name = "EVENT|TIME", value_parser = EventOrTime::parse, allow_negative_numbers = true)]
     at: Option<EventOrTime>,
     #[command(flatten)]

@@ -1,32 +1,28 @@
 //! `zero-bus witness`: cosign the checkpoints of other operators' logs.
 
-use std::fs::File;
-use std::io::Read;
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use zero_bus::storage::Directory;
 use zero_program::message::{print_message, print_warning};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 use zero_program::signals::on_stop_signal;
-use zero_proof::signing_key::MAX_KEY_FILE_BYTES;
-use zero_proof::{SigningKey, VerifierKey};
+use zero_proof::VerifierKey;
 use zero_witness::{Limits, StateDirectory, Witness, WitnessServer, WitnessServerOptions};
-use zeroize::Zeroizing;
 
 use crate::program::PROGRAM;
+use crate::proof_input::read_key;
 
 /// Cosign the checkpoints of other operators' logs.
 ///
 /// Serves C2SP tlog-witness: POST /add-checkpoint cosigns a checkpoint that extends the last one
-/// cosigned for its log, and GET /HASH/checkpoint returns that one, where HASH is the SHA-256 of the
-/// origin. The state is durable before a cosignature is sent. If the key file has an ML-DSA key, there
-/// are two cosignatures. GET /metrics is for Prometheus.
+/// cosigned for its log, and GET /HASH/checkpoint returns that one, where HASH is the SHA-256 of
+/// the origin. The state is durable before a cosignature is sent. If the key file has an ML-DSA
+/// key, there are two cosignatures. GET /metrics is for Prometheus.
 ///
 /// Clients need no token, because the log's signature proves where a checkpoint comes from.
 #[derive(Debug, clap::Args)]
@@ -46,7 +42,7 @@ pub(crate) struct Arguments {
     /// port.
     #[arg(long, value_name = "ADDR")]
     listen: SocketAddr,
-    /// The key file of the witness, which only its owner may read. Do not use the key of a log.
+    /// The key file of the witness, see `zero-bus key new`. Do not use the key of a log.
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
     /// The directory with the last cosigned checkpoint of each log. Created if it does not exist.
@@ -97,18 +93,4 @@ pub(crate) fn run(arguments: Arguments) -> Result<Outcome> {
     print(&format!("listening on {}", server.url()), Outcome::Passed)?;
     server.run()?;
     Ok(Outcome::Passed)
-}
-
-/// Reads a key file that only its owner may read.
-fn read_key(path: &Path) -> Result<SigningKey> {
-    let cannot_read = || format!("{}: cannot read the key", path.display());
-    let file = File::open(path).with_context(cannot_read)?;
-    // The mode of the open file, so that the file cannot be exchanged between the check and the read.
-    if file.metadata().with_context(cannot_read)?.mode() & 0o077 != 0 {
-        bail!("{}: other users may read the key; run: chmod 600 on it", path.display());
-    }
-    // Room for all of it, so that no copy is left behind by a reallocation.
-    let mut content = Zeroizing::new(Vec::with_capacity(MAX_KEY_FILE_BYTES + 64));
-    file.take(MAX_KEY_FILE_BYTES as u64 + 1).read_to_end(&mut content).with_context(cannot_read)?;
-    SigningKey::parse(&content).with_context(cannot_read)
 }

@@ -4,14 +4,15 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{BUS, Finished, append_events, temp_dir};
+use crate::support::{BUS, append_events, temp_dir};
 
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
-/// Runs `zero-bus` with a variable, and returns its message.
+/// Runs `zero-bus` with a variable, and returns its messages.
 fn refusal(dir: &Path, arguments: &[&str], variable: Option<(&str, &str)>) -> String {
     let output = Command::new(BUS).args(arguments).envs(variable).current_dir(dir).output().unwrap();
-    Finished::from(output).failure(2)
+    assert_eq!(output.status.code(), Some(2));
+    String::from_utf8(output.stderr).unwrap()
 }
 
 #[test]

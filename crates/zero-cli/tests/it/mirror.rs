@@ -386,7 +386,7 @@ fn a_signal_ends_the_wait_for_silent_destinations() {
         let output = child.wait_with_output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         let names = format!("{http}, {postgres} within 3 s. Nothing is lost");
-        assert!(stderr.contains(&format!("stopped without an answer of {names}")), "{stderr}");
+        assert!(stderr.contains(&format!("stopped without an answer from {names}")), "{stderr}");
         assert_eq!(output.status.code(), Some(if follow { 0 } else { 128 + Signal::TERM.as_raw() }));
         drop(connections);
     }

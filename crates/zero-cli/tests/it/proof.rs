@@ -219,6 +219,10 @@ fn a_proof_shows_what_it_discloses_and_nothing_else() {
     assert!(shown.contains("event 20 of the log") && shown.contains("5 of 5 fields disclosed"), "{shown}");
     prove(&["1", "-o", "none"]).success();
     assert!(bus(dir, &["check", "none", "--policy", "policy"]).success().contains("0 of 5 fields disclosed"));
+    // A page with the same proof. The tests of zero-proof run it in a browser.
+    prove(&["1", "-o", "none.html"]).success();
+    let proof = zero_proof::Proof::parse(&fs::read(dir.join("none")).unwrap()).unwrap();
+    assert_eq!(fs::read_to_string(dir.join("none.html")).unwrap(), zero_proof::page::html(&proof));
     // What cannot be proven.
     for (options, expected) in [
         (&["last", "-o", "x"][..], "event 25 is not in the checkpoint, which ends with event 20"),
@@ -324,6 +328,8 @@ fn a_track_record_leaves_no_event_out() {
     let events = document.get("aggregates").unwrap().get("events").and_then(Value::as_u64);
     assert_eq!((events, document.get("first").and_then(Value::as_u64)), (Some(25), Some(4)));
     assert!(prove(&["--from", "9", "--to", "8"]).failure(2).contains("no event from 9 to 8"));
+    let arguments = ["prove", "bus", "--all", "--secret", "bus.secret", "-o", "r.html"];
+    assert!(bus(dir, &arguments).failure(2).contains("a track record has no page"));
     assert!(prove(&["--to", "31"]).failure(2).contains("event 31 is not in the checkpoint"));
 }
 

@@ -398,6 +398,7 @@ fn every_command_has_help_that_usage_errors_name() {
         "command",
         "replay",
         "doctor",
+        "drill",
         "backup",
         "ingest",
         "mirror",

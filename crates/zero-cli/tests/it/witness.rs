@@ -143,9 +143,10 @@ fn a_witness_cosigns_across_restarts_and_stops_on_sigterm() {
 #[test]
 fn a_killed_witness_remembers_what_it_answered() {
     let temp = witness_dir();
-    let log = TestLog::new(2000);
+    let log = TestLog::new(10_000);
+    let rounds = if std::env::var_os("ZERO_TEST_SOAK").is_some() { 100 } else { 8 };
     let mut size = 0;
-    for round in 1..=10 {
+    for round in 1..=rounds {
         let witness = WitnessProcess::start(temp.path(), &[]);
         let served = witness.served().map_or(0, |served| served.checkpoint().size);
         assert!(served >= size, "round {round}: {served} after {size} was answered");
@@ -162,7 +163,7 @@ fn a_killed_witness_remembers_what_it_answered() {
                     }
                 }
             });
-            wait_until(|| answered.load(Relaxed) >= size + 3 * round);
+            wait_until(|| answered.load(Relaxed) >= size + 3 * (round % 8));
             witness.kill();
         });
         size = answered.load(Relaxed);
@@ -172,7 +173,7 @@ fn a_killed_witness_remembers_what_it_answered() {
     let served = served.checkpoint();
     // The last request may have been persisted without an answer.
     assert!(
-        (size..=size + 1).contains(&served.size) && size >= 3 * (1 + 10) * 10 / 2,
+        (size..=size + 1).contains(&served.size) && size >= 3 * (1 + 7) * 7 / 2,
         "{}, {size}",
         served.size
     );
@@ -190,7 +191,7 @@ fn what_cannot_work_is_refused_at_the_start() {
     let message = run("0.0.0.0:0", "key", &vkey_of_log);
     assert!(message.contains("without TLS the answers could be changed on the network"), "{message}");
     let message = run("127.0.0.1:0", "missing", &vkey_of_log);
-    assert!(message.contains("missing: cannot read the key"), "{message}");
+    assert!(message.contains("missing: cannot read it"), "{message}");
     let message = run("127.0.0.1:0", "key", "example.com/bus+00000000+AAAA");
     assert!(message.contains("vkey, byte"), "{message}");
     let witness_vkey = vkey(&ed25519_signer(ORIGIN), SignatureType::CosignatureEd25519).to_string();
@@ -198,7 +199,7 @@ fn what_cannot_work_is_refused_at_the_start() {
     assert!(message.contains("a key of type 0x04 is for witnesses"), "{message}");
     fs::set_permissions(dir.join("key"), fs::Permissions::from_mode(0o640)).unwrap();
     let message = run("127.0.0.1:0", "key", &vkey_of_log);
-    assert!(message.contains("other users may read the key; run: chmod 600"), "{message}");
+    assert!(message.contains("other users may access it; run: chmod 600"), "{message}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::contract::{Tampering, TestBed};
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 use zero_bus::Checksum;
-use zero_mirror::{Mirror, Sqlite};
+use zero_mirror::Mirror;
 
 struct Files {
     directory: TempDir,
@@ -282,13 +282,12 @@ fn verify_accepts_every_time_that_was_mirrored() {
     crate::contract::holds_all(log.path(), &url);
 }
 
-/// SQLite itself would keep nothing, or write to another file.
 #[test]
 fn a_path_that_is_too_long_for_sqlite_is_refused_with_the_reason() {
     let directory = tempfile::tempdir().unwrap();
-    let problem_of = |path: &std::path::Path| Sqlite::new(path).buses().unwrap_err().to_string();
+    let problem_of = |path: &std::path::Path| zero_mirror::Sqlite::new(path).buses().unwrap_err().to_string();
     // With a suffix of eight bytes, the first name still fits.
-    assert_eq!(Sqlite::new(directory.path().join("x".repeat(247))).buses().unwrap(), []);
+    assert_eq!(zero_mirror::Sqlite::new(directory.path().join("x".repeat(247))).buses().unwrap(), []);
     let message = problem_of(&directory.path().join("y".repeat(248)));
     assert!(message.contains("its name is too long, since SQLite adds `-journal` to it"), "{message}");
     let deep: std::path::PathBuf = directory.path().join("d".repeat(200)).join("e".repeat(200));
@@ -299,6 +298,7 @@ fn a_path_that_is_too_long_for_sqlite_is_refused_with_the_reason() {
     assert!(!directory.path().join("y".repeat(248)).exists());
 }
 
+/// SQLite itself would keep nothing, or write to another file.
 #[test]
 fn a_special_name_of_sqlite_is_refused_and_leaves_no_file() {
     let place = tempfile::tempdir().unwrap();

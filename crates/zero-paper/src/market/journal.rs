@@ -157,13 +157,6 @@ impl MarketJournal {
         Self::of(LineFile::open(path)?)
     }
 
-    /// Whether a file begins as such a journal does.
-    pub(super) fn is_one(file: &LineFile) -> bool {
-        let first = file.lines().next().ok().flatten().and_then(|(_, text)| Value::parse(&text).ok());
-        let schema = first.as_ref().and_then(|line| line.get("schema_version"));
-        schema.and_then(Value::as_str) == Some(JOURNAL_SCHEMA)
-    }
-
     /// Takes an opened file as a journal.
     ///
     /// # Errors
@@ -176,6 +169,14 @@ impl MarketJournal {
             return Err(Error::Refused { path: file.path().to_owned(), problem });
         }
         Ok(Self(file))
+    }
+
+    /// Passes each line to `each`, in order, see [`MarketJournal::read_after`].
+    ///
+    /// # Errors
+    /// As [`MarketJournal::read_after`].
+    pub(super) fn read(&mut self, each: impl FnMut(&JournalLine<'_>) -> Result<()>) -> Result<()> {
+        self.read_after(FileStart::default(), each)
     }
 
     /// Passes each line after a place to `each`, in order. An incomplete or spoiled last line,

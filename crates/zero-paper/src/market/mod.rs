@@ -7,15 +7,15 @@
 //! continues where the records end.
 //!
 //! Modules in reading order: [`run_file`], [`checks`], [`state`], [`cycle`], [`record`],
-//! [`events`], [`journal`], [`reader`], `recovery`, [`journal_check`], `checkpoint`, [`runtime`],
-//! [`trading`], [`orders`].
+//! [`events`], [`journal`], [`reader`], `recovery`, `checkpoint`, [`runtime`], [`trading`],
+//! [`orders`], `journal_check`, `totals`.
 
 mod checkpoint;
 pub mod checks;
 pub mod cycle;
 pub mod events;
 pub mod journal;
-pub mod journal_check;
+pub(crate) mod journal_check;
 pub mod orders;
 pub mod reader;
 pub mod record;
@@ -23,4 +23,5 @@ mod recovery;
 pub mod run_file;
 pub mod runtime;
 pub mod state;
+pub(crate) mod totals;
 pub mod trading;

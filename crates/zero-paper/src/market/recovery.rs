@@ -204,7 +204,7 @@ pub(super) fn from_journal(
 }
 
 /// Compares the events of a bus with the journal's, one by one.
-pub(super) struct Comparison {
+struct Comparison {
     events: Events,
     log: PathBuf,
     journal: PathBuf,
@@ -214,7 +214,7 @@ pub(super) struct Comparison {
 }
 
 impl Comparison {
-    pub(super) fn after(cursor: CommandCursor, reader: &Reader, journal: &Path) -> Result<Self> {
+    fn after(cursor: CommandCursor, reader: &Reader, journal: &Path) -> Result<Self> {
         Ok(Self {
             events: reader.events(cursor.last().index + 1)?,
             log: reader.log_path(),
@@ -243,7 +243,7 @@ impl Comparison {
 
     /// Advances over the events of a cycle. Returns how many of them the bus has. Fewer than all
     /// means that the bus ends there.
-    pub(super) fn match_cycle(&mut self, cycle: &CycleEvents) -> Result<usize> {
+    fn match_cycle(&mut self, cycle: &CycleEvents) -> Result<usize> {
         let mut matched = 0;
         while let Some((event_type, payload)) = cycle.events.get(matched) {
             let last_cycle_id = if matched == 0 { cycle.cycle_id - 1 } else { cycle.cycle_id };
@@ -281,10 +281,7 @@ impl Comparison {
 
     /// Reads the events after the last cycle of the journal. Returns an observation without a
     /// record at the end, the commands, and whether a resume was applied after the last cycle.
-    pub(super) fn finish(
-        mut self,
-        last_cycle_id: u64,
-    ) -> Result<(Option<PendingObservation>, CommandCursor, bool)> {
+    fn finish(mut self, last_cycle_id: u64) -> Result<(Option<PendingObservation>, CommandCursor, bool)> {
         let mut pending: Option<PendingObservation> = None;
         while let Some(event) = self.next(last_cycle_id)? {
             let Some(traced) = cycle_of_trace(event.trace_id.as_deref()) else { continue };

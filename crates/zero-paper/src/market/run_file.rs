@@ -22,6 +22,17 @@ pub enum FillRule {
     Close,
 }
 
+impl FillRule {
+    /// Returns the rule with this name in run files and records.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "next_open" => Some(Self::NextOpen),
+            "close" => Some(Self::Close),
+            _ => None,
+        }
+    }
+}
+
 /// A run on market data, as its file describes it.
 ///
 /// It is a scenario file with more fields. Its orders, if it has any, are not used.
@@ -120,13 +131,9 @@ fn read_run(root: &Field<'_>) -> Result<RunFile, Problem> {
         run.costs = read_costs(&costs)?;
     }
     if let Some(fill) = root.optional("fill") {
-        run.fill = match fill.text()? {
-            "next_open" => FillRule::NextOpen,
-            "close" => FillRule::Close,
-            text => {
-                return Err(fill.problem(&format!("must be `next_open` or `close`, is `{text}`")));
-            }
-        };
+        let text = fill.text()?;
+        run.fill = FillRule::named(text)
+            .ok_or_else(|| fill.problem(&format!("must be `next_open` or `close`, is `{text}`")))?;
     }
     if let Some(bars) = root.optional("limit_bars") {
         run.limit_bars = bars

@@ -503,7 +503,7 @@ fn held_after(failed_in: u64) -> Answer {
 }
 
 /// Checks what a strategy asks for.
-fn check_answer(answer: Answer) -> Decided {
+pub(crate) fn check_answer(answer: Answer) -> Decided {
     let invalid = |reason: String| Err(Failure { kind: FailureKind::InvalidOutput, reason });
     if answer.intents.len() > MAX_INTENTS {
         return invalid(format!("{} orders; one cycle takes at most {MAX_INTENTS}", answer.intents.len()));

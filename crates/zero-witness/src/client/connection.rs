@@ -11,10 +11,11 @@ use ureq::http::{Response, StatusCode};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy};
 use zero_bus::Value;
+use zero_proof::AddCheckpoint;
+use zero_proof::add_checkpoint::parse_size;
 use zero_proof::note::{Note, Signature};
 
 use super::url::WitnessUrl;
-use crate::add_checkpoint::{AddCheckpoint, parse_decimal};
 use crate::error::{Error, Result, SubmitError};
 
 /// Maximum size of a response: 32 of the largest signatures.
@@ -106,8 +107,7 @@ fn read_answer(url: &WitnessUrl, old_size: u64, response: Response<Body>) -> Res
             Ok(Answer::Cosignatures(signatures))
         }
         StatusCode::CONFLICT => {
-            let text = std::str::from_utf8(&body).ok().and_then(|text| text.strip_suffix('\n'));
-            let size = text.and_then(parse_decimal);
+            let size = std::str::from_utf8(&body).ok().and_then(parse_size);
             let size = size.ok_or_else(|| refused(format!("409 without a size: {}", detail(&body))))?;
             Ok(Answer::Size(size))
         }

@@ -3,6 +3,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use zero_http::Problem;
+use zero_proof::add_checkpoint::encode_size;
 
 use crate::witness::Rejection;
 
@@ -15,7 +16,7 @@ pub(super) fn response(rejection: &Rejection) -> Response {
     let problem = match rejection {
         Rejection::Conflict { size } => {
             let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static(SIZE_MEDIA_TYPE))];
-            return (StatusCode::CONFLICT, content_type, format!("{size}\n")).into_response();
+            return (StatusCode::CONFLICT, content_type, encode_size(*size)).into_response();
         }
         Rejection::UnknownLog { .. } => Problem::new(
             StatusCode::NOT_FOUND,

@@ -13,14 +13,18 @@ use tokio::time::timeout;
 use zero_http::metrics::MEDIA_TYPE as METRICS_MEDIA_TYPE;
 use zero_http::request::{body_too_large, discard_body, no_query_parameters, read_body};
 use zero_http::{Log, Problem, RateLimiter, ThrottledLog};
-use zero_proof::Note;
+use zero_proof::add_checkpoint::MAX_BODY_BYTES;
+use zero_proof::{AddCheckpoint, Note};
 
+use super::limits::Limits;
 use super::metrics::Metrics;
-use super::{Clock, Limits, rejection};
-use crate::add_checkpoint::{AddCheckpoint, MAX_BODY_BYTES};
+use super::rejection;
 use crate::witness::{Rejection, Witness};
 
 const TEXT_MEDIA_TYPE: &str = "text/plain; charset=utf-8";
+
+/// The time in POSIX seconds.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// What all operations share.
 pub(super) struct ServerState {

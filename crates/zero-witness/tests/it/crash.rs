@@ -11,8 +11,8 @@ fn size_in(witness: &Witness) -> u64 {
     witness.logs().find(|(origin, _)| *origin == ORIGIN).unwrap().1
 }
 
-/// Cuts the power at each call. Whatever state is found afterwards, the witness starts, and it never
-/// cosigns another tree than one that it has answered for.
+/// Cuts the power at each call. Whatever state is found afterwards, the witness starts, and it
+/// never cosigns another tree than one that it has answered for.
 #[test]
 fn a_power_cut_at_any_point_never_leads_to_two_inconsistent_cosignatures() {
     let log = TestLog::new(9);

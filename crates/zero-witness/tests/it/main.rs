@@ -1,4 +1,5 @@
-//! Witnesses: what they cosign, over HTTP, under crashes, and against an independent implementation.
+//! Witnesses: what they cosign, over HTTP, under crashes, and against an independent
+//! implementation.
 
 #![allow(clippy::unwrap_used)]
 

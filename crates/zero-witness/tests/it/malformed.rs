@@ -2,14 +2,14 @@
 
 use proptest::prelude::*;
 use zero_bus::sim::{Rng, SimDisk};
-use zero_witness::AddCheckpoint;
+use zero_proof::AddCheckpoint;
 use zero_witness::witness::hash_origin;
 
 use crate::support::{COSIGNED_AT, TestServer, new_witness, open_witness};
 use crate::test_log::{ORIGIN, TestLog};
 
 /// A request with one random change.
-fn mutate(valid: &[u8], rng: &mut Rng) -> Vec<u8> {
+pub(crate) fn mutate(valid: &[u8], rng: &mut Rng) -> Vec<u8> {
     let mut bytes = valid.to_vec();
     let at = rng.below(bytes.len());
     match rng.below(6) {
@@ -27,8 +27,8 @@ fn mutate(valid: &[u8], rng: &mut Rng) -> Vec<u8> {
     bytes
 }
 
-/// Each changed request is refused, or is exactly as good as the valid one: then it is cosigned, and
-/// the state has a tree of the log.
+/// Each changed request is refused, or is exactly as good as the valid one: then it is cosigned,
+/// and the state has a tree of the log.
 #[test]
 fn changed_requests_by_the_thousand_are_refused() {
     let log = TestLog::new(40);
@@ -95,7 +95,7 @@ fn each_part_of_a_request_has_one_form() {
         ("old 5\n", "old 5\r\n", "line 1: must be `old`"),
         ("old 5\n", "old 18446744073709551616\n", "line 1: must be `old`"),
         ("old 5\n", "old 5\nAAAA\n", "line 2: a line of the proof"),
-        ("old 5\n", "old 5\n\n", "checkpoint, line 2: the tree size"),
+        ("old 5\n", "old 5\n\n", "checkpoint, line 4: the tree size"),
         ("=\n", "\n", "line 2: a line of the proof"),
     ] {
         let text = valid.replacen(from, to, 1);

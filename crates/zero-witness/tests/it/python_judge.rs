@@ -5,17 +5,19 @@
 //! and a witness without a listener, which `conformance/judges/tlog_witness.py` provides. The test
 //! installs the package; `ZERO_TEST_WITHOUT_WITNESS_LOG=1` skips it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use zero_bus::sim::SimDisk;
+use zero_bus::sim::{Rng, SimDisk};
 use zero_proof::key::SignatureType;
 use zero_proof::{Policy, VerifierKey};
 use zero_witness::{ClientOptions, StateDirectory, Submission, SubmitError, Witness, WitnessClient};
 
-use crate::support::TestServer;
+use crate::malformed::mutate;
+use crate::support::{TestServer, post};
 use crate::test_log::{TestLog, ed25519_signer, vkey};
 
 const VERSION: &str = "0.6.1";
@@ -187,4 +189,44 @@ fn this_client_gets_cosignatures_from_its_witness() {
     let error = failure(&TestLog::with_origin("example.com/other", 80), 0, 80);
     assert!(matches!(error, SubmitError::Refused { .. }) && error.to_string().contains("404"), "{error}");
     assert!(submit(&log, 70, 80).failures.is_empty());
+}
+
+/// Both witnesses get the same requests, most of them with a random change. They accept the same
+/// ones, and refuse those that are well-formed with the same status code.
+#[test]
+fn its_witness_and_this_one_give_the_same_status_codes() {
+    let log = TestLog::new(3000);
+    let log_vkey = vkey(&log.key, SignatureType::Ed25519);
+    let Some((_judge, first)) = Judge::start(&["serve", log.key.name(), &log_vkey.to_string(), "state"])
+    else {
+        return;
+    };
+    let address = first.split_once(' ').unwrap().0.strip_prefix("http://").unwrap();
+    let address = address.strip_suffix("/prefix").unwrap().parse().unwrap();
+    let server = TestServer::start(crate::support::new_witness());
+    let mut rng = Rng::new(3);
+    let mut counts = BTreeMap::new();
+    let mut size = 0;
+    for round in 0..1500 {
+        let old_size = if rng.below(8) == 0 { rng.below(size + 2) } else { size };
+        let next = old_size + rng.below(4);
+        let honest = log.request(old_size as u64, next as u64).encode().into_bytes();
+        let body = if round % 4 == 0 { honest } else { mutate(&honest, &mut rng) };
+        let ours = server.post(&body);
+        let theirs = post(address, "/prefix/add-checkpoint", &body);
+        let text = String::from_utf8_lossy(&body);
+        // A malformed request may be refused for more than one reason.
+        let agree =
+            ours.status == theirs.status || (ours.status == 400 && (400..500).contains(&theirs.status));
+        assert!(agree, "{text}{ours:?}{theirs:?}");
+        if ours.status == 409 {
+            assert_eq!((ours.body, ours.content_type), (theirs.body, theirs.content_type));
+        }
+        if ours.status == 200 {
+            size = next;
+        }
+        *counts.entry(ours.status).or_insert(0) += 1;
+    }
+    println!("status codes of both witnesses: {counts:?}");
+    assert!([200, 400, 403, 404, 409, 422].iter().all(|status| counts.contains_key(status)), "{counts:?}");
 }

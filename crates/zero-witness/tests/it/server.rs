@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use zero_bus::sim::SimDisk;
-use zero_proof::{Checkpoint, Hash, Note, SignedCheckpoint};
+use zero_proof::{AddCheckpoint, Checkpoint, Hash, Note, SignedCheckpoint};
 use zero_witness::witness::hash_origin;
-use zero_witness::{AddCheckpoint, Limits, WitnessServer, WitnessServerOptions};
+use zero_witness::{Limits, WitnessServer, WitnessServerOptions};
 
 use crate::support::{COSIGNED_AT, HttpResponse, TestServer, WITNESS, new_witness, open_witness};
 use crate::test_log::{ORIGIN, TestLog};

@@ -73,9 +73,7 @@ impl TestServer {
     }
 
     pub(crate) fn post(&self, body: impl AsRef<[u8]>) -> HttpResponse {
-        let body = body.as_ref();
-        let head = format!("POST /add-checkpoint HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n", body.len());
-        self.send(&head, body)
+        post(self.address, "/add-checkpoint", body.as_ref())
     }
 
     pub(crate) fn get(&self, path: &str) -> HttpResponse {
@@ -84,14 +82,24 @@ impl TestServer {
 
     /// Sends a request with this head, whose last empty line is added, and reads the response.
     pub(crate) fn send(&self, head: &str, body: &[u8]) -> HttpResponse {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes()).unwrap();
-        // A server may answer before it has read the whole body.
-        let _ = stream.write_all(body);
-        let mut response = Vec::new();
-        stream.read_to_end(&mut response).unwrap();
-        HttpResponse::parse(&String::from_utf8(response).unwrap())
+        exchange(self.address, head, body)
     }
+}
+
+/// Posts a body to any server.
+pub(crate) fn post(address: SocketAddr, path: &str, body: &[u8]) -> HttpResponse {
+    let length = body.len();
+    exchange(address, &format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n"), body)
+}
+
+fn exchange(address: SocketAddr, head: &str, body: &[u8]) -> HttpResponse {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes()).unwrap();
+    // A server may answer before it has read the whole body.
+    let _ = stream.write_all(body);
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).unwrap();
+    HttpResponse::parse(&String::from_utf8(response).unwrap())
 }
 
 impl Drop for TestServer {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use zero_proof::AddCheckpoint;
 use zero_proof::key::SignatureType;
 use zero_proof::{Checkpoint, Hash, Node, SignedCheckpoint, SigningKey, VerifierKey, tree};
-use zero_witness::AddCheckpoint;
 
 pub(crate) const ORIGIN: &str = "example.com/bus";
 pub(crate) const SIGNED_AT: u64 = 1_777_593_700;

@@ -3,9 +3,9 @@
 use zero_bus::sim::SimDisk;
 use zero_proof::key::SignatureType;
 use zero_proof::note::Note;
-use zero_proof::{Checkpoint, Hash, SignedCheckpoint, VerifierKey};
+use zero_proof::{AddCheckpoint, Checkpoint, Hash, SignedCheckpoint, VerifierKey};
 use zero_witness::witness::hash_origin;
-use zero_witness::{AddCheckpoint, Error, Rejection, StateDirectory, Witness};
+use zero_witness::{Error, Rejection, StateDirectory, Witness};
 
 use crate::support::{COSIGNED_AT, WITNESS, new_witness, open_witness};
 use crate::test_log::{ORIGIN, SIGNED_AT, TestLog, ed25519_signer, log_vkey, signer, vkey};

@@ -1,0 +1,44 @@
+//! The extension module of the Python package `zero_bus`.
+//!
+//! The classes in Python's words are in `python/zero_bus`; this crate holds what is fast or waits.
+//! Read [`event`] and [`payload`] first (values in both directions), then [`bus`] and [`ticket`]
+//! (appending), [`reader`] and [`follow`] (reading). [`wait`] is how every call waits: without the
+//! GIL, and so that Ctrl-C ends it.
+
+#![deny(unsafe_code)]
+
+mod bus;
+mod draft;
+mod error;
+mod event;
+mod follow;
+mod handle;
+mod head;
+mod payload;
+mod reader;
+mod ticket;
+mod type_filter;
+mod verdict;
+mod wait;
+
+/// The extension module `zero_bus._native`.
+#[pyo3::pymodule(gil_used = false)]
+mod _native {
+    #[pymodule_export]
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+    #[pymodule_export]
+    use crate::bus::{Bus, flush_open};
+    #[pymodule_export]
+    use crate::event::RuntimeBusEvent;
+    #[pymodule_export]
+    use crate::follow::Follow;
+    #[pymodule_export]
+    use crate::head::Head;
+    #[pymodule_export]
+    use crate::payload::{canonical, checksum};
+    #[pymodule_export]
+    use crate::reader::{EventIterator, Reader};
+    #[pymodule_export]
+    use crate::ticket::Ticket;
+}

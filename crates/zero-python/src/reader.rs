@@ -1,0 +1,328 @@
+//! Reading verified events.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyInt, PyList, PySlice, PyString, PyType};
+use zero_bus::{Event, Events, Progress, index_of_id};
+
+use crate::draft::expected_head;
+use crate::error::to_python;
+use crate::event::{RuntimeBusEvent, from_canonical};
+use crate::follow::Follow;
+use crate::head::Head;
+use crate::type_filter::TypeFilter;
+use crate::verdict;
+use crate::wait::{interruptible, on_worker};
+
+/// Most events that an iterator reads ahead.
+const MAX_READ_AHEAD: usize = 1_024;
+
+/// A bus opened for reading: a sequence of verified events. It changes nothing, and stays usable in
+/// a child after a fork.
+#[pyclass(frozen, weakref, module = "zero_bus")]
+pub(crate) struct Reader {
+    path: PathBuf,
+    reader: zero_bus::Reader,
+}
+
+impl Reader {
+    pub(crate) fn of(path: PathBuf, reader: zero_bus::Reader) -> Self {
+        Self { path, reader }
+    }
+
+    /// Runs a call of the library on a copy of the reader.
+    fn call<T: Send + 'static>(
+        &self,
+        py: Python<'_>,
+        call: impl FnOnce(zero_bus::Reader) -> zero_bus::Result<T> + Send + 'static,
+    ) -> PyResult<T> {
+        let reader = self.reader.clone();
+        interruptible(py, move || call(reader))?.map_err(|error| to_python(py, error))
+    }
+
+    /// Returns the events at these positions, counted from 0.
+    fn range(&self, py: Python<'_>, start: u64, count: u64) -> PyResult<Vec<Event>> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        self.call(py, move |reader| reader.events(start + 1)?.take(count).collect())
+    }
+}
+
+#[pymethods]
+impl Reader {
+    /// Opens a bus for reading. A directory without a log is an empty bus.
+    #[classmethod]
+    fn open(_class: &Bound<'_, PyType>, py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        let opened_path = path.clone();
+        let opened = interruptible(py, move || zero_bus::Reader::open(&opened_path))?;
+        Ok(Self::of(path, opened.map_err(|error| to_python(py, error))?))
+    }
+
+    /// The directory of the bus.
+    #[getter]
+    fn path(&self) -> PathBuf {
+        self.path.clone()
+    }
+
+    /// The end of the log. Reads only the tail.
+    fn head(&self, py: Python<'_>) -> PyResult<Head> {
+        self.call(py, |reader| reader.head()).map(Head::from)
+    }
+
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(usize::try_from(self.head(py)?.index()).unwrap_or(usize::MAX))
+    }
+
+    fn __iter__(&self, py: Python<'_>) -> PyResult<EventIterator> {
+        self.events(py, None, TypeFilter::default())
+    }
+
+    /// An event by its position, counted from 0 or backwards from -1; or a list of events.
+    fn __getitem__<'py>(&self, py: Python<'py>, position: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        if let Ok(slice) = position.cast::<PySlice>() {
+            let length = isize::try_from(self.head(py)?.index()).unwrap_or(isize::MAX);
+            let indices = slice.indices(length)?;
+            let (lowest, highest) = match indices.slicelength {
+                0 => return Ok(PyList::empty(py).into_any()),
+                length => {
+                    let last = indices.start + (length as isize - 1) * indices.step;
+                    (indices.start.min(last), indices.start.max(last))
+                }
+            };
+            let mut events = self.range(py, lowest as u64, (highest - lowest) as u64 + 1)?;
+            if indices.step < 0 {
+                events.reverse();
+            }
+            let selected = events.into_iter().step_by(indices.step.unsigned_abs());
+            return Ok(list(py, selected)?.into_any());
+        }
+        if !position.is_instance_of::<PyInt>() {
+            return Err(PyTypeError::new_err("the position of an event should be an integer or a slice"));
+        }
+        let position = position.extract::<i64>()?;
+        let beyond = || PyIndexError::new_err("there is no event at this position");
+        let position = match u64::try_from(position) {
+            Ok(position) => position,
+            Err(_) => self.head(py)?.index().checked_sub(position.unsigned_abs()).ok_or_else(beyond)?,
+        };
+        let event = self.range(py, position, 1)?.pop().ok_or_else(beyond)?;
+        Ok(Bound::new(py, RuntimeBusEvent::recorded(event))?.into_any())
+    }
+
+    /// The event with an id such as `evt-000000000001`; None if the log does not hold it.
+    fn event(&self, py: Python<'_>, event_id: String) -> PyResult<Option<RuntimeBusEvent>> {
+        let event = self.call(py, move |reader| reader.event_by_id(&event_id))?;
+        Ok(event.map(RuntimeBusEvent::recorded))
+    }
+
+    /// Iterates over the verified events after `since`, up to the present end of the log.
+    #[pyo3(signature = (*, since = None, types = TypeFilter::default()))]
+    fn events(
+        &self,
+        py: Python<'_>,
+        since: Option<&Bound<'_, PyAny>>,
+        types: TypeFilter,
+    ) -> PyResult<EventIterator> {
+        let from = first_after(since)?;
+        let events = self.call(py, move |reader| reader.events(from))?;
+        Ok(EventIterator { state: Arc::new(Mutex::new(IteratorState::new(events, types))) })
+    }
+
+    /// The verified events after `since` as a list. Verifies on several threads.
+    #[pyo3(signature = (*, since = None, types = TypeFilter::default()))]
+    fn read<'py>(
+        &self,
+        py: Python<'py>,
+        since: Option<&Bound<'py, PyAny>>,
+        types: TypeFilter,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let from = first_after(since)?;
+        let events = self.call(py, move |reader| {
+            let mut events = Vec::new();
+            reader.select(
+                from,
+                |event_type, _| types.matches(event_type),
+                |event| {
+                    events.push(event);
+                    Ok::<(), zero_bus::Error>(())
+                },
+            )?;
+            Ok(events)
+        })?;
+        list(py, events.into_iter())
+    }
+
+    /// Returns the events after `since`, and then each new one as it becomes durable.
+    #[pyo3(signature = (*, since = None, types = TypeFilter::default()))]
+    fn follow(
+        &self,
+        py: Python<'_>,
+        since: Option<&Bound<'_, PyAny>>,
+        types: TypeFilter,
+    ) -> PyResult<Follow> {
+        let from = first_after(since)?;
+        let follow = self.call(py, move |reader| reader.follow(from))?;
+        Ok(Follow::new(self.path.clone(), follow, types))
+    }
+
+    /// Whether the log holds the event that a head names: this index with this checksum.
+    fn contains(&self, py: Python<'_>, head: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let head = expected_head(head)?;
+        self.call(py, move |reader| reader.contains(head))
+    }
+
+    /// The newest snapshot as a dictionary; None if there is no readable one.
+    fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let json = self.call(py, |reader| reader.snapshot()?.map(|found| found.to_json()).transpose())?;
+        json.map(|json| from_canonical(py, json.as_str())).transpose()
+    }
+
+    /// Verifies the whole log and the snapshot. Calls `progress(bytes, bytes_total)` about twenty
+    /// times a second on the calling thread.
+    #[pyo3(name = "_verify", signature = (progress = None))]
+    fn verify<'py>(
+        &self,
+        py: Python<'py>,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let (read, total) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (reader, counters) = (self.reader.clone(), (Arc::clone(&read), Arc::clone(&total)));
+        let work = move || {
+            reader.verify_with_progress(&mut |progress: Progress| {
+                counters.0.store(progress.bytes, Ordering::Relaxed);
+                counters.1.store(progress.bytes_total, Ordering::Relaxed);
+            })
+        };
+        let report = |py: Python<'_>| match progress {
+            Some(progress) => {
+                let bytes = (read.load(Ordering::Relaxed), total.load(Ordering::Relaxed));
+                progress.call1((bytes.0, bytes.1)).map(|_| py).map(drop)
+            }
+            None => Ok(()),
+        };
+        let verdict = match progress {
+            Some(_) => on_worker(py, work, report)?,
+            None => interruptible(py, work)?,
+        };
+        let verdict = verdict.map_err(|error| to_python(py, error))?;
+        report(py)?;
+        verdict::to_python(py, &verdict)
+    }
+
+    /// The audit document as canonical JSON.
+    fn audit_json(&self, py: Python<'_>) -> PyResult<String> {
+        let reader = self.reader.clone();
+        let audit = move || {
+            let mut document = Vec::new();
+            reader.audit(&mut document, &mut |_| {}).map(|_| document)
+        };
+        let document = interruptible(py, audit)?.map_err(|error| match error {
+            zero_bus::AuditError::Bus(error) => to_python(py, error),
+            other => PyValueError::new_err(other.to_string()),
+        })?;
+        String::from_utf8(document).map_err(|error| PyValueError::new_err(error.to_string()))
+    }
+
+    fn __fspath__(&self) -> PathBuf {
+        self.path.clone()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Reader('{}')", self.path.display())
+    }
+}
+
+/// Creates a list of events.
+fn list<'py>(py: Python<'py>, events: impl Iterator<Item = Event>) -> PyResult<Bound<'py, PyList>> {
+    let events = events.map(|event| Py::new(py, RuntimeBusEvent::recorded(event)));
+    PyList::new(py, events.collect::<PyResult<Vec<_>>>()?)
+}
+
+/// Reads the argument `since`: an index, an event id, an event or a head. Returns the index of the
+/// first event after it.
+pub(crate) fn first_after(since: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
+    let Some(since) = since.filter(|since| !since.is_none()) else { return Ok(1) };
+    if let Ok(id) = since.cast::<PyString>() {
+        let id = id.to_cow()?;
+        let index =
+            index_of_id(&id).ok_or_else(|| PyValueError::new_err(format!("since: not an event id: {id}")))?;
+        return Ok(index.saturating_add(1));
+    }
+    let head = expected_head(since).map_err(|_| {
+        PyTypeError::new_err("since: should be an event, an event id, a Head, or the index of an event")
+    })?;
+    Ok(head.index.saturating_add(1))
+}
+
+/// Verified events in order, up to the end that the log had at the start.
+#[pyclass(frozen, module = "zero_bus")]
+pub(crate) struct EventIterator {
+    state: Arc<Mutex<IteratorState>>,
+}
+
+/// Reads ahead, because waking a thread for each event would cost more than reading it.
+struct IteratorState {
+    events: Events,
+    types: TypeFilter,
+    ready: VecDeque<Event>,
+    /// Comes after the events that are ready.
+    error: Option<zero_bus::Error>,
+    /// Events to read ahead next time: few at first, so that the first event comes at once.
+    read_ahead: usize,
+}
+
+impl IteratorState {
+    fn new(events: Events, types: TypeFilter) -> Self {
+        Self { events, types, ready: VecDeque::new(), error: None, read_ahead: 4 }
+    }
+
+    fn fill(&mut self) {
+        while self.ready.len() < self.read_ahead && self.error.is_none() {
+            match self.events.next() {
+                Some(Ok(event)) if self.types.matches(&event.event_type) => self.ready.push_back(event),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => self.error = Some(error),
+                None => break,
+            }
+        }
+        self.read_ahead = MAX_READ_AHEAD.min(self.read_ahead * 4);
+    }
+}
+
+#[pymethods]
+impl EventIterator {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<RuntimeBusEvent>> {
+        let lock = |state: &Arc<Mutex<IteratorState>>| match state.try_lock() {
+            Ok(mut state) => state.ready.pop_front(),
+            // Another thread reads ahead.
+            Err(_) => None,
+        };
+        if let Some(event) = lock(&self.state) {
+            return Ok(Some(RuntimeBusEvent::recorded(event)));
+        }
+        let state = Arc::clone(&self.state);
+        let next = interruptible(py, move || {
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            if state.ready.is_empty() {
+                state.fill();
+            }
+            let event = state.ready.pop_front();
+            match event {
+                Some(event) => Ok(Some(event)),
+                None => state.error.take().map_or(Ok(None), Err),
+            }
+        })?;
+        next.map(|event| event.map(RuntimeBusEvent::recorded)).map_err(|error| to_python(py, error))
+    }
+}
