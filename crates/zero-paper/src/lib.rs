@@ -52,7 +52,6 @@ pub mod journal;
 pub mod journal_check;
 mod key_index;
 pub mod limit_drills;
-
 pub mod line_file;
 mod line_reader;
 pub mod live;

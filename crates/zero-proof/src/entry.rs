@@ -167,6 +167,9 @@ pub fn reveal(
     Ok((revealed, digests))
 }
 
+/// The fields that every event has: type, time and checksum.
+pub(crate) const MIN_FIELDS: usize = 3;
+
 /// `/checksum` may be disclosed only together with every other field.
 pub(crate) fn check_checksum_rule(revealed: &[Disclosure], fields: usize) -> Result<()> {
     if revealed.len() < fields && revealed.iter().any(|field| field.name() == CHECKSUM) {

@@ -122,10 +122,14 @@ impl Policy {
     /// valid, and that a quorum of witnesses has cosigned.
     ///
     /// # Errors
-    /// [`Error::UnknownLog`], [`Error::NotSigned`], [`Error::BadSignature`] or
-    /// [`Error::QuorumNotMet`].
+    /// [`Error::UnknownLog`], [`Error::NotSigned`], [`Error::BadSignature`],
+    /// [`Error::QuorumNotMet`]; [`Error::Invalid`] for extension lines.
     pub fn check(&self, signed: &SignedCheckpoint) -> Result<Accepted<'_>> {
         let origin = &signed.checkpoint().origin;
+        // A signature of type 0x06 does not cover them, so anybody could have added them.
+        if !signed.checkpoint().extension_lines.is_empty() {
+            return Err(Error::invalid("checkpoint", "has extension lines, which no log of a bus signs"));
+        }
         let log_keys = self.logs.iter().map(|log| &log.key).filter(|key| key.name() == origin);
         if log_keys.clone().next().is_none() {
             return Err(Error::UnknownLog { origin: origin.clone() });

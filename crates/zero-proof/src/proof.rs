@@ -200,11 +200,17 @@ impl Extra {
         Ok(Self { event_index, digests, disclosures })
     }
 
-    /// Checks that each disclosure has its digest, and that no field is disclosed twice.
+    /// Checks that each disclosure has its digest, that no field is disclosed twice, and that
+    /// `/checksum` is disclosed only with every other field.
     ///
     /// # Errors
-    /// [`Error::NotCommitted`], or [`Error::Malformed`] for a repeated name.
+    /// [`Error::NotCommitted`]; [`Error::Malformed`] for a repeated name, or fewer digests than an
+    /// event has fields; [`Error::Invalid`] for a checksum without every other field.
     pub fn check(&self) -> Result<()> {
+        if self.digests.len() < entry::MIN_FIELDS {
+            let problem = format!("digests: every event has at least {} fields", entry::MIN_FIELDS);
+            return Err(Error::at_byte("extra data", 0, problem));
+        }
         let mut names = std::collections::BTreeSet::new();
         for (disclosure, number) in self.disclosures.iter().zip(1..) {
             let name = disclosure.name();
@@ -217,7 +223,7 @@ impl Extra {
                 return Err(Error::at_byte("extra data", 0, problem));
             }
         }
-        Ok(())
+        entry::check_checksum_rule(&self.disclosures, self.digests.len())
     }
 
     /// The entry that the digests lead to.

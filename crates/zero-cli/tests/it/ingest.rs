@@ -1,13 +1,13 @@
 //! `zero-bus ingest`: a receiver that is queried, stopped and killed.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{BUS, Finished, append_events, bus, events, root, run, temp_dir, wait_until};
+use crate::support::{BUS, Finished, append_events, bus, events, root, run, temp_dir, venv, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use zero_bus::{Bus, Draft, Head, Reader};
 use zero_mirror::{Error, Http, Mirror, Record, Token};
@@ -435,25 +435,7 @@ fn the_api_conforms_to_its_openapi_document() {
 /// Installs schemathesis from the package index once. Returns the path of the program.
 fn schemathesis() -> PathBuf {
     const VERSION: &str = "4.32.5";
-    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("schemathesis-{VERSION}"));
-    let program = venv.join("bin/schemathesis");
-    let lock = File::create(venv.with_extension("lock")).unwrap();
-    lock.lock().unwrap();
-    if !venv.join("installed").exists() {
-        let advice = "install Python 3.10 or newer (Debian: python3-venv) and let pip reach its index, or set \
-                      ZERO_TEST_WITHOUT_SCHEMATHESIS=1 to skip this test";
-        let run = |program: &Path, arguments: &[&str]| {
-            let output = Command::new(program).args(arguments).output();
-            let output = output.unwrap_or_else(|error| panic!("{}: {error}; {advice}", program.display()));
-            let stderr = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "schemathesis can't be installed; {advice}: {stderr}");
-        };
-        run(Path::new("python3"), &["-m", "venv", "--clear", venv.to_str().unwrap()]);
-        let package = format!("schemathesis=={VERSION}");
-        run(&venv.join("bin/pip"), &["install", "--quiet", "--disable-pip-version-check", &package]);
-        File::create(venv.join("installed")).unwrap();
-    }
-    program
+    venv::with_package("schemathesis", VERSION, "ZERO_TEST_WITHOUT_SCHEMATHESIS").join("schemathesis")
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod anchor;
 mod append;
 mod backup;
 mod bounded_files;
+mod check_proof;
 mod checkpoint_kill;
 mod command;
 mod completions;

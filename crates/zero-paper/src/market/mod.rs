@@ -7,8 +7,8 @@
 //! continues where the records end.
 //!
 //! Modules in reading order: [`run_file`], [`checks`], [`state`], [`cycle`], [`record`],
-//! [`events`], [`journal`], [`reader`], `recovery`, [`runtime`],
-//! [`trading`], [`orders`], `journal_check`, `totals`.
+//! [`events`], [`journal`], [`reader`], `recovery`, `checkpoint`, [`runtime`], [`trading`],
+//! [`orders`], `journal_check`, `totals`.
 
 mod checkpoint;
 pub mod checks;

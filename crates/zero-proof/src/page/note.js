@@ -131,10 +131,9 @@ function parseCheckpoint(note, linesBefore) {
   if (root === null) {
     lines.fail("the root hash must be the base64 of 32 bytes");
   }
-  for (let line = lines.next(); line !== null; line = lines.next()) {
-    if (line === "") {
-      lines.fail("an extension line is empty");
-    }
+  // A signature of type 0x06 does not cover extension lines, so anybody could have added them.
+  if (lines.next() !== null) {
+    lines.fail("has extension lines, which no log of a bus signs");
   }
   const signatures = parseSignatures(note.slice(separator + 2), lines.number + 1);
   return { text, origin, size, root, signatures };

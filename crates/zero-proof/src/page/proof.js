@@ -4,6 +4,8 @@
 const PROOF_HEADER = "c2sp.org/tlog-proof@v1";
 const DISCLOSURE_SCHEMA = "zero.runtime.disclosure.v1";
 const LEAF_SCHEMA = "zero.runtime.leaf.v1";
+// Type, time and checksum.
+const MIN_FIELDS = 3;
 const MAX_PROOF_BYTES = 64 << 20;
 const MAX_PATH_HASHES = 63;
 
@@ -112,6 +114,9 @@ function readProof(file, step, result) {
 }
 
 async function findDigests({ extra }, step) {
+  if (extra.digests.length < MIN_FIELDS) {
+    fail(`every event has at least ${MIN_FIELDS} fields`);
+  }
   const digests = new Set(extra.digests.map(hex));
   const names = new Set();
   for (const [position, disclosure] of extra.disclosures.entries()) {
@@ -124,6 +129,9 @@ async function findDigests({ extra }, step) {
     }
     names.add(disclosure.name);
     step.details.push([`Disclosure ${position + 1}`, encodeBase64(digest)]);
+  }
+  if (names.has("/checksum") && extra.disclosures.length < extra.digests.length) {
+    fail("the checksum of an event may be disclosed only with every other field");
   }
   step.facts.push(["Found", `${grouped(extra.disclosures.length)} of ${counted(extra.digests.length, "digest")}`]);
 }

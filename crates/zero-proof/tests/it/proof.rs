@@ -70,6 +70,14 @@ fn each_step_of_the_check_can_fail() {
     };
     assert!(matches!(check(&|proof| proof.extra = None), Error::Malformed { .. }));
     assert!(matches!(check(&|proof| proof.index = 4), Error::Malformed { .. }));
+    // What no event has: fewer digests than every event has fields.
+    assert!(matches!(with_extra(&|extra| extra.digests.truncate(2)), Error::Malformed { .. }));
+    // A checksum without every other field.
+    let checksum = |extra: &mut Extra| {
+        let all = zero_proof::entry::disclosures(&events(6)[5], &secret());
+        extra.disclosures = all.into_iter().filter(|field| field.name() == "/checksum").collect();
+    };
+    assert!(matches!(with_extra(&checksum), Error::Invalid { .. }));
     // A disclosure of another event, and one that is repeated.
     let other = zero_proof::entry::disclosures(&events(8)[7], &secret()).remove(0);
     assert_eq!(

@@ -2,6 +2,7 @@
 
 pub(crate) mod proofs;
 pub(crate) mod runs;
+pub(crate) mod venv;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
