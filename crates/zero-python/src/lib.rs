@@ -14,7 +14,9 @@ mod event;
 mod follow;
 mod handle;
 mod head;
+mod paper;
 mod payload;
+mod program;
 mod reader;
 mod ticket;
 mod type_filter;
@@ -37,6 +39,8 @@ mod _native {
     use crate::head::Head;
     #[pymodule_export]
     use crate::payload::{canonical, checksum};
+    #[pymodule_export]
+    use crate::program::run_program;
     #[pymodule_export]
     use crate::reader::{EventIterator, Reader};
     #[pymodule_export]
