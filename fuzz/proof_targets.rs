@@ -6,10 +6,13 @@
 
 use std::sync::LazyLock;
 
+use zero_proof::add_checkpoint::{encode_size, parse_size};
 use zero_proof::disclosure::Disclosure;
 use zero_proof::proof::Extra;
 use zero_proof::tile::{Layer, Tile, decode_entries, decode_hashes, encode_entries, encode_hashes};
-use zero_proof::{Checkpoint, Entry, Error, Note, Policy, Proof, SignedCheckpoint, SigningKey, VerifierKey};
+use zero_proof::{
+    AddCheckpoint, Checkpoint, Entry, Error, Note, Policy, Proof, SignedCheckpoint, SigningKey, VerifierKey,
+};
 
 /// Accepts the proofs and track records of the corpus.
 static POLICY: LazyLock<Policy> = LazyLock::new(|| {
@@ -71,6 +74,15 @@ pub(crate) fn checkpoint(data: &[u8]) {
         Ok(checkpoint) => assert_eq!(checkpoint.text(), text),
         Err(error) => check_error(&error, data),
     }
+}
+
+pub(crate) fn add_checkpoint(data: &[u8]) {
+    match AddCheckpoint::parse(data) {
+        Ok(request) => assert_eq!(request.encode().as_bytes(), data),
+        Err(error) => check_error(&error, data),
+    }
+    let size = std::str::from_utf8(data).ok().and_then(parse_size);
+    assert!(size.is_none_or(|size| encode_size(size).as_bytes() == data));
 }
 
 pub(crate) fn policy(data: &[u8]) {

@@ -16,9 +16,10 @@ use crate::durable_log::{DurableLog, OpenedLog, check_sync_mark_not_ahead};
 use crate::error::{Error, Result};
 use crate::fault::{Fault, FaultKind};
 use crate::integrity::{self, Finding, Progress};
-use crate::lines::{LOCK, LOG, Lines, after_last_newline};
+use crate::lines::{Lines, after_last_newline};
+use crate::log_file::{LOCK, LOG, LogFile};
 use crate::reader::Reader;
-use crate::snapshot::{LogAtSnapshot, SNAPSHOT, Snapshot, StoredSnapshot};
+use crate::snapshot::{LogAtSnapshot, SNAPSHOT, Snapshot, StoredSnapshot, missing_events};
 use crate::storage::{self, Access, Lock, Storage, StorageFile, read_exact_at};
 use crate::sync_mark::SyncMark;
 
@@ -136,8 +137,7 @@ impl Reader {
         // Read before the log, so that the log holds every event that the snapshot refers to.
         let snapshot = Snapshot::read(self.storage())?;
         let recorded = snapshot.event_count();
-        let missing =
-            |events| Error::Missing { path: self.log_path(), events, recorded, recorded_in: SNAPSHOT };
+        let missing = |events| missing_events(self.storage(), events, recorded, SNAPSHOT);
         let log = match self.durable_log()? {
             OpenedLog::Present(log) => log,
             OpenedLog::Missing(sync_mark) => {
@@ -148,15 +148,15 @@ impl Reader {
                 return Ok(Backup { bytes: 0, bytes_new: 0, events: 0, snapshot_fits: true });
             }
         };
-        let source = Arc::clone(&log.file);
+        let source = log.file.clone();
         let (end, events) = self.verified_end(log, progress)?;
         if recorded > events {
             return Err(missing(events).into());
         }
 
-        let mut copy = TargetLog::open(&**target, &*source)?;
+        let mut copy = TargetLog::open(target, &source)?;
         let mut buffers = [vec![0; BLOCK_BYTES as usize], vec![0; BLOCK_BYTES as usize]];
-        if let Some(byte_offset) = self.first_difference(&*source, &copy, end, &mut buffers, progress)? {
+        if let Some(byte_offset) = self.first_difference(&source, &copy, end, &mut buffers, progress)? {
             let Some(sync_mark) = copy.sync_mark_of_interrupted_backup(byte_offset)? else {
                 return Err(self.explain_difference(&source, &copy, byte_offset)?);
             };
@@ -170,7 +170,7 @@ impl Reader {
         let [buffer, _] = &mut buffers;
         while copy.size < end {
             let block = &mut buffer[..(end - copy.size).min(BLOCK_BYTES) as usize];
-            read_exact_at(&*source, block, copy.size).map_err(Error::io("read it", &self.log_path()))?;
+            read_exact_at(&source, block, copy.size).map_err(Error::io("read it", &self.log_path()))?;
             copy.append(block)?;
             progress(Progress { bytes: copy.size, bytes_total: end });
         }
@@ -220,17 +220,15 @@ impl Reader {
             // A complete last event without a line break is left for the next backup: the next
             // append terminates it.
             Finding::Sound => {
-                let end = after_last_newline(&*file, end).map_err(Error::io("read it", &path))?;
+                let end = after_last_newline(&file, end).map_err(Error::io("read it", &path))?;
                 Ok((end, events))
             }
             Finding::Torn { byte_offset, .. } => Ok((byte_offset, events)),
             // The log is shorter than its sync mark records.
-            Finding::Truncated { .. } => {
-                Err(Error::Missing { path, events, recorded: events + 1, recorded_in: LOCK })
-            }
+            Finding::Truncated { .. } => Err(missing_events(self.storage(), events, events + 1, LOCK)),
             Finding::Fault(fault) => Err(Error::Damaged { path, fault }),
             Finding::Ambiguous(fault) => Err(Error::Ambiguous { path, fault }),
-            Finding::Missing(recorded) => Err(Error::Missing { path, events, recorded, recorded_in: LOCK }),
+            Finding::Missing(recorded) => Err(missing_events(self.storage(), events, recorded, LOCK)),
         }
     }
 
@@ -250,7 +248,7 @@ impl Reader {
             let length = (common_end - offset).min(BLOCK_BYTES) as usize;
             let [source_block, copy_block] = buffers.each_mut().map(|buffer| &mut buffer[..length]);
             read_exact_at(source, source_block, offset).map_err(Error::io("read it", &self.log_path()))?;
-            read_exact_at(&*copy.file, copy_block, offset).map_err(copy.io("read it"))?;
+            read_exact_at(&copy.file, copy_block, offset).map_err(copy.io("read it"))?;
             let mut pairs = source_block.iter().zip(copy_block.iter());
             if let Some(position) = pairs.position(|(source, copy)| source != copy) {
                 return Ok(Some(offset + position as u64));
@@ -264,14 +262,14 @@ impl Reader {
     /// Returns the error for a copy that differs from the log at an offset.
     fn explain_difference(
         &self,
-        source: &Arc<dyn StorageFile>,
+        source: &LogFile,
         copy: &TargetLog<'_>,
         byte_offset: u64,
     ) -> Result<BackupError> {
         let path = self.log_path();
         let reading = || Error::io("read it", &path);
-        let line_start = after_last_newline(&**source, byte_offset).map_err(reading())?;
-        let mut lines = Lines::new(Arc::clone(source), line_start, source.size().map_err(reading())?);
+        let line_start = after_last_newline(source, byte_offset).map_err(reading())?;
+        let mut lines = Lines::new(source.clone(), line_start, source.size().map_err(reading())?);
         let raw = lines.next().map_err(reading())?;
         let line = raw.and_then(|raw| raw.bytes).and_then(|bytes| Line::read(bytes).ok());
         let index = line.and_then(|line| line.index()).unwrap_or_default();
@@ -296,7 +294,7 @@ enum CopyVerdict {
 
 /// Verifies a copy up to `end`, and locates the event that the snapshot refers to.
 fn verify_copy(
-    file: &Arc<dyn StorageFile>,
+    file: &LogFile,
     end: u64,
     snapshot_events: u64,
     progress: &mut (dyn FnMut(Progress) + Send),
@@ -330,7 +328,7 @@ fn verify_copy(
 /// The log in the target. Holds the exclusive lock of the target's lock file while it exists.
 struct TargetLog<'a> {
     storage: &'a dyn Storage,
-    file: Arc<dyn StorageFile>,
+    file: LogFile,
     lock_file: Box<dyn StorageFile>,
     sync_mark: Option<SyncMark>,
     size: u64,
@@ -340,7 +338,7 @@ struct TargetLog<'a> {
 impl<'a> TargetLog<'a> {
     /// Opens and locks the target's log. Refuses a directory with files that are not part of a
     /// backup, before it creates or changes anything of a backup.
-    fn open(storage: &'a dyn Storage, source: &dyn StorageFile) -> Result<Self, BackupError> {
+    fn open(storage: &'a Arc<dyn Storage>, source: &dyn StorageFile) -> Result<Self, BackupError> {
         let path = storage.path(LOG);
         let error_for = |name| {
             let path = storage.path(name);
@@ -370,10 +368,9 @@ impl<'a> TargetLog<'a> {
                 return Err(no_backup(LOCK, "belongs to a log that is missing, or is not a file of a bus"));
             }
         }
-        let file: Arc<dyn StorageFile> =
-            Arc::from(storage.open(LOG, Access::Append).map_err(log_error("open it for appending"))?);
+        let file = LogFile::open(storage, Access::Append).map_err(log_error("open it for appending"))?;
         let size = file.size().map_err(log_error("read the size of it"))?;
-        Ok(Self { storage, file, lock_file, sync_mark, size, path })
+        Ok(Self { storage: &**storage, file, lock_file, sync_mark, size, path })
     }
 
     fn io(&self, action: &'static str) -> impl FnOnce(io::Error) -> BackupError + use<> {
@@ -394,7 +391,7 @@ impl<'a> TargetLog<'a> {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), BackupError> {
-        if !self.storage.is_current(LOG, &*self.file).map_err(self.io("look it up"))? {
+        if !self.storage.is_current(LOG, &self.file).map_err(self.io("look it up"))? {
             return Err(self.io("append to it")(io::Error::other("it was replaced during the backup")));
         }
         if let Err(error) = self.file.append(bytes) {

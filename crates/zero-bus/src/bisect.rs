@@ -1,14 +1,16 @@
 //! Finds an event by its index, by bisection of the log file.
 //!
 //! Indexes are sequential, so the log is its own index. A search in a log of a million events reads
-//! about twenty lines.
+//! about twenty lines. Of the sealed part it reads one frame, which the names and the indexes of
+//! the segments lead to.
 
 use std::io;
-use std::sync::Arc;
+use std::ops::Range;
 
 use crate::chain::{Head, Line, is_unfinished};
+use crate::fault::Fault;
 use crate::lines::{Lines, RawLine};
-use crate::storage::StorageFile;
+use crate::log_file::LogFile;
 
 /// A range this small is searched line by line.
 const LINEAR_SEARCH_BYTES: u64 = 4 << 10;
@@ -18,17 +20,22 @@ const LINEAR_SEARCH_BYTES: u64 = 4 << 10;
 ///
 /// Verifies the checksum of that event, but not the events before it. Returns `None` if a line on
 /// the way is not a valid event in its place.
-pub(crate) fn find_event(
-    file: &Arc<dyn StorageFile>,
-    end: u64,
-    index: u64,
-) -> io::Result<Option<(u64, Head)>> {
+pub(crate) fn find_event(file: &LogFile, end: u64, index: u64) -> io::Result<Option<(u64, Head)>> {
     if index == 0 {
         return Ok(Some((0, Head::default())));
     }
+    match file.range_of(index, end).and_then(|range| find_event_in(file, range, end, index)) {
+        // A segment that cannot be read.
+        Err(error) if Fault::of(&error).is_some() => Ok(None),
+        found => found,
+    }
+}
+
+/// Finds the event at `index` in a range that a line starts with.
+fn find_event_in(file: &LogFile, range: Range<u64>, end: u64, index: u64) -> io::Result<Option<(u64, Head)>> {
     // Invariant: the line at `low` is at or before the event, every line at or after `high` is
     // after it.
-    let (mut low, mut high) = (0, end);
+    let Range { start: mut low, end: mut high } = range;
     while high - low > LINEAR_SEARCH_BYTES {
         let middle = low + (high - low) / 2;
         match probe(file, middle, high, end)? {
@@ -37,7 +44,7 @@ pub(crate) fn find_event(
             Probe::Invalid => return Ok(None),
         }
     }
-    let mut lines = Lines::new(Arc::clone(file), low, end);
+    let mut lines = Lines::new(file.clone(), low, end);
     let mut last = (low == 0).then_some((0, Head::default()));
     while let Some(raw) = lines.next()? {
         if is_torn(&raw) {
@@ -69,8 +76,8 @@ enum Probe {
 }
 
 /// Reads the first line that starts in `from..high`.
-fn probe(file: &Arc<dyn StorageFile>, from: u64, high: u64, end: u64) -> io::Result<Probe> {
-    let mut lines = Lines::from_next_line(Arc::clone(file), from, end)?;
+fn probe(file: &LogFile, from: u64, high: u64, end: u64) -> io::Result<Probe> {
+    let mut lines = Lines::from_next_line(file.clone(), from, end)?;
     if lines.offset() >= high {
         return Ok(Probe::NoLine);
     }

@@ -19,7 +19,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::chain::{Head, Line, NextLineMatcher};
 use crate::event::MAX_LINE_BYTES;
+use crate::fault::Fault;
 use crate::lines::is_blank;
+use crate::log_file::VerifiedEnd;
 use crate::storage::{StorageFile, read_up_to};
 use crate::sync::{Condvar, Mutex, lock, wait};
 use crate::sync_mark::SyncMark;
@@ -41,15 +43,6 @@ const MAX_THREADS: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 /// Returns the number of threads that the machine runs in parallel, at most 16.
 pub(crate) fn available_threads() -> NonZeroUsize {
     std::thread::available_parallelism().map_or(NonZeroUsize::MIN, |threads| threads.min(MAX_THREADS))
-}
-
-/// The end of the verified part of a log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct VerifiedEnd {
-    /// The last verified event.
-    pub(crate) head: Head,
-    /// Byte offset of the next line.
-    pub(crate) offset: u64,
 }
 
 /// Verifies a log from `start` to `end`, or to the first chunk that is not entirely valid. Returns
@@ -92,7 +85,11 @@ pub(crate) fn verify_chunks<T: Default>(
                 break;
             }
             let claim = ClaimedChunk { merger: &merger, begin };
-            let is_complete = buffer.read(&range, begin);
+            let is_complete = match buffer.read(&range, begin) {
+                // A segment that cannot be read makes the chunk invalid.
+                Err(error) if Fault::of(&error).is_some() => Ok(false),
+                read => read,
+            };
             let verified = is_complete.map(|is_complete| {
                 is_complete.then(|| buffer.verify(sync_mark, &mut collector, &visit)).flatten()
             });

@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use crate::chain::Head;
 use crate::error::{Error, Result};
-use crate::lines::{LOCK, LOG};
 use crate::lock_wait::{self, LOCK_TIMEOUT};
+use crate::log_file::{LOCK, LOG, LogFile};
 use crate::recover;
-use crate::snapshot::{SNAPSHOT, Snapshot};
+use crate::snapshot::{SNAPSHOT, Snapshot, missing_events};
 use crate::storage::{Access, Lock, Storage, StorageFile};
 use crate::sync_mark::SyncMark;
 
 /// An open log, up to an end before which everything is durable.
 pub(crate) struct DurableLog {
-    pub(crate) file: Arc<dyn StorageFile>,
+    pub(crate) file: LogFile,
     pub(crate) end: u64,
     pub(crate) sync_mark: Option<SyncMark>,
 }
@@ -27,12 +27,12 @@ pub(crate) enum OpenedLog {
 }
 
 impl OpenedLog {
-    pub(crate) fn open(storage: &dyn Storage) -> Result<Self> {
+    pub(crate) fn open(storage: &Arc<dyn Storage>) -> Result<Self> {
         if let Some(log) = DurableLog::open(storage)? {
             return Ok(Self::Present(log));
         }
         let path = storage.path(LOCK);
-        let lock_file = open_lock_file(storage)?;
+        let lock_file = open_lock_file(&**storage)?;
         let sync_mark = lock_file.map_or(Ok(None), |lock_file| SyncMark::read(&*lock_file));
         let sync_mark = sync_mark.map_err(Error::io("read it", &path))?;
         if sync_mark.is_some_and(|mark| mark.head.index > 0)
@@ -46,14 +46,14 @@ impl OpenedLog {
 }
 
 impl DurableLog {
-    fn open(storage: &dyn Storage) -> Result<Option<Self>> {
+    fn open(storage: &Arc<dyn Storage>) -> Result<Option<Self>> {
         let path = storage.path(LOG);
-        let file: Arc<dyn StorageFile> = match storage.open(LOG, Access::Read) {
-            Ok(file) => Arc::from(file),
+        let mut file = match LogFile::open(storage, Access::Read) {
+            Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io("open it for reading", &path)(error)),
         };
-        let (end, sync_mark) = durable_end(storage, &*file)?;
+        let (end, sync_mark) = durable_end(&**storage, &mut file)?;
         Ok(Some(Self { file, end, sync_mark }))
     }
 }
@@ -76,7 +76,7 @@ pub(crate) fn check_sync_mark_not_ahead(
 ) -> Result<()> {
     match sync_mark {
         Some(SyncMark { head: Head { index: recorded, .. }, .. }) if recorded > events => {
-            Err(Error::Missing { path: storage.path(LOG), events, recorded, recorded_in: LOCK })
+            Err(missing_events(storage, events, recorded, LOCK))
         }
         _ => Ok(()),
     }
@@ -84,8 +84,8 @@ pub(crate) fn check_sync_mark_not_ahead(
 
 /// Refuses a log of `events` events if its snapshot records more. A snapshot that cannot be read
 /// records nothing.
-pub(crate) fn check_snapshot_not_ahead(storage: &dyn Storage, events: u64) -> Result<()> {
-    let recorded = Snapshot::read(storage).map_or(0, |snapshot| snapshot.event_count());
+pub(crate) fn check_snapshot_not_ahead(storage: &Arc<dyn Storage>, events: u64) -> Result<()> {
+    let recorded = Snapshot::read(&**storage).map_or(0, |snapshot| snapshot.event_count());
     if recorded <= events {
         return Ok(());
     }
@@ -100,7 +100,7 @@ pub(crate) fn check_snapshot_not_ahead(storage: &dyn Storage, events: u64) -> Re
     if recorded <= events {
         return Ok(());
     }
-    Err(Error::Missing { path: storage.path(LOG), events, recorded, recorded_in: SNAPSHOT })
+    Err(missing_events(&**storage, events, recorded, SNAPSHOT))
 }
 
 /// Returns the present end of the log and its sync mark, after making everything before the end
@@ -110,18 +110,20 @@ pub(crate) fn check_snapshot_not_ahead(storage: &dyn Storage, events: u64) -> Re
 /// until its batch is synced, so no reader sees part of a batch. If an appender died before its
 /// sync, the sync mark does not cover the end; then the log is synced here. A reader thus never
 /// returns an event that a power cut could still take back.
-pub(crate) fn durable_end(storage: &dyn Storage, file: &dyn StorageFile) -> Result<(u64, Option<SyncMark>)> {
+///
+/// If a seal has replaced the active file since `file` was opened, and appenders have continued in
+/// the new one, `file` becomes that.
+pub(crate) fn durable_end(storage: &dyn Storage, file: &mut LogFile) -> Result<(u64, Option<SyncMark>)> {
     let path = storage.path(LOCK);
     let lock_file = open_lock_file(storage)?;
     if let Some(lock_file) = &lock_file {
         lock_wait::lock(lock_file, Lock::Shared, &path, LOCK_TIMEOUT)?;
     }
-    let end = file.size().map_err(Error::io("read the size of it", &storage.path(LOG)))?;
-    let sync_mark = lock_file.as_ref().map_or(Ok(None), |lock_file| SyncMark::read(&**lock_file));
+    let sampled = sample_end(file, lock_file.as_deref());
     if let Some(lock_file) = &lock_file {
         lock_file.unlock().map_err(Error::io("unlock it", &path))?;
     }
-    let sync_mark = sync_mark.map_err(Error::io("read it", &path))?;
+    let (end, sync_mark) = sampled.map_err(Error::io("read the end of it", &storage.path(LOG)))?;
     if sync_mark.is_none_or(|mark| mark.bytes < end) {
         match file.sync() {
             // A file that cannot be written has nothing to sync.
@@ -132,6 +134,23 @@ pub(crate) fn durable_end(storage: &dyn Storage, file: &dyn StorageFile) -> Resu
                 ) => {}
             synced => synced.map_err(Error::io("sync it", &storage.path(LOG)))?,
         }
+    }
+    Ok((end, sync_mark))
+}
+
+/// Returns the size of the log and the sync mark. Called under the shared lock, so no seal and no
+/// append comes between.
+fn sample_end(
+    file: &mut LogFile,
+    lock_file: Option<&dyn StorageFile>,
+) -> io::Result<(u64, Option<SyncMark>)> {
+    let sync_mark = lock_file.map_or(Ok(None), SyncMark::read)?;
+    let end = file.size()?;
+    if sync_mark.is_some_and(|mark| mark.bytes > end)
+        && let Some(reopened) = file.reopen_sealed(Access::Read)?
+    {
+        *file = reopened;
+        return Ok((file.size()?, sync_mark));
     }
     Ok((end, sync_mark))
 }

@@ -71,7 +71,7 @@ pub enum Error {
     /// The log is shorter than a file next to it records: its end is missing. The remaining events
     /// can be read, but nothing can be appended.
     #[error("{}: the log holds {events} events, but {recorded_in} records {recorded}: its end is missing. Restore the log, \
-             or delete {recorded_in} to continue without the missing events", path.display())]
+             or delete {recorded_in}{} to continue without the missing events", path.display(), and_file(*also_in))]
     Missing {
         /// The log.
         path: PathBuf,
@@ -81,6 +81,9 @@ pub enum Error {
         recorded: u64,
         /// The file that records them.
         recorded_in: &'static str,
+        /// Another file that records more events than the log holds, and so blocks appending as
+        /// well.
+        also_in: Option<&'static str>,
     },
     /// The log is no longer the file that was opened, or was changed by another program.
     #[error("{}: {reason}", path.display())]
@@ -115,6 +118,14 @@ pub enum Error {
         /// How long this process waited.
         waited: Duration,
     },
+    /// Another process is sealing the bus. Nothing was sealed by this one. Try again later.
+    #[error("{}: {} is sealing the bus; try again once it has finished", path.display(), LockHolder::describe(holder.as_ref()))]
+    Sealing {
+        /// The lock file of sealers.
+        path: PathBuf,
+        /// The process that seals, if the system knows it.
+        holder: Option<LockHolder>,
+    },
     /// An earlier write or sync on this handle failed, so the state of the log on disk is unknown.
     /// Open the bus again, which recovers the log.
     #[error("{}: an earlier write or sync failed, so this handle accepts no more events. Open the bus again", path.display())]
@@ -133,6 +144,11 @@ fn insert_path(action: &str, path: &Path) -> String {
     }
 }
 
+/// Continues a list of files with one more, if there is one.
+fn and_file(name: Option<&str>) -> String {
+    name.map(|name| format!(" and {name}")).unwrap_or_default()
+}
+
 /// Returns what to do about a system error, if that is known.
 fn remedy(source: &io::Error) -> &'static str {
     match source.kind() {
@@ -145,9 +161,13 @@ fn remedy(source: &io::Error) -> &'static str {
 }
 
 impl Error {
-    /// Returns a function for `map_err` that adds the action and the file to a system error.
+    /// Returns a function for `map_err` that adds the action and the file to a system error. A
+    /// segment that cannot be read is damage.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { action, path: path.to_owned(), source }
+        move |source| match Fault::of(&source) {
+            Some(fault) => Self::Damaged { path: path.to_owned(), fault: fault.clone() },
+            None => Self::Io { action, path: path.to_owned(), source },
+        }
     }
 
     /// Copies the error for another job of the same batch. Of the system error, only kind and text
@@ -163,9 +183,13 @@ impl Error {
             Self::Invalid { field, reason } => Self::Invalid { field, reason: reason.clone() },
             Self::Damaged { path, fault } => Self::Damaged { path: path.clone(), fault: fault.clone() },
             Self::Ambiguous { path, fault } => Self::Ambiguous { path: path.clone(), fault: fault.clone() },
-            Self::Missing { path, events, recorded, recorded_in } => {
-                Self::Missing { path: path.clone(), events: *events, recorded: *recorded, recorded_in }
-            }
+            Self::Missing { path, events, recorded, recorded_in, also_in } => Self::Missing {
+                path: path.clone(),
+                events: *events,
+                recorded: *recorded,
+                recorded_in,
+                also_in: *also_in,
+            },
             Self::Changed { path, reason } => Self::Changed { path: path.clone(), reason },
             Self::HeadMismatch { path, expected, actual } => {
                 Self::HeadMismatch { path: path.clone(), expected: *expected, actual: *actual }
@@ -173,6 +197,7 @@ impl Error {
             Self::Locked { path, holder, waited } => {
                 Self::Locked { path: path.clone(), holder: holder.clone(), waited: *waited }
             }
+            Self::Sealing { path, holder } => Self::Sealing { path: path.clone(), holder: holder.clone() },
             Self::Poisoned { path } => Self::Poisoned { path: path.clone() },
         }
     }

@@ -1,6 +1,7 @@
 //! What can be wrong with a line of a log.
 
 use std::fmt;
+use std::io;
 
 /// What is wrong with a line, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,23 @@ pub enum FaultKind {
     },
     /// Longer than [`MAX_LINE_BYTES`](crate::MAX_LINE_BYTES).
     LineTooLong,
+    /// It is in a sealed segment that is missing or was changed: the file, and the problem.
+    Segment(String, String),
+}
+
+impl std::error::Error for Fault {}
+
+impl Fault {
+    /// Returns the fault that a read of a sealed segment reports as a system error.
+    pub(crate) fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref().and_then(|inner| inner.downcast_ref())
+    }
+}
+
+impl From<Fault> for io::Error {
+    fn from(fault: Fault) -> Self {
+        Self::new(io::ErrorKind::InvalidData, fault)
+    }
 }
 
 impl fmt::Display for Fault {
@@ -81,6 +99,9 @@ impl fmt::Display for Fault {
                     "not where bus.lock remembers it at event {event}: the bytes of the log were replaced after they \
                      were synced{cause}; restore them, or delete bus.lock to accept the log as it is"
                 )
+            }
+            FaultKind::Segment(file, problem) => {
+                write!(f, "invalid segment at event {event}: {file}: {problem}")
             }
             FaultKind::LineTooLong => write!(f, "line too long at event {event}: more than 16 MiB"),
         }

@@ -6,15 +6,14 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::chain::{Head, Line, is_unfinished};
-use crate::chunk::{self, VerifiedEnd};
+use crate::chunk;
 use crate::fault::{Fault, FaultKind};
 use crate::lines::{Lines, RawLine, last_line_before};
-use crate::storage::StorageFile;
+use crate::log_file::{LogFile, VerifiedEnd};
 use crate::sync_mark::SyncMark;
 
 /// How often the sequential part of a scan reports progress.
@@ -143,7 +142,7 @@ impl Serialize for Integrity {
 /// Up to the sync mark, the log was durable and no crash can have changed it. The scan needs the
 /// mark to tell a torn tail from damage.
 pub(crate) fn scan<T: Default>(
-    file: &Arc<dyn StorageFile>,
+    file: &LogFile,
     end: u64,
     sync_mark: Option<SyncMark>,
     threads: NonZeroUsize,
@@ -159,15 +158,27 @@ pub(crate) fn scan<T: Default>(
         merge(collector, lines)
     };
     let start = VerifiedEnd::default();
-    let verified =
-        chunk::verify_chunks(&**file, start, end, sync_mark, threads, visit_in_chunk, merge_chunk)?;
-    let misplaced = sync_mark.map_or(Ok(None), |mark| find_misplaced_event(file, mark, end))?;
-    let mut lines = Lines::new(Arc::clone(file), verified.offset, end);
+    let verified = chunk::verify_chunks(file, start, end, sync_mark, threads, visit_in_chunk, merge_chunk)?;
+    let misplaced = sync_mark.map_or(Ok(None), |mark| find_misplaced_event(file, mark, end));
+    // The scan below finds a segment that cannot be read.
+    let misplaced =
+        misplaced.or_else(|error| if Fault::of(&error).is_some() { Ok(None) } else { Err(error) })?;
+    let mut lines = Lines::new(file.clone(), verified.offset, end);
     let mut scanner = Scanner::new(verified.head, sync_mark);
     let mut number = verified.head.index;
     let mut reported = verified.offset;
     let mut collector = T::default();
-    while let Some(raw) = lines.next()? {
+    loop {
+        let offset = lines.offset();
+        let raw = match lines.next() {
+            Ok(Some(raw)) => raw,
+            Ok(None) => break,
+            Err(error) => {
+                // The bytes of a segment that cannot be read are no lines, so the scan ends.
+                scanner.stop(Fault::of(&error).map(|fault| fault.kind.clone()).ok_or(error)?, offset);
+                break;
+            }
+        };
         let byte_offset = raw.offset;
         scanner.check(&raw, |line| {
             number += 1;
@@ -195,7 +206,7 @@ pub(crate) fn scan_tail(mut lines: Lines, head: Head, sync_mark: Option<SyncMark
 }
 
 /// Returns whether the log holds the mark's event at the mark's position.
-pub(crate) fn matches_log(file: &dyn StorageFile, mark: SyncMark) -> io::Result<bool> {
+pub(crate) fn matches_log(file: &LogFile, mark: SyncMark) -> io::Result<bool> {
     let last = last_line_before(file, mark.bytes)?;
     let Some(last) = last else { return Ok(mark.head == Head::default()) };
     let line = last.bytes.as_deref().and_then(|bytes| Line::read(bytes).ok());
@@ -206,15 +217,14 @@ pub(crate) fn matches_log(file: &dyn StorageFile, mark: SyncMark) -> io::Result<
 
 /// Returns the fault of a log that does not hold the mark's event at the mark's position. Recovery
 /// refuses such a log even if every line is valid, so a scan has to report it too.
-fn find_misplaced_event(file: &Arc<dyn StorageFile>, mark: SyncMark, end: u64) -> io::Result<Option<Fault>> {
+fn find_misplaced_event(file: &LogFile, mark: SyncMark, end: u64) -> io::Result<Option<Fault>> {
     // If only the last line break is missing, every synced event is there.
     let position = if end + 1 == mark.bytes { end } else { mark.bytes };
-    if position <= end && matches_log(&**file, SyncMark { bytes: position, ..mark })? {
+    if position <= end && matches_log(file, SyncMark { bytes: position, ..mark })? {
         return Ok(None);
     }
-    let byte_offset = last_line_before(&**file, position.min(end))?.map_or(0, |line| line.offset);
-    let first_line =
-        Lines::new(Arc::clone(file), 0, end).next()?.and_then(|raw| raw.bytes.map(<[u8]>::to_vec));
+    let byte_offset = last_line_before(file, position.min(end))?.map_or(0, |line| line.offset);
+    let first_line = Lines::new(file.clone(), 0, end).next()?.and_then(|raw| raw.bytes.map(<[u8]>::to_vec));
     let crlf = first_line.is_some_and(|line| line.ends_with(b"\r"));
     Ok(Some(Fault { event: mark.head.index, byte_offset, kind: FaultKind::NotWhereSynced { crlf } }))
 }
@@ -270,6 +280,13 @@ impl Scanner {
         Ok(())
     }
 
+    /// Records that nothing can be read from an offset on.
+    fn stop(&mut self, kind: FaultKind, byte_offset: u64) {
+        if self.fault.is_none() {
+            self.fault = Some(Fault { event: self.head.index.saturating_add(1), byte_offset, kind });
+        }
+    }
+
     /// Refuses a head whose index is that of the sync mark but whose checksum is another.
     fn check_sync_mark(&self, head: Head) -> Result<Head, FaultKind> {
         match self.sync_mark {
@@ -296,6 +313,9 @@ impl Scanner {
             return Integrity { head, finding };
         };
         let byte_offset = fault.byte_offset;
+        if let FaultKind::Segment(..) = fault.kind {
+            return Integrity { head, finding: Finding::Fault(fault) };
+        }
         let torn = Finding::Torn { byte_offset, bytes: end - byte_offset };
         let finding = match sync_mark {
             // Without a sync mark, only an unfinished last line counts as left by a crash.

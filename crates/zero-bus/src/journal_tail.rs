@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::canonical::Value;
-use crate::lines::{LastLine, after_last_newline, last_line_before};
+use crate::lines::{LastLine, after_last_newline_of_file, last_line_of_file};
 use crate::quarantine::{QuarantinedTail, quarantine, rewrite_and_sync};
 use crate::storage::{Storage, StorageFile};
 
@@ -39,7 +39,7 @@ impl JournalTail {
         let mut first_invalid = None;
         let (mut invalid_lines, mut has_binary, mut has_object) = (0, false, false);
         let mut end = size;
-        while let Some(last) = last_line_before(file, end)? {
+        while let Some(last) = last_line_of_file(file, end)? {
             if is_object(&last) {
                 has_object = true;
                 break;
@@ -58,7 +58,7 @@ impl JournalTail {
                 Ok(Self::Torn { byte_offset: end })
             }
             // The last line is a JSON object, white space, or text in a file without any object.
-            _ if after_last_newline(file, size)? < size => Ok(Self::Unterminated),
+            _ if after_last_newline_of_file(file, size)? < size => Ok(Self::Unterminated),
             _ => Ok(Self::Clean),
         }
     }
@@ -86,8 +86,8 @@ impl JournalTail {
             Self::Torn { byte_offset } => Some(quarantine(storage, name, file, byte_offset, file.size()?)?),
         };
         let size = file.size()?;
-        let last_line = last_line_before(file, size)?.map_or(size, |last| last.offset);
-        rewrite_and_sync(storage, name, file, last_line, size)?;
+        let last_line = last_line_of_file(file, size)?.map_or(size, |last| last.offset);
+        rewrite_and_sync(storage, name, file, 0, last_line..size)?;
         Ok(quarantined)
     }
 }

@@ -55,7 +55,8 @@
 //!
 //! # Features
 //!
-//! `sim` adds a simulated disk that can lose power, for tests of programs that use a bus.
+//! `seal` adds compression, to seal segments of a log and to read them; it compiles the C code of
+//! zstd. `sim` adds a simulated disk that can lose power, for tests of programs that use a bus.
 
 #![deny(unsafe_code)]
 
@@ -80,15 +81,21 @@ mod journal_tail;
 mod lines;
 mod lock_wait;
 mod log;
+mod log_file;
 mod open;
 mod quarantine;
 mod queue;
 mod reader;
 mod recover;
+mod seal;
+mod segment;
 mod snapshot;
 mod sync;
 mod sync_mark;
+mod unseal;
+mod verified_mark;
 mod verify;
+mod writer;
 
 mod error;
 
@@ -105,15 +112,19 @@ pub use follow::{CancelHandle, Follow};
 pub use head::Head;
 pub use integrity::{Finding, Integrity, Progress};
 pub use journal_tail::JournalTail;
-pub use lines::{LOCK, LOG};
 pub use lock_wait::{LockWait, report_lock_waits};
 pub use log::{Bus, Ticket};
+pub use log_file::{LOCK, LOG};
 pub use open::OpenOptions;
 pub use quarantine::{QuarantineReason, QuarantinedTail, RECOVERED_SCHEMA};
 pub use reader::{Events, Reader, Selected};
 pub use recover::AmbiguousTail;
+pub use seal::{SealOptions, Sealed};
+pub use segment::SEGMENTS;
 pub use snapshot::{SNAPSHOT, SNAPSHOT_SCHEMA, Snapshot, SnapshotIntegrity};
 pub use sync_mark::StoredSyncMark;
+pub use unseal::UnsealError;
+pub use verified_mark::{SinceLast, VERIFIED, VERIFIED_SCHEMA};
 pub use verify::Verdict;
 
 // Threads may move every handle, and may share those whose methods take `&self`.

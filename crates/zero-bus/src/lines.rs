@@ -4,17 +4,11 @@
 //! without being held in memory.
 
 use std::io;
-use std::sync::Arc;
+use std::ops::Range;
 
 use crate::event::MAX_LINE_BYTES;
-use crate::storage::{StorageFile, read_exact_at, read_up_to};
-
-/// File name of the log in a bus directory.
-pub const LOG: &str = "events.jsonl";
-
-/// File name of the lock file in a bus directory. Appenders hold its exclusive lock for one batch,
-/// readers its shared lock while they sample the end of the log.
-pub const LOCK: &str = "bus.lock";
+use crate::log_file::LogFile;
+use crate::storage::{StorageFile, read_exact_at, read_some_at};
 
 /// Reads start small, because a caller often needs a single line, and double up to the maximum.
 const FIRST_READ_BYTES: usize = 4 << 10;
@@ -33,7 +27,7 @@ pub(crate) struct RawLine<'a> {
 
 /// Reads lines forwards, up to an end that the caller moves as the log grows.
 pub(crate) struct Lines {
-    file: Arc<dyn StorageFile>,
+    file: LogFile,
     /// Bytes read from the file and not yet returned: `buffer[start..filled]`.
     buffer: Vec<u8>,
     start: usize,
@@ -47,12 +41,12 @@ pub(crate) struct Lines {
 
 impl Lines {
     /// Reads from `offset`, which must be the start of a line.
-    pub(crate) fn new(file: Arc<dyn StorageFile>, offset: u64, end: u64) -> Self {
+    pub(crate) fn new(file: LogFile, offset: u64, end: u64) -> Self {
         Self { file, buffer: Vec::new(), start: 0, filled: 0, read_bytes: FIRST_READ_BYTES, offset, end }
     }
 
     /// Reads from the first line that starts at or after `offset`, which must not be 0.
-    pub(crate) fn from_next_line(file: Arc<dyn StorageFile>, offset: u64, end: u64) -> io::Result<Self> {
+    pub(crate) fn from_next_line(file: LogFile, offset: u64, end: u64) -> io::Result<Self> {
         // If the byte before `offset` is a line break, a line starts at `offset` and only that byte
         // is skipped. Otherwise the remainder of the line that contains `offset` is skipped.
         let mut lines = Self::new(file, offset - 1, end);
@@ -65,8 +59,13 @@ impl Lines {
         self.offset
     }
 
-    pub(crate) fn file(&self) -> &Arc<dyn StorageFile> {
+    pub(crate) fn file(&self) -> &LogFile {
         &self.file
+    }
+
+    /// Continues in another file, which holds the same bytes up to the present offset.
+    pub(crate) fn set_file(&mut self, file: LogFile) {
+        self.file = file;
     }
 
     pub(crate) fn end(&self) -> u64 {
@@ -140,9 +139,10 @@ impl Lines {
             self.buffer.resize(buffered + block_bytes, 0);
         }
         let block = &mut self.buffer[buffered..buffered + block_bytes];
-        let read = read_up_to(&*self.file, block, read_offset)?;
+        // One read, which may be short: what precedes a segment that cannot be read is returned.
+        let read = read_some_at(&self.file, block, read_offset)?;
         self.filled += read;
-        if read < block_bytes {
+        if read == 0 {
             // The file was truncated after the caller sampled its end.
             self.end = self.offset + self.filled as u64;
         }
@@ -179,20 +179,44 @@ pub(crate) struct LastLine {
 
 /// Returns the offset after the last line break before `end`: the start of an unterminated last
 /// line, or `end` if a line break ends the last line.
-pub(crate) fn after_last_newline(file: &dyn StorageFile, end: u64) -> io::Result<u64> {
-    Ok(rfind_byte(file, end, |byte| byte == b'\n')?.map_or(0, |newline| newline + 1))
+pub(crate) fn after_last_newline(log: &LogFile, end: u64) -> io::Result<u64> {
+    after_newline(log, 0..end, log.base())
 }
 
-/// Returns the last line before `end` that is not blank. `end` must be the end of the file or the
+/// Returns the last line before `end` that is not blank. `end` must be the end of the log or the
 /// start of a line. Reads only that line and the white space after it.
-pub(crate) fn last_line_before(file: &dyn StorageFile, end: u64) -> io::Result<Option<LastLine>> {
+pub(crate) fn last_line_before(log: &LogFile, end: u64) -> io::Result<Option<LastLine>> {
+    last_line(log, 0..end, log.base())
+}
+
+/// As [`after_last_newline`], for a file that is not a log.
+pub(crate) fn after_last_newline_of_file(file: &dyn StorageFile, end: u64) -> io::Result<u64> {
+    after_newline(file, 0..end, 0)
+}
+
+/// As [`last_line_before`], for a file that is not a log.
+pub(crate) fn last_line_of_file(file: &dyn StorageFile, end: u64) -> io::Result<Option<LastLine>> {
+    last_line(file, 0..end, 0)
+}
+
+/// `seam` is the start of a line. No read crosses it, so that a line after it is found without the
+/// segments before it.
+fn after_newline(file: &dyn StorageFile, range: Range<u64>, seam: u64) -> io::Result<u64> {
+    let Range { start, end } = range;
+    let start = if end > seam { seam.max(start) } else { start };
+    Ok(rfind_byte(file, start..end, seam, |byte| byte == b'\n')?.map_or(start, |newline| newline + 1))
+}
+
+fn last_line(file: &dyn StorageFile, range: Range<u64>, seam: u64) -> io::Result<Option<LastLine>> {
     let mut terminated = false;
-    let last_byte = rfind_byte(file, end, |byte| {
+    let start = range.start;
+    let last_byte = rfind_byte(file, range, seam, |byte| {
         terminated |= byte == b'\n';
         !is_white_space(byte)
     })?;
     let Some(last_byte) = last_byte else { return Ok(None) };
-    let offset = after_last_newline(file, last_byte)?;
+    // Not of a range that ends with the seam: the line of `last_byte` may start there.
+    let offset = if last_byte == seam { seam } else { after_newline(file, start..last_byte, seam)? };
     let length = last_byte + 1 - offset;
     let bytes = if length > MAX_LINE_BYTES as u64 {
         None
@@ -204,18 +228,20 @@ pub(crate) fn last_line_before(file: &dyn StorageFile, end: u64) -> io::Result<O
     Ok(Some(LastLine { offset, bytes, terminated }))
 }
 
-/// Returns the offset of the last byte before `end` that matches. Tests bytes from the end
-/// backwards.
+/// Returns the offset of the last byte in a range that matches. Tests bytes from the end backwards.
+/// No read crosses `seam`.
 fn rfind_byte(
     file: &dyn StorageFile,
-    end: u64,
+    range: Range<u64>,
+    seam: u64,
     mut matches: impl FnMut(u8) -> bool,
 ) -> io::Result<Option<u64>> {
     let mut block_bytes = FIRST_READ_BYTES as u64;
     let mut buffer = Vec::new();
-    let mut end = end;
-    while end > 0 {
-        let length = end.min(block_bytes);
+    let Range { start, mut end } = range;
+    while end > start {
+        let floor = if end > seam { seam.max(start) } else { start };
+        let length = (end - floor).min(block_bytes);
         buffer.resize(length as usize, 0);
         read_exact_at(file, &mut buffer, end - length)?;
         if let Some(position) = buffer.iter().rposition(|byte| matches(*byte)) {

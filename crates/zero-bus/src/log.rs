@@ -1,4 +1,4 @@
-//! Appending to a bus: the handle, its writer and the commit point.
+//! Appending to a bus: the handle, and how threads share it.
 //!
 //! A [`Bus`] links, writes and syncs events in batches. [`Queue`] forms the batches from the jobs
 //! of many threads and chooses the thread that commits. [`Writer::commit`] is the commit point:
@@ -12,31 +12,25 @@
 //!    processes. Only [`Writer::with_lock`] takes it, so its holder also holds the mutex.
 
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use serde::Serialize;
-use smallvec::SmallVec;
 
 use crate::canonical::Json;
-use crate::chain::{self, Head};
+use crate::chain::Head;
 use crate::error::{Error, Result};
-use crate::event::{Draft, Event, MAX_LINE_BYTES, RECOVERED_TYPE};
-use crate::lines::{LOCK, LOG};
-use crate::lock_wait;
-use crate::quarantine::{PendingRecord, QuarantinedTail, RecoveryRecord, overwrite_tail};
+use crate::event::{Draft, Event};
+use crate::integrity::Progress;
+use crate::log_file::LOG;
+use crate::quarantine::QuarantinedTail;
 use crate::queue::{Queue, Slot};
-use crate::recover::{self, AmbiguousTail, End, Purpose};
+use crate::seal::{self, AutomaticSeal, SealOptions, Sealed};
 use crate::snapshot::{self, Snapshot};
-use crate::storage::{Access, Lock, Storage, StorageFile};
+use crate::storage::Storage;
 use crate::sync::{Arc, Mutex, lock};
-use crate::sync_mark::SyncMark;
-
-/// Times that a writer reopens a lock file that was replaced while it waited for the lock.
-const MAX_LOCK_ATTEMPTS: usize = 8;
+use crate::writer::{Drafts, Events, Job, Settings, Writer};
 
 /// A bus opened for appending.
 ///
@@ -53,52 +47,15 @@ pub struct Bus {
     committer: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Drafts that are appended next to each other. A single draft needs no allocation.
-type Drafts = SmallVec<[Draft; 1]>;
-type Events = SmallVec<[Event; 1]>;
-
-/// One call to append or submit.
-struct Job {
-    drafts: Drafts,
-    /// The head to which the drafts must be appended. Any head if `None`.
-    expected: Option<Head>,
-}
-
 /// The part of a handle that its tickets and its committer share.
 struct Core {
     storage: Arc<dyn Storage>,
-    writer: Mutex<Writer>,
+    writer: Arc<Mutex<Writer>>,
     queue: Queue<Job, Result<Events>>,
     /// A copy of `Writer::poisoned` that can be read without waiting for the batch that holds the
     /// mutex. Set after the failed batch has given up the mutex.
     poisoned: AtomicBool,
-}
-
-/// How a handle works, as its [`OpenOptions`](crate::OpenOptions) say.
-#[derive(Clone)]
-pub(crate) struct Settings {
-    /// Not 0.
-    pub(crate) max_pending_bytes: usize,
-    pub(crate) on_ambiguous_tail: AmbiguousTail,
-    pub(crate) lock_timeout: Duration,
-    /// Gives the time of a recovery record.
-    pub(crate) clock: Arc<dyn Fn() -> f64 + Send + Sync>,
-}
-
-/// What one handle knows about the log, protected by the mutex in [`Core`].
-struct Writer {
-    log: Arc<dyn StorageFile>,
-    lock_file: Arc<dyn StorageFile>,
-    /// The end of the log when this handle last saw it. Other handles may have appended since,
-    /// unless the lock has been held from then on.
-    end: End,
-    /// Set while a batch is written and synced. Stays set if that fails or panics: then what the
-    /// file holds is unknown.
-    poisoned: bool,
-    quarantined: Vec<QuarantinedTail>,
-    settings: Settings,
-    /// Buffer for the lines of a batch and then for its sync mark. Kept to reuse its memory.
-    lines: String,
+    automatic_seal: Option<AutomaticSeal>,
 }
 
 impl fmt::Debug for Bus {
@@ -133,19 +90,12 @@ impl fmt::Debug for Ticket {
 impl Bus {
     /// Opens the log and recovers it.
     pub(crate) fn open_with(storage: Arc<dyn Storage>, settings: Settings) -> Result<Self> {
-        let open = |name, access| {
-            storage.open(name, access).map_err(Error::io("open it for appending", &storage.path(name)))
-        };
-        let lock_file: Arc<dyn StorageFile> = Arc::from(open(LOCK, Access::ReadWrite)?);
-        let log: Arc<dyn StorageFile> = Arc::from(open(LOG, Access::Append)?);
-        // The names of both files must be durable before any of their content is acknowledged.
-        storage.sync().map_err(Error::io("sync the directory of", &storage.path(LOG)))?;
         let queue = Queue::new(settings.max_pending_bytes);
-        let (end, quarantined, lines) = (End::default(), Vec::new(), String::new());
-        let mut writer = Writer { log, lock_file, end, poisoned: false, quarantined, settings, lines };
-        writer.with_lock(&*storage, |writer| writer.recover(&*storage, Purpose::Open))?;
-        let writer = Mutex::new(writer);
-        let core = Core { storage, writer, queue, poisoned: AtomicBool::new(false) };
+        let segment_bytes = settings.segment_bytes;
+        let writer = Writer::open(&storage, settings)?;
+        let automatic_seal = segment_bytes.map(|bytes| AutomaticSeal::new(bytes, writer.log().base()));
+        let writer = Arc::new(Mutex::new(writer));
+        let core = Core { storage, writer, queue, poisoned: AtomicBool::new(false), automatic_seal };
         Ok(Self { core: Arc::new(core), committer: Mutex::new(None) })
     }
 
@@ -155,12 +105,13 @@ impl Bus {
         lock(&self.core.writer).quarantined.clone()
     }
 
-    /// Returns what the operator should know, one sentence each: quarantined tails, and permissions
-    /// that let other users write to the bus.
+    /// Returns what the operator should know, one sentence each: quarantined tails, permissions
+    /// that let other users write to the bus, and why it was not sealed.
     pub fn warnings(&self) -> Vec<String> {
         let quarantined =
             self.quarantined().into_iter().map(|tail| format!("{}: {tail}", self.log_path().display()));
-        quarantined.chain(self.core.storage.warnings()).collect()
+        let seal = self.core.automatic_seal.as_ref().and_then(AutomaticSeal::warning);
+        quarantined.chain(self.core.storage.warnings()).chain(seal).collect()
     }
 
     /// Returns the path of the log.
@@ -174,8 +125,8 @@ impl Bus {
         lock(&self.core.writer).end.head
     }
 
-    /// Returns whether the log still ends where this handle last saw its end. Costs one system
-    /// call.
+    /// Returns whether the log still ends where this handle last saw its end. Costs two system
+    /// calls.
     ///
     /// A program that both appends and reacts to events of other programs can poll this: as long as
     /// it returns true, no other handle has appended, and the log need not be read.
@@ -183,9 +134,7 @@ impl Bus {
     /// # Errors
     /// [`Error::Io`].
     pub fn is_at_end(&self) -> Result<bool> {
-        let writer = lock(&self.core.writer);
-        let size_bytes = writer.log.size().map_err(Error::io("read the size of", &self.log_path()))?;
-        Ok(size_bytes == writer.end.offset)
+        lock(&self.core.writer).is_at_end(&*self.core.storage)
     }
 
     /// Appends one event. When this returns, the event has been synced.
@@ -378,6 +327,38 @@ impl Bus {
         })
     }
 
+    /// Moves the beginning of the log to compressed segments, as the options say, and returns what
+    /// was sealed. Nothing that reads or appends notices: the events, their lines and their places
+    /// in the log stay the same. The last three events always stay in the active file.
+    ///
+    /// Other handles append meanwhile. They wait while the last part of the new active file is
+    /// copied, and it, the lock file and the directory are synced. Costs one thread that verifies,
+    /// compresses and compares the events; memory for a few mebibytes. Needs the cargo feature
+    /// `seal`. A crash at any moment leaves the log as it was, or sealed.
+    ///
+    /// # Errors
+    /// [`Error::Sealing`] if another process seals the bus, [`Error::Damaged`] if the events are
+    /// not valid, [`Error::Io`], and errors as for an append. The log then is as it was.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use std::collections::BTreeMap;
+    /// use zero_bus::{Bus, Draft, SealOptions};
+    ///
+    /// let bus = Bus::open(dir.path())?;
+    /// for step in 1..=100 {
+    ///     bus.submit(Draft::new("step.done", 0.0, &BTreeMap::from([("step", step)]))?)?.wait()?;
+    /// }
+    /// let sealed = bus.seal(SealOptions::default().up_to(90), &mut |_| {})?;
+    /// assert_eq!((sealed.first, sealed.last, sealed.segments), (1, 90, 1));
+    /// assert_eq!(bus.reader().events(1)?.count(), 100);
+    /// assert!(bus.reader().verify()?.ok());
+    /// # Ok::<(), zero_bus::Error>(())
+    /// ```
+    pub fn seal(&self, options: &SealOptions, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Sealed> {
+        seal::seal(&self.core.storage, &self.core.writer, *options, progress)
+    }
+
     /// Calls `work` with the head that this handle last saw, under the bus's lock.
     fn with_head<T>(&self, work: impl FnOnce(&dyn Storage, Head) -> Result<T>) -> Result<T> {
         let storage = &*self.core.storage;
@@ -399,6 +380,9 @@ impl Drop for Bus {
             // It returns once every job is committed. If it has panicked, the tickets return the
             // error.
             let _ = committer.join();
+        }
+        if let Some(seal) = &self.core.automatic_seal {
+            seal.finish();
         }
     }
 }
@@ -423,222 +407,15 @@ impl Core {
             writer.refresh_end(storage)?;
             writer.commit(storage, jobs.inspect(|_| taken += 1))
         });
-        let poisoned = writer.poisoned;
+        let (poisoned, size) = (writer.poisoned, writer.end.offset);
         drop(writer);
+        if let Some(seal) = self.automatic_seal.as_ref().filter(|_| committed.is_ok()) {
+            seal.after_commit(size, &self.storage, &self.writer);
+        }
         committed.unwrap_or_else(|error| {
             self.poisoned.fetch_or(poisoned, Ordering::Release);
             let others = (1..taken + jobs.count()).map(|_| Err(error.duplicate())).collect::<Vec<_>>();
             std::iter::once(Err(error)).chain(others).collect()
         })
     }
-}
-
-/// The exclusive lock on the lock file. Released on drop, even in a panic.
-struct LockGuard(Arc<dyn StorageFile>);
-
-impl Drop for LockGuard {
-    fn drop(&mut self) {
-        // A failure here undoes nothing that was written, and the next attempt to lock reports it.
-        let _ = self.0.unlock();
-    }
-}
-
-impl Writer {
-    /// Calls `work` under the bus's lock: until it returns, no other handle or process appends.
-    fn with_lock<T>(
-        &mut self,
-        storage: &dyn Storage,
-        work: impl FnOnce(&mut Self) -> Result<T>,
-    ) -> Result<T> {
-        let failed = |action| io_error(storage, LOCK, action);
-        let mut guard = self.lock(storage)?;
-        for _ in 0..MAX_LOCK_ATTEMPTS {
-            // If the lock file was replaced, other handles lock the new one: this lock excludes
-            // nobody.
-            if storage.is_current(LOCK, &*self.lock_file).map_err(failed("check the path of"))? {
-                break;
-            }
-            // If the whole bus was moved instead, this opens the same file again and `work` finds
-            // out.
-            drop(guard);
-            self.lock_file = Arc::from(storage.open(LOCK, Access::ReadWrite).map_err(failed("open"))?);
-            guard = self.lock(storage)?;
-        }
-        let result = work(self);
-        drop(guard);
-        result
-    }
-
-    fn lock(&mut self, storage: &dyn Storage) -> Result<LockGuard> {
-        let path = storage.path(LOCK);
-        let locked = lock_wait::lock(&self.lock_file, Lock::Exclusive, &path, self.settings.lock_timeout);
-        if let Err(Error::Locked { .. }) = locked {
-            // The wait for the lock of the old handle is still in progress, see `lock_wait::lock`.
-            let reopened = storage.open(LOCK, Access::ReadWrite);
-            self.lock_file = Arc::from(reopened.map_err(io_error(storage, LOCK, "open"))?);
-        }
-        locked.map(|()| LockGuard(Arc::clone(&self.lock_file)))
-    }
-
-    /// Recovers the log and takes over its end. Called under the bus's lock.
-    fn recover(&mut self, storage: &dyn Storage, purpose: Purpose) -> Result<()> {
-        let on_ambiguous_tail = self.settings.on_ambiguous_tail;
-        let (end, tail) = recover::recover(storage, &self.log, &*self.lock_file, purpose, on_ambiguous_tail)?;
-        self.end = end;
-        if let Some(tail) = tail {
-            self.append_recovery_record(storage, &RecoveryRecord::from(&tail))?;
-            self.quarantined.push(tail);
-        }
-        Ok(())
-    }
-
-    /// Writes the record of a quarantine over the byte that recovery left of the tail, so that the
-    /// record is the next event of the chain. Called under the bus's lock.
-    fn append_recovery_record(&mut self, storage: &dyn Storage, record: &RecoveryRecord<'_>) -> Result<()> {
-        let time = Some((self.settings.clock)()).filter(|time| time.is_finite());
-        let draft = Draft::new(RECOVERED_TYPE, time.unwrap_or(0.0), record)?;
-        let (mut line, offset) = (String::new(), self.end.offset);
-        let head = chain::link(self.end.head, draft, &mut line)?.head();
-        overwrite_tail(storage, LOG, &*self.log, line.as_bytes(), offset).map_err(io_error(
-            storage,
-            LOG,
-            "record the quarantine in",
-        ))?;
-        self.end = End { head, offset: offset + line.len() as u64, unterminated: false };
-        // Both may fail: an older mark claims less and is still correct, and the next open clears
-        // the pending record.
-        let _ = SyncMark { head, bytes: self.end.offset }.write(&*self.lock_file, &mut line);
-        let _ = PendingRecord::clear(&*self.lock_file);
-        Ok(())
-    }
-
-    /// Refuses a poisoned handle, and a log that is no longer the file that this handle opened.
-    fn check_usable(&self, storage: &dyn Storage) -> Result<()> {
-        if self.poisoned {
-            return Err(Error::Poisoned { path: storage.path(LOG) });
-        }
-        let is_current = storage.is_current(LOG, &*self.log);
-        if !is_current.map_err(io_error(storage, LOG, "check the path of"))? {
-            return Err(Error::Changed {
-                path: storage.path(LOG),
-                reason: "the log was moved or replaced. Open the bus again to use the log that is there now",
-            });
-        }
-        Ok(())
-    }
-
-    /// Brings `end` up to date with what other handles have appended. Called under the bus's lock,
-    /// so `end` stays true until the lock is released.
-    fn refresh_end(&mut self, storage: &dyn Storage) -> Result<()> {
-        self.check_usable(storage)?;
-        let length = self.log.size().map_err(io_error(storage, LOG, "read the size of"))?;
-        if length < self.end.offset {
-            return Err(Error::Changed {
-                path: storage.path(LOG),
-                reason: "the log is shorter than before. Open the bus again to recover what is left",
-            });
-        }
-        if length > self.end.offset {
-            // Another handle has appended, or crashed while it did.
-            let known_index = self.end.head.index;
-            self.recover(storage, Purpose::Refresh)?;
-            if self.end.head.index < known_index {
-                return Err(Error::Changed {
-                    path: storage.path(LOG),
-                    reason: "the log holds fewer events than before. Open the bus again to recover what is left",
-                });
-            }
-        }
-        Ok(())
-    }
-
-    fn write_and_sync(&self, storage: &dyn Storage, lines: &[u8]) -> Result<()> {
-        let failed = |action| io_error(storage, LOG, action);
-        self.log.append(lines).map_err(failed("append to"))?;
-        if self.log.size().map_err(failed("read the size of"))? != self.end.offset + lines.len() as u64 {
-            let reason = "another program appended at the same time without taking the lock. Stop that program, \
-                          then run `zero-bus repair`";
-            return Err(Error::Changed { path: storage.path(LOG), reason });
-        }
-        self.log.sync().map_err(failed("sync"))
-    }
-
-    /// The commit point: links the jobs' drafts to the chain, writes them with one `write` and
-    /// syncs them. Called under the bus's lock, after [`Writer::refresh_end`].
-    ///
-    /// Before the sync, no thread has a result and no reader is given the events. After the sync,
-    /// nothing can fail.
-    fn commit(
-        &mut self,
-        storage: &dyn Storage,
-        jobs: impl Iterator<Item = Job>,
-    ) -> Result<Vec<Result<Events>>> {
-        let mut lines = std::mem::take(&mut self.lines);
-        lines.clear();
-        if self.end.unterminated {
-            lines.push('\n');
-        }
-        let mut head = self.end.head;
-        let mut results = Vec::new();
-        for Job { drafts, expected } in jobs {
-            // Compared with the head at this place of the batch: the events of the jobs before this
-            // one count, since a result is published only if the whole batch is synced.
-            if let Some(expected) = expected.filter(|expected| !expected.expects(head)) {
-                let path = storage.path(LOG);
-                results.push(Err(Error::HeadMismatch { path, expected, actual: head }));
-                continue;
-            }
-            let (length_before, head_before) = (lines.len(), head);
-            let linked = link(&mut head, drafts, &mut lines);
-            if linked.is_err() {
-                lines.truncate(length_before);
-                head = head_before;
-            }
-            results.push(linked);
-        }
-        if head != self.end.head {
-            // Set before the write and cleared after the sync, so that a panic in between poisons
-            // the handle too.
-            self.poisoned = true;
-            let written = self.write_and_sync(storage, lines.as_bytes());
-            if written.is_err() {
-                // The events are not acknowledged. Cutting them keeps readers from seeing what a
-                // power cut may take back.
-                let length = self.end.offset + lines.len() as u64;
-                if self.log.size().is_ok_and(|size| size <= length) {
-                    let _ = self.log.truncate(self.end.offset);
-                }
-            }
-            written?;
-            self.poisoned = false;
-            self.end = End { head, offset: self.end.offset + lines.len() as u64, unterminated: false };
-            // May fail: an older mark claims less and is still correct.
-            let _ = SyncMark { head, bytes: self.end.offset }.write(&*self.lock_file, &mut lines);
-        }
-        self.lines = lines;
-        Ok(results)
-    }
-}
-
-/// Returns a function for `map_err` that adds the action and the file to a system error.
-fn io_error(storage: &dyn Storage, name: &str, action: &'static str) -> impl FnOnce(io::Error) -> Error {
-    move |source| Error::Io { action, path: storage.path(name), source }
-}
-
-/// Links drafts to `head`, one after the other, and appends their lines. Moves `head` to the last
-/// event.
-fn link(head: &mut Head, drafts: Drafts, lines: &mut String) -> Result<Events> {
-    let mut events = Events::with_capacity(drafts.len());
-    for draft in drafts {
-        let start = lines.len();
-        let event = chain::link(*head, draft, lines)?;
-        let line_bytes = lines.len() - start - 1;
-        if line_bytes > MAX_LINE_BYTES {
-            let reason = format!("makes a line of {line_bytes} bytes; at most {MAX_LINE_BYTES} are allowed");
-            return Err(Error::invalid("payload", reason));
-        }
-        *head = Head { index: event.index, checksum: Some(event.checksum) };
-        events.push(event);
-    }
-    Ok(events)
 }

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::event::unix_time;
-use crate::lines::LOG;
 use crate::lock_wait::LOCK_TIMEOUT;
-use crate::log::{Bus, Settings};
+use crate::log::Bus;
+use crate::log_file::LOG;
 use crate::recover::AmbiguousTail;
 use crate::storage::{Access, Directory, Storage};
+use crate::writer::Settings;
 
 /// How to open a bus for appending. [`Bus::open`] opens with the defaults.
 ///
@@ -61,6 +62,7 @@ impl OpenOptions {
             max_pending_bytes: 1 << 20,
             on_ambiguous_tail: AmbiguousTail::Refuse,
             lock_timeout: LOCK_TIMEOUT,
+            segment_bytes: None,
             clock: Arc::new(unix_time),
         };
         Self { create: true, settings }
@@ -103,6 +105,15 @@ impl OpenOptions {
     /// [`report_lock_waits`](crate::report_lock_waits).
     pub fn lock_timeout(&mut self, timeout: Duration) -> &mut Self {
         self.settings.lock_timeout = timeout;
+        self
+    }
+
+    /// Makes the handle seal the log after a commit that brings the active file to this many bytes
+    /// (at least 1 MiB), on a thread of its own: [`Bus::seal`] with segments of this size. Events
+    /// are appended meanwhile. [`Bus::warnings`] tells if that fails, and dropping the handle waits
+    /// for it. Without this call, only [`Bus::seal`] seals.
+    pub fn segment_bytes(&mut self, bytes: u64) -> &mut Self {
+        self.settings.segment_bytes = Some(bytes.max(1 << 20));
         self
     }
 

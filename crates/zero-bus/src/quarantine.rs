@@ -15,6 +15,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 
 use serde::Serialize;
 
@@ -201,14 +202,17 @@ pub(crate) fn copy_before_record(
 }
 
 /// Replaces the bytes from `offset` on, which [`copy_before_record`] has copied, with one byte.
+/// `base` is the offset of the first byte that the file under this name holds.
 pub(crate) fn cut_before_record(
     storage: &dyn Storage,
     name: &str,
     file: &dyn StorageFile,
+    base: u64,
     offset: u64,
 ) -> io::Result<()> {
     // A handle in append mode would write at the end.
     let writable = open_again(storage, name, file)?;
+    let offset = offset_in_file(offset, base)?;
     writable.write_at(&PLACEHOLDER, offset)?;
     writable.sync()?;
     writable.truncate(offset + PLACEHOLDER.len() as u64)?;
@@ -231,14 +235,17 @@ fn describe(storage: &dyn Storage, name: &str, pending: PendingRecord) -> io::Re
 }
 
 /// Writes `line` over the rest of a quarantined tail, which starts at `offset`, and syncs it.
+/// `base` as for [`cut_before_record`].
 pub(crate) fn overwrite_tail(
     storage: &dyn Storage,
     name: &str,
     opened: &dyn StorageFile,
+    base: u64,
     line: &[u8],
     offset: u64,
 ) -> io::Result<()> {
     let file = open_again(storage, name, opened)?;
+    let offset = offset_in_file(offset, base)?;
     let written = file.write_at(line, offset);
     if written.is_err() {
         // Half a record would be quarantined as well by the next attempt.
@@ -249,7 +256,8 @@ pub(crate) fn overwrite_tail(
     file.sync()
 }
 
-/// Writes the bytes in `from..to` of a file to the same place again, then syncs the file.
+/// Writes a range of bytes of a file to the same place again, then syncs the file. `base` as for
+/// [`cut_before_record`]; bytes before it are left out, since they are synced.
 ///
 /// A second sync alone proves nothing: after a failed `fdatasync` the kernel may consider the dirty
 /// pages clean, and a later sync succeeds without writing them. Rewriting makes the pages dirty
@@ -258,19 +266,25 @@ pub(crate) fn rewrite_and_sync(
     storage: &dyn Storage,
     name: &str,
     opened: &dyn StorageFile,
-    from: u64,
-    to: u64,
+    base: u64,
+    range: Range<u64>,
 ) -> io::Result<()> {
     let file = open_again(storage, name, opened)?;
     let mut buffer = vec![0; COPY_BYTES];
-    let mut offset = from;
-    while offset < to {
-        let length = (to - offset).min(buffer.len() as u64) as usize;
+    let (mut offset, end) = (range.start.saturating_sub(base), range.end.saturating_sub(base));
+    while offset < end {
+        let length = (end - offset).min(buffer.len() as u64) as usize;
         read_exact_at(&*file, &mut buffer[..length], offset)?;
         file.write_at(&buffer[..length], offset)?;
         offset += length as u64;
     }
     file.sync()
+}
+
+/// Returns the place in a file of an offset in the log. Recovery never reaches what is sealed.
+fn offset_in_file(offset: u64, base: u64) -> io::Result<u64> {
+    let reason = "the place is in a sealed segment, which never changes";
+    offset.checked_sub(base).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, reason))
 }
 
 /// Opens a file a second time, for writing at any offset: in append mode, every write goes to the
@@ -300,12 +314,7 @@ fn copy_tail(
     let mut attempt = 1;
     loop {
         let copy_name = quarantine_name(name, offset, attempt);
-        let copy = match storage.open(&copy_name, Access::New) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                storage.open(&copy_name, Access::Append)?
-            }
-            opened => opened?,
-        };
+        let copy = storage.open(&copy_name, Access::ReadWrite)?;
         // A failed attempt on a full disk leaves an empty file.
         if copy.size()? == 0 {
             if let Err(error) = copy_range(file, &*copy, offset, length) {
@@ -349,14 +358,20 @@ fn holds_tail(copy: &dyn StorageFile, file: &dyn StorageFile, offset: u64, lengt
     Ok(true)
 }
 
+/// Copies the bytes in `offset..end` of a file to an empty one. Leaves long runs of zeros as holes:
+/// a tail that takes no space on the disk, such as a preallocated one, needs none as a copy.
 fn copy_range(from: &dyn StorageFile, to: &dyn StorageFile, offset: u64, end: u64) -> io::Result<()> {
     let mut buffer = vec![0; COPY_BYTES];
-    let mut offset = offset;
-    while offset < end {
-        let length = (end - offset).min(buffer.len() as u64) as usize;
-        read_exact_at(from, &mut buffer[..length], offset)?;
-        to.append(&buffer[..length])?;
-        offset += length as u64;
+    let mut at = offset;
+    while at < end {
+        let length = (end - at).min(buffer.len() as u64) as usize;
+        read_exact_at(from, &mut buffer[..length], at)?;
+        let is_last = at + length as u64 == end;
+        // The last piece is written in any case, since it determines the length of the copy.
+        if is_last || buffer[..length].iter().any(|byte| *byte != 0) {
+            to.write_at(&buffer[..length], at - offset)?;
+        }
+        at += length as u64;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::bisect::find_event;
 use crate::chain::{Head, Line};
-use crate::chunk::{self, VerifiedEnd};
+use crate::chunk;
 use crate::durable_log::{
     DurableLog, OpenedLog, check_snapshot_not_ahead, check_sync_mark_not_ahead, durable_end, open_lock_file,
 };
@@ -15,12 +15,13 @@ use crate::error::{Error, Result};
 use crate::event::{Event, index_of_id};
 use crate::fault::FaultKind;
 use crate::integrity::{self, Finding, Integrity, Progress};
-use crate::lines::{LOCK, LOG, Lines, last_line_before};
+use crate::lines::{Lines, last_line_before};
 use crate::lock_wait::{self, LOCK_TIMEOUT};
 use crate::log::Bus;
+use crate::log_file::{LOCK, LOG, VerifiedEnd};
 use crate::recover::{self, locate_damage};
-use crate::snapshot::{Snapshot, StoredSnapshot};
-use crate::storage::{Directory, Lock, Storage, StorageFile, read_up_to};
+use crate::snapshot::{Snapshot, StoredSnapshot, missing_events};
+use crate::storage::{Access, Directory, Lock, Storage, StorageFile, read_up_to};
 use crate::sync_mark::{StoredSyncMark, SyncMark};
 
 /// A bus opened for reading. Needs only the right to read, and changes nothing.
@@ -134,9 +135,9 @@ impl Reader {
                     io::Error::other("the caller stopped the selection")
                 })
             };
-            let file = Arc::clone(lines.file());
+            let file = lines.file().clone();
             let threads = chunk::available_threads();
-            let verified = chunk::verify_chunks(&*file, start, lines.end(), None, threads, visit, merge);
+            let verified = chunk::verify_chunks(&file, start, lines.end(), None, threads, visit, merge);
             if let Some(error) = caller_error {
                 return Err(error);
             }
@@ -242,7 +243,7 @@ impl Reader {
             }
         };
         check_sync_mark_not_ahead(&*self.storage, head.index, sync_mark)?;
-        check_snapshot_not_ahead(&*self.storage, head.index)?;
+        check_snapshot_not_ahead(&self.storage, head.index)?;
         Ok(head)
     }
 
@@ -327,7 +328,7 @@ impl Reader {
     }
 
     pub(crate) fn durable_log(&self) -> Result<OpenedLog> {
-        OpenedLog::open(&*self.storage)
+        OpenedLog::open(&self.storage)
     }
 }
 
@@ -398,7 +399,7 @@ impl LineStart {
 
 impl Events {
     fn open(storage: Arc<dyn Storage>, from: u64) -> Result<Self> {
-        let log = OpenedLog::open(&*storage)?;
+        let log = OpenedLog::open(&storage)?;
         let mut events = Self {
             storage,
             lines: None,
@@ -497,17 +498,15 @@ impl Events {
                 continue;
             }
             lines.seek(byte_offset);
-            let (end, sync_mark) = durable_end(&*self.storage, &**lines.file())?;
-            lines.set_end(end);
-            self.sync_mark = sync_mark;
+            self.sync_mark = sample_end(&*self.storage, lines)?;
             // While this reader reads a torn tail, an appender may quarantine it and write an event
             // in its place. So an invalid line is read once more before it counts.
             if self.retry_offset.replace(byte_offset) != Some(byte_offset) {
                 continue;
             }
             check_not_rewritten(&path, self.head, lines, &mut self.last_line)?;
-            let tail = Lines::new(Arc::clone(lines.file()), byte_offset, end);
-            let scanned = integrity::scan_tail(tail, self.head, sync_mark);
+            let tail = Lines::new(lines.file().clone(), byte_offset, lines.end());
+            let scanned = integrity::scan_tail(tail, self.head, self.sync_mark);
             let integrity = scanned.map_err(Error::io("read it", &path))?;
             return match integrity.finding {
                 Finding::Sound => continue,
@@ -519,7 +518,7 @@ impl Events {
                 Finding::Ambiguous(fault) => Err(Error::Ambiguous { path, fault }),
                 Finding::Fault(fault) => Err(Error::Damaged { path, fault }),
                 Finding::Missing(recorded) => {
-                    Err(Error::Missing { path, events: self.head.index, recorded, recorded_in: LOCK })
+                    Err(missing_events(&*self.storage, self.head.index, recorded, LOCK))
                 }
             };
         }
@@ -529,7 +528,7 @@ impl Events {
     fn end_of_log<T>(&mut self) -> Result<Option<T>> {
         check_sync_mark_not_ahead(&*self.storage, self.head.index, self.sync_mark)?;
         if !self.snapshot_checked {
-            check_snapshot_not_ahead(&*self.storage, self.head.index)?;
+            check_snapshot_not_ahead(&self.storage, self.head.index)?;
             self.snapshot_checked = true;
         }
         Ok(None)
@@ -540,9 +539,7 @@ impl Events {
         if let Some(lines) = &mut self.lines
             && std::mem::take(&mut self.torn_bytes) > 0
         {
-            let (end, sync_mark) = durable_end(&*self.storage, &**lines.file())?;
-            lines.set_end(end);
-            self.sync_mark = sync_mark;
+            self.sync_mark = sample_end(&*self.storage, lines)?;
         }
         Ok(())
     }
@@ -550,18 +547,25 @@ impl Events {
     /// Moves the end to the present end of the log. Returns whether there is more to read.
     pub(crate) fn refresh_end(&mut self) -> Result<bool> {
         let Some(lines) = &mut self.lines else {
-            self.start(OpenedLog::open(&*self.storage)?)?;
+            self.start(OpenedLog::open(&self.storage)?)?;
             return Ok(self.lines.is_some());
         };
         let path = self.storage.path(LOG);
-        let is_current = self.storage.is_current(LOG, &**lines.file());
+        let is_current = self.storage.is_current(LOG, lines.file());
         if !is_current.map_err(Error::io("look it up", &path))? {
-            return Err(Error::Changed {
-                path,
-                reason: "was moved away or replaced; open the bus again to read the log that is there now",
-            });
+            let reopened = lines.file().reopen_sealed(Access::Read);
+            let Some(file) = reopened.map_err(Error::io("open it again", &path))? else {
+                return Err(Error::Changed {
+                    path,
+                    reason: "was moved away or replaced; open the bus again to read the log that is there now",
+                });
+            };
+            // That the last event is in its place is checked below.
+            lines.set_file(file);
         }
-        let (end, sync_mark) = durable_end(&*self.storage, &**lines.file())?;
+        let mut file = lines.file().clone();
+        let (end, sync_mark) = durable_end(&*self.storage, &mut file)?;
+        lines.set_file(file);
         if end < lines.offset() {
             return Err(Error::Changed {
                 path,
@@ -578,6 +582,15 @@ impl Events {
         }
         Ok(has_grown)
     }
+}
+
+/// Samples the durable end and moves the end of `lines` there. Returns the sync mark.
+fn sample_end(storage: &dyn Storage, lines: &mut Lines) -> Result<Option<SyncMark>> {
+    let mut file = lines.file().clone();
+    let (end, sync_mark) = durable_end(storage, &mut file)?;
+    lines.set_file(file);
+    lines.set_end(end);
+    Ok(sync_mark)
 }
 
 /// Checks that the last verified event is still in its place, so that a log that was rewritten in
@@ -597,9 +610,9 @@ fn check_not_rewritten(
         return Ok(());
     }
     if let Some(last_line) = last_line {
-        return if last_line.is_in(&**lines.file()).map_err(reading())? { Ok(()) } else { Err(rewritten()) };
+        return if last_line.is_in(lines.file()).map_err(reading())? { Ok(()) } else { Err(rewritten()) };
     }
-    let found = last_line_before(&**lines.file(), lines.offset()).map_err(reading())?;
+    let found = last_line_before(lines.file(), lines.offset()).map_err(reading())?;
     let bytes = found.as_ref().and_then(|line| line.bytes.as_deref()).unwrap_or_default();
     let is_head = Line::read(bytes).is_ok_and(|line| {
         line.index() == Some(head.index) && line.verify_alone(head.index).ok() == head.checksum

@@ -20,24 +20,24 @@
 //! decide: an incomplete last line is a torn tail, and any other invalid line is damage.
 //!
 //! Recovery reads the lines after the mark, or the last two lines. It does not read the log before
-//! them, which verification checks. The exception is damage: then a scan from the start finds the
-//! first fault, for the error message.
+//! them, which verification checks. The exception is a log that it refuses: then a scan from the
+//! start finds the first fault, for the error message.
 //!
 //! [`recover`] needs the exclusive lock on `bus.lock`. [`head`] only reads and needs no lock.
 
 use std::io;
-use std::sync::Arc;
 
 use crate::chain::{Head, Line, is_unfinished};
 use crate::chunk;
 use crate::error::{Error, Result};
 use crate::event::MAX_LINE_BYTES;
 use crate::integrity::{self, Finding, Integrity, matches_log};
-use crate::lines::{LOCK, LOG, Lines, after_last_newline, last_line_before};
+use crate::lines::{Lines, after_last_newline, last_line_before};
+use crate::log_file::{LOCK, LOG, LogFile};
 use crate::quarantine::{
     PendingRecord, QuarantineReason, QuarantinedTail, copy_before_record, cut_before_record, rewrite_and_sync,
 };
-use crate::snapshot::{SNAPSHOT, Snapshot};
+use crate::snapshot::{SNAPSHOT, Snapshot, missing_events};
 use crate::storage::{Storage, StorageFile};
 use crate::sync_mark::SyncMark;
 
@@ -97,7 +97,7 @@ impl AmbiguousTail {
 /// The caller holds the exclusive lock on `lock_file`, so no other handle appends meanwhile.
 pub(crate) fn recover(
     storage: &dyn Storage,
-    file: &Arc<dyn StorageFile>,
+    file: &LogFile,
     lock_file: &dyn StorageFile,
     purpose: Purpose,
     on_ambiguous_tail: AmbiguousTail,
@@ -121,20 +121,20 @@ pub(crate) fn recover(
     let mut quarantined = None;
     if let Some(reason) = excess {
         let failed = || Error::io("quarantine the tail of", &path);
-        let tail = copy_before_record(storage, LOG, &**file, lock_file, end.offset, length, reason);
+        let tail = copy_before_record(storage, LOG, file, lock_file, end.offset, length, reason);
         quarantined = Some(tail.map_err(failed())?);
         if reason == QuarantineReason::Truncated {
             // Before the cut: a crash after it must not leave a mark beyond the end of the log.
             write_mark()?;
         }
-        cut_before_record(storage, LOG, &**file, end.offset).map_err(failed())?;
+        cut_before_record(storage, LOG, file, file.base(), end.offset).map_err(failed())?;
     }
     if mark != Some(new_mark) {
         // New events link to the last one, so it must be durable even if its writer died before the
         // sync. Without a mark, nothing tells which bytes are unsynced: then the file is synced but
         // not rewritten.
         let synced_bytes = mark.map_or(end.offset, |mark| mark.bytes);
-        rewrite_and_sync(storage, LOG, &**file, synced_bytes, end.offset)
+        rewrite_and_sync(storage, LOG, file, file.base(), synced_bytes..end.offset)
             .map_err(Error::io("sync", &path))?;
     }
     if mark != Some(new_mark) || purpose != Purpose::Refresh {
@@ -157,7 +157,7 @@ type Excess = Option<QuarantineReason>;
 /// Finds the end of a log whose sync mark is known.
 fn find_end_after_mark(
     storage: &dyn Storage,
-    file: &Arc<dyn StorageFile>,
+    file: &LogFile,
     mark: SyncMark,
     length: u64,
     on_ambiguous_tail: AmbiguousTail,
@@ -166,22 +166,19 @@ fn find_end_after_mark(
     let reading = || Error::io("read the tail of", &path);
     // If only the last line break is missing, every synced event is there.
     let without_line_break = SyncMark { bytes: length, ..mark };
-    if length + 1 == mark.bytes && matches_log(&**file, without_line_break).map_err(reading())? {
+    if length + 1 == mark.bytes && matches_log(file, without_line_break).map_err(reading())? {
         return Ok((End { head: mark.head, offset: length, unterminated: true }, None));
     }
     if length < mark.bytes {
         // If only a part of the last synced event is missing, appends can continue from the event
         // before it.
-        if let Tail::Torn(end) = classify_tail(&**file, length).map_err(reading())?
+        if let Tail::Torn(end) = classify_tail(file, length).map_err(reading())?
             && end.head.index.checked_add(1) == Some(mark.head.index)
         {
             return Ok((end, Some(QuarantineReason::Truncated)));
         }
-        let events = last_valid_index(&**file, length).map_err(reading())?;
-        if events >= mark.head.index {
-            return Err(locate_damage(storage, file, Some(mark), length));
-        }
-        return Err(Error::Missing { path, events, recorded: mark.head.index, recorded_in: LOCK });
+        // A scan counts the events that are left, or finds that the log is damaged.
+        return Err(locate_damage(storage, file, Some(mark), length));
     }
     let Some(integrity) = scan_after_mark(file, mark, length).map_err(reading())? else {
         return Err(locate_damage(storage, file, Some(mark), length));
@@ -198,7 +195,7 @@ fn find_end_after_mark(
         Finding::Fault(_) => Err(locate_damage(storage, file, Some(mark), length)),
         // The scan starts at the mark, which is not beyond the end, so nothing can be missing.
         Finding::Sound | Finding::Missing(_) | Finding::Truncated { .. } => {
-            let last_line = after_last_newline(&**file, length).map_err(reading())?;
+            let last_line = after_last_newline(file, length).map_err(reading())?;
             Ok((End { head, offset: length, unterminated: last_line < length }, None))
         }
     }
@@ -206,12 +203,8 @@ fn find_end_after_mark(
 
 /// Finds the end of a log without a sync mark: a log copied from elsewhere, or one whose lock file
 /// was deleted.
-fn find_end_without_mark(
-    storage: &dyn Storage,
-    file: &Arc<dyn StorageFile>,
-    length: u64,
-) -> Result<(End, Excess)> {
-    let tail = classify_tail(&**file, length).map_err(Error::io("read the tail of", &storage.path(LOG)))?;
+fn find_end_without_mark(storage: &dyn Storage, file: &LogFile, length: u64) -> Result<(End, Excess)> {
+    let tail = classify_tail(file, length).map_err(Error::io("read the tail of", &storage.path(LOG)))?;
     match tail {
         Tail::Whole(end) => Ok((end, None)),
         Tail::Torn(end) => Ok((end, Some(QuarantineReason::Torn))),
@@ -227,22 +220,18 @@ fn check_snapshot_not_ahead(storage: &dyn Storage, head: Head) -> Result<()> {
     if recorded <= head.index {
         return Ok(());
     }
-    Err(Error::Missing { path: storage.path(LOG), events: head.index, recorded, recorded_in: SNAPSHOT })
+    Err(missing_events(storage, head.index, recorded, SNAPSHOT))
 }
 
 /// Returns the head of the valid part of a log, or `None` if the tail is damaged. Reads the lines
 /// after the sync mark; if there is no mark that matches the log, the last two lines.
-pub(crate) fn head(
-    file: &Arc<dyn StorageFile>,
-    mark: Option<SyncMark>,
-    length: u64,
-) -> io::Result<Option<Head>> {
+pub(crate) fn head(file: &LogFile, mark: Option<SyncMark>, length: u64) -> io::Result<Option<Head>> {
     if let Some(mark) = mark.filter(|mark| mark.bytes <= length)
         && let Some(integrity) = scan_after_mark(file, mark, length)?
     {
         return Ok(Some(integrity.head));
     }
-    Ok(match classify_tail(&**file, length)? {
+    Ok(match classify_tail(file, length)? {
         Tail::Whole(end) | Tail::Torn(end) => Some(end.head),
         Tail::Damaged => None,
     })
@@ -250,15 +239,11 @@ pub(crate) fn head(
 
 /// Verifies the lines after the sync mark, up to the end of the log. Returns `None` if the log does
 /// not hold the mark's event at the mark's position.
-fn scan_after_mark(
-    file: &Arc<dyn StorageFile>,
-    mark: SyncMark,
-    length: u64,
-) -> io::Result<Option<Integrity>> {
-    if !matches_log(&**file, mark)? {
+fn scan_after_mark(file: &LogFile, mark: SyncMark, length: u64) -> io::Result<Option<Integrity>> {
+    if !matches_log(file, mark)? {
         return Ok(None);
     }
-    let lines = Lines::new(Arc::clone(file), mark.bytes, length);
+    let lines = Lines::new(file.clone(), mark.bytes, length);
     integrity::scan_tail(lines, mark.head, Some(mark)).map(Some)
 }
 
@@ -272,7 +257,7 @@ enum Tail {
     Damaged,
 }
 
-fn classify_tail(file: &dyn StorageFile, length: u64) -> io::Result<Tail> {
+fn classify_tail(file: &LogFile, length: u64) -> io::Result<Tail> {
     let last_line = after_last_newline(file, length)?;
     let whole = End { head: Head::default(), offset: length, unterminated: last_line < length };
     let torn = End { head: Head::default(), offset: last_line, unterminated: false };
@@ -290,7 +275,7 @@ fn classify_tail(file: &dyn StorageFile, length: u64) -> io::Result<Tail> {
 
 /// Verifies the last line before `end` against the line before that one. Returns `tail` of the end
 /// with its head filled in, or [`Tail::Damaged`].
-fn verify_last_event(file: &dyn StorageFile, end: End, tail: fn(End) -> Tail) -> io::Result<Tail> {
+fn verify_last_event(file: &LogFile, end: End, tail: fn(End) -> Tail) -> io::Result<Tail> {
     let Some(last) = last_line_before(file, end.offset)? else { return Ok(tail(end)) };
     let previous = last_line_before(file, last.offset)?;
     let head = verify_line(last.bytes.as_deref(), previous.map(|line| line.bytes));
@@ -313,25 +298,11 @@ fn verify_line(line: Option<&[u8]>, previous: Option<Option<Vec<u8>>>) -> Option
     line.verify_after(head).ok()
 }
 
-/// Returns the index of the last valid event among the last two lines, or 0.
-fn last_valid_index(file: &dyn StorageFile, length: u64) -> io::Result<u64> {
-    let mut end = length;
-    for _ in 0..2 {
-        let Some(last) = last_line_before(file, end)? else { return Ok(0) };
-        let line = last.bytes.as_deref().and_then(|bytes| Line::read(bytes).ok());
-        if let Some(index) = line.filter(Line::is_valid_event).and_then(|line| line.index()) {
-            return Ok(index);
-        }
-        end = last.offset;
-    }
-    Ok(0)
-}
-
-/// Returns the error for a damaged log. Scans the whole log, so that the error names the first
-/// fault and not only the one at the tail.
+/// Returns the error for a log that is damaged or lost its end. Scans the whole log, so that the
+/// error names the first fault and not only the one at the tail.
 pub(crate) fn locate_damage(
     storage: &dyn Storage,
-    file: &Arc<dyn StorageFile>,
+    file: &LogFile,
     mark: Option<SyncMark>,
     length: u64,
 ) -> Error {
@@ -349,9 +320,7 @@ pub(crate) fn locate_damage(
         Ok(integrity) => match integrity.finding {
             Finding::Fault(fault) => Error::Damaged { path, fault },
             Finding::Ambiguous(fault) => Error::Ambiguous { path, fault },
-            Finding::Missing(recorded) => {
-                Error::Missing { path, events: integrity.head.index, recorded, recorded_in: LOCK }
-            }
+            Finding::Missing(recorded) => missing_events(storage, integrity.head.index, recorded, LOCK),
             // Every event is valid, but the log is not the one that the mark describes.
             _ => Error::Changed {
                 path,

@@ -89,10 +89,13 @@ enum Change {
     Truncate(usize),
 }
 
+/// A change of a name. A change in a subdirectory is durable once that subdirectory is synced, and
+/// lost with a subdirectory whose own name is lost.
 #[derive(Clone)]
 enum NameChange {
     Create(String, usize),
     Rename(String, String),
+    Remove(String),
 }
 
 /// What a failed call did before it returned its error.
@@ -153,8 +156,18 @@ impl SimDisk {
         state.names.get(name).map(|file| state.files[*file].content.clone())
     }
 
+    /// Returns the names of all files and subdirectories, as running programs see them.
+    pub fn names(&self) -> Vec<String> {
+        self.state().names.keys().cloned().collect()
+    }
+
     /// Creates or replaces a file, synced.
     pub fn put(&self, name: &str, content: &[u8]) {
+        if let Some((directory, _)) = name.split_once('/')
+            && self.content(directory).is_none()
+        {
+            self.put(directory, &[]);
+        }
         let mut state = self.state();
         let file = state.files.len();
         state.files.push(File { content: content.to_vec(), synced: content.to_vec(), ..File::default() });
@@ -170,7 +183,10 @@ impl SimDisk {
         let mut rng = Rng::new(seed);
         let choices: Vec<Vec<Vec<u8>>> =
             state.files.iter().map(|file| file.survivors(&mut rng, max)).collect();
-        let name_choices = state.unsynced_names.len() + 1;
+        // The root and the subdirectory lose their newest changes independently of each other.
+        let in_root = state.unsynced_names.iter().filter(|change| change.directory().is_none()).count();
+        let in_subdirectory = state.unsynced_names.len() - in_root;
+        let name_choices = (in_root + 1) * (in_subdirectory + 1);
         let combinations = choices.iter().map(Vec::len).fold(name_choices, usize::saturating_mul);
         let picks: Vec<Vec<usize>> = if combinations <= max {
             (0..combinations).map(|number| combination(number, name_choices, &choices)).collect()
@@ -187,7 +203,10 @@ impl SimDisk {
         };
         picks
             .into_iter()
-            .map(|pick| state.survivor(pick[0], |file| choices[file][pick[file + 1]].clone()))
+            .map(|pick| {
+                let kept = [pick[0] % (in_root + 1), pick[0] / (in_root + 1)];
+                state.survivor(kept, |file| choices[file][pick[file + 1]].clone())
+            })
             .collect()
     }
 
@@ -251,11 +270,19 @@ impl State {
         if self.crashed { Err(power_failure()) } else { Ok(()) }
     }
 
-    fn survivor(&self, name_changes: usize, content: impl Fn(usize) -> Vec<u8>) -> SimDisk {
+    /// Returns a disk with the first changes of names in the root and in the subdirectory.
+    fn survivor(&self, mut kept: [usize; 2], content: impl Fn(usize) -> Vec<u8>) -> SimDisk {
         let mut names = self.synced_names.clone();
-        for change in &self.unsynced_names[..name_changes] {
-            change.apply(&mut names);
+        for change in &self.unsynced_names {
+            let kept = &mut kept[usize::from(change.directory().is_some())];
+            if let Some(rest) = kept.checked_sub(1) {
+                *kept = rest;
+                change.apply(&mut names);
+            }
         }
+        let root = names.clone();
+        names
+            .retain(|name, _| name.split_once('/').is_none_or(|(directory, _)| root.contains_key(directory)));
         let disk = SimDisk::new();
         names.into_iter().for_each(|(name, file)| disk.put(&name, &content(file)));
         disk
@@ -263,6 +290,12 @@ impl State {
 }
 
 impl NameChange {
+    /// The subdirectory that changes; `None` for the root.
+    fn directory(&self) -> Option<&str> {
+        let (Self::Create(name, _) | Self::Rename(name, _) | Self::Remove(name)) = self;
+        name.split_once('/').map(|(directory, _)| directory)
+    }
+
     fn apply(&self, names: &mut BTreeMap<String, usize>) {
         match self {
             Self::Create(name, file) => drop(names.insert(name.clone(), *file)),
@@ -271,6 +304,7 @@ impl NameChange {
                     names.insert(to.clone(), file);
                 }
             }
+            Self::Remove(name) => drop(names.remove(name)),
         }
     }
 }
@@ -437,6 +471,23 @@ impl State {
     }
 }
 
+impl SimDisk {
+    /// Makes the names in one directory durable.
+    fn sync_names(&self, directory: Option<&str>) -> io::Result<()> {
+        let is_in = |name: &str| name.split_once('/').map(|(directory, _)| directory) == directory;
+        self.call(|state, extent| {
+            if extent == Extent::All {
+                state.synced_names.retain(|name, _| !is_in(name));
+                let names = state.names.iter().filter(|(name, _)| is_in(name));
+                state.synced_names.extend(names.map(|(name, file)| (name.clone(), *file)));
+            }
+            // Changes that a failed sync dropped are not written by a later one.
+            state.unsynced_names.retain(|change| change.directory() != directory);
+            Ok(())
+        })
+    }
+}
+
 impl Storage for SimDisk {
     fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn StorageFile>> {
         let existing = {
@@ -489,12 +540,36 @@ impl Storage for SimDisk {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.sync_names(None)
+    }
+
+    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
+        let state = self.state();
+        state.check_power()?;
+        let prefix = format!("{directory}/");
+        Ok(state.names.keys().filter_map(|name| name.strip_prefix(&prefix)).map(str::to_owned).collect())
+    }
+
+    fn create_directory(&self, name: &str) -> io::Result<()> {
+        let exists = self.state().names.contains_key(name);
+        // A subdirectory is a name in the root, like a file.
+        if exists { Ok(()) } else { self.open(name, Access::New).map(drop) }
+    }
+
+    fn sync_directory(&self, name: &str) -> io::Result<()> {
+        self.sync_names(Some(name))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
         self.call(|state, extent| {
-            if extent == Extent::All {
-                state.synced_names = state.names.clone();
+            if !state.names.contains_key(name) {
+                return Err(io::ErrorKind::NotFound.into());
             }
-            // Changes that a failed sync dropped are not written by a later one.
-            state.unsynced_names.clear();
+            if extent != Extent::Nothing {
+                let change = NameChange::Remove(name.to_owned());
+                change.apply(&mut state.names);
+                state.unsynced_names.push(change);
+            }
             Ok(())
         })
     }

@@ -10,6 +10,7 @@ use crate::chain::Line;
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::event::MAX_LINE_BYTES;
+use crate::log_file::LOG;
 use crate::storage::{self, Access, Storage};
 
 /// The name of the snapshot file in a bus directory.
@@ -143,6 +144,20 @@ impl StoredSnapshot {
         };
         SnapshotIntegrity { consistent, present, reason }
     }
+}
+
+/// Returns the error of a log that holds fewer events than `recorded_in` records. Names every file
+/// next to the log that records more, since each of them blocks appending.
+pub(crate) fn missing_events(
+    storage: &dyn Storage,
+    events: u64,
+    recorded: u64,
+    recorded_in: &'static str,
+) -> Error {
+    let snapshot_events = Snapshot::read(storage).map_or(0, |snapshot| snapshot.event_count());
+    let is_ahead = recorded_in != SNAPSHOT && snapshot_events > events;
+    let also_in = is_ahead.then_some(SNAPSHOT);
+    Error::Missing { path: storage.path(LOG), events, recorded, recorded_in, also_in }
 }
 
 /// Replaces the snapshot file. The caller holds the exclusive lock on the lock file.

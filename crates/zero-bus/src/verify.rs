@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use serde::Serialize;
 
 use crate::chunk;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::integrity::{Integrity, Progress};
 use crate::reader::Reader;
 use crate::snapshot::{LogAtSnapshot, Snapshot, SnapshotIntegrity};
@@ -109,6 +109,33 @@ impl Reader {
                 return Ok(verdict);
             }
         }
+    }
+
+    /// Returns only the verdict of the snapshot. Finds its event by bisection, so the cost grows
+    /// little with the log. The events before that one are not verified.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if the snapshot's event or the one before it is not valid,
+    /// [`Error::Io`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use zero_bus::{Bus, Json};
+    ///
+    /// let bus = Bus::open(dir.path())?;
+    /// assert!(!bus.reader().verify_snapshot()?.present);
+    /// bus.write_snapshot(1777593600.0, None, &Json::empty_object())?;
+    /// assert!(bus.reader().verify_snapshot()?.consistent);
+    /// # Ok::<(), zero_bus::Error>(())
+    /// ```
+    pub fn verify_snapshot(&self) -> Result<SnapshotIntegrity> {
+        let snapshot = Snapshot::read(self.storage())?;
+        let at_snapshot = match self.event(snapshot.event_count()) {
+            Ok(Some(event)) => LogAtSnapshot { events: event.index, checksum: Some(event.checksum) },
+            Ok(None) | Err(Error::Missing { .. }) => LogAtSnapshot::default(),
+            Err(error) => return Err(error),
+        };
+        Ok(snapshot.integrity(&at_snapshot))
     }
 
     fn verify_once(

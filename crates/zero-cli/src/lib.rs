@@ -2,16 +2,23 @@
 
 #![forbid(unsafe_code)]
 
+mod anchor;
+mod checkpoint_store;
 mod commands;
+mod event_or_time;
 mod event_ref;
 mod head_arg;
 mod input;
+mod json_option;
 mod liveness;
 mod output_file;
+mod private_file;
 mod program;
 mod progress;
+mod proof_input;
 mod table;
 mod terminal;
+mod tiles;
 mod time_arg;
 
 use std::ffi::OsString;
@@ -44,12 +51,15 @@ enum Subcommands {
     Verify(commands::verify::Arguments),
     Status(commands::status::Arguments),
     Doctor(commands::doctor::Arguments),
+    Drill(commands::drill::Arguments),
     Tail(commands::tail::Arguments),
     Show(commands::show::Arguments),
     Stats(commands::stats::Arguments),
     Audit(commands::audit::Arguments),
     Backup(commands::backup::Arguments),
     Repair(commands::repair::Arguments),
+    Seal(commands::seal::Arguments),
+    Unseal(commands::unseal::Arguments),
     Canonical(commands::canonical::Arguments),
     Explain(commands::explain::Arguments),
     Replay(commands::replay::Arguments),
@@ -61,6 +71,13 @@ enum Subcommands {
     MirrorVerify(commands::mirror_verify::Arguments),
     Restore(commands::restore::Arguments),
     Ingest(commands::ingest::Arguments),
+    Key(commands::key::Arguments),
+    Secret(commands::secret::Arguments),
+    Checkpoint(commands::checkpoint::Arguments),
+    Prove(commands::prove::Arguments),
+    Check(commands::check::Arguments),
+    Publish(commands::publish::Arguments),
+    Witness(commands::witness::Arguments),
     Public(commands::public::Arguments),
     Completions(commands::completions::Arguments),
     Man(commands::man::Arguments),
@@ -73,8 +90,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     report_lock_waits(|wait| print_warning(PROGRAM, &wait.to_string()));
     let command = parse_arguments::<Arguments>(PROGRAM, arguments).command;
     // These commands handle the signals themselves.
-    let handles_signals =
-        matches!(command, Subcommands::Audit(_) | Subcommands::Mirror(_) | Subcommands::Ingest(_));
+    let handles_signals = match &command {
+        Subcommands::Audit(_) | Subcommands::Mirror(_) | Subcommands::Ingest(_) | Subcommands::Witness(_) => {
+            true
+        }
+        Subcommands::Checkpoint(arguments) => arguments.is_service(),
+        _ => false,
+    };
     let result = if handles_signals { Ok(()) } else { end_as_init_on_stop_signal() };
     exit(PROGRAM, result.and_then(|()| run(command)), is_failed_check)
 }
@@ -85,12 +107,15 @@ fn run(command: Subcommands) -> Result<Outcome> {
         Subcommands::Status(arguments) => commands::status::run(&arguments),
         Subcommands::Verify(arguments) => commands::verify::run(&arguments),
         Subcommands::Doctor(arguments) => commands::doctor::run(&arguments),
+        Subcommands::Drill(arguments) => commands::drill::run(&arguments),
         Subcommands::Tail(arguments) => commands::tail::run(&arguments),
         Subcommands::Show(arguments) => commands::show::run(&arguments),
         Subcommands::Stats(arguments) => commands::stats::run(&arguments),
         Subcommands::Audit(arguments) => commands::audit::run(&arguments),
         Subcommands::Backup(arguments) => commands::backup::run(&arguments),
         Subcommands::Repair(arguments) => commands::repair::run(&arguments),
+        Subcommands::Seal(arguments) => commands::seal::run(&arguments),
+        Subcommands::Unseal(arguments) => commands::unseal::run(&arguments),
         Subcommands::Canonical(arguments) => commands::canonical::run(&arguments),
         Subcommands::Explain(arguments) => commands::explain::run(&arguments),
         Subcommands::Replay(arguments) => commands::replay::run(&arguments),
@@ -102,6 +127,13 @@ fn run(command: Subcommands) -> Result<Outcome> {
         Subcommands::MirrorVerify(arguments) => commands::mirror_verify::run(&arguments),
         Subcommands::Restore(arguments) => commands::restore::run(&arguments),
         Subcommands::Ingest(arguments) => commands::ingest::run(arguments),
+        Subcommands::Key(arguments) => commands::key::run(&arguments),
+        Subcommands::Secret(arguments) => commands::secret::run(&arguments),
+        Subcommands::Checkpoint(arguments) => commands::checkpoint::run(&arguments),
+        Subcommands::Prove(arguments) => commands::prove::run(&arguments),
+        Subcommands::Check(arguments) => commands::check::run(&arguments),
+        Subcommands::Publish(arguments) => commands::publish::run(&arguments),
+        Subcommands::Witness(arguments) => commands::witness::run(arguments),
         Subcommands::Public(arguments) => commands::public::run(&arguments),
         Subcommands::Completions(arguments) => commands::completions::run(&arguments, Arguments::command()),
         Subcommands::Man(arguments) => commands::man::run(&arguments, Arguments::command()),

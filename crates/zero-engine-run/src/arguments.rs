@@ -9,6 +9,7 @@ use zero_paper::RecordPaths;
 use zero_paper::market::record::OnFailure;
 use zero_paper::market::trading::CycleTime;
 use zero_paper::risk::ReduceOnlyRule;
+use zero_paper::start_checkpoint::CheckpointOptions;
 
 /// Name of the program, for messages.
 pub(crate) const PROGRAM: &str = "zero-engine-run";
@@ -79,6 +80,10 @@ pub(crate) struct Arguments {
     /// it.
     #[arg(long, requires = "journal", requires = "runtime_bus")]
     pub(crate) rebuild_journal: bool,
+    /// Read and compare all records before the start. Without this option, a start trusts the
+    /// start-up checkpoint if the records still have what it names, and reads what comes after it.
+    #[arg(long)]
+    pub(crate) full_check: bool,
     /// What to do about an ambiguous tail of the bus, which a power cut can leave: valid events
     /// after an invalid line. `refuse` does not start; `quarantine` moves the tail to a file next
     /// to the log, records that on the bus, and starts.
@@ -158,6 +163,7 @@ impl Arguments {
             runtime_bus: self.runtime_bus.clone(),
             rebuild_journal: self.rebuild_journal,
             on_ambiguous_tail: self.ambiguous_tail(),
+            checkpoint: CheckpointOptions { full_check: self.full_check, ..CheckpointOptions::default() },
         }
     }
 

@@ -29,7 +29,7 @@ use zero_program::output::print;
 use crate::arguments::{Arguments, PROGRAM};
 use crate::display::Display;
 use crate::pause::Pauser;
-use crate::run_end::{RunEnd, report_kill};
+use crate::run_end::{RunEnd, report_checkpoint_problem, report_kill};
 use crate::scenario::Source;
 
 /// The exit code of a run that the operator's kill stopped, or whose start it blocks. A supervisor
@@ -111,6 +111,7 @@ fn run_paper(
         }
     }
     let result = runtime.run(arguments.cycles(), arguments.interval, |duration| pauser.pause(duration));
+    report_checkpoint_problem(runtime.checkpoint_problem());
     let end = result.map_err(Into::into).and_then(|last| print_result(&runtime, last.as_ref()));
     // After the cycle record on standard output, which would push the summary off the screen.
     display.show_summary(runtime.engine());

@@ -12,6 +12,7 @@ use zero_paper::market::record::MarketCycle;
 use zero_paper::market::run_file::RunFile;
 use zero_paper::market::runtime::MarketRuntime;
 use zero_paper::market::trading::{RunObserver, Trading};
+use zero_paper::repeated_keys::describe_repeated;
 use zero_paper::{Clock, Error, PauseEnd, feed, strategy};
 use zero_program::message::{print_error, print_warning};
 use zero_program::outcome::Outcome;
@@ -20,14 +21,15 @@ use zero_program::output::print;
 use crate::arguments::{Arguments, PROGRAM};
 use crate::market_display::MarketDisplay;
 use crate::pause::Pauser;
-use crate::run_end::{RunEnd, report_kill};
+use crate::run_end::{RunEnd, report_checkpoint_problem, report_kill};
 
 /// Runs a strategy on a feed.
 pub(crate) fn run(arguments: &Arguments, source: &str, spec: &str, clock: Arc<dyn Clock>) -> Result<RunEnd> {
     let rules = rules(arguments)?;
     let strategy = strategy::open(spec, arguments.strategy_timeout)?;
-    // A live feed continues after the last record. Every other one is opened before anything is
-    // created.
+    // A live feed continues after the last record, so it is only checked before anything is
+    // created. Every other one is opened.
+    feed::check(source)?;
     let is_live = source.starts_with("exec:") || source.starts_with("hyperliquid:");
     let feed = if is_live { None } else { Some(feed::open(source, None)?) };
     let mut stop = StopSignal::install()?;
@@ -43,6 +45,7 @@ pub(crate) fn run(arguments: &Arguments, source: &str, spec: &str, clock: Arc<dy
     warnings.iter().for_each(|warning| print_warning(PROGRAM, warning));
     let mut trading = trading?;
     let result = trading.run(arguments.cycles(), || stop.was_given(), &mut display);
+    report_checkpoint_problem(trading.runtime().checkpoint_problem());
     let finished = trading.finish(&mut display);
     let outcome = match result {
         Err(error @ Error::StrategyFailed { .. }) => {
@@ -85,6 +88,7 @@ pub(crate) fn run_orders(arguments: &Arguments, input: &str, clock: Arc<dyn Cloc
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => {}
         result => drop(result?),
     }
+    report_checkpoint_problem(desk.runtime().checkpoint_problem());
     display.show_summary(desk.runtime());
     report_kill(desk.killed_by());
     Ok(RunEnd::of(desk.killed_by(), Outcome::Passed))
@@ -108,6 +112,9 @@ fn rules(arguments: &Arguments) -> Result<Rules> {
             for field in &run.ignored {
                 let path = path.display();
                 print_warning(PROGRAM, &format!("{path}: {field}: is not known and has no effect"));
+            }
+            for field in &run.repeated {
+                print_warning(PROGRAM, &format!("{}: {}", path.display(), describe_repeated(field)));
             }
             run
         }

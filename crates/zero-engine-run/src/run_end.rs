@@ -1,7 +1,7 @@
 //! How a run ended.
 
 use zero_paper::operator::Command;
-use zero_program::message::print_message;
+use zero_program::message::{print_message, print_warning};
 use zero_program::outcome::Outcome;
 
 use crate::arguments::PROGRAM;
@@ -25,5 +25,12 @@ impl RunEnd {
 pub(crate) fn report_kill(killed_by: Option<&Command>) {
     if let Some(command) = killed_by {
         print_message(PROGRAM, &format!("stopped by the operator: {}", command.describe()));
+    }
+}
+
+/// Warns that the next start will take longer, if the checkpoint for it could not be written.
+pub(crate) fn report_checkpoint_problem(problem: Option<&str>) {
+    if let Some(problem) = problem {
+        print_warning(PROGRAM, &format!("{problem}; the next start reads more of the records"));
     }
 }

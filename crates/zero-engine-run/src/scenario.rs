@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 use zero_paper::Scenario;
+use zero_paper::repeated_keys::describe_repeated;
 use zero_paper::symbol::{describe_lookalikes, lookalikes};
 use zero_program::message::print_warning;
 
@@ -52,6 +53,9 @@ impl Source {
         };
         for field in &scenario.ignored {
             print_warning(PROGRAM, &format!("{}: {field}: is not known and has no effect", self.name()));
+        }
+        for field in &scenario.repeated {
+            print_warning(PROGRAM, &format!("{}: {}", self.name(), describe_repeated(field)));
         }
         for (first, second) in lookalikes(scenario.orders.iter().map(|order| order.symbol.as_str())) {
             print_warning(PROGRAM, &format!("{}: {}", self.name(), describe_lookalikes(first, second)));

@@ -198,6 +198,7 @@ fn excerpt(bytes: &[u8]) -> String {
 
 /// TLS that trusts the certificate authorities of the system.
 fn tls_config() -> Result<TlsConfig, String> {
+    zero_http::check_system_authorities().map_err(|error| error.to_string())?;
     let authorities = rustls_native_certs::load_native_certs().certs;
     if authorities.is_empty() {
         return Err("no certificate authority is known; install ca-certificates".to_owned());

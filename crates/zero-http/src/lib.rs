@@ -5,12 +5,14 @@
 //! limits and a graceful shutdown, tokens and rate limits ([`Authenticator`]), problem details
 //! ([`Problem`]), metrics and a rate-limited log.
 //!
-//! Without the feature `server` only [`Token`] is left, which clients need too.
+//! Without the feature `server`, what clients need too is left: [`Token`], and files of
+//! certificates, keys and credentials that are read with a limit.
 
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "server")]
 mod auth;
+mod bounded_file;
 #[cfg(feature = "server")]
 mod connections;
 mod error;
@@ -37,6 +39,7 @@ mod tokens_file;
 
 #[cfg(feature = "server")]
 pub use auth::{Access, AuthError, Authenticator};
+pub use bounded_file::{check_system_authorities, read_bounded_file};
 #[cfg(feature = "server")]
 pub use connections::ConnectionLimits;
 pub use error::{Error, Result};
@@ -45,7 +48,9 @@ pub use log::{Log, ThrottledLog};
 #[cfg(feature = "server")]
 pub use problem::Problem;
 #[cfg(feature = "server")]
-pub use server::{Listening, Server, ServerOptions, Threads};
+pub use rate_limit::RateLimiter;
+#[cfg(feature = "server")]
+pub use server::{Clients, Listening, Server, ServerOptions, Threads};
 #[cfg(feature = "server")]
 pub use shutdown::Shutdown;
 #[cfg(feature = "server")]

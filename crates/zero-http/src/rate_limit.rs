@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const CLEANUP_THRESHOLD: usize = 1024;
 
 /// Limits how many requests each key may make.
-pub(crate) struct RateLimiter<K> {
+pub struct RateLimiter<K> {
     /// Time that one request accounts for.
     interval: Duration,
     /// How far ahead of the clock the requests of a key may run: the burst.
@@ -22,13 +22,16 @@ pub(crate) struct RateLimiter<K> {
 
 impl<K: Hash + Eq> RateLimiter<K> {
     /// Allows this many requests a second on average, and bursts of twice as many.
-    pub(crate) fn new(requests_per_second: u32) -> Self {
+    pub fn new(requests_per_second: u32) -> Self {
         let interval = Duration::from_secs(1) / requests_per_second.max(1);
         Self { interval, tolerance: Duration::from_secs(2), busy_until: Mutex::new(HashMap::new()) }
     }
 
-    /// Counts one request, or returns how long the key has to wait.
-    pub(crate) fn admit(&self, key: K, now: Instant) -> Result<(), Duration> {
+    /// Counts one request.
+    ///
+    /// # Errors
+    /// How long the key has to wait.
+    pub fn admit(&self, key: K, now: Instant) -> Result<(), Duration> {
         let mut busy_until = self.busy_until.lock().unwrap_or_else(PoisonError::into_inner);
         if busy_until.len() >= CLEANUP_THRESHOLD {
             busy_until.retain(|_, time| *time > now);

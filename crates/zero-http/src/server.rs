@@ -21,8 +21,8 @@ const WORKER_THREADS: usize = 2;
 pub struct ServerOptions {
     /// The address to listen on. With port 0 the system chooses a port.
     pub listen: SocketAddr,
-    /// Whether clients must present a token.
-    pub requires_tokens: bool,
+    /// Who may send requests.
+    pub clients: Clients,
     /// Certificate and key; `None` for plain HTTP.
     pub tls: Option<TlsFiles>,
     /// A reverse proxy in front of the server terminates TLS, so plain HTTP is allowed on any
@@ -30,6 +30,18 @@ pub struct ServerOptions {
     pub behind_proxy: bool,
     /// Limits on connections.
     pub limits: ConnectionLimits,
+}
+
+/// Who may send requests to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clients {
+    /// Every user of this machine: clients present nothing.
+    Local,
+    /// Whoever presents a token.
+    WithToken,
+    /// Everybody: the server answers nothing that is secret, and each request proves by itself that
+    /// it may change something, as by a signature.
+    Everybody,
 }
 
 /// The threads of a server.
@@ -50,23 +62,36 @@ pub struct Server {
 
 impl Server {
     /// Checks the options and loads the TLS files. An address other than loopback requires tokens,
-    /// and TLS or a proxy that terminates it: otherwise anyone could write, or read the tokens on
-    /// the network.
+    /// or requests that need none, and TLS or a proxy that terminates it: otherwise anyone could
+    /// write, or read the tokens and change the answers on the network.
     ///
     /// # Errors
     /// [`Error`] naming what to change.
     pub fn new(options: ServerOptions) -> Result<Self> {
-        let ServerOptions { listen, requires_tokens, tls, behind_proxy, limits } = options;
+        let ServerOptions { listen, clients, tls, behind_proxy, limits } = options;
         if !listen.ip().is_loopback() {
-            if !requires_tokens {
-                let problem = "without tokens anyone who reaches this address could write; name a tokens file, or \
-                               listen on 127.0.0.1";
-                return Err(Error::new(listen.to_string(), problem));
-            }
-            if tls.is_none() && !behind_proxy {
-                let problem = "without TLS the tokens could be read on the network; name a certificate and a key, \
-                               state that a proxy terminates TLS, or listen on 127.0.0.1";
-                return Err(Error::new(listen.to_string(), problem));
+            let refuse = |problem: &str| Err(Error::new(listen.to_string(), problem));
+            let has_tls = tls.is_some() || behind_proxy;
+            match clients {
+                Clients::Local => {
+                    return refuse(
+                        "without tokens anyone who reaches this address could write; name a tokens file, or listen \
+                         on 127.0.0.1",
+                    );
+                }
+                Clients::WithToken if !has_tls => {
+                    return refuse(
+                        "without TLS the tokens could be read on the network; name a certificate and a key, state \
+                         that a proxy terminates TLS, or listen on 127.0.0.1",
+                    );
+                }
+                Clients::Everybody if !has_tls => {
+                    return refuse(
+                        "without TLS the answers could be changed on the network; name a certificate and a key, \
+                         state that a proxy terminates TLS, or listen on 127.0.0.1",
+                    );
+                }
+                Clients::WithToken | Clients::Everybody => {}
             }
         }
         let tls = tls.map(|files| files.load()).transpose()?;

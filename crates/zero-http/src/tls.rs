@@ -9,6 +9,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::bounded_file::read_bounded_file;
 use crate::error::{Error, Result};
 
 /// The PEM files that a server with TLS needs.
@@ -24,8 +25,8 @@ impl TlsFiles {
     /// Loads the files.
     pub(crate) fn load(&self) -> Result<Arc<ServerConfig>> {
         let Self { certificates, key } = self;
-        let chain = CertificateDer::pem_file_iter(certificates)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        let chain = CertificateDer::pem_slice_iter(&read_bounded_file(certificates)?)
+            .collect::<Result<Vec<_>, _>>()
             .map_err(|error| unreadable(certificates, &error))?;
         if chain.is_empty() {
             return Err(invalid(certificates, &"the file contains no certificate in PEM"));
@@ -34,7 +35,8 @@ impl TlsFiles {
         if metadata.mode() & 0o007 != 0 {
             return Err(invalid(key, &"every user may read this key; run: chmod o= on it"));
         }
-        let private_key = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, &error))?;
+        let private_key = PrivateKeyDer::from_pem_slice(&read_bounded_file(key)?)
+            .map_err(|error| unreadable(key, &error))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use zero_bus::{Checksum, Event, Events, Finding, Follow, Head, LOCK, LOG, Reader, SNAPSHOT};
+use zero_bus::{Checksum, Event, Events, Follow, Head, LOCK, LOG, Reader};
 
 use crate::backoff::random_wait;
 use crate::error::{Error, Result};
@@ -83,9 +83,11 @@ impl CatchUpReport {
     }
 }
 
-/// Cancels loops from any thread. A loop that waits for a destination returns at once, a loop that
-/// waits for events within a quarter of a second, and any other loop after its current batch.
-/// Clones cancel the same loops.
+/// Cancels loops from any thread. A loop that waits until it tries a destination again returns at
+/// once, a loop that waits for events within a quarter of a second, and any other loop after its
+/// current call. A call of a destination that does not answer ends with that destination's time
+/// limit, 60 s for most. A program that must end earlier may exit meanwhile: nothing can be lost,
+/// since the cursor is at the destination. Clones cancel the same loops.
 #[derive(Clone, Debug, Default)]
 pub struct CancelHandle(Arc<(Mutex<bool>, Condvar)>);
 
@@ -217,22 +219,16 @@ impl Run<'_> {
         if let Some(followed) = self.status.bus {
             return Err(self.log_replaced(followed, "was emptied or removed"));
         }
-        let recorded = match reader.verify()?.integrity.finding {
-            Finding::Missing(events) => Some((events, LOCK)),
-            _ => reader.snapshot()?.map(|snapshot| (snapshot.event_count, SNAPSHOT)),
-        };
         // Appending creates the lock file before the log. An empty log without a lock file was
         // therefore emptied or copied here. No file tells which bus it was.
         let is_empty_file = self.directory.join(LOG).exists() && reader.size_bytes()? == 0;
         let is_foreign = is_empty_file && !self.directory.join(LOCK).exists();
-        // Whatever was seen above, a producer may have appended the first event meanwhile.
+        // An error if a file next to the log records events. Whatever was seen above, a producer
+        // may have appended the first event meanwhile.
         if reader.event(1)?.is_some() {
             return Ok(());
         }
         let path = reader.log_path();
-        if let Some((recorded, recorded_in)) = recorded.filter(|(events, _)| *events > 0) {
-            return Err(Error::Bus(zero_bus::Error::Missing { path, events: 0, recorded, recorded_in }));
-        }
         if is_foreign && !self.mirror.buses()?.is_empty() {
             return Err(Error::LogEmptied { destination: self.mirror.name(), log: path });
         }

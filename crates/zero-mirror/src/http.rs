@@ -8,7 +8,6 @@
 
 mod address;
 
-use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ use ureq::http::{HeaderValue, Response, StatusCode};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy};
 use zero_bus::{Checksum, Head, MAX_LINE_BYTES, Value};
-use zero_http::Token;
+use zero_http::{Token, check_system_authorities, read_bounded_file};
 
 use crate::error::{Error, Result, Source};
 use crate::mirror::{Mirror, Record};
@@ -339,11 +338,11 @@ fn excerpt(bytes: &[u8]) -> String {
 /// TLS that trusts the certificate authorities of the address, or else the system's.
 fn tls_config(address: &Address) -> Result<TlsConfig> {
     let authorities = match &address.ca {
-        Some(path) => read_certificates(path).map_err(|problem| {
-            let problem = format!("{}: cannot read certificates from the file: {problem}", path.display());
-            Error::refused(&address.base, problem)
-        })?,
-        None => rustls_native_certs::load_native_certs().certs,
+        Some(path) => read_certificates(path).map_err(|problem| Error::refused(&address.base, problem))?,
+        None => {
+            check_system_authorities().map_err(|error| Error::refused(&address.base, error.to_string()))?;
+            rustls_native_certs::load_native_certs().certs
+        }
     };
     if authorities.is_empty() {
         let problem = "no certificate authority is known to check its certificate; install ca-certificates, or name \
@@ -358,8 +357,10 @@ fn tls_config(address: &Address) -> Result<TlsConfig> {
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem = fs::read(path).map_err(|error| error.to_string())?;
-    CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|error| error.to_string())
+    let pem = read_bounded_file(path).map_err(|error| error.to_string())?;
+    let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>();
+    certificates
+        .map_err(|error| format!("{}: cannot read certificates from the file: {error}", path.display()))
 }
 
 impl Mirror for Http {

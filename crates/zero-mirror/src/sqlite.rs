@@ -33,6 +33,12 @@ const MIGRATIONS: [&str; 3] = [
     include_str!("sqlite/views-3.sql"),
 ];
 
+/// The longest suffix that SQLite adds to the path of a database.
+const LONGEST_SUFFIX: &str = "-journal";
+
+/// The longest path that SQLite opens.
+const MAX_PATH_BYTES: usize = 512;
+
 /// How long to wait for another connection that is writing to the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -139,6 +145,7 @@ impl Sqlite {
         if is_missing && self.read_only {
             return Err(self.refused("there is no such file"));
         }
+        self.check_name_length()?;
         let mut is_created = false;
         if is_missing {
             // Created here to set the mode, which SQLite copies to the -wal and -shm files.
@@ -171,6 +178,19 @@ impl Sqlite {
         let identity =
             Identity::read(&self.path, is_immutable).map_err(|error| self.inspection_failed(&error))?;
         Ok(Open { connection, identity })
+    }
+
+    /// SQLite adds suffixes to the path, and would say only that it cannot open the file.
+    fn check_name_length(&self) -> Result<()> {
+        let mut companion = self.path.clone().into_os_string();
+        companion.push(LONGEST_SUFFIX);
+        match fs::symlink_metadata(&companion) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidFilename => Err(self.refused(format!(
+                "its name is too long, since SQLite adds `{LONGEST_SUFFIX}` to it ({error}); name a file with a \
+                 shorter name"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Opens the file under exactly this path. SQLite gives some names another meaning; the path
@@ -315,8 +335,19 @@ impl Sqlite {
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
                 self.refused(format!("is not writable ({error}); correct its permissions"))
             }
+            Some(ErrorCode::CannotOpen) if self.absolute_path_bytes() > MAX_PATH_BYTES => {
+                let bytes = self.absolute_path_bytes();
+                self.refused(format!(
+                    "cannot {action}: its path has {bytes} bytes, and SQLite opens paths of at most {MAX_PATH_BYTES}; \
+                     name a file with a shorter path"
+                ))
+            }
             _ => self.refused(format!("cannot {action}: {error}")),
         }
+    }
+
+    fn absolute_path_bytes(&self) -> usize {
+        std::path::absolute(&self.path).map_or(0, |path| path.as_os_str().len())
     }
 
     /// The number that stands for a bus in this file, and its cursor.

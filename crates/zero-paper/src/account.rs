@@ -6,10 +6,13 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use zero_bus::Json;
 
 use crate::candle::{Bar, Candle};
+use crate::error::Result;
+use crate::field::{Field, Problem};
 use crate::order_record::{OpenOrder, OrderFill};
-use crate::position::{Book, Position, to_cents};
+use crate::position::{Book, Position, PositionRecord, to_cents};
 use crate::scenario::Side;
 
 /// What a fill costs. All are 0 or more.
@@ -243,5 +246,50 @@ impl Account {
     /// Returns the greatest equity after a bar, or the start cash if that is greater, in USD.
     pub fn peak_equity_usd(&self) -> f64 {
         self.peak_equity_usd
+    }
+
+    /// Returns the form that a start-up checkpoint keeps.
+    pub(crate) fn to_json(&self) -> Result<Json> {
+        #[derive(Serialize)]
+        struct Form<'a> {
+            bars_waited: Vec<u64>,
+            cash_usd: f64,
+            fees_usd: f64,
+            marks: &'a BTreeMap<String, f64>,
+            open_orders: &'a [OpenOrder],
+            peak_equity_usd: f64,
+            positions: Vec<PositionRecord>,
+            realized_pnl_usd: f64,
+        }
+        Ok(Json::of(&Form {
+            bars_waited: self.open_orders.iter().map(|order| order.bars_waited).collect(),
+            cash_usd: self.cash_usd,
+            fees_usd: self.fees_usd,
+            marks: &self.marks,
+            open_orders: &self.open_orders,
+            peak_equity_usd: self.peak_equity_usd,
+            positions: self.book.records(),
+            realized_pnl_usd: self.realized_pnl_usd,
+        })?)
+    }
+
+    /// Reads that form.
+    pub(crate) fn read(field: &Field<'_>) -> Result<Self, Problem> {
+        let number = |key| field.required(key)?.number();
+        let (orders, waited) = (field.required("open_orders")?, field.required("bars_waited")?);
+        let open_orders = orders.items()?.zip(waited.items()?).map(|(order, bars_waited)| {
+            Ok(OpenOrder { bars_waited: bars_waited.count()?, ..OpenOrder::read(&order)? })
+        });
+        let marks = field.required("marks")?;
+        let marks = marks.object()?.map(|mark| Ok((mark.name().to_owned(), mark.number()?)));
+        Ok(Self {
+            cash_usd: number("cash_usd")?,
+            fees_usd: number("fees_usd")?,
+            realized_pnl_usd: number("realized_pnl_usd")?,
+            peak_equity_usd: number("peak_equity_usd")?,
+            book: Book::read(&field.required("positions")?)?,
+            marks: marks.collect::<Result<_, Problem>>()?,
+            open_orders: open_orders.collect::<Result<_, Problem>>()?,
+        })
     }
 }

@@ -6,7 +6,7 @@
 
 use zero_bus::{Event, Json, Value};
 
-use crate::cycle::{CYCLE_SCHEMA, cycle_of_trace};
+use crate::cycle::{CYCLE_SCHEMA, cycle_of_trace, trace_id};
 use crate::decision::Decision;
 use crate::event_types::CYCLE;
 use crate::publish::{TypedPayload, payloads_from_record};
@@ -47,6 +47,12 @@ pub(crate) struct CycleClassifier {
 }
 
 impl CycleClassifier {
+    /// Returns a classifier for the events after a cycle, all of whose events were seen.
+    pub(crate) fn after(cycle_id: u64) -> Self {
+        let trace_id = (cycle_id > 0).then(|| trace_id(cycle_id));
+        Self { cycle_id, trace_id, ..Self::default() }
+    }
+
     /// Classifies the next event.
     pub(crate) fn classify(&mut self, event: &Event) -> EventClass {
         let Some(cycle_id) = cycle_of_trace(event.trace_id.as_deref()) else { return EventClass::Unrelated };

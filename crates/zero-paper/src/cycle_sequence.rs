@@ -27,8 +27,9 @@ struct Break {
 }
 
 impl CycleSequence {
-    pub(crate) fn new(persistent: bool) -> Self {
-        Self { persistent, ..Self::default() }
+    /// Returns a sequence that continues after a cycle; 0 for a whole file.
+    pub(crate) fn after(cycle_id: u64, persistent: bool) -> Self {
+        Self { persistent, previous: cycle_id, highest: cycle_id, ..Self::default() }
     }
 
     /// Checks the next cycle record.

@@ -4,14 +4,20 @@
 //! The journal is a write-ahead log of decisions. [`Engine::submit`] makes a decision durable
 //! before it changes the state, so replaying the journal yields the state.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use zero_bus::Json;
 
 use crate::decision::{Decision, Submission};
 use crate::error::{Error, Result};
+use crate::field::{Field, Problem};
 use crate::journal::{Journal, JournalEntry};
-use crate::position::{Book, Position};
+use crate::line_file::FileStart;
+use crate::position::{Book, Position, PositionRecord};
 use crate::risk::{self, ReduceOnlyRule, RiskDecision, TradingMode};
 use crate::scenario::{Limits, Order};
+use crate::used_keys::UsedKeys;
 
 /// The paper engine. Its state is a function of its journal, apart from limits, trading mode and
 /// reduce-only rule.
@@ -20,18 +26,33 @@ pub struct Engine {
     trading_mode: TradingMode,
     reduce_only_rule: ReduceOnlyRule,
     journal: Journal,
+    state: EngineState,
+    /// Idempotency keys in use, with the journal location of each decision (see
+    /// [`JournalEntry::location`]).
+    keys: UsedKeys,
+    /// Where the recovery began.
+    origin: Origin,
+}
+
+/// What the journal's decisions leave, apart from their keys.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct EngineState {
     book: Book,
     counts: Counts,
     last_decision_as_of: Option<f64>,
-    /// Idempotency keys in use, with the journal location of each decision (see
-    /// [`JournalEntry::location`]).
-    keys: HashMap<String, u64>,
     /// The price of the last order of each symbol, also of a rejected one.
-    last_prices: HashMap<String, f64>,
+    last_prices: BTreeMap<String, f64>,
+}
+
+/// A state, and the place of the journal that it was taken at.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Origin {
+    pub(crate) state: EngineState,
+    pub(crate) start: FileStart,
 }
 
 /// Number of decisions, by outcome.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// All decisions.
     pub decisions: u64,
@@ -58,65 +79,82 @@ impl Engine {
     /// [`Error::Journal`] with the first line that is not a decision, or that reuses an idempotency
     /// key.
     pub fn recover(limits: Limits, journal: Journal) -> Result<Self> {
-        Self::recover_with(limits, journal, |_, _| {})
+        Self::recover_from(limits, journal, Origin::default(), UsedKeys::default(), |_, _, _| Ok(()))
     }
 
-    /// Like [`Engine::recover`]. Passes each entry to `inspect` before it is applied, with its
-    /// position counted from 1.
-    pub(crate) fn recover_with(
+    /// Like [`Engine::recover`], from a state on, whose keys are `keys`. Passes each entry to
+    /// `inspect` after it was applied, with its position counted from 1.
+    pub(crate) fn recover_from(
         limits: Limits,
-        journal: Journal,
-        mut inspect: impl FnMut(u64, &JournalEntry),
+        mut journal: Journal,
+        origin: Origin,
+        keys: UsedKeys,
+        mut inspect: impl FnMut(u64, &JournalEntry, &mut UsedKeys) -> Result<()>,
     ) -> Result<Self> {
         let mut engine = Self::in_memory(limits);
-        for entry in journal.entries() {
+        engine.state = origin.state.clone();
+        engine.keys = keys;
+        let mut last_line = origin.start.lines;
+        for entry in journal.entries_after(origin.start) {
             let entry = entry?;
-            inspect(engine.counts.decisions + 1, &entry);
             engine.apply_entry(&entry, &journal)?;
+            last_line = entry.line;
+            inspect(engine.state.counts.decisions, &entry, &mut engine.keys)?;
         }
-        Ok(Self { journal, ..engine })
-    }
-
-    fn new(limits: Limits, journal: Journal) -> Self {
-        let (book, counts) = (Book::default(), Counts::default());
-        let (trading_mode, reduce_only_rule) = (TradingMode::Open, ReduceOnlyRule::Enforce);
-        let (last_decision_as_of, keys, last_prices) = (None, HashMap::new(), HashMap::new());
-        Self {
-            limits,
-            trading_mode,
-            reduce_only_rule,
-            journal,
-            book,
-            counts,
-            last_decision_as_of,
-            keys,
-            last_prices,
-        }
+        journal.set_line_count(last_line);
+        Ok(Self { journal, origin, ..engine })
     }
 
     /// Returns an engine without decisions whose journal is in memory.
     pub(crate) fn in_memory(limits: Limits) -> Self {
-        Self::new(limits, Journal::Memory(Vec::new()))
+        Self {
+            limits,
+            trading_mode: TradingMode::Open,
+            reduce_only_rule: ReduceOnlyRule::Enforce,
+            journal: Journal::Memory(Vec::new()),
+            state: EngineState::default(),
+            keys: UsedKeys::default(),
+            origin: Origin::default(),
+        }
     }
 
     /// Returns an in-memory engine with the state before the decision at `position` (counted from
-    /// 1), and the decisions from that position on, in order.
+    /// 1), and the decisions from that position on, in order. The engine does not know the keys of
+    /// earlier decisions.
     ///
     /// # Errors
-    /// As [`Engine::recover`].
+    /// As [`Engine::recover`]; [`Error::Refused`] if the recovery began after that position.
     pub(crate) fn rewind(&self, position: u64) -> Result<(Self, Vec<Decision>)> {
         let mut engine = Self::in_memory(self.limits);
         engine.reduce_only_rule = self.reduce_only_rule;
+        engine.state = self.origin.state.clone();
+        let first = engine.state.counts.decisions + 1;
+        if position < first {
+            let problem = format!(
+                "decision {position} comes before the start-up checkpoint, which has {} decisions; restart with \
+                 --full-check",
+                first - 1
+            );
+            return Err(Error::Refused { path: self.journal.path(), problem });
+        }
         let mut later = Vec::new();
-        for (n, entry) in (1..).zip(self.journal.entries()) {
+        for (n, entry) in (first..).zip(self.journal.entries_after(self.origin.start)) {
             let entry = entry?;
             if n < position {
-                engine.apply_entry(&entry, &self.journal)?;
+                engine
+                    .state
+                    .apply_recorded(&entry.decision)
+                    .map_err(|problem| self.invalid(&entry, problem))?;
             } else {
                 later.push(entry.decision);
             }
         }
         Ok((engine, later))
+    }
+
+    fn invalid(&self, entry: &JournalEntry, problem: String) -> Error {
+        let (line, byte_offset) = (entry.line, entry.location);
+        Error::Journal { path: self.journal.path(), line, byte_offset, problem }
     }
 
     fn apply_entry(&mut self, entry: &JournalEntry, journal: &Journal) -> Result<()> {
@@ -133,14 +171,15 @@ impl Engine {
     /// is where the journal has the decision; an engine that is never asked for it by key can pass
     /// 0.
     pub(crate) fn apply_recorded(&mut self, location: u64, decision: &Decision) -> Result<(), String> {
-        let position = projected_position(&self.book, &decision.order())?;
-        if let Some(key) = &decision.idempotency_key {
-            if self.keys.contains_key(key) {
-                return Err(format!("idempotency_key: `{key}` was used before"));
-            }
-            self.keys.insert(key.clone(), location);
+        if let Some(key) = &decision.idempotency_key
+            && self.keys.place(key, location).map_err(|error| error.to_string())?.is_some()
+        {
+            return Err(format!("idempotency_key: `{key}` was used before"));
         }
-        self.apply(decision, position);
+        self.state.apply_recorded(decision)?;
+        if let Some(key) = &decision.idempotency_key {
+            self.keys.insert(key, location);
+        }
         Ok(())
     }
 
@@ -151,8 +190,10 @@ impl Engine {
     /// [`Error::Io`] if the decision cannot be recorded: it has not taken effect. [`Error::Order`]
     /// if the order is invalid, or if the position that it leaves exceeds the range of a double.
     pub fn submit(&mut self, order: &Order, submission: &Submission<'_>) -> Result<Outcome> {
-        if let Some(location) = submission.idempotency_key.and_then(|key| self.keys.get(key)) {
-            return Ok(Outcome { decision: self.journal.decision(*location)?, repeated: true });
+        if let Some(key) = submission.idempotency_key
+            && let Some(location) = self.keys.place(key, self.journal.next_location())?
+        {
+            return Ok(Outcome { decision: self.journal.decision(location)?, repeated: true });
         }
         // An order that a reader of the journal would refuse must not be recorded.
         order.check().map_err(|(field, problem)| Error::Order {
@@ -161,7 +202,7 @@ impl Engine {
         })?;
         let projected = self.projected(order)?;
         // The next cycle records the sum of all notionals, so the sum must stay finite.
-        let others = self.book.iter().filter(|(symbol, _)| *symbol != order.symbol);
+        let others = self.state.book.iter().filter(|(symbol, _)| *symbol != order.symbol);
         let sum: f64 = others.map(|(_, position)| position.notional_usd()).sum();
         if !(sum + projected.notional_usd()).is_finite() {
             let problem = "the sum of all positions would exceed the range of a double".to_owned();
@@ -171,9 +212,9 @@ impl Engine {
         let decision = Decision::new(order, submission, risk_decision.allowed(), risk_decision.reason());
         // The commit point: after this the decision has happened, and the state must follow it.
         let location = self.journal.record(&decision)?;
-        self.apply(&decision, projected);
+        self.state.apply(&decision, projected);
         if let Some(key) = submission.idempotency_key {
-            self.keys.insert(key.to_owned(), location);
+            self.keys.insert(key, location);
         }
         Ok(Outcome { decision, repeated: false })
     }
@@ -189,46 +230,29 @@ impl Engine {
         reduce_only_rule: ReduceOnlyRule,
         order: &Order,
     ) -> Result<RiskDecision> {
-        let current = self.book.position(&order.symbol);
+        let current = self.state.book.position(&order.symbol);
         let projected = self.projected(order)?;
         Ok(risk::check(trading_mode, reduce_only_rule, &self.limits, &current, &projected, order))
     }
 
     fn projected(&self, order: &Order) -> Result<Position> {
-        projected_position(&self.book, order)
+        projected_position(&self.state.book, order)
             .map_err(|problem| Error::Order { symbol: order.symbol.clone(), problem })
-    }
-
-    /// Updates the state. `position` is the position that the decision's order leaves if it is
-    /// filled.
-    fn apply(&mut self, decision: &Decision, position: Position) {
-        self.counts.decisions += 1;
-        if decision.allowed {
-            self.counts.fills += 1;
-            self.book.set(&decision.symbol, position);
-        } else {
-            self.counts.rejections += 1;
-        }
-        self.last_decision_as_of = Some(decision.as_of);
-        match self.last_prices.get_mut(&decision.symbol) {
-            Some(price) => *price = decision.price,
-            None => drop(self.last_prices.insert(decision.symbol.clone(), decision.price)),
-        }
     }
 
     /// Returns the open positions.
     pub fn book(&self) -> &Book {
-        &self.book
+        &self.state.book
     }
 
     /// Returns the counts over the whole journal, including decisions of earlier processes.
     pub fn counts(&self) -> Counts {
-        self.counts
+        self.state.counts
     }
 
     /// Returns the time of the last decision, in seconds since the Unix epoch.
     pub fn last_decision_as_of(&self) -> Option<f64> {
-        self.last_decision_as_of
+        self.state.last_decision_as_of
     }
 
     /// Returns the limits of the risk checks.
@@ -258,7 +282,7 @@ impl Engine {
 
     /// Returns the price of the last order of a symbol, in USD.
     pub fn last_price(&self, symbol: &str) -> Option<f64> {
-        self.last_prices.get(symbol).copied()
+        self.state.last_prices.get(symbol).copied()
     }
 
     /// Returns the decision journal.
@@ -275,8 +299,91 @@ impl Engine {
     }
 
     /// Whether a decision with this idempotency key exists.
-    pub fn has_key(&self, idempotency_key: &str) -> bool {
-        self.keys.contains_key(idempotency_key)
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the keys of a long run cannot be searched.
+    pub fn has_key(&self, idempotency_key: &str) -> Result<bool> {
+        Ok(self.keys.place(idempotency_key, self.journal.next_location())?.is_some())
+    }
+
+    pub(crate) fn state(&self) -> &EngineState {
+        &self.state
+    }
+
+    pub(crate) fn keys_mut(&mut self) -> &mut UsedKeys {
+        &mut self.keys
+    }
+
+    /// Forgets the decisions of a journal in memory, which the bus has, see
+    /// [`Journal::forget_published`].
+    pub(crate) fn forget_published(&mut self) {
+        self.journal.forget_published();
+    }
+}
+
+impl EngineState {
+    /// Returns the counts over the whole journal.
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Applies a recorded decision without checking it against the rules.
+    fn apply_recorded(&mut self, decision: &Decision) -> Result<(), String> {
+        let position = projected_position(&self.book, &decision.order())?;
+        self.apply(decision, position);
+        Ok(())
+    }
+
+    /// Updates the state. `position` is the position that the decision's order leaves if it is
+    /// filled.
+    fn apply(&mut self, decision: &Decision, position: Position) {
+        self.counts.decisions += 1;
+        if decision.allowed {
+            self.counts.fills += 1;
+            self.book.set(&decision.symbol, position);
+        } else {
+            self.counts.rejections += 1;
+        }
+        self.last_decision_as_of = Some(decision.as_of);
+        match self.last_prices.get_mut(&decision.symbol) {
+            Some(price) => *price = decision.price,
+            None => drop(self.last_prices.insert(decision.symbol.clone(), decision.price)),
+        }
+    }
+
+    /// Returns the form that a start-up checkpoint keeps.
+    pub(crate) fn to_json(&self) -> Result<Json> {
+        #[derive(Serialize)]
+        struct Form<'a> {
+            counts: Counts,
+            last_decision_as_of: Option<f64>,
+            last_prices: &'a BTreeMap<String, f64>,
+            positions: Vec<PositionRecord>,
+        }
+        Ok(Json::of(&Form {
+            counts: self.counts,
+            last_decision_as_of: self.last_decision_as_of,
+            last_prices: &self.last_prices,
+            positions: self.book.records(),
+        })?)
+    }
+
+    /// Reads that form.
+    pub(crate) fn read(field: &Field<'_>) -> Result<Self, Problem> {
+        let counts = field.required("counts")?;
+        let count = |key| counts.required(key)?.count();
+        let last_prices = field.required("last_prices")?;
+        let last_prices = last_prices.object()?.map(|price| Ok((price.name().to_owned(), price.number()?)));
+        Ok(Self {
+            book: Book::read(&field.required("positions")?)?,
+            counts: Counts {
+                decisions: count("decisions")?,
+                fills: count("fills")?,
+                rejections: count("rejections")?,
+            },
+            last_decision_as_of: field.required("last_decision_as_of")?.nullable_number()?,
+            last_prices: last_prices.collect::<Result<_, Problem>>()?,
+        })
     }
 }
 

@@ -39,6 +39,11 @@ impl<'a> Field<'a> {
         keys.contains(&self.key)
     }
 
+    /// Returns the name of this member in its object.
+    pub(crate) fn name(&self) -> &'a str {
+        self.key
+    }
+
     pub(crate) fn value(&self) -> &'a Value {
         self.value
     }

@@ -9,7 +9,7 @@
 //! - Core: [`position`], [`risk`], [`decision`], [`journal`] on [`line_file`], [`engine`],
 //!   [`cycle`].
 //! - Runtime: [`event_types`], [`publish`] (a cycle's events), [`operator`] (commands),
-//!   [`reconcile`] (journal and bus at start), [`runtime`].
+//!   [`reconcile`] (journal and bus at start), [`start_checkpoint`], [`runtime`].
 //! - Reading a bus: [`summary`], [`explain`], [`state`], [`replay`].
 //! - Live path, disabled: [`live`], [`drills`], [`parity`], [`feedback`].
 //!
@@ -49,6 +49,10 @@ pub mod feed;
 pub mod feedback;
 mod field;
 pub mod journal;
+pub mod journal_check;
+mod key_index;
+pub mod limit_drills;
+
 pub mod line_file;
 mod line_reader;
 pub mod live;
@@ -65,16 +69,20 @@ mod raw_name;
 pub mod reached_limit;
 pub mod reconcile;
 mod record_paths;
+mod recovery;
+pub mod repeated_keys;
 pub mod replay;
 pub mod report;
 pub mod risk;
 pub mod runtime;
 pub mod scenario;
+pub mod start_checkpoint;
 pub mod state;
 pub mod strategy;
 pub mod summary;
 pub mod symbol;
 pub mod text;
+mod used_keys;
 
 pub use clock::{Clock, FixedClock, SystemClock, duration, moment, rfc3339};
 pub use error::{Error, Mismatch, Result, UnsupportedIntent};

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use zero_bus::storage::{Access, Directory, Lock, Storage, StorageFile};
-use zero_bus::{JournalTail, Json, MAX_LINE_BYTES, QuarantinedTail, Value};
+use zero_bus::{Checksum, JournalTail, Json, MAX_LINE_BYTES, QuarantinedTail, Value};
 
 use crate::error::{Error, Result};
+use crate::field::{Field, Problem};
 use crate::raw_name::RawNameDirectory;
 
 /// An append-only file of canonical JSON lines. Its writer holds an exclusive lock on it while it
@@ -33,6 +34,8 @@ pub struct LineFile {
     append_attempted: bool,
     /// Length of the complete lines, which is where the next line starts.
     complete_bytes: u64,
+    /// Number of the last complete line, once all lines up to it were counted.
+    line_count: u64,
     /// What follows the complete lines, until [`LineFile::repair_tail`].
     tail: JournalTail,
     quarantined: Option<QuarantinedTail>,
@@ -110,6 +113,7 @@ impl LineFile {
             existed,
             append_attempted: false,
             complete_bytes: 0,
+            line_count: 0,
             tail: JournalTail::Clean,
             quarantined: None,
             poisoned: false,
@@ -231,6 +235,7 @@ impl LineFile {
         self.poisoned = false;
         let byte_offset = self.complete_bytes;
         self.complete_bytes += line.len() as u64;
+        self.line_count += 1;
         Ok(byte_offset)
     }
 
@@ -246,16 +251,98 @@ impl LineFile {
 
     /// Returns the complete lines.
     pub(crate) fn lines(&self) -> Lines<'_> {
-        self.lines_from(0)
+        self.lines_after(FileStart::default())
+    }
+
+    /// Returns the complete lines after a place.
+    pub(crate) fn lines_after(&self, start: FileStart) -> Lines<'_> {
+        let range = FileRange { file: &*self.file, byte_offset: start.bytes, end: self.complete_bytes };
+        let reader = BufReader::with_capacity(64 << 10, range);
+        Lines { path: &self.path, reader, line: start.lines, byte_offset: start.bytes }
     }
 
     /// Reads the line that starts at a byte offset; empty at the end of the file.
     pub(crate) fn read_line_at(&self, byte_offset: u64) -> Result<String> {
-        Ok(self.lines_from(byte_offset).next()?.map(|(_, text)| text).unwrap_or_default())
+        let start = FileStart { bytes: byte_offset, lines: 0 };
+        Ok(self.lines_after(start).next()?.map(|(_, text)| text).unwrap_or_default())
     }
 
-    /// Passes each valid record of the file to `each`, with its position. Stops at the first
-    /// invalid line: a power cut can leave one, and everything from it on becomes the torn tail.
+    /// Reads the first line that begins at or after a byte offset, with its byte offset. A line
+    /// begins at `line_start`, which is not after it.
+    pub(crate) fn first_line_from(&self, byte_offset: u64, line_start: u64) -> Result<Option<(u64, String)>> {
+        // From the byte before, so that a line that begins exactly there is found.
+        let mut start = byte_offset.saturating_sub(1).max(line_start);
+        let mut range = FileRange { file: &*self.file, byte_offset: start, end: self.complete_bytes };
+        if byte_offset > line_start {
+            let mut reader = BufReader::with_capacity(4 << 10, &mut range);
+            let skipped = reader.skip_until(b'\n').map_err(Error::io("read it", &self.path))?;
+            start += skipped as u64;
+        }
+        let line = self.lines_after(FileStart { bytes: start, lines: 0 }).next()?;
+        Ok(line.map(|(position, text)| (position.byte_offset, text)))
+    }
+
+    /// Returns the length of the complete lines in bytes, which is where the next line starts.
+    pub(crate) fn complete_bytes(&self) -> u64 {
+        self.complete_bytes
+    }
+
+    /// Sets the number of the last complete line, after all lines up to it were read.
+    pub(crate) fn set_line_count(&mut self, lines: u64) {
+        self.line_count = lines;
+    }
+
+    /// Returns the end of the complete lines.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) fn head(&self) -> Result<FileHead> {
+        let checksum = self.checksum_of_line_before(self.complete_bytes)?;
+        Ok(FileHead { bytes: self.complete_bytes, checksum, lines: self.line_count })
+    }
+
+    /// Whether the file has a complete line that ends where `head` says and has its checksum.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) fn has_head(&self, head: FileHead) -> Result<bool> {
+        let is_within = head.bytes <= self.complete_bytes;
+        Ok(is_within && self.checksum_of_line_before(head.bytes)? == head.checksum)
+    }
+
+    /// Returns the checksum of the line that ends at a byte offset, with its line break; `None` at
+    /// the start of the file, and if no line ends there.
+    fn checksum_of_line_before(&self, byte_offset: u64) -> Result<Option<Checksum>> {
+        const BLOCK_BYTES: u64 = 64 << 10;
+        let (mut line, mut start) = (Vec::new(), byte_offset);
+        while start > 0 && line.len() <= MAX_LINE_BYTES {
+            let block_start = start.saturating_sub(BLOCK_BYTES);
+            let mut block = Vec::new();
+            let mut range = FileRange { file: &*self.file, byte_offset: block_start, end: start };
+            range.read_to_end(&mut block).map_err(Error::io("read its last line", &self.path))?;
+            if start == byte_offset && block.pop() != Some(b'\n') {
+                return Ok(None);
+            }
+            let before_line = block.iter().rposition(|byte| *byte == b'\n');
+            block.drain(..before_line.map_or(0, |at| at + 1));
+            block.append(&mut line);
+            line = block;
+            if before_line.is_some() {
+                break;
+            }
+            start = block_start;
+        }
+        Ok((byte_offset > 0).then(|| Checksum::of(&line)))
+    }
+
+    /// Returns the storage of the file and its name there, for companions of the file.
+    pub(crate) fn storage(&self) -> (Arc<dyn Storage>, &str) {
+        (Arc::clone(&self.storage), &self.name)
+    }
+
+    /// Passes each valid record after `start` to `each`, with its position. A valid record ends at
+    /// `start`, unless it is the start of the file. Stops at the first invalid line: a power cut
+    /// can leave one, and everything from it on becomes the torn tail.
     ///
     /// With `each_synced`, every record was synced before the next one was written, so that a crash
     /// can damage the last line only.
@@ -263,14 +350,16 @@ impl LineFile {
     /// # Errors
     /// [`Error::Refused`] if the file contains anything but records of this schema, or a damaged
     /// line that a crash cannot explain.
-    pub(crate) fn read_records(
+    pub(crate) fn read_records_after(
         &mut self,
+        start: FileStart,
         schema: &str,
         each_synced: bool,
         mut each: impl FnMut(LinePosition, Value),
     ) -> Result<()> {
-        let mut valid_records = 0_u64;
-        let mut lines = self.lines();
+        let mut valid_records = u64::from(start.bytes > 0);
+        let mut last_line = start.lines;
+        let mut lines = self.lines_after(start);
         let damaged = loop {
             let (position, text) = match lines.next() {
                 Ok(None) => break None,
@@ -282,6 +371,7 @@ impl LineFile {
             match Value::parse(&text) {
                 Ok(value) if value.get("schema_version").and_then(Value::as_str) == Some(schema) => {
                     valid_records += 1;
+                    last_line = position.line;
                     each(position, value);
                 }
                 Ok(_) => return Err(self.not_of_schema(schema)),
@@ -303,17 +393,12 @@ impl LineFile {
             self.complete_bytes = byte_offset;
             self.tail = JournalTail::Torn { byte_offset };
         }
+        self.line_count = last_line;
         Ok(())
     }
 
     fn not_of_schema(&self, schema: &str) -> Error {
         self.refused(&format!("contains lines that are not {schema} records; name another file"))
-    }
-
-    fn lines_from(&self, byte_offset: u64) -> Lines<'_> {
-        let range = FileRange { file: &*self.file, byte_offset, end: self.complete_bytes };
-        let reader = BufReader::with_capacity(64 << 10, range);
-        Lines { path: &self.path, reader, line: 0, byte_offset }
     }
 
     fn refused(&self, problem: &str) -> Error {
@@ -346,6 +431,41 @@ fn storage_of(directory: Arc<Directory>, path: &Path, raw_name: &OsStr) -> (Arc<
             let name = raw_name.to_string_lossy().into_owned();
             (Arc::new(RawNameDirectory::new(directory, path, name.clone(), raw_name.to_owned())), name)
         }
+    }
+}
+
+/// A place between two lines of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FileStart {
+    /// Bytes before it.
+    pub(crate) bytes: u64,
+    /// Lines before it.
+    pub(crate) lines: u64,
+}
+
+/// The end of a file: where it is, and what the last line was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct FileHead {
+    bytes: u64,
+    checksum: Option<Checksum>,
+    lines: u64,
+}
+
+impl FileHead {
+    /// Returns the place after the last line.
+    pub(crate) fn start(self) -> FileStart {
+        FileStart { bytes: self.bytes, lines: self.lines }
+    }
+
+    pub(crate) fn read(field: &Field<'_>) -> Result<Self, Problem> {
+        let checksum = field.optional_unless_null("checksum");
+        let checksum = checksum
+            .map(|text| Checksum::parse(text.text()?).ok_or_else(|| text.problem("is not a checksum")));
+        Ok(Self {
+            bytes: field.required("bytes")?.count()?,
+            checksum: checksum.transpose()?,
+            lines: field.required("lines")?.count()?,
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use zero_bus::storage::Storage;
-use zero_bus::{AmbiguousTail, Bus, OpenOptions};
+use zero_bus::{AmbiguousTail, Bus, OpenOptions, SNAPSHOT};
 
 use crate::clock::Clock;
 use crate::error::Result;
@@ -42,4 +42,21 @@ impl OpeningBus {
         let opened = self.storage.take().map(|storage| self.options.open_in(storage));
         Ok(opened.transpose()?)
     }
+}
+
+/// Returns what the operator should know of a bus that was just opened: what [`Bus::warnings`]
+/// says, and a snapshot that contradicts the log.
+pub(crate) fn warnings_of(bus: &Bus) -> Vec<String> {
+    let mut warnings = bus.warnings();
+    let path = bus.log_path().with_file_name(SNAPSHOT);
+    match bus.reader().verify_snapshot() {
+        Ok(snapshot) if snapshot.consistent => {}
+        Ok(snapshot) => warnings.push(format!(
+            "{}: {}; the state follows from the log, and the next cycle replaces the snapshot",
+            path.display(),
+            snapshot.reason
+        )),
+        Err(error) => warnings.push(format!("{}: cannot compare it with the log: {error}", path.display())),
+    }
+    warnings
 }

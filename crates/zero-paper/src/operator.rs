@@ -9,13 +9,12 @@
 //! revoke a command that the runtime had not applied by then: its operator may not have known of
 //! it. Of several commands in force, the most restrictive one governs.
 
-use std::ops::Range;
-
 use serde::Serialize;
-use zero_bus::{Bus, Draft, Event, Value, event_id};
+use zero_bus::{Bus, Checksum, Draft, Event, Head, Json, Value, event_id};
 
 use crate::error::Result;
 use crate::event_types::{OPERATOR_APPLIED, OPERATOR_COMMAND};
+use crate::field::{Field, Problem};
 use crate::risk::TradingMode;
 
 /// The `schema_version` of a command's payload.
@@ -98,7 +97,7 @@ pub fn command(action: Action, actor: &str, reason: &str, as_of: f64) -> Result<
 }
 
 /// A command on the bus.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Command {
     /// The index of its event.
     pub index: u64,
@@ -123,6 +122,18 @@ impl Command {
             reason: text("reason"),
             applied: false,
         }
+    }
+
+    /// Reads the serialized form.
+    fn read(field: &Field<'_>) -> Result<Self, Problem> {
+        let text = |key| Ok::<_, Problem>(field.required(key)?.text()?.to_owned());
+        Ok(Self {
+            index: field.required("index")?.count()?,
+            action: field.required("action")?.optional_text().and_then(Action::named),
+            actor: text("actor")?,
+            reason: text("reason")?,
+            applied: field.required("applied")?.bool()?,
+        })
     }
 
     /// Describes the command for a person: action, event, actor and reason.
@@ -272,25 +283,30 @@ fn confirmed_index(event: &Event) -> Option<u64> {
 /// A reading position on a bus, with the commands in force at that position.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct CommandCursor {
-    /// Index of the last event that was applied or skipped.
-    last_index: u64,
+    /// The last event that was applied or skipped.
+    last: Head,
     pub(crate) commands_in_force: CommandsInForce,
 }
 
 impl CommandCursor {
+    /// Returns the last event that was applied or skipped.
+    pub(crate) fn last(&self) -> Head {
+        self.last
+    }
+
     /// Applies the next event of the bus.
     pub(crate) fn apply(&mut self, event: &Event) {
         self.commands_in_force.apply(event);
-        self.last_index = event.index;
+        self.last = event.head();
     }
 
     /// Applies all events after the cursor. If no other process has appended, this costs one look
     /// at the size of the log.
     pub(crate) fn catch_up(&mut self, bus: &Bus) -> Result<()> {
-        if self.last_index == bus.head().index && bus.is_at_end()? {
+        if self.last.index == bus.head().index && bus.is_at_end()? {
             return Ok(());
         }
-        for event in bus.reader().events(self.last_index + 1)? {
+        for event in bus.reader().events(self.last.index + 1)? {
             self.apply(&event?);
         }
         Ok(())
@@ -299,9 +315,32 @@ impl CommandCursor {
     /// Moves the cursor over events that the runtime has just published, if they follow it
     /// directly. Otherwise other events came first, and the next [`CommandCursor::catch_up`] reads
     /// all of them.
-    pub(crate) fn skip_own_events(&mut self, published: &Range<u64>) {
-        if published.start == self.last_index + 1 {
-            self.last_index = published.end - 1;
+    pub(crate) fn skip_own_events(&mut self, published: &[Event]) {
+        if let [first, .., last] | [first @ last] = published
+            && first.index == self.last.index + 1
+        {
+            self.last = last.head();
         }
+    }
+
+    /// Returns the form that a start-up checkpoint keeps.
+    pub(crate) fn to_json(&self) -> Result<Json> {
+        #[derive(Serialize)]
+        struct Form<'a> {
+            commands: &'a [Command],
+            last: Head,
+        }
+        Ok(Json::of(&Form { commands: &self.commands_in_force.commands, last: self.last })?)
+    }
+
+    /// Reads that form.
+    pub(crate) fn read(field: &Field<'_>) -> Result<Self, Problem> {
+        let last = field.required("last")?;
+        let checksum = last.required("checksum")?;
+        let checksum = checksum.optional_text().and_then(Checksum::parse);
+        let last = Head { index: last.required("index")?.count()?, checksum };
+        let commands = field.required("commands")?;
+        let commands = commands.items()?.map(|command| Command::read(&command)).collect::<Result<_, _>>()?;
+        Ok(Self { last, commands_in_force: CommandsInForce { commands } })
     }
 }

@@ -27,6 +27,7 @@ use crate::record_paths::RecordPaths;
 use crate::risk::ReduceOnlyRule;
 use crate::runtime::Runtime;
 use crate::scenario::Scenario;
+use crate::start_checkpoint::CheckpointOptions;
 
 /// The `schema_version` of the report.
 pub const PARITY_SCHEMA: &str = "zero.runtime.production_parity.v1";
@@ -409,6 +410,7 @@ impl Output {
             runtime_bus: Some(self.0.join(BUS)),
             rebuild_journal: false,
             on_ambiguous_tail: AmbiguousTail::Refuse,
+            checkpoint: CheckpointOptions::default(),
         }
     }
 

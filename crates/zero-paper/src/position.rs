@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::field::{Field, Problem};
 use crate::scenario::{Order, Side};
 
 /// The position in one symbol. The default is a closed position.
@@ -144,6 +145,16 @@ impl Book {
     /// Returns the open positions, ordered by symbol.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Position)> {
         self.0.iter().map(|(symbol, position)| (symbol.as_str(), *position))
+    }
+
+    /// Reads the open positions from the form of the records.
+    pub(crate) fn read(field: &Field<'_>) -> Result<Self, Problem> {
+        let position = |record: Field<'_>| {
+            let number = |key| record.required(key)?.number();
+            let position = Position { quantity: number("quantity")?, avg_price: number("avg_price")? };
+            Ok((record.required("symbol")?.text()?.to_owned(), position))
+        };
+        field.items()?.map(position).collect::<Result<_, Problem>>().map(Self)
     }
 
     /// Returns the open positions in the form of the records, ordered by symbol.

@@ -15,7 +15,10 @@ use zero_bus::{Checksum, Json, JsonError, Reader};
 use crate::decision::Decision;
 use crate::error::Error;
 use crate::journal::Journal;
+use crate::journal_check::first_line_is_market;
 use crate::line_file::LineFile;
+use crate::market::reader::is_market_bus;
+use crate::market::totals::Totals;
 use crate::position::{Book, rounded, to_cents};
 use crate::reconcile;
 
@@ -69,6 +72,14 @@ pub struct Request {
     publish_enabled: bool,
     generated_at: String,
     public_delay_s: u64,
+    checkpoint: Option<PublicCheckpoint>,
+}
+
+/// The signed checkpoint of the events from which an export was computed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct PublicCheckpoint {
+    events: u64,
+    note: String,
 }
 
 impl Request {
@@ -98,7 +109,14 @@ impl Request {
             publish_enabled,
             generated_at: generated_at.to_owned(),
             public_delay_s,
+            checkpoint: None,
         })
+    }
+
+    /// Has the export carry the signed checkpoint of the first events of the log, from which its
+    /// figures are computed. `note` appears as it is.
+    pub fn with_checkpoint(self, events: u64, note: String) -> Self {
+        Self { checkpoint: Some(PublicCheckpoint { events, note }), ..self }
     }
 }
 
@@ -106,6 +124,7 @@ impl Request {
 #[derive(Clone, Debug, Default)]
 pub struct Aggregates {
     decisions: u64,
+    accepted: u64,
     fills: u64,
     total_notional_usd: f64,
     book: Book,
@@ -117,16 +136,31 @@ impl Aggregates {
     /// # Errors
     /// What prevents reading the bus; a bus that lacks a decision of the run.
     pub fn of_bus(reader: &Reader) -> Result<Self, Error> {
+        Self::of_first_events(reader, u64::MAX)
+    }
+
+    /// The figures as they were after the event with index `last`.
+    ///
+    /// # Errors
+    /// As [`Aggregates::of_bus`].
+    pub fn of_first_events(reader: &Reader, last: u64) -> Result<Self, Error> {
+        if is_market_bus(reader, last)? {
+            return Ok(Self::of_totals(Totals::of_first_events(reader, last)?));
+        }
         let mut aggregates = Self::default();
-        reconcile::read_decisions(reader)?.iter().for_each(|decision| aggregates.add(decision));
+        reconcile::read_decisions_up_to(reader, last)?.iter().for_each(|decision| aggregates.add(decision));
         Ok(aggregates)
     }
 
     /// The figures of a decision journal, which is neither locked nor changed.
     ///
     /// # Errors
-    /// What prevents reading the journal, with the first line that is not a decision.
+    /// What prevents reading the journal, with the first line that is not a decision or, in the
+    /// journal of a run on market data, not a cycle.
     pub fn of_journal(path: &Path) -> Result<Self, Error> {
+        if first_line_is_market(path)? == Some(true) {
+            return Ok(Self::of_totals(Totals::of_journal(path)?));
+        }
         let mut aggregates = Self::default();
         for entry in Journal::File(LineFile::read_only(path)?).entries() {
             aggregates.add(&entry?.decision);
@@ -134,12 +168,18 @@ impl Aggregates {
         Ok(aggregates)
     }
 
-    /// Counts the next decision of the run.
+    fn of_totals(totals: Totals) -> Self {
+        let Totals { decisions, accepted, fills, notional_usd, book } = totals;
+        Self { decisions, accepted, fills, total_notional_usd: notional_usd, book }
+    }
+
+    /// Counts the next decision of the run of a scenario.
     pub fn add(&mut self, decision: &Decision) {
         let order = decision.order();
         self.decisions += 1;
         self.total_notional_usd += order.notional_usd();
         if decision.allowed {
+            self.accepted += 1;
             self.fills += 1;
             let position = self.book.position(&order.symbol).after(&order);
             self.book.set(&order.symbol, position);
@@ -147,7 +187,7 @@ impl Aggregates {
     }
 
     fn rejections(&self) -> u64 {
-        self.decisions - self.fills
+        self.decisions - self.accepted
     }
 
     /// A part of the decisions, to 4 places; 0 without decisions.
@@ -157,7 +197,7 @@ impl Aggregates {
 
     fn figures(&self) -> Figures {
         Figures {
-            acceptance_rate: self.rate(self.fills),
+            acceptance_rate: self.rate(self.accepted),
             decisions: self.decisions,
             fills: self.fills,
             open_positions: self.book.open_positions(),
@@ -200,7 +240,7 @@ impl Aggregates {
     }
 
     fn execution_pressure(&self) -> &'static str {
-        match self.rate(self.fills) {
+        match self.rate(self.accepted) {
             rate if rate <= 0.0 => "none",
             rate if rate < 0.1 => "very_low",
             rate if rate < 0.35 => "low",
@@ -268,6 +308,8 @@ const PRIVACY: Privacy =
 pub fn profile(aggregates: &Aggregates, request: &Request) -> Result<Json, JsonError> {
     #[derive(Serialize)]
     struct Profile<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        checkpoint: Option<&'a PublicCheckpoint>,
         deployment_claim: (),
         deployment_heartbeat: (),
         generated_at: &'a str,
@@ -316,6 +358,7 @@ pub fn profile(aggregates: &Aggregates, request: &Request) -> Result<Json, JsonE
     let badges = [("paper_verified", status), ("durable_journal", "verified")];
     let figures = aggregates.figures();
     Json::of(&Profile {
+        checkpoint: request.checkpoint.as_ref(),
         deployment_claim: (),
         deployment_heartbeat: (),
         generated_at: &request.generated_at,
@@ -358,6 +401,8 @@ pub fn intelligence(aggregates: &Aggregates, request: &Request) -> Result<Json, 
     struct Intelligence<'a> {
         access: Access<'a>,
         aggregates: Figures,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        checkpoint: Option<&'a PublicCheckpoint>,
         commercial_unlocks: [&'a str; 8],
         generated_at: &'a str,
         privacy: AggregatePrivacy<'a>,
@@ -407,6 +452,7 @@ pub fn intelligence(aggregates: &Aggregates, request: &Request) -> Result<Json, 
             delay_s: request.public_delay_s,
         },
         aggregates: aggregates.figures(),
+        checkpoint: request.checkpoint.as_ref(),
         commercial_unlocks: COMMERCIAL_UNLOCKS,
         generated_at: &request.generated_at,
         privacy: AggregatePrivacy {

@@ -1,7 +1,5 @@
 //! Publishes a cycle on the bus: its five events, then the snapshot.
 
-use std::ops::Range;
-
 use serde::Serialize;
 use zero_bus::{Bus, Draft, Event, Json, Value};
 
@@ -42,8 +40,7 @@ struct State<'a> {
 }
 
 /// Publishes the events of a cycle with one sync, then writes the snapshot. Skips the first
-/// `already_published` events, which a crash left on the bus. Returns the indexes of the new
-/// events.
+/// `already_published` events, which a crash left on the bus. Returns the new events.
 ///
 /// `engine` must be in the state right after this cycle.
 ///
@@ -54,7 +51,7 @@ pub fn publish(
     engine: &Engine,
     cycle: &CycleRecord,
     already_published: usize,
-) -> Result<Range<u64>> {
+) -> Result<Vec<Event>> {
     let payloads = payloads(engine, cycle)?;
     let [(_, cycle_json), .., (_, health)] = &payloads;
     let state = Json::of(&State { cycle: cycle_json, health, positions: &engine.book().records() })?;
@@ -67,8 +64,7 @@ pub fn publish(
     let events = bus.append_batch(drafts.collect())?;
     let source_event_id = events.last().map(Event::id);
     bus.write_snapshot(cycle.as_of, source_event_id.as_deref(), &state)?;
-    let index = |event: Option<&Event>| event.map_or(0, |event| event.index);
-    Ok(index(events.first())..index(events.last()) + 1)
+    Ok(events)
 }
 
 /// Returns the events of the cycle that the engine has just run, in their order.

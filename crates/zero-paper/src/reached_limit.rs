@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use zero_bus::Value;
 
+use crate::order_record::ReachedLimit;
 use crate::text::{escape, format_money_apart, format_numbers_apart};
 
 /// A limit and the value that reached it, as the field `limit` of a decision states them.
@@ -52,6 +53,13 @@ impl LimitNumbers {
             Some("s") => (format_numbers_apart(pair), " s"),
             _ => (format_numbers_apart(pair), ""),
         }
+    }
+}
+
+impl From<ReachedLimit> for LimitNumbers {
+    fn from(limit: ReachedLimit) -> Self {
+        let ReachedLimit { bound, name, value } = limit;
+        Self { bound, name, value }
     }
 }
 

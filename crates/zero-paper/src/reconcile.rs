@@ -19,8 +19,9 @@ use crate::cycle_events::{CycleClassifier, CycleStart, EventClass, recovery_of};
 use crate::decision::Decision;
 use crate::error::{Error, Mismatch, Result};
 use crate::journal::{Journal, JournalEntry};
-use crate::line_file::LineFile;
+use crate::line_file::{FileStart, LineFile};
 use crate::operator::CommandCursor;
+use crate::publish::EVENTS_PER_CYCLE;
 
 /// What one pass over the bus found.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,6 +37,20 @@ pub(crate) struct Reconciliation {
     pub(crate) command_cursor: CommandCursor,
     /// Irregularities that do not prevent a start, one line each.
     pub(crate) warnings: Vec<String>,
+    /// A new run begins after the place where the comparison began. Then the comparison must begin
+    /// with the first event.
+    pub(crate) has_new_run: bool,
+}
+
+/// Where a comparison begins: after a cycle that journal and bus have, which is complete on the
+/// bus. The default is the start of both.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ReconcileStart {
+    pub(crate) cycle_id: u64,
+    /// The place after its decision in the journal.
+    pub(crate) journal: FileStart,
+    /// A later place on the bus, at which the state contains every command.
+    pub(crate) cursor: CommandCursor,
 }
 
 /// The last cycle on the bus.
@@ -53,44 +68,75 @@ pub(crate) struct LastCycle {
 /// # Errors
 /// Any error of reading the bus; [`Mismatch::CycleMissing`] if the run on the bus is incomplete.
 pub(crate) fn read_decisions(reader: &Reader) -> Result<Vec<Decision>> {
-    let mut classifier = CycleClassifier::default();
+    read_decisions_up_to(reader, u64::MAX)
+}
+
+/// As [`read_decisions`], from the events up to the one with index `last`.
+pub(crate) fn read_decisions_up_to(reader: &Reader, last: u64) -> Result<Vec<Decision>> {
+    Ok(read_decisions_between(reader, &ReconcileStart::default(), last)?.unwrap_or_default())
+}
+
+/// Like [`read_decisions`], for the decisions after a place. Returns `None` if a new run begins
+/// after it.
+///
+/// # Errors
+/// As [`read_decisions`].
+pub(crate) fn read_decisions_after(reader: &Reader, start: &ReconcileStart) -> Result<Option<Vec<Decision>>> {
+    read_decisions_between(reader, start, u64::MAX)
+}
+
+fn read_decisions_between(
+    reader: &Reader,
+    start: &ReconcileStart,
+    last: u64,
+) -> Result<Option<Vec<Decision>>> {
+    let mut classifier = CycleClassifier::after(start.cycle_id);
     let mut decisions: Vec<(u64, Decision)> = Vec::new();
-    for event in reader.events(1)? {
+    for event in reader.events(start.cursor.last().index + 1)? {
         // The cycle record contains the decision, so a cycle whose other events are missing counts
         // as well.
         let event = event?;
-        let start = match classifier.classify(&event) {
-            EventClass::CycleStart(start) => start,
+        if event.index > last {
+            break;
+        }
+        let cycle = match classifier.classify(&event) {
+            EventClass::CycleStart(cycle) => cycle,
             EventClass::Foreign(_) => {
                 check_not_market_cycle(reader, &event)?;
                 continue;
             }
             _ => continue,
         };
-        if start.new_run {
+        if cycle.new_run && start.cycle_id > 0 {
+            return Ok(None);
+        }
+        if cycle.new_run {
             decisions.clear();
         }
-        decisions.push((start.cycle_id, start.decision));
+        decisions.push((cycle.cycle_id, cycle.decision));
     }
-    let missing = (1..).zip(&decisions).find(|(expected, (cycle_id, _))| expected != cycle_id);
+    let missing =
+        (start.cycle_id + 1..).zip(&decisions).find(|(expected, (cycle_id, _))| expected != cycle_id);
     if let Some((cycle_id, _)) = missing {
         return Err(Error::reconcile(reader.log_path(), Mismatch::CycleMissing { cycle_id }));
     }
-    Ok(decisions.into_iter().map(|(_, decision)| decision).collect())
+    Ok(Some(decisions.into_iter().map(|(_, decision)| decision).collect()))
 }
 
-/// Compares every decision of the last run on the bus with the journal. In the same pass it
-/// collects the cycle records from `first_missing_record` on and the operator's commands. Changes
-/// nothing.
+/// Compares the decisions of the last run on the bus that come after `start` with the journal. In
+/// the same pass it collects the cycle records from `first_missing_record` on and the operator's
+/// commands. Changes nothing.
 ///
 /// # Errors
 /// [`Error::Reconcile`] if a decision differs, or if the bus has a decision that the journal lacks.
 pub(crate) fn reconcile(
     journal: &Journal,
     reader: &Reader,
+    start: &ReconcileStart,
     first_missing_record: Option<u64>,
 ) -> Result<Reconciliation> {
-    reconcile_events(journal, reader, reader.events(1)?, first_missing_record)
+    let events = reader.events(start.cursor.last().index + 1)?;
+    reconcile_events(journal, reader, events, start, first_missing_record)
 }
 
 /// The state of a decision journal relative to a bus. A runtime may be writing to both.
@@ -117,7 +163,7 @@ pub fn check_journal(journal: &Path, reader: &Reader) -> Result<JournalCheck> {
     // so the journal has every decision up to that end.
     let events = reader.events(1)?;
     let journal = Journal::File(LineFile::read_only(journal)?);
-    let reconciliation = reconcile_events(&journal, reader, events, None)?;
+    let reconciliation = reconcile_events(&journal, reader, events, &ReconcileStart::default(), None)?;
     let mut decisions = 0;
     for entry in journal.entries() {
         entry?;
@@ -136,14 +182,17 @@ fn reconcile_events(
     journal: &Journal,
     reader: &Reader,
     events: Events,
+    start: &ReconcileStart,
     first_missing_record: Option<u64>,
 ) -> Result<Reconciliation> {
     let mut result = Reconciliation {
         cycle_journal_end: first_missing_record.map(|first| first - 1),
+        command_cursor: start.cursor.clone(),
+        last_cycle: LastCycle::complete(start.cycle_id),
         ..Reconciliation::default()
     };
-    let mut classifier = CycleClassifier::default();
-    let mut comparison = Comparison::new(journal, reader);
+    let mut classifier = CycleClassifier::after(start.cycle_id);
+    let mut comparison = Comparison::after(start, journal, reader);
     // A mismatch counts only if no new run starts after it: the journal belongs to the last run on
     // the bus.
     let mut mismatch = None;
@@ -156,21 +205,25 @@ fn reconcile_events(
                 check_not_market_cycle(reader, &event)?;
                 result.warnings.push(warning);
             }
-            EventClass::CycleStart(start) => {
-                if start.new_run {
+            EventClass::CycleStart(cycle) => {
+                if cycle.new_run && start.cycle_id > 0 {
+                    result.has_new_run = true;
+                    return Ok(result);
+                }
+                if cycle.new_run {
                     result.warnings.push(format!("the cycle numbers restart at {}", event.id()));
-                    comparison = Comparison::new(journal, reader);
+                    comparison = Comparison::after(start, journal, reader);
                     mismatch = None;
                     result.missing_records.clear();
                 }
                 if mismatch.is_none() {
-                    match comparison.compare(&start, &event) {
+                    match comparison.compare(&cycle, &event) {
                         Ok(warning) => result.warnings.extend(warning),
                         Err(error @ Error::Reconcile { .. }) => mismatch = Some(error),
                         Err(error) => return Err(error),
                     }
                 }
-                let CycleStart { cycle_id, record, .. } = *start;
+                let CycleStart { cycle_id, record, .. } = *cycle;
                 if first_missing_record.is_some_and(|first| cycle_id >= first) {
                     result.cycle_journal_end = Some(cycle_id);
                     result.missing_records.push(event.payload.clone());
@@ -186,6 +239,14 @@ fn reconcile_events(
         }
     }
     mismatch.map_or(Ok(result), Err)
+}
+
+impl LastCycle {
+    /// Returns a cycle that is complete on the bus; `None` for cycle 0.
+    fn complete(cycle_id: u64) -> Option<Self> {
+        let recovery = Json::empty_object();
+        (cycle_id > 0).then_some(Self { cycle_id, published_events: EVENTS_PER_CYCLE, recovery })
+    }
 }
 
 /// Refuses a bus with a cycle of a run on market data.
@@ -207,13 +268,13 @@ struct Comparison<'a> {
     journal: &'a Journal,
     reader: &'a Reader,
     entries: Box<dyn Iterator<Item = Result<JournalEntry>> + 'a>,
-    /// Number of journal entries read.
+    /// Number of the last journal entry that was read.
     position: u64,
 }
 
 impl<'a> Comparison<'a> {
-    fn new(journal: &'a Journal, reader: &'a Reader) -> Self {
-        Self { journal, reader, entries: journal.entries(), position: 0 }
+    fn after(start: &ReconcileStart, journal: &'a Journal, reader: &'a Reader) -> Self {
+        Self { journal, reader, entries: journal.entries_after(start.journal), position: start.cycle_id }
     }
 
     /// Advances the journal to a cycle and compares the two decisions. Returns a warning if the bus

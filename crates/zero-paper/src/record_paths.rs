@@ -1,11 +1,13 @@
 //! Where a runtime keeps its records, and whether those files can coexist.
 
+use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use zero_bus::AmbiguousTail;
 
 use crate::error::{Error, Result};
+use crate::start_checkpoint::{CHECKPOINT, CheckpointOptions, KEY_INDEX};
 
 /// Where a runtime keeps its records. A record without a path is not kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,11 +23,13 @@ pub struct RecordPaths {
     pub rebuild_journal: bool,
     /// What to do about an ambiguous tail of the bus.
     pub on_ambiguous_tail: AmbiguousTail,
+    /// How start-up checkpoints are used.
+    pub checkpoint: CheckpointOptions,
 }
 
 impl RecordPaths {
-    /// Checks that no file has two roles, and that the bus exists if the journal is to be rebuilt
-    /// from it. Creates nothing.
+    /// Checks that no file has two roles, that recovery can name its files, and that the bus exists
+    /// if the journal is to be rebuilt from it. Creates nothing.
     ///
     /// # Errors
     /// [`Error::Refused`], or [`zero_bus::Error::NotABus`] if the bus path is a file.
@@ -37,6 +41,9 @@ impl RecordPaths {
             && journal == cycle_journal
         {
             return refused(journal, "is named as both journals; name another file");
+        }
+        for journal in [&self.journal, &self.cycle_journal].into_iter().flatten() {
+            check_name_length(journal)?;
         }
         let Some(bus) = &self.runtime_bus else { return Ok(()) };
         if bus.exists() && !bus.is_dir() {
@@ -55,10 +62,32 @@ impl RecordPaths {
     }
 }
 
+/// Longest file name of Linux, in bytes.
+const MAX_NAME_BYTES: usize = 255;
+
+/// The longest name that is derived from a journal's: `.torn-at-`, an offset of 20 digits, `-` and
+/// a number of 10 digits.
+const MAX_SUFFIX_BYTES: usize = 40;
+
+/// Refuses to create a journal whose name is so long that a later start could not keep its torn
+/// tail, or the journal before a rebuild, under a longer name.
+fn check_name_length(journal: &Path) -> Result<()> {
+    let length = journal.file_name().map_or(0, OsStr::len);
+    let max_length = MAX_NAME_BYTES - MAX_SUFFIX_BYTES;
+    if length <= max_length || journal.exists() {
+        return Ok(());
+    }
+    let problem = format!(
+        "the file name has {length} bytes, and files next to it will have longer ones; name a file with at most \
+         {max_length} bytes"
+    );
+    Err(Error::Refused { path: journal.to_owned(), problem })
+}
+
 /// Whether a path leads to a file of a bus, under whatever name, or has the name of one in the bus
 /// directory.
 fn is_bus_file(path: &Path, bus: &Path) -> bool {
-    const BUS_FILES: [&str; 3] = [zero_bus::LOG, zero_bus::LOCK, zero_bus::SNAPSHOT];
+    const BUS_FILES: [&str; 5] = [zero_bus::LOG, zero_bus::LOCK, zero_bus::SNAPSHOT, CHECKPOINT, KEY_INDEX];
     let inode = |path: &Path| path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
     let same_file = |a: &Path, b: &Path| inode(a).is_some_and(|inode_a| Some(inode_a) == inode(b));
     // The bus also owns names that extend those of its files: `snapshot.json.tmp`,

@@ -2,8 +2,9 @@
 //!
 //! A cycle is durable before the next one starts. Its writes happen in this order: the decision in
 //! the decision journal (synced), the events on the bus (synced), the snapshot, the cycle record in
-//! the cycle journal. A start reconciles the records (see [`crate::reconcile`]) and completes what
-//! a crash left unfinished.
+//! the cycle journal. A start reconciles the records (see `crate::recovery`) and completes what a
+//! crash left unfinished. After some cycles the runtime writes a start-up checkpoint (see
+//! [`crate::start_checkpoint`]), so that a start need not read all records.
 //!
 //! The runtime holds exclusive locks on its journals and on its bus directory, so no second runtime
 //! can use them. Other programs may still append to the bus.
@@ -13,25 +14,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use zero_bus::storage::Storage;
-use zero_bus::{AmbiguousTail, Bus, Json, Reader};
+use zero_bus::{Bus, Json};
 
 use crate::bus_lock::BusLock;
 use crate::clock::Clock;
-use crate::cycle::{self, CYCLE_SCHEMA, CycleRecord, Recovery, RunLabels, cycle_of_trace};
-use crate::cycle_sequence::CycleSequence;
+use crate::cycle::{self, CycleRecord, RunLabels};
 use crate::engine::Engine;
 use crate::error::{Error, Result, UnsupportedIntent};
 use crate::event_types::OPERATOR_COMMAND;
-use crate::journal::Journal;
 use crate::line_file::LineFile;
-use crate::opening_bus::OpeningBus;
 use crate::operator::{Action, Command, CommandCursor};
 use crate::order_source::{CycleContext, Intent, Run};
 use crate::publish::{EVENTS_PER_CYCLE, publish};
-use crate::reconcile::{LastCycle, Reconciliation, read_decisions, rebuild_journal, reconcile};
+use crate::reconcile::{LastCycle, Reconciliation};
 use crate::record_paths::RecordPaths;
+use crate::recovery::{OpenRecords, Recovered, run_settings};
 use crate::risk::TradingMode;
 use crate::scenario::{Order, Side};
+use crate::start_checkpoint::{CheckpointOptions, Checkpoints, StartCheckpoint, key_index_id};
 
 /// A started runtime. It owns its state and its records.
 pub struct Runtime {
@@ -48,6 +48,7 @@ pub struct Runtime {
     // around it.
     _bus_lock: Option<BusLock>,
     cycle_journal: Option<LineFile>,
+    checkpoints: Checkpoints,
     warnings: Vec<String>,
     /// A cycle started and was not recorded completely. Set before the first write of a cycle,
     /// cleared after the last. While it is set no cycle may run: only a restart can tell which of
@@ -60,8 +61,8 @@ pub struct Runtime {
 type CycleObserver = Box<dyn FnMut(&CycleRecord) + Send>;
 
 impl Runtime {
-    /// Opens the records and recovers the state. A start that fails leaves no new files, and
-    /// changes nothing but a journal that was to be rebuilt.
+    /// Opens the records and recovers the state. A start that fails leaves no new records, and
+    /// changes nothing but a journal that was to be rebuilt and the companions of the records.
     ///
     /// # Errors
     /// [`Error::Killed`] while the operator's kill is in force; any error of opening, reading or
@@ -81,22 +82,8 @@ impl Runtime {
         clock: Arc<dyn Clock>,
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
-        records.check()?;
-        // Locals are dropped in reverse order, so directories that were created are removed from
-        // the inside out.
-        let cycle_journal = records.cycle_journal.as_deref().map(LineFile::open).transpose()?;
-        let bus_lock = records.runtime_bus.as_deref().map(BusLock::acquire).transpose()?;
-        let reader = bus_lock.as_ref().map(|BusLock(directory)| Reader::open_in(directory.clone()));
-        let rebuilt = rebuild_journal_if_needed(records, reader.as_ref(), warnings)?;
-        let journal = match (&records.journal, &reader) {
-            (Some(path), _) => Journal::open(path)?,
-            (None, Some(reader)) => Journal::Memory(read_decisions(reader)?),
-            (None, None) => Journal::Memory(Vec::new()),
-        };
-        let bus = bus_lock.as_ref().map(|BusLock(directory)| directory.clone() as Arc<dyn Storage>);
-        let on_ambiguous_tail = records.on_ambiguous_tail;
-        let records = OpenRecords { cycle_journal, bus_lock, bus, on_ambiguous_tail, journal, rebuilt };
-        Self::recover(run.into(), records, clock, warnings)
+        let opened = OpenRecords::open(records, warnings)?;
+        Self::recover(run.into(), opened, records.checkpoint, clock, warnings)
     }
 
     /// Like [`Runtime::start`], with all records in one storage: the bus, the decision journal as
@@ -106,97 +93,31 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::start`].
     pub fn start_in(run: impl Into<Run>, storage: &Arc<dyn Storage>, clock: Arc<dyn Clock>) -> Result<Self> {
-        let open = |name| LineFile::open_in(Arc::clone(storage), name);
-        let records = OpenRecords {
-            cycle_journal: Some(open("cycles.jsonl")?),
-            bus_lock: None,
-            bus: Some(Arc::clone(storage)),
-            on_ambiguous_tail: AmbiguousTail::Refuse,
-            journal: Journal::File(open("decisions.jsonl")?),
-            rebuilt: false,
-        };
-        Self::recover(run.into(), records, clock, &mut Vec::new())
+        Self::start_in_with(run, storage, CheckpointOptions::default(), clock)
     }
 
-    /// Recovers the state. All checks come first; then the tails of the records are repaired, and
-    /// then the gap between the records is closed.
+    /// Like [`Runtime::start_in`], with options for start-up checkpoints.
+    ///
+    /// # Errors
+    /// As [`Runtime::start`].
+    pub fn start_in_with(
+        run: impl Into<Run>,
+        storage: &Arc<dyn Storage>,
+        checkpoint: CheckpointOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        Self::recover(run.into(), OpenRecords::in_storage(storage)?, checkpoint, clock, &mut Vec::new())
+    }
+
     fn recover(
         run: Run,
         records: OpenRecords,
+        options: CheckpointOptions,
         clock: Arc<dyn Clock>,
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
-        // Destructured at once, so that a failed start drops the records in reverse order.
-        let OpenRecords { mut cycle_journal, bus_lock, bus, on_ambiguous_tail, journal, rebuilt } = records;
-        let persistent = bus.is_some() || journal.file().is_some();
-        // The first cycle whose record the cycle journal lacks. A file that was just created starts
-        // with the next cycle, so the bus's earlier records are not copied into it.
-        let mut first_missing_record = None;
-        if let Some(file) = cycle_journal.as_mut().filter(|file| file.existed()) {
-            let mut sequence = CycleSequence::new(persistent);
-            let each_synced = bus.is_none();
-            file.read_records(CYCLE_SCHEMA, each_synced, |position, record| {
-                sequence.check(position, &record);
-            })?;
-            first_missing_record = Some(sequence.highest().saturating_add(1));
-            warnings.extend(sequence.warning(file.path()));
-        }
-        let mut reconciliation = Reconciliation {
-            cycle_journal_end: first_missing_record.map(|first| first - 1),
-            ..Reconciliation::default()
-        };
-        let mut opening = OpeningBus::new(bus.clone(), on_ambiguous_tail, &clock)?;
-        if let Some(bus) = &bus {
-            // Before the bus is opened for appending, because that may repair its tail.
-            let reader = Reader::open_in(Arc::clone(bus));
-            reconciliation = reconcile(&journal, &reader, first_missing_record)?;
-            warnings.append(&mut reconciliation.warnings);
-        }
-        let mut misplaced = None;
-        let mut engine = Engine::recover_with(run.limits, journal, |position, entry| {
-            let trace_id = entry.decision.trace_id.as_deref();
-            if cycle_of_trace(trace_id).is_some_and(|cycle_id| cycle_id != position) {
-                misplaced.get_or_insert((entry.line, position));
-            }
-        })?;
-        engine.set_reduce_only_rule(run.reduce_only_rule);
-        if let Some((line, position)) = misplaced {
-            warnings.push(format!(
-                "{}: line {line} belongs to another cycle than {position}: lines are missing or were moved",
-                engine.journal().path().display()
-            ));
-        }
-        let decisions = engine.counts().decisions;
-        let recovery = match engine.journal().file() {
-            Some(file) if file.existed() && !rebuilt => {
-                Recovery::recovered(&engine, file.path().to_string_lossy().into_owned())
-            }
-            _ if decisions > 0 => Recovery::from_bus(&engine),
-            _ => Recovery::ephemeral(),
-        };
-        let recovery = Json::of(&recovery)?;
-        if let (Some(file), Some(first)) = (&cycle_journal, first_missing_record)
-            && first > decisions + 1
-            && persistent
-        {
-            warnings.push(format!(
-                "{}: ends with cycle {}, but there are only {decisions} decisions: the file belongs to another run, or \
-                 the other records were restored from an older copy",
-                file.path().display(),
-                first - 1
-            ));
-        }
-        let bus = opening.open()?;
-        warnings.extend(bus.iter().flat_map(Bus::warnings));
-        // Every check passed. From here on the records are changed.
-        engine.repair_journal_tail()?;
-        warnings.extend(engine.journal().file().and_then(quarantine_warning));
-        if let Some(file) = &mut cycle_journal {
-            file.repair_tail()?;
-            warnings.extend(quarantine_warning(file));
-            reconciliation.missing_records.iter().try_for_each(|record| file.append(record).map(drop))?;
-            file.sync()?;
-        }
+        let Recovered { engine, recovery, bus, bus_lock, cycle_journal, mut reconciliation, checkpoints } =
+            records.recover(&run, options, &clock, warnings)?;
         let mut runtime = Self {
             run,
             clock,
@@ -206,6 +127,7 @@ impl Runtime {
             command_cursor: std::mem::take(&mut reconciliation.command_cursor),
             _bus_lock: bus_lock,
             cycle_journal,
+            checkpoints,
             warnings: Vec::new(),
             failed: false,
             cycle_observer: None,
@@ -393,6 +315,9 @@ impl Runtime {
         // Last, because the bus can restore a lost cycle record.
         self.append_cycle_record(&cycle)?;
         self.failed = false;
+        if self.checkpoints.is_due(cycle.cycle_id) {
+            self.write_checkpoint();
+        }
         if let Some(observe) = &mut self.cycle_observer {
             observe(&cycle);
         }
@@ -527,7 +452,61 @@ impl Runtime {
         let result = self.run_until_stopped(max_cycles, interval, &mut pause);
         // Also after an error.
         let synced = self.sync();
+        if self.checkpoints.is_due_at_end(self.engine.counts().decisions) {
+            self.write_checkpoint();
+        }
         result.and_then(|last| synced.map(|()| last))
+    }
+
+    /// Replaces the start-up checkpoint. A failure is no failure of the run: the next start reads
+    /// more of the records. [`Runtime::checkpoint_problem`] tells of it.
+    fn write_checkpoint(&mut self) {
+        if self.failed {
+            return;
+        }
+        let cycle_id = self.engine.counts().decisions;
+        let written = self.try_write_checkpoint(cycle_id);
+        self.checkpoints.note(cycle_id, written);
+    }
+
+    fn try_write_checkpoint(&mut self, cycle_id: u64) -> Result<()> {
+        let Some(companions) = &self.checkpoints.companions else { return Ok(()) };
+        if let Some(bus) = &self.bus {
+            // The state contains all cycles, so it must not be bound to an earlier event.
+            self.command_cursor.catch_up(bus)?;
+        }
+        if let Some(file) = &mut self.cycle_journal {
+            file.sync()?;
+        }
+        let run = run_settings(&self.run)?;
+        let bus = self.bus.as_ref().map(|_| self.command_cursor.clone());
+        let journal = self.engine.journal().file().map(LineFile::head).transpose()?;
+        let cycle_journal = self.cycle_journal.as_ref().map(LineFile::head).transpose()?;
+        let new_id = key_index_id(&run, bus.as_ref().map(CommandCursor::last), journal);
+        let key_index = self.engine.keys_mut().move_to_index(|| companions.create_key_index(new_id))?;
+        let state = self.engine.state().to_json()?;
+        companions.write(&StartCheckpoint {
+            run,
+            cycle_id,
+            bus,
+            journal,
+            cycle_journal,
+            key_index,
+            state,
+        })?;
+        self.engine.forget_published();
+        Ok(())
+    }
+
+    /// Returns the last cycle of the start-up checkpoint that the start began with; 0 if it read
+    /// all records.
+    pub fn started_after(&self) -> u64 {
+        self.checkpoints.started_after
+    }
+
+    /// Returns why the last start-up checkpoint could not be written, if that is so.
+    pub fn checkpoint_problem(&self) -> Option<&str> {
+        self.checkpoints.problem.as_deref()
     }
 
     fn run_until_stopped(
@@ -596,44 +575,4 @@ pub enum PauseEnd {
 
 fn labels(run: &Run) -> RunLabels<'_> {
     RunLabels { name: &run.name, market_source: run.orders.market_source() }
-}
-
-fn quarantine_warning(file: &LineFile) -> Option<String> {
-    Some(format!("{}: {}", file.path().display(), file.quarantined()?))
-}
-
-/// Rebuilds the decision journal from the bus if that was requested, or if the bus has decisions
-/// and there is no journal file yet. Returns whether it did.
-fn rebuild_journal_if_needed(
-    records: &RecordPaths,
-    reader: Option<&Reader>,
-    warnings: &mut Vec<String>,
-) -> Result<bool> {
-    let (Some(path), Some(reader)) = (&records.journal, reader) else { return Ok(false) };
-    // `symlink_metadata` also sees a dangling link, which `exists` does not.
-    let exists = path.symlink_metadata().is_ok();
-    if exists && !records.rebuild_journal {
-        return Ok(false);
-    }
-    // Holds the old journal's lock meanwhile, so that no other runtime appends to it.
-    let _old_journal = exists.then(|| LineFile::open(path)).transpose()?;
-    let decisions = read_decisions(reader)?;
-    if decisions.is_empty() && !records.rebuild_journal {
-        return Ok(false);
-    }
-    let kept = rebuild_journal(path, &decisions)?;
-    warnings.push(format!("{}: rebuilt from the bus: {} decisions", path.display(), decisions.len()));
-    warnings.extend(kept);
-    Ok(true)
-}
-
-/// The opened records, in the order of their opening.
-struct OpenRecords {
-    cycle_journal: Option<LineFile>,
-    bus_lock: Option<BusLock>,
-    bus: Option<Arc<dyn Storage>>,
-    on_ambiguous_tail: AmbiguousTail,
-    journal: Journal,
-    /// The journal was just rebuilt from the bus.
-    rebuilt: bool,
 }

@@ -10,6 +10,7 @@ use zero_bus::Value;
 
 use crate::error::{Error, Result};
 use crate::field::{Field, Problem};
+use crate::repeated_keys::repeated_keys;
 
 /// Larger scenario files are refused.
 const MAX_SCENARIO_BYTES: u64 = 64 << 20;
@@ -28,6 +29,8 @@ pub struct Scenario {
     pub orders: Vec<Order>,
     /// Paths of the unknown fields of the file, as in `orders[0].note`. They have no effect.
     pub ignored: Vec<String>,
+    /// Paths of the members that repeat a key of their object. The last one counts.
+    pub repeated: Vec<String>,
 }
 
 /// Limits of the risk checks. Runs on market data use all of them, scenario runs the first four.
@@ -207,7 +210,8 @@ impl Scenario {
     /// ```
     pub fn parse(text: &str) -> Result<Self, String> {
         let document = Value::parse(text).map_err(|error| error.to_string())?;
-        read_scenario(&Field::root(&document))
+        let scenario = read_scenario(&Field::root(&document))?;
+        Ok(Self { repeated: repeated_keys(text), ..scenario })
     }
 }
 
@@ -294,7 +298,7 @@ fn read_scenario(root: &Field<'_>) -> Result<Scenario, Problem> {
     if orders.is_empty() {
         return Err(given.problem("must contain at least one order"));
     }
-    Ok(Scenario { name, limits, orders, ignored })
+    Ok(Scenario { name, limits, orders, ignored, repeated: Vec::new() })
 }
 
 /// Reads and checks the order fields, which scenarios and decision records share.

@@ -1,5 +1,7 @@
 //! The runtime's state after any event, derived from the log alone.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 use zero_bus::{Event, Json, Reader, Value};
 
@@ -158,18 +160,25 @@ pub(crate) fn compare(path: &str, before: &Value, after: &Value, changes: &mut V
 }
 
 /// Returns the members of an object by name, or the items of an array by symbol, or else by
-/// position. `None` for any other value.
+/// position. The second item of a symbol is named `SYMBOL#2`. `None` for any other value.
 fn named_members(value: &Value) -> Option<Vec<(String, Value)>> {
     match value {
         Value::Object(members) => {
             Some(members.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
         }
         Value::Array(items) => {
-            let named = |(position, item): (usize, &Value)| {
+            let mut items_of_symbol: HashMap<&str, u64> = HashMap::new();
+            let mut named = Vec::with_capacity(items.len());
+            for (position, item) in items.iter().enumerate() {
                 let symbol = item.get("symbol").and_then(Value::as_str);
-                (symbol.map_or(position.to_string(), str::to_owned), item.clone())
-            };
-            Some(items.iter().enumerate().map(named).collect())
+                let name = symbol.map_or(position.to_string(), |symbol| {
+                    let count = items_of_symbol.entry(symbol).or_default();
+                    *count += 1;
+                    if *count == 1 { symbol.to_owned() } else { format!("{symbol}#{count}") }
+                });
+                named.push((name, item.clone()));
+            }
+            Some(named)
         }
         _ => None,
     }

@@ -29,7 +29,8 @@ pub fn exit(
     if is_failed_check(&error) { 1 } else { 2 }
 }
 
-/// Returns whether an error reports damage to a log, missing events, or an ambiguous tail.
+/// Returns whether an error reports damage to a log, missing events, an ambiguous tail, or a log
+/// that was replaced or shortened while it was open.
 pub fn is_damage(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let of_runtime = || match cause.downcast_ref()? {
@@ -47,6 +48,6 @@ pub fn is_damage(error: &anyhow::Error) -> bool {
 
 /// As [`is_damage`], for an error of the bus library.
 pub fn is_damaged_log(error: &zero_bus::Error) -> bool {
-    use zero_bus::Error::{Ambiguous, Damaged, Missing};
-    matches!(error, Damaged { .. } | Missing { .. } | Ambiguous { .. })
+    use zero_bus::Error::{Ambiguous, Changed, Damaged, Missing};
+    matches!(error, Damaged { .. } | Missing { .. } | Ambiguous { .. } | Changed { .. })
 }

@@ -7,7 +7,7 @@ use zero_bus::canonical::is_canonical;
 use zero_bus::{Json, Value};
 use zeroize::Zeroizing;
 
-use crate::encoding::{decode_base64url, encode_base64url};
+use crate::encoding::{decode_base64url, encode_base64url, encode_base64url_to};
 use crate::error::{Error, Result};
 use crate::hash::Hash;
 
@@ -16,7 +16,7 @@ pub(crate) const EVENT_TYPE: &str = "/event_type";
 pub(crate) const AS_OF: &str = "/as_of";
 pub(crate) const TRACE_ID: &str = "/trace_id";
 pub(crate) const CHECKSUM: &str = "/checksum";
-const PAYLOAD: &str = "/payload/";
+pub(crate) const PAYLOAD: &str = "/payload/";
 
 const WHAT: &str = "disclosure";
 const SALT_BYTES: usize = 16;
@@ -83,10 +83,40 @@ impl std::fmt::Debug for DisclosureSecret {
 }
 
 impl Salts {
-    /// The salt of a field, as it stands in the disclosure.
-    fn salt(&self, name: &str) -> String {
+    /// Appends the salt of a field, as it stands in the disclosure.
+    fn write_salt(&self, name: &str, out: &mut String) {
         let code = self.keyed.clone().chain_update(name).finalize().into_bytes();
-        encode_base64url(&code[..SALT_BYTES])
+        encode_base64url_to(&code[..SALT_BYTES], out);
+    }
+}
+
+/// Computes digests of disclosures whose texts are not kept.
+pub(crate) struct Digester {
+    salts: Salts,
+    array: String,
+    text: String,
+}
+
+impl Digester {
+    pub(crate) fn new(salts: Salts) -> Self {
+        Self { salts, array: String::new(), text: String::new() }
+    }
+
+    /// The digest of the field `name`, whose canonical JSON is `quoted_name`, with the canonical
+    /// value `value`.
+    pub(crate) fn digest(&mut self, name: &str, quoted_name: &str, value: &str) -> Hash {
+        let Self { salts, array, text } = self;
+        array.clear();
+        array.push_str("[\"");
+        salts.write_salt(name, array);
+        array.push_str("\",");
+        array.push_str(quoted_name);
+        array.push(',');
+        array.push_str(value);
+        array.push(']');
+        text.clear();
+        encode_base64url_to(array.as_bytes(), text);
+        digest(text)
     }
 }
 
@@ -95,7 +125,9 @@ impl Disclosure {
     /// accepts.
     pub(crate) fn new(salts: &Salts, name: String, value: Json) -> Self {
         let quoted = quote(&name);
-        let array = format!("[\"{}\",{quoted},{value}]", salts.salt(&name));
+        let mut salt = String::new();
+        salts.write_salt(&name, &mut salt);
+        let array = format!("[\"{salt}\",{quoted},{value}]");
         Self { text: encode_base64url(array), name, value }
     }
 

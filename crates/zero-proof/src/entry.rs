@@ -3,10 +3,13 @@
 //! It is a commitment to the fields of the event. Each field can be disclosed on its own. Without
 //! the secret of the bus, entries reveal nothing but their number.
 
+use std::borrow::Cow;
+
 use zero_bus::{Event, Json, Value};
 
 use crate::disclosure::{
-    AS_OF, CHECKSUM, Disclosure, DisclosureSecret, EVENT_TYPE, TRACE_ID, payload_field, quote,
+    AS_OF, CHECKSUM, Digester, Disclosure, DisclosureSecret, EVENT_TYPE, PAYLOAD, TRACE_ID, payload_field,
+    quote,
 };
 use crate::encoding::decode_decimal;
 use crate::error::{Error, Result};
@@ -31,7 +34,7 @@ pub struct Entry {
 impl Entry {
     /// The entry of an event.
     pub fn of(event: &Event, secret: &DisclosureSecret) -> Self {
-        let mut digests: Vec<Hash> = disclosures(event, secret).iter().map(Disclosure::digest).collect();
+        let mut digests = digests(event, secret);
         digests.sort_unstable();
         Self { event_index: event.index, commitment: commitment(&digests) }
     }
@@ -92,6 +95,45 @@ pub fn disclosures(event: &Event, secret: &DisclosureSecret) -> Vec<Disclosure> 
         }
     }
     disclosures
+}
+
+/// The digests of [`disclosures`]. The text of the payload is used as it is, and nothing is built
+/// that is not hashed.
+fn digests(event: &Event, secret: &DisclosureSecret) -> Vec<Hash> {
+    let mut digester = Digester::new(secret.salts(event.index));
+    let mut of = |name: &str, value: &str| digester.digest(name, &format!("\"{name}\""), value);
+    let as_of = Json::try_from(&Value::Float(event.as_of)).unwrap_or_else(|_| Json::empty_object());
+    let mut digests = vec![
+        of(EVENT_TYPE, quote(&event.event_type).as_str()),
+        of(AS_OF, as_of.as_str()),
+        of(CHECKSUM, &format!("\"{}\"", event.checksum)),
+    ];
+    digests.extend(event.trace_id.as_deref().map(|trace_id| of(TRACE_ID, quote(trace_id).as_str())));
+    let (mut name, mut quoted) = (String::new(), String::new());
+    for (key, value) in event.payload.members() {
+        // Escapes of JSON contain neither `~` nor `/`, so both are the same in the spelled key.
+        let escaped = match key.contains(['~', '/']) {
+            true => Cow::Owned(payload_field(key)),
+            false => Cow::Borrowed(key),
+        };
+        quoted.clear();
+        quoted.push('"');
+        if matches!(escaped, Cow::Borrowed(_)) {
+            quoted.push_str(PAYLOAD);
+        }
+        quoted.push_str(&escaped);
+        quoted.push('"');
+        name.clear();
+        match key.contains('\\') {
+            false => name.push_str(&quoted[1..quoted.len() - 1]),
+            // The salt follows from the name, not from its spelling.
+            true => {
+                name.push_str(Value::parse(&quoted).ok().as_ref().and_then(Value::as_str).unwrap_or_default())
+            }
+        }
+        digests.push(digester.digest(&name, &quoted, value));
+    }
+    digests
 }
 
 /// The disclosures whose names are among `reveal`, and the digests of all fields in ascending

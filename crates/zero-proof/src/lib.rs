@@ -6,18 +6,20 @@
 //!
 //! # Modules, in reading order
 //!
-//! All but the last two modules are pure: no file, no clock, no network. Functions come in pairs:
+//! All but the last three modules are pure: no file, no clock, no network. Functions come in pairs:
 //! sign and verify, encode and parse, prove and check.
 //!
 //! - [`tree`] is the Merkle tree of RFC 6962; [`tile`] is its form as files.
 //! - [`key`] and [`signing_key`] are keys; a [`Note`] is a text with signatures; a [`Checkpoint`]
 //!   is the size and root of a tree; [`cosignature`] is what a witness adds; a
-//!   [`SignedCheckpoint`] joins them; a [`Policy`] tells whose signatures are needed.
+//!   [`SignedCheckpoint`] joins them; a [`Policy`] tells whose signatures are needed; an
+//!   [`AddCheckpoint`] asks a witness for one.
 //! - A [`Disclosure`](disclosure::Disclosure) is one field of an event, an [`Entry`] the commitment
 //!   to all of them.
-//! - A [`Proof`] proves one event, a [track record](track_record) proves that none is left out.
+//! - A [`Proof`] proves one event, a [track record](track_record) proves that none is left out. A
+//!   [`page`] shows a proof to whoever opens it in a browser.
 //! - [`tile_store`] keeps the tree of a bus on disk, and [`checkpoint_state`] makes sure that a log
-//!   signs only what extends what it signed before.
+//!   signs only what extends what it signed before. [`log_roots`] computes roots from the log.
 //!
 //! # In a minute
 //!
@@ -70,6 +72,7 @@ mod lines;
 pub mod tile;
 pub mod tree;
 
+pub mod add_checkpoint;
 pub mod checkpoint;
 pub mod cosignature;
 pub mod key;
@@ -81,14 +84,18 @@ pub mod signing_key;
 pub mod aggregates;
 pub mod disclosure;
 pub mod entry;
+pub mod page;
 pub mod proof;
 pub mod track_record;
 
 pub mod checkpoint_state;
+mod leaves;
+pub mod log_roots;
 mod store_error;
 pub mod tile_store;
 mod tree_head;
 
+pub use add_checkpoint::AddCheckpoint;
 pub use checkpoint::Checkpoint;
 pub use entry::Entry;
 pub use error::{Error, Position, Result};

@@ -7,7 +7,6 @@
 //! record.
 
 use std::sync::Arc;
-use std::thread;
 
 use zero_bus::storage::{Access, Lock, Storage, StorageFile, replace};
 use zero_bus::{Event, Reader};
@@ -15,6 +14,7 @@ use zero_bus::{Event, Reader};
 use crate::disclosure::DisclosureSecret;
 use crate::entry::Entry;
 use crate::hash::Hash;
+use crate::leaves::{BATCH_EVENTS, leaf_hashes};
 use crate::store_error::StoreError;
 use crate::tile::node_hash;
 use crate::tree::{self, CompactRange, Node};
@@ -30,17 +30,19 @@ const TILE_HEIGHT: u8 = 8;
 /// A tree of the maximum size needs no more files.
 const LEVELS: usize = 8;
 const HASH_BYTES: u64 = 32;
-/// Events whose entries are computed at a time.
-const BATCH_EVENTS: usize = 8 << 10;
 
 /// The tiles of one bus. At most one value exists at a time, in any process.
 pub struct TileStore {
     storage: Arc<dyn Storage>,
     head: TreeHead,
     files: Vec<Box<dyn StorageFile>>,
+    /// Gets the number of leaves after each batch.
+    on_progress: Option<OnProgress>,
     /// Holds the exclusive lock.
     _lock: Box<dyn StorageFile>,
 }
+
+type OnProgress = Box<dyn FnMut(u64) + Send + Sync>;
 
 impl TileStore {
     /// Opens the tiles in a directory, which may be empty. Blocks while another process has them
@@ -58,11 +60,17 @@ impl TileStore {
         let head = read_file(&*storage, TILES_HEAD)?
             .and_then(|text| TreeHead::parse("tiles", SCHEMA, &text).ok())
             .unwrap_or(TreeHead::EMPTY);
-        let mut store = Self { storage, head, files, _lock: lock };
+        let mut store = Self { storage, head, files, on_progress: None, _lock: lock };
         if !store.is_intact()? {
             store.head = TreeHead::EMPTY;
         }
         Ok(store)
+    }
+
+    /// Has [`TileStore::catch_up`] report how many leaves the tiles have, every few thousand
+    /// events.
+    pub fn report_progress(&mut self, on_progress: impl FnMut(u64) + Send + Sync + 'static) {
+        self.on_progress = Some(Box::new(on_progress));
     }
 
     /// Brings the tiles up to the end of the log. Tiles of another log, or made with another
@@ -89,6 +97,9 @@ impl TileStore {
                 growth.add(&batch, secret)?;
                 growth.write(&self.storage, &self.files)?;
                 batch.clear();
+                if let Some(on_progress) = &mut self.on_progress {
+                    on_progress(growth.tree.end());
+                }
             }
             Ok::<(), StoreError>(())
         })?;
@@ -274,24 +285,6 @@ impl Growth {
         }
         Ok(())
     }
-}
-
-/// The hashes of the leaves of some events, computed on all processors if there are many.
-fn leaf_hashes(events: &[Event], secret: &DisclosureSecret) -> Vec<Hash> {
-    let hash = |events: &[Event]| -> Vec<Hash> {
-        events.iter().map(|event| Entry::of(event, secret).leaf_hash()).collect()
-    };
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    if threads == 1 || events.len() < 256 {
-        return hash(events);
-    }
-    let parts: Vec<&[Event]> = events.chunks(events.len().div_ceil(threads)).collect();
-    thread::scope(|scope| {
-        let workers: Vec<_> = parts.iter().map(|part| scope.spawn(|| hash(part))).collect();
-        // A worker that panicked has its part computed here, which panics again.
-        let joined = workers.into_iter().zip(&parts);
-        joined.flat_map(|(worker, part)| worker.join().unwrap_or_else(|_| hash(part))).collect()
-    })
 }
 
 fn level_name(level: usize) -> String {

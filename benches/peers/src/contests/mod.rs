@@ -12,6 +12,7 @@ mod cost;
 mod cycle;
 mod follow;
 pub mod growth;
+mod market;
 mod open;
 mod tail;
 mod verify;
@@ -46,6 +47,7 @@ pub const CONTESTS: &[Contest] = &[
     Contest { name: "audit", about: "audit a long log to a file, against cp", run: audit::run },
     Contest { name: "tail", about: "list the events of a rare type, against grep", run: tail::run },
     Contest { name: "cycle", about: "cycles of the runtime, against their bare syncs", run: cycle::run },
+    Contest { name: "market", about: "cycles on market data, with and without records", run: market::run },
     Contest { name: "follow", about: "delay from durable to delivered in another process", run: follow::run },
     Contest { name: "boot", about: "open a long log, against SQLite", run: open::boot },
     Contest {

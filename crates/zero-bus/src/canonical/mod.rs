@@ -153,6 +153,18 @@ impl Json {
         self.0.starts_with('{')
     }
 
+    /// The members of an object in order: each key as it is spelled between its quotes, and the
+    /// canonical text of its value. Empty for other values. Builds no tree.
+    ///
+    /// ```
+    /// let json = zero_bus::Json::parse(r#"{"b":[1],"a\n":2}"#)?;
+    /// assert_eq!(json.members().collect::<Vec<_>>(), [("a\\n", "2"), ("b", "[1]")]);
+    /// # Ok::<(), zero_bus::JsonError>(())
+    /// ```
+    pub fn members(&self) -> impl Iterator<Item = (&str, &str)> {
+        members(&self.0)
+    }
+
     /// The value laid out for people, as Python's `json.dumps(value, indent=2, sort_keys=True)`
     /// does it. Does not end with a line break.
     ///

@@ -289,6 +289,13 @@ fn check_fields(values: &[Option<&str>; FIELDS.len()]) -> Result<(), FaultKind> 
     Ok(())
 }
 
+/// Returns the head that a line makes, if it is a valid event by itself.
+pub(crate) fn head_of(line: &[u8]) -> Option<Head> {
+    let line = Line::read(line).ok()?;
+    let index = line.index()?;
+    Some(Head { index, checksum: Some(line.verify_alone(index).ok()?) })
+}
+
 /// Whether a last line without its line break is truncated, rather than complete and invalid.
 /// `None` is a line longer than [`MAX_LINE_BYTES`](crate::MAX_LINE_BYTES), which no complete line
 /// is.

@@ -17,6 +17,6 @@ mod next_line;
 mod read;
 
 pub(crate) use crate::head::{Head, write_previous};
-pub(crate) use line::{Line, is_unfinished};
+pub(crate) use line::{Line, head_of, is_unfinished};
 pub(crate) use link::link;
 pub(crate) use next_line::NextLineMatcher;

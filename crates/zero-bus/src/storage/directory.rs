@@ -141,52 +141,21 @@ impl Directory {
     /// # Errors
     /// As [`Storage::open`].
     pub fn open_raw_name(&self, name: &OsStr, access: Access) -> io::Result<Box<dyn StorageFile>> {
-        let mode_flags = match access {
-            Access::Read => OFlags::RDONLY,
-            Access::Append | Access::New => OFlags::RDWR | OFlags::APPEND,
-            Access::ReadWrite => OFlags::RDWR,
-            Access::Truncate => OFlags::RDWR | OFlags::APPEND | OFlags::TRUNC,
-        };
-        // NONBLOCK keeps `open` from blocking on a pipe; it has no effect on a regular file.
-        let flags = mode_flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file_mode = Mode::RUSR | Mode::WUSR;
-        let open_with = |flags| rustix::fs::openat(&self.handle, name, flags, file_mode);
-        let create_new = OFlags::CREATE | OFlags::EXCL;
-        // Creating is a call of its own, so that it is known whether this handle created the file.
-        let (opened, is_created) = match access {
-            Access::Read => (open_with(flags), false),
-            Access::New => (open_with(flags | create_new), true),
-            Access::Append | Access::ReadWrite | Access::Truncate => match open_with(flags) {
-                Err(Errno::NOENT) => match open_with(flags | create_new) {
-                    // Another process has created it in between.
-                    Err(Errno::EXIST) => (open_with(flags | OFlags::CREATE), false),
-                    created => (created, true),
-                },
-                opened => (opened, false),
-            },
-        };
-        let handle = opened.map_err(|error| {
-            if error == Errno::LOOP {
-                io::Error::other("it is a symbolic link, which is not followed")
-            } else {
-                error.into()
-            }
-        })?;
-        let file = File::from(handle);
-        let metadata = file.metadata()?;
-        let mode = Mode::from_raw_mode(metadata.mode() & 0o7777);
-        if is_created && !mode.contains(file_mode) {
-            // The umask took them away, and the next open would fail.
-            rustix::fs::fchmod(&file, mode | file_mode)?;
+        open_at(&self.handle, name, access)
+    }
+
+    /// Opens a subdirectory. A symbolic link is an error.
+    fn open_directory(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        Ok(File::from(rustix::fs::openat(&self.handle, name, flags, Mode::empty())?))
+    }
+
+    /// Calls `work` with the directory of a file and the file's name in it.
+    fn in_directory<T>(&self, name: &str, work: impl FnOnce(&File, &str) -> io::Result<T>) -> io::Result<T> {
+        match name.split_once('/') {
+            None => work(&self.handle, name),
+            Some((directory, name)) => work(&self.open_directory(directory)?, name),
         }
-        let kind = metadata.file_type();
-        if kind.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory, not a file"));
-        }
-        if !kind.is_file() {
-            return Err(io::Error::other("it is not a regular file"));
-        }
-        Ok(Box::new(OpenFile { file, identity: (metadata.dev(), metadata.ino()) }))
     }
 
     /// Removes the directories that [`Directory::create`] made for this value and that are still
@@ -209,6 +178,56 @@ impl Directory {
     }
 }
 
+/// Opens a file in a directory as [`Storage::open`] does.
+fn open_at(directory: &File, name: &OsStr, access: Access) -> io::Result<Box<dyn StorageFile>> {
+    let mode_flags = match access {
+        Access::Read => OFlags::RDONLY,
+        Access::Append | Access::New => OFlags::RDWR | OFlags::APPEND,
+        Access::ReadWrite => OFlags::RDWR,
+        Access::Truncate => OFlags::RDWR | OFlags::APPEND | OFlags::TRUNC,
+    };
+    // NONBLOCK keeps `open` from blocking on a pipe; it has no effect on a regular file.
+    let flags = mode_flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file_mode = Mode::RUSR | Mode::WUSR;
+    let open_with = |flags| rustix::fs::openat(directory, name, flags, file_mode);
+    let create_new = OFlags::CREATE | OFlags::EXCL;
+    // Creating is a call of its own, so that it is known whether this handle created the file.
+    let (opened, is_created) = match access {
+        Access::Read => (open_with(flags), false),
+        Access::New => (open_with(flags | create_new), true),
+        Access::Append | Access::ReadWrite | Access::Truncate => match open_with(flags) {
+            Err(Errno::NOENT) => match open_with(flags | create_new) {
+                // Another process has created it in between.
+                Err(Errno::EXIST) => (open_with(flags | OFlags::CREATE), false),
+                created => (created, true),
+            },
+            opened => (opened, false),
+        },
+    };
+    let handle = opened.map_err(|error| {
+        if error == Errno::LOOP {
+            io::Error::other("it is a symbolic link, which is not followed")
+        } else {
+            error.into()
+        }
+    })?;
+    let file = File::from(handle);
+    let metadata = file.metadata()?;
+    let mode = Mode::from_raw_mode(metadata.mode() & 0o7777);
+    if is_created && !mode.contains(file_mode) {
+        // The umask took them away, and the next open would fail.
+        rustix::fs::fchmod(&file, mode | file_mode)?;
+    }
+    let kind = metadata.file_type();
+    if kind.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory, not a file"));
+    }
+    if !kind.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    Ok(Box::new(OpenFile { file, identity: (metadata.dev(), metadata.ino()) }))
+}
+
 /// Gives a directory that was just created the permissions of its owner which the umask took away.
 /// Without them, nothing could be created in it.
 fn restore_directory_mode(path: &Path) -> io::Result<()> {
@@ -227,11 +246,63 @@ fn remove_if_empty(directories: &[PathBuf]) {
 
 impl Storage for Directory {
     fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn StorageFile>> {
-        self.open_raw_name(OsStr::new(name), access)
+        self.in_directory(name, |directory, name| open_at(directory, OsStr::new(name), access))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        Ok(rustix::fs::renameat(&self.handle, from, &self.handle, to)?)
+        self.in_directory(from, |directory, from| {
+            let to = to.rsplit_once('/').map_or(to, |(_, to)| to);
+            Ok(rustix::fs::renameat(directory, from, directory, to)?)
+        })
+    }
+
+    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
+        let directory = match self.open_directory(directory) {
+            Ok(directory) => directory,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&directory)? {
+            // All names that this crate gives are UTF-8.
+            names.extend(entry?.file_name().to_str().ok().map(str::to_owned));
+        }
+        Ok(names)
+    }
+
+    fn create_directory(&self, name: &str) -> io::Result<()> {
+        match rustix::fs::mkdirat(&self.handle, name, Mode::RWXU) {
+            Ok(()) => restore_directory_mode(&self.path.join(name)),
+            Err(Errno::EXIST) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn sync_directory(&self, name: &str) -> io::Result<()> {
+        self.open_directory(name)?.sync_all()
+    }
+
+    fn copy_permissions(&self, from: &str, to: &str) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let open =
+            |directory: &File, name: &str| Ok(rustix::fs::openat(directory, name, flags, Mode::empty())?);
+        let (from, to) = (self.in_directory(from, open)?, self.in_directory(to, open)?);
+        let (wanted, found) = (rustix::fs::fstat(&from)?, rustix::fs::fstat(&to)?);
+        if (wanted.st_uid, wanted.st_gid) != (found.st_uid, found.st_gid) {
+            let owner = Some(rustix::fs::Uid::from_raw(wanted.st_uid));
+            rustix::fs::fchown(&to, owner, Some(rustix::fs::Gid::from_raw(wanted.st_gid)))?;
+        }
+        let mode = Mode::from_raw_mode(wanted.st_mode & 0o7777);
+        if mode != Mode::from_raw_mode(found.st_mode & 0o7777) {
+            rustix::fs::fchmod(&to, mode)?;
+        }
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.in_directory(name, |directory, name| {
+            Ok(rustix::fs::unlinkat(directory, name, rustix::fs::AtFlags::empty())?)
+        })
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::task::Waker;
 use std::time::Duration;
 
-/// A directory that holds a bus. File names contain no separators.
+/// A directory that holds a bus. A file name is a plain name, or the name of a subdirectory, a
+/// slash and a plain name.
 pub trait Storage: Send + Sync {
     /// Opens a file. Never follows a symbolic link and never blocks on a pipe: anything but a
     /// regular file is an error.
@@ -15,8 +16,8 @@ pub trait Storage: Send + Sync {
     /// reports.
     fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn StorageFile>>;
 
-    /// Renames a file, replacing the target atomically (`renameat`). Durable after
-    /// [`Storage::sync`].
+    /// Renames a file within its directory, replacing the target atomically (`renameat`). Durable
+    /// after [`Storage::sync`], or [`Storage::sync_directory`] in a subdirectory.
     ///
     /// # Errors
     /// What the system reports.
@@ -27,6 +28,49 @@ pub trait Storage: Send + Sync {
     /// # Errors
     /// What the system reports.
     fn sync(&self) -> io::Result<()>;
+
+    /// Returns the names of the files in a subdirectory, in no order. Empty if there is no such
+    /// directory, which costs one system call (`openat`).
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn list(&self, _directory: &str) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// Creates a subdirectory (`mkdirat`, 0700) unless it exists. Durable after [`Storage::sync`].
+    ///
+    /// # Errors
+    /// What the system reports; [`io::ErrorKind::Unsupported`] from a storage without
+    /// subdirectories.
+    fn create_directory(&self, _name: &str) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Makes creations, renames and removals in a subdirectory durable (`fsync` of it).
+    ///
+    /// # Errors
+    /// As [`Storage::create_directory`].
+    fn sync_directory(&self, _name: &str) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Gives a file or a subdirectory the owner and the permissions of another one, `.` for the
+    /// directory itself (`fchown`, `fchmod`).
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn copy_permissions(&self, _from: &str, _to: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Removes a file (`unlinkat`).
+    ///
+    /// # Errors
+    /// As [`Storage::create_directory`].
+    fn remove(&self, _name: &str) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Returns whether the path of `name` still leads to this open file (`lstat`; after a few
     /// calls, one `read` of an inotify descriptor).
@@ -179,12 +223,20 @@ pub(crate) fn read_exact_at(file: &dyn StorageFile, buffer: &mut [u8], offset: u
 pub(crate) fn read_up_to(file: &dyn StorageFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        match read_some_at(file, &mut buffer[filled..], offset + filled as u64)? {
+            0 => break,
+            read => filled += read,
         }
     }
     Ok(filled)
+}
+
+/// Reads at least one byte, unless the file ends at the offset. Returns the number of bytes read.
+pub(crate) fn read_some_at(file: &dyn StorageFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    loop {
+        match file.read_at(buffer, offset) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
 }

@@ -18,5 +18,5 @@ pub use interface::{Access, Lock, Storage, StorageFile, Watch};
 pub use lock_holder::LockHolder;
 pub use replace::replace;
 
-pub(crate) use interface::{read_exact_at, read_up_to};
+pub(crate) use interface::{read_exact_at, read_some_at, read_up_to};
 pub(crate) use replace::put_in_place;

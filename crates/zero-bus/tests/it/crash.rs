@@ -337,6 +337,10 @@ impl Storage for BrokenStorage {
         if self.defect == Defect::NoDirectorySync { Ok(()) } else { self.disk.sync() }
     }
 
+    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
+        self.disk.list(directory)
+    }
+
     fn is_current(&self, name: &str, file: &dyn StorageFile) -> io::Result<bool> {
         self.disk.is_current(name, file)
     }

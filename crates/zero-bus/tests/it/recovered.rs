@@ -2,11 +2,12 @@
 //! crash comes.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-use zero_bus::sim::SimDisk;
+use zero_bus::sim::{Failure, SimDisk};
 use zero_bus::storage::Storage;
 use zero_bus::{
     AmbiguousTail, Bus, Checksum, Draft, Error, Event, LOCK, LOG, OpenOptions, QuarantineReason,
@@ -211,6 +212,50 @@ fn check_recovered(disk: &SimDisk, case: &Case) -> Result<(), String> {
         return Err(format!("{file} does not hold the tail"));
     }
     Ok(())
+}
+
+/// A supervisor that starts a program again and again must not fill the disk with copies.
+#[test]
+fn attempts_that_fail_leave_no_further_copies() {
+    for case in cases() {
+        for failure in [Failure::Failed, Failure::FailedButPersisted, Failure::Half] {
+            for call in 1.. {
+                let disk = SimDisk::new();
+                disk.put(LOG, &case.log);
+                disk.put(LOCK, &case.lock_file);
+                let mut has_failed = false;
+                for _ in 0..3 {
+                    disk.fail_at(disk.calls() + call, failure);
+                    has_failed |= options().0.open_in(disk.storage()).is_err();
+                }
+                disk.fail_at(0, failure);
+                drop(options().0.open_in(disk.storage()).unwrap());
+                check_recovered(&disk, &case).unwrap();
+                let copy = format!("{LOG}.torn-at-{}", case.log.len() - case.tail.len());
+                // What a failed cut left is another tail, which is copied once.
+                assert_eq!(disk.content(&format!("{copy}-3")), None, "{} {call}", case.reason);
+                if !has_failed {
+                    assert!(call > 5, "{call} calls");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_quarantined_hole_takes_no_space() {
+    let directory = directory();
+    let valid_bytes = bus_with_tail(directory.path(), b"");
+    let tail_bytes = 20 << 20;
+    let log = fs::OpenOptions::new().write(true).open(directory.path().join(LOG)).unwrap();
+    log.set_len((valid_bytes + tail_bytes) as u64).unwrap();
+    let bus = options().0.open(directory.path()).unwrap();
+    let file = assert_records(&event(directory.path(), 4), &vec![0; tail_bytes], valid_bytes, "torn");
+    let copy = fs::metadata(directory.path().join(file)).unwrap();
+    assert_eq!(copy.len(), tail_bytes as u64);
+    assert!(copy.blocks() * 512 < 1 << 20, "{} blocks", copy.blocks());
+    assert_eq!(bus.head().index, 4);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use zero_program::output::{OutputClosed, print};
 
 use crate::head_arg::parse_expected_head;
 use crate::input::{Input, Line};
+use crate::json_option::AlwaysJson;
 use crate::program::PROGRAM;
 
 /// Append events, and print each once it is durable.
@@ -51,6 +52,8 @@ pub(crate) struct Arguments {
     /// matches. With --batch, this holds for the first event of the input.
     #[arg(long, value_name = "INDEX[:CHECKSUM]", value_parser = parse_expected_head)]
     expect_head: Option<Head>,
+    #[command(flatten)]
+    _json: AlwaysJson,
 }
 
 const EXAMPLES: &str = "\
@@ -69,7 +72,8 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<Outcome> {
-    let Arguments { dir, event_type, trace_id, as_of, payload, batch, keep_going, expect_head } = arguments;
+    let Arguments { dir, event_type, trace_id, as_of, payload, batch, keep_going, expect_head, _json: _ } =
+        arguments;
     if let Some(batch) = batch {
         let input = Input::open(&batch)?;
         let batch = Batch { dir: &dir, bus: None, input, keep_going, expect_head, invalid_lines: 0 };

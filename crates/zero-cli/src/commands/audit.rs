@@ -5,12 +5,14 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use zero_bus::{AuditError, LOCK, LOG, Reader, SNAPSHOT, Verdict};
 use zero_program::message::print_message;
 use zero_program::outcome::Outcome;
+use zero_program::output::OutputClosed;
 use zero_program::signals::{exit_code, on_stop_signal};
 
+use crate::json_option::AlwaysJson;
 use crate::output_file::OutputFile;
 use crate::program::PROGRAM;
 use crate::progress::Bar;
@@ -33,6 +35,8 @@ pub(crate) struct Arguments {
     /// for `-`]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    _json: AlwaysJson,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
@@ -58,13 +62,53 @@ fn write(reader: &Reader, out: impl Write + Send, bar: &Bar) -> Result<Verdict, 
 
 /// Writes the document to a stream, which may be a terminal. On a terminal a progress bar would be
 /// drawn into the document, so there is none, and a newline follows the document.
-fn write_to_stream(reader: &Reader, mut out: impl Write + Send + IsTerminal) -> Result<Verdict, AuditError> {
-    if !out.is_terminal() {
+fn write_to_stream(
+    reader: &Reader,
+    mut out: impl Write + Send,
+    is_terminal: bool,
+) -> Result<Verdict, AuditError> {
+    if !is_terminal {
         return write(reader, out, &progress_bar());
     }
     let verdict = write(reader, &mut out, &Bar::hidden())?;
     writeln!(out).map_err(AuditError::Write)?;
     Ok(verdict)
+}
+
+/// A stream that takes no more bytes once its reader is gone, as `head` is. The verdict, and so the
+/// exit code, does not depend on the reader.
+struct UntilClosed<W> {
+    inner: W,
+    is_closed: bool,
+}
+
+impl<W: Write> UntilClosed<W> {
+    fn unless_closed<T>(
+        &mut self,
+        when_closed: T,
+        write: impl FnOnce(&mut W) -> io::Result<T>,
+    ) -> io::Result<T> {
+        if self.is_closed {
+            return Ok(when_closed);
+        }
+        match write(&mut self.inner) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.is_closed = true;
+                Ok(when_closed)
+            }
+            written => written,
+        }
+    }
+}
+
+impl<W: Write> Write for UntilClosed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.unless_closed(bytes.len(), |inner| inner.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.unless_closed((), Write::flush)
+    }
 }
 
 fn progress_bar() -> Bar {
@@ -80,9 +124,9 @@ fn write_to_standard_output(reader: &Reader, bus: &Path) -> Result<Verdict> {
             bail!("standard output is {name} of the bus itself; write the document elsewhere");
         }
     }
-    // A closed pipe is an error here, unlike elsewhere: half a document is not a document.
-    write_to_stream(reader, io::stdout()).map_err(|error| match error {
-        AuditError::Write(error) => anyhow!("standard output: {error}"),
+    let out = UntilClosed { inner: io::stdout(), is_closed: false };
+    write_to_stream(reader, out, io::stdout().is_terminal()).map_err(|error| match error {
+        AuditError::Write(error) => OutputClosed(error).into(),
         error => error.into(),
     })
 }
@@ -91,7 +135,8 @@ fn write_to_file(reader: &Reader, bus: &Path, path: &Path) -> Result<Verdict> {
     let output = OutputFile::resolve(path, bus)?;
     let cannot_write = || output.cannot_write();
     if let Some(stream) = output.open_stream()? {
-        return write_to_stream(reader, stream).with_context(cannot_write);
+        let is_terminal = stream.is_terminal();
+        return write_to_stream(reader, stream, is_terminal).with_context(cannot_write);
     }
     let mut file = output.create()?;
     remove_on_signal(file.path())?;

@@ -10,6 +10,7 @@ use zero_program::outcome::Outcome;
 use zero_program::output::OutputClosed;
 
 use crate::input::Input;
+use crate::json_option::AlwaysJson;
 
 /// Print the canonical form of JSON values, one per line.
 ///
@@ -29,6 +30,8 @@ pub(crate) struct Arguments {
     /// than 4300 digits, and more than 900 levels of nesting.
     #[arg(long)]
     portable: bool,
+    #[command(flatten)]
+    _json: AlwaysJson,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {

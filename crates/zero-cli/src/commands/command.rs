@@ -15,6 +15,7 @@ use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
 use crate::commands::append;
+use crate::json_option::AlwaysJson;
 use crate::liveness::RuntimeLock;
 use crate::program::PROGRAM;
 
@@ -49,6 +50,8 @@ pub(crate) struct Arguments {
     /// says so; exit 1 if it has not.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
     wait: Option<u64>,
+    #[command(flatten)]
+    _json: AlwaysJson,
 }
 
 fn parse_action(name: String) -> Result<Action, String> {

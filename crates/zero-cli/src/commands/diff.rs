@@ -40,8 +40,8 @@ const MAX_PATH_WIDTH: usize = 80;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let reader = Reader::open(&arguments.dir)?;
-    let earlier = state_after(&reader, Some(arguments.earlier))?;
-    let later = state_after(&reader, Some(arguments.later))?;
+    let earlier = state_after(&reader, Some(arguments.earlier.index(&reader)?))?;
+    let later = state_after(&reader, Some(arguments.later.index(&reader)?))?;
     report_rounding_residues(&later);
     let changes = earlier.difference(&later);
     let paths: Vec<String> = changes.iter().map(|change| escape(&change.path)).collect();

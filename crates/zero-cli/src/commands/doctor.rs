@@ -12,10 +12,11 @@ use zero_paper::replay::replay;
 use zero_paper::report;
 use zero_paper::risk::TradingMode;
 use zero_paper::text::{counted, escape, format_duration, shorten};
-use zero_paper::{Clock, SystemClock, reconcile};
+use zero_paper::{Clock, SystemClock, journal_check};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
+use crate::anchor::{Anchor, AnchorArguments};
 use crate::commands::verify::{byte_offset, describe_consistent_snapshot, explain_finding};
 use crate::liveness::{LastCycle, RuntimeLock, check_age};
 use crate::progress::Bar;
@@ -45,6 +46,8 @@ pub(crate) struct Arguments {
     /// Fail if no runtime is alive, or if the last cycle is older than this: 90s, 10m, 2h or 1d.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     max_age: Option<f64>,
+    #[command(flatten)]
+    anchor: AnchorArguments,
     /// Print one JSON object: {"checks": [{"found", "level", "name", "way_out"}], "ok", "scope"}.
     #[arg(long)]
     json: bool,
@@ -127,6 +130,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     );
     checks.push(check_runtime(lock, history.last_cycle_record, arguments.max_age, now));
     checks.push(check_replay(&reader, is_readable_to_end, history.cycles)?);
+    checks.extend(arguments.anchor.compare(dir, &reader)?.map(check_anchor));
     if let Some(journal) = &arguments.journal {
         checks.push(check_journal(journal, &reader));
     }
@@ -217,6 +221,15 @@ fn check_chain(dir: &Path, verdict: &Verdict) -> Check {
             reason,
             "damage or tampering: restore the log from a backup or a mirror, and keep this one as evidence",
         ),
+    }
+}
+
+/// Whether the log is the one of its checkpoints.
+fn check_anchor(anchor: Anchor) -> Check {
+    let way_out = "restore the log and keep this one as evidence; or, without a checkpoint, sign one";
+    match anchor.ok {
+        true => Check::ok("anchor", anchor.describe()),
+        false => Check::fail("anchor", anchor.reason, way_out),
     }
 }
 
@@ -389,39 +402,36 @@ fn check_account(reader: &Reader) -> Result<Check> {
     })
 }
 
-/// Whether the decision journal and the bus agree.
+/// Whether the journal and the bus agree.
 fn check_journal(journal: &Path, reader: &Reader) -> Check {
     let name = "journal";
-    match reconcile::check_journal(journal, reader) {
-        Err(error) => Check::fail(name, error.to_string(), "the runtime does not start like this"),
-        Ok(journal) if journal.decisions_ahead > 1 => Check::warn(
+    let journal = match journal_check::compare(journal, reader) {
+        Err(error) => return Check::fail(name, error.to_string(), "the runtime does not start like this"),
+        Ok(journal) => journal,
+    };
+    let entries = counted(journal.entries, journal.entry);
+    if journal.entries_ahead > 1 {
+        let found = format!("the bus lacks the last {} of {entries}", journal.entries_ahead);
+        return Check::warn(
             name,
-            format!(
-                "the bus lacks the last {} of {}",
-                journal.decisions_ahead,
-                counted(journal.decisions, "decision")
-            ),
+            found,
             "the next start of the runtime publishes what a crash kept from the bus",
-        ),
-        Ok(journal) if !journal.warnings.is_empty() => {
-            Check::warn(name, journal.warnings.join("; "), "the runtime starts nevertheless")
-        }
-        Ok(journal) if journal.unfinished_bytes > 0 => Check::warn(
-            name,
-            format!("ends with {} of an unfinished line", counted(journal.unfinished_bytes, "byte")),
-            "left by a crash; the next start quarantines it",
-        ),
-        Ok(journal) if journal.decisions_ahead == 1 => Check::ok(
-            name,
-            format!(
-                "{}; the last one is not on the bus yet: its cycle is in progress, or the next start publishes it",
-                counted(journal.decisions, "decision")
-            ),
-        ),
-        Ok(journal) => {
-            Check::ok(name, format!("{}, the same as on the bus", counted(journal.decisions, "decision")))
-        }
+        );
     }
+    if !journal.warnings.is_empty() {
+        return Check::warn(name, journal.warnings.join("; "), "the runtime starts nevertheless");
+    }
+    if journal.unfinished_bytes > 0 {
+        let found = format!("ends with {} of an unfinished line", counted(journal.unfinished_bytes, "byte"));
+        return Check::warn(name, found, "left by a crash; the next start quarantines it");
+    }
+    if journal.entries_ahead == 1 {
+        let found = format!(
+            "{entries}; the last one is not on the bus yet: its cycle is in progress, or the next start publishes it"
+        );
+        return Check::ok(name, found);
+    }
+    Check::ok(name, format!("{entries}, the same as on the bus"))
 }
 
 /// Below this, the disk check fails.

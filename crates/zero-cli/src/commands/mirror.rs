@@ -3,8 +3,9 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -16,7 +17,7 @@ use zero_paper::text::counted;
 use zero_program::message::{print_error, print_message, print_warning};
 use zero_program::outcome::{Outcome, Reported};
 use zero_program::output::{OutputClosed, print};
-use zero_program::signals::on_stop_signal;
+use zero_program::signals::{exit_code, on_stop_signal};
 
 use crate::program::{PROGRAM, is_failed_check};
 use crate::progress::Bar;
@@ -26,7 +27,8 @@ use crate::progress::Bar;
 /// Each event is copied exactly once, in order, with its exact line, and only once it is durable in
 /// the log. If a destination has another chain for this bus, or more events than the log, nothing
 /// is written to it. It is also an error if the log is emptied, removed or replaced. The command
-/// may be stopped or killed at any time; run it again and it resumes.
+/// may be stopped or killed at any time; run it again and it resumes. A first signal to stop waits
+/// at most 3 seconds for a destination that does not answer, a second one not at all.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -51,7 +53,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     follow: bool,
     /// Print one JSON object per report: {"away", "bus", "destination", "events", "lag",
-    /// "mirrored"}.
+    /// "mirrored"}. While the destination is away, `events` and `lag` are null.
     #[arg(long)]
     json: bool,
 }
@@ -61,15 +63,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     // Fails once for a directory that is not a bus, instead of once per destination.
     Reader::open(&arguments.dir)?;
     let stop = CancelHandle::default();
+    let working = Arc::new(Working(mirrors.iter().map(|mirror| Mutex::new(Some(mirror.name()))).collect()));
     on_stop_signal({
-        let stop = stop.clone();
-        move |_| stop.cancel()
+        let (stop, working) = (stop.clone(), Arc::clone(&working));
+        // Following ends with a signal; anything else is then unfinished.
+        let follow = arguments.follow;
+        move |signal| {
+            stop.cancel();
+            working.end_process_after_grace(if follow { 0 } else { exit_code(signal) });
+        }
     })?;
     let reporter = Reporter::new(arguments, mirrors.len());
     let results: Vec<Result<()>> = thread::scope(|scope| {
         let start = |(number, mirror)| {
-            let (reporter, stop) = (&reporter, &stop);
-            scope.spawn(move || mirror_to(arguments, number, mirror, stop, reporter))
+            let (reporter, stop, working) = (&reporter, &stop, &working);
+            scope.spawn(move || {
+                let result = mirror_to(arguments, number, mirror, stop, reporter);
+                working.finish(number);
+                result
+            })
         };
         let threads: Vec<_> = mirrors.into_iter().enumerate().map(start).collect();
         let join = |thread: thread::ScopedJoinHandle<'_, _>| {
@@ -88,6 +100,39 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     // Exit code 1 only if every error is a failed check: a destination that could not be reached is
     // exit code 2.
     Err(Reported { failed_check: errors.iter().all(is_failed_check) }.into())
+}
+
+/// How long a stopped program waits for its destinations to answer. A container is killed 10 s or
+/// more after its signal.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+
+/// The names of the destinations whose threads still run; `None` once a thread has finished.
+struct Working(Vec<Mutex<Option<String>>>);
+
+impl Working {
+    fn finish(&self, number: usize) {
+        *self.0[number].lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Ends the process if a destination has not answered after [`STOP_GRACE`]. Nothing can be
+    /// lost: a destination stores a batch as a whole or not at all, and its cursor with it.
+    fn end_process_after_grace(&self, exit_code: i32) {
+        thread::sleep(STOP_GRACE);
+        let name_of =
+            |name: &Mutex<Option<String>>| name.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let names: Vec<String> = self.0.iter().filter_map(name_of).collect();
+        if names.is_empty() {
+            // The program is about to return by itself.
+            return;
+        }
+        let seconds = STOP_GRACE.as_secs();
+        let text = format!(
+            "stopped without an answer from {} within {seconds} s. Nothing is lost: run again, and it resumes",
+            names.join(", ")
+        );
+        print_message(PROGRAM, &text);
+        std::process::exit(exit_code);
+    }
 }
 
 /// Opens a destination for reading. While it is unavailable, its calls are repeated as those of
@@ -206,8 +251,9 @@ struct JsonReport<'a> {
     away: Option<&'a str>,
     bus: Option<Checksum>,
     destination: &'a str,
-    events: u64,
-    /// Null while the destination is away: what it lacks is not known.
+    /// Null while the destination is away, like `lag`: the log is not read meanwhile, so neither
+    /// its length nor what the destination lacks is known.
+    events: Option<u64>,
     lag: Option<u64>,
     mirrored: u64,
 }
@@ -218,7 +264,7 @@ impl<'a> From<&'a CatchUpReport> for JsonReport<'a> {
             away: report.away.as_deref(),
             bus: report.bus,
             destination: &report.destination,
-            events: report.events,
+            events: report.away.is_none().then_some(report.events),
             lag: report.away.is_none().then(|| report.lag()),
             mirrored: report.mirrored,
         }

@@ -1,8 +1,9 @@
 //! `zero-bus mirror-verify`: verify the chain of a bus in a mirror.
 
 use anyhow::Result;
-use zero_bus::Head;
-use zero_mirror::{Error, select_bus, verify};
+use serde::Serialize;
+use zero_bus::{Checksum, Head, Json};
+use zero_mirror::{Error, Mirror, select_bus, verify};
 use zero_paper::text::counted;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
@@ -18,7 +19,7 @@ use crate::terminal::mark;
 #[command(after_help = "\
 Examples:
   zero-bus mirror-verify sqlite:bus.db
-  zero-bus mirror-verify sqlite:fleet.db --bus sha256:5c3a
+  zero-bus mirror-verify sqlite:fleet.db --bus sha256:5c3a --json
 
 Exit codes: 0 passed, 1 failed, 2 could not run.")]
 pub(crate) struct Arguments {
@@ -28,6 +29,21 @@ pub(crate) struct Arguments {
     /// mirror has only one.
     #[arg(long, value_name = "ID")]
     bus: Option<String>,
+    /// Print one JSON object: {"bus", "events", "last_checksum", "mirror", "ok", "reason"}.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The result as `--json` prints it. `events` and `last_checksum` describe the sound part.
+#[derive(Serialize)]
+struct Document<'a> {
+    bus: Checksum,
+    events: u64,
+    last_checksum: Option<Checksum>,
+    mirror: &'a str,
+    ok: bool,
+    /// `ok`, or what is wrong.
+    reason: &'a str,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
@@ -49,6 +65,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         Err(error) => return Err(error.into()),
     };
     let passed = problem.is_none();
+    if arguments.json {
+        let document = Document {
+            bus,
+            events: sound_head.index,
+            last_checksum: sound_head.checksum,
+            mirror: &mirror.name(),
+            ok: passed,
+            reason: problem.as_deref().unwrap_or("ok"),
+        };
+        return print(Json::of(&document)?.as_str(), Outcome::of(passed));
+    }
     let events = counted(sound_head.index, "event");
     let last = if passed { "last" } else { "last sound" };
     let last = sound_head.checksum.map_or(String::new(), |checksum| format!(", {last} {checksum}"));

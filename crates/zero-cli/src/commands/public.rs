@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, anyhow};
 use zero_bus::Reader;
 use zero_paper::public::{Aggregates, Request, intelligence, profile};
-use zero_paper::{Clock, SystemClock, reconcile, rfc3339};
+use zero_paper::{Clock, SystemClock, journal_check, rfc3339};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
+use crate::json_option::AlwaysJson;
+use crate::proof_input::{read_checkpoint, read_secret};
+use crate::tiles::tiles_of_checkpoint;
 use crate::time_arg::parse_time;
 
 /// Print a public export of a bus.
@@ -20,6 +23,7 @@ use crate::time_arg::parse_time;
 Examples:
   zero-bus public profile bus --handle desk-1 --publish > profile.json
   zero-bus public intelligence bus --handle desk-1 --journal decisions.jsonl
+  zero-bus public profile bus --handle desk-1 --secret bus.secret --checkpoint bus.checkpoints/signed.000000000042
 
 Exit codes: 0 passed, 1 failed (the log is damaged, or the journal and the bus disagree), 2 could not run.")]
 pub(crate) struct Arguments {
@@ -57,6 +61,15 @@ struct ExportArguments {
     /// The delay that the publisher promises. It is stated in the intelligence snapshot.
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     public_delay: u64,
+    #[command(flatten)]
+    _json: AlwaysJson,
+    /// Compute the figures from the events of this signed checkpoint, and add it to the export:
+    /// "checkpoint": {"events", "note"}.
+    #[arg(long, value_name = "FILE", requires = "secret", conflicts_with = "journal")]
+    checkpoint: Option<PathBuf>,
+    /// The disclosure secret of the bus, from which its checkpoints follow.
+    #[arg(long, value_name = "FILE", requires = "checkpoint")]
+    secret: Option<PathBuf>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
@@ -64,16 +77,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let generated_at = rfc3339(options.generated_at.unwrap_or_else(|| SystemClock.now()))
         .context("--generated-at: is outside the years -9999 to 9999")?;
     let display_name = options.display_name.as_deref();
-    let request =
+    let mut request =
         Request::new(&options.handle, display_name, options.publish, &generated_at, options.public_delay)
             .map_err(|problem| anyhow!("{problem}"))?;
     let reader = Reader::open(&options.dir)?;
-    let aggregates = match &options.journal {
-        Some(journal) => {
-            reconcile::check_journal(journal, &reader)?;
+    let aggregates = match (&options.journal, &options.checkpoint, &options.secret) {
+        (Some(journal), ..) => {
+            journal_check::compare(journal, &reader)?;
             Aggregates::of_journal(journal)?
         }
-        None => Aggregates::of_bus(&reader)?,
+        (None, Some(checkpoint), Some(secret)) => {
+            let signed = read_checkpoint(checkpoint)?;
+            let events = signed.checkpoint().size;
+            // Only for a checkpoint of this log.
+            tiles_of_checkpoint(&options.dir, &reader, &read_secret(secret)?, signed.checkpoint())?;
+            request = request.with_checkpoint(events, signed.encode());
+            Aggregates::of_first_events(&reader, events)?
+        }
+        _ => Aggregates::of_bus(&reader)?,
     };
     let export = match &arguments.export {
         Export::Profile(_) => profile(&aggregates, &request),

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use zero_bus::{AmbiguousTail, Finding, OpenOptions, Reader, Verdict};
+use serde::Serialize;
+use zero_bus::{AmbiguousTail, Finding, Json, OpenOptions, QuarantinedTail, Reader, Verdict};
 use zero_paper::text::counted;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
@@ -27,6 +28,26 @@ pub(crate) struct Arguments {
     /// Quarantine a torn or ambiguous tail.
     #[arg(long)]
     yes: bool,
+    /// Print one JSON object: {"byte_offset", "events", "ok", "quarantined", "reason",
+    /// "repairable"}.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The result as `--json` prints it.
+#[derive(Serialize)]
+struct Document {
+    /// Where the faulty part of the log starts.
+    byte_offset: Option<u64>,
+    /// Valid events of the log, and after a repair also its record.
+    events: u64,
+    /// Nothing is wrong, or it was quarantined.
+    ok: bool,
+    quarantined: Vec<QuarantinedTail>,
+    /// `ok`, or what is wrong.
+    reason: String,
+    /// `--yes` quarantines what is wrong, or has done so.
+    repairable: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
@@ -35,48 +56,78 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let Verdict { integrity, snapshot_integrity } =
         reader.verify_with_progress(&mut |progress| bar.show(progress))?;
     drop(bar);
+    let mut document = Document {
+        byte_offset: None,
+        events: integrity.head.index,
+        ok: false,
+        quarantined: Vec::new(),
+        reason: integrity.reason(),
+        repairable: false,
+    };
     let reason = integrity.reason();
-    let not_repairable =
-        |problem: &str, advice: &str| print(&format!("{problem}\n{advice}"), Outcome::Failed);
-    let (finding, byte_offset) = match &integrity.finding {
+    let finding = match &integrity.finding {
         Finding::Sound if !snapshot_integrity.consistent => {
-            return not_repairable(
-                &snapshot_integrity.reason,
-                "restore the log; or remove the snapshot next to it to continue without",
-            );
+            document.reason = snapshot_integrity.reason;
+            let advice = "restore the log; or remove the snapshot next to it to continue without";
+            let text = format!("{}\n{advice}", document.reason);
+            return print_result(arguments, &text, &document);
         }
         Finding::Sound => {
-            let text = format!("nothing to repair: {}", counted(integrity.head.index, "event"));
-            return print(&text, Outcome::Passed);
+            document.ok = true;
+            let text = format!("nothing to repair: {}", counted(document.events, "event"));
+            return print_result(arguments, &text, &document);
         }
         Finding::Fault(fault) => {
-            return not_repairable(
-                &format!("{reason} (byte {} of the log)", fault.byte_offset),
-                "a crash cannot have left this, and it is not repaired: restore the log, or keep it as evidence",
-            );
+            document.byte_offset = Some(fault.byte_offset);
+            let advice = "a crash cannot have left this, and it is not repaired: restore the log, or keep it as evidence";
+            let text = format!("{reason} (byte {} of the log)\n{advice}", fault.byte_offset);
+            return print_result(arguments, &text, &document);
         }
         Finding::Missing(_) => {
-            return not_repairable(
-                &reason,
-                "restore the log; or remove bus.lock and the snapshot next to it to continue without",
-            );
+            let advice =
+                "restore the log; or remove bus.lock and the snapshot next to it to continue without";
+            return print_result(arguments, &format!("{reason}\n{advice}"), &document);
         }
-        Finding::Torn { byte_offset, .. } | Finding::Truncated { byte_offset, .. } => (reason, *byte_offset),
+        Finding::Torn { byte_offset, .. } | Finding::Truncated { byte_offset, .. } => {
+            document.byte_offset = Some(*byte_offset);
+            reason
+        }
         Finding::Ambiguous(fault) => {
+            document.byte_offset = Some(fault.byte_offset);
             let meaning = "an ambiguous tail: a crash or tampering could have left this; --yes quarantines everything \
                            from there on, also valid events";
-            (format!("{reason}\n{meaning}"), fault.byte_offset)
+            format!("{reason}\n{meaning}")
         }
     };
+    repair(arguments, &finding, document)
+}
+
+/// Quarantines the tail that `document` describes, or says how to.
+fn repair(arguments: &Arguments, finding: &str, mut document: Document) -> Result<Outcome> {
+    document.repairable = true;
+    let byte_offset = document.byte_offset.unwrap_or(0);
     let finding = format!("{finding}\nit starts at byte {byte_offset} of the log");
     if !arguments.yes {
-        return print(&format!("{finding}\nrun again with --yes to quarantine it"), Outcome::Failed);
+        let text = format!("{finding}\nrun again with --yes to quarantine it");
+        return print_result(arguments, &text, &document);
     }
     let bus = OpenOptions::new()
         .create(false)
         .on_ambiguous_tail(AmbiguousTail::QuarantineFrom(byte_offset))
         .open(&arguments.dir)?;
-    let quarantined: Vec<String> = bus.quarantined().iter().map(ToString::to_string).collect();
-    let events = counted(bus.head().index, "event");
-    print(&format!("{finding}\n{}\nthe log holds {events}", quarantined.join("\n")), Outcome::Passed)
+    document.quarantined = bus.quarantined();
+    document.events = bus.head().index;
+    document.ok = true;
+    let quarantined: Vec<String> = document.quarantined.iter().map(ToString::to_string).collect();
+    let events = counted(document.events, "event");
+    let text = format!("{finding}\n{}\nthe log holds {events}", quarantined.join("\n"));
+    print_result(arguments, &text, &document)
+}
+
+fn print_result(arguments: &Arguments, text: &str, document: &Document) -> Result<Outcome> {
+    let outcome = Outcome::of(document.ok);
+    match arguments.json {
+        true => print(Json::of(document)?.as_str(), outcome),
+        false => print(text, outcome),
+    }
 }

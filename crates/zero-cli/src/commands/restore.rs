@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use serde::Serialize;
+use zero_bus::{Checksum, Json};
 use zero_mirror::{Mirror, restore, select_bus};
 use zero_paper::text::counted;
 use zero_program::outcome::Outcome;
@@ -32,6 +34,18 @@ pub(crate) struct Arguments {
     /// mirror has only one.
     #[arg(long, value_name = "ID")]
     bus: Option<String>,
+    /// Print one JSON object: {"bus", "events", "last_checksum", "mirror"}.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The result as `--json` prints it.
+#[derive(Serialize)]
+struct Document<'a> {
+    bus: Checksum,
+    events: u64,
+    last_checksum: Option<Checksum>,
+    mirror: &'a str,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
@@ -42,6 +56,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         bar.show_events(progress.events, progress.events_total);
     })?;
     drop(bar);
+    if arguments.json {
+        let document =
+            Document { bus, events: head.index, last_checksum: head.checksum, mirror: &mirror.name() };
+        return print(Json::of(&document)?.as_str(), Outcome::Passed);
+    }
     let dir = arguments.dir.display();
     print(
         &format!("{dir}: {} of {bus}, from {}", counted(head.index, "event"), mirror.name()),

@@ -12,6 +12,7 @@ use zero_paper::{Clock, SystemClock};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
+use crate::anchor::{Anchor, AnchorArguments};
 use crate::liveness::{LastCycle, RuntimeLock, check_age};
 use crate::terminal::{mark, report_torn_tail};
 use crate::time_arg::parse_duration;
@@ -35,16 +36,21 @@ pub(crate) struct Arguments {
     /// Fail if the last cycle is older than this: 90s, 10m, 2h or 1d.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     max_age: Option<f64>,
+    #[command(flatten)]
+    anchor: AnchorArguments,
     /// Print one JSON object: {"alive", "command", "head", "last_cycle", "ok", "process_id",
-    /// "reasons", "trading_mode"}.
+    /// "reasons", "trading_mode"}; with --policy also "anchor", as `zero-bus verify` prints it.
     #[arg(long)]
     json: bool,
 }
 
 /// Programs read the field names.
 #[derive(Serialize)]
-struct Document {
+struct Document<'a> {
     alive: bool,
+    /// Absent without --policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    anchor: Option<&'a Anchor>,
     /// The governing command; null if none restricts trading.
     command: Option<CommandRecord>,
     head: Head,
@@ -107,11 +113,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     if let Err(problem) = &cycle {
         reasons.push(format!("last cycle: {problem}"));
     }
+    let anchor = arguments.anchor.compare(dir, &reader)?;
+    reasons
+        .extend(anchor.iter().filter(|anchor| !anchor.ok).map(|anchor| format!("anchor: {}", anchor.reason)));
     let ok = reasons.is_empty();
     let governing = commands_in_force.governing();
     if arguments.json {
         let document = Document {
             alive,
+            anchor: anchor.as_ref(),
             command: governing.map(command_record),
             head: reader.head()?,
             last_cycle: last_cycle.map(|cycle| CycleRecord {
@@ -133,12 +143,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         None => String::new(),
     };
     let command = governing.map_or("no command in force".to_owned(), Command::describe);
-    let lines = [
+    let mut lines = vec![
         format!("runtime     {}  {}", mark(alive), lock.describe()),
         format!("last cycle  {}  {number}{age}", mark(cycle_ok)),
         format!("operator          {command}"),
         format!("head              {}", reader.head()?),
     ];
+    lines.extend(anchor.map(|anchor| format!("anchor      {}  {}", mark(anchor.ok), anchor.describe())));
     print(&lines.join("\n"), Outcome::of(ok))
 }
 

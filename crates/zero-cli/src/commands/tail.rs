@@ -45,9 +45,9 @@ pub(crate) struct Arguments {
     /// the end (-10).
     #[arg(long, value_name = "EVENT", value_parser = EventRef::parse, allow_negative_numbers = true)]
     from: Option<EventRef>,
-    /// Print only events whose type matches, as in `fill.*`.
+    /// Print only events whose type matches, as in `fill.*`. Repeat it for several types.
     #[arg(long = "type", value_name = "GLOB", value_parser = TypeFilter::parse)]
-    event_type: Option<TypeFilter>,
+    types: Vec<TypeFilter>,
     /// Print only events of this trace.
     #[arg(long, value_name = "TRACE")]
     trace_id: Option<String>,
@@ -90,7 +90,7 @@ impl TypeFilter {
 
 impl Arguments {
     fn matches(&self, event_type: &str, trace_id: Option<&str>) -> bool {
-        self.event_type.as_ref().is_none_or(|filter| filter.matches(event_type))
+        (self.types.is_empty() || self.types.iter().any(|filter| filter.matches(event_type)))
             && self.trace_id.as_deref().is_none_or(|trace| trace_id == Some(trace))
     }
 
@@ -99,7 +99,7 @@ impl Arguments {
     }
 
     fn has_filter(&self) -> bool {
-        self.event_type.is_some() || self.trace_id.is_some() || self.since.is_some() || self.until.is_some()
+        !self.types.is_empty() || self.trace_id.is_some() || self.since.is_some() || self.until.is_some()
     }
 
     /// The index of the first event to read. Without a filter, -n determines it, so that only the

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use serde::Serialize;
-use zero_bus::{Finding, Head, Integrity, Json, LOG, Reader, SnapshotIntegrity, Verdict};
+use zero_bus::{Finding, Head, Integrity, Json, LOG, Reader, SinceLast, SnapshotIntegrity, Verdict};
 use zero_paper::text::counted;
-use zero_program::message::print_message;
+use zero_program::message::{print_message, print_warning};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
+use crate::anchor::{Anchor, AnchorArguments};
 use crate::head_arg::{parse_head, render_head};
 use crate::program::PROGRAM;
 use crate::progress::Bar;
@@ -21,7 +22,10 @@ use crate::terminal::mark;
 Examples:
   zero-bus verify bus
   zero-bus verify bus --json
+  zero-bus verify bus --since-last
   zero-bus verify bus --min-events 4711 --expect \"$(cat /offsite/bus.head)\"
+  zero-bus verify bus --policy policy --secret bus.secret
+
 Exit codes: 0 passed, 1 failed, 2 could not run.")]
 pub(crate) struct Arguments {
     /// The bus directory.
@@ -33,9 +37,19 @@ pub(crate) struct Arguments {
     /// Fail unless the log has at least N valid events.
     #[arg(long, value_name = "N")]
     min_events: Option<u64>,
+    /// Verify only what came after the last verification with this option, which verified.json in
+    /// the bus directory remembers. A change to earlier events is then not found. Without that
+    /// file, or if the log does not match it, the whole log is verified.
+    #[arg(long)]
+    since_last: bool,
+    #[command(flatten)]
+    anchor: AnchorArguments,
     /// Print one JSON document: {"integrity", "snapshot_integrity"}, and with --expect or
     /// --min-events also {"expectations": [{"expect" or "min_events", "ok", "reason"}]}. Without a
-    /// log also {"log_exists": false}.
+    /// log also {"log_exists": false}. With --policy also {"anchor": {"anchored", "cosigned_at",
+    /// "cosigned_by", "events", "ok", "reason"}}. With --since-last also {"since_last":
+    /// {"full_because", "not_read_again"}}: why the whole log was read, or the last event that was
+    /// not.
     #[arg(long)]
     json: bool,
 }
@@ -54,6 +68,9 @@ struct Expectation {
 
 #[derive(Serialize)]
 struct Document<'a> {
+    /// Absent without --policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    anchor: Option<&'a Anchor>,
     /// Absent without an expectation, so that the document is then the verdict alone.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     expectations: &'a [Expectation],
@@ -62,38 +79,98 @@ struct Document<'a> {
     /// verdict alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     log_exists: Option<bool>,
+    /// Present with `--since-last`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since_last: Option<Extent<'a>>,
     snapshot_integrity: &'a SnapshotIntegrity,
+}
+
+/// How much of the log `--since-last` has read.
+#[derive(Serialize)]
+struct Extent<'a> {
+    /// Why the whole log was read; null if it was not.
+    full_because: Option<&'a str>,
+    /// Index of the last event that was not read again; 0 if the whole log was read.
+    not_read_again: u64,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let reader = Reader::open(&arguments.dir)?;
     let bar = Bar::new("verifying");
-    let verdict = reader.verify_with_progress(&mut |progress| bar.show(progress))?;
+    let mut show = |progress| bar.show(progress);
+    let since_last = arguments.since_last.then(|| reader.verify_since_last(&mut show)).transpose()?;
+    let verdict = match &since_last {
+        Some(since_last) => since_last.verdict.clone(),
+        None => reader.verify_with_progress(&mut show)?,
+    };
     drop(bar);
     let log_exists = arguments.dir.join(LOG).exists();
     if !log_exists {
         print_message(PROGRAM, &format!("{}: has no {LOG}; the bus is empty", arguments.dir.display()));
     }
     let expectations = check_expectations(arguments, &reader, verdict.integrity.head)?;
-    let passed = verdict.ok() && expectations.iter().all(|expectation| expectation.ok);
+    let anchor = arguments.anchor.compare(&arguments.dir, &reader)?;
+    let passed = verdict.ok()
+        && expectations.iter().all(|expectation| expectation.ok)
+        && anchor.as_ref().is_none_or(|anchor| anchor.ok);
+    if since_last.is_some() && passed {
+        remember(&reader, verdict.integrity.head);
+    }
     let text = if arguments.json {
         let Verdict { integrity, snapshot_integrity } = &verdict;
         Json::of(&Document {
+            anchor: anchor.as_ref(),
             expectations: &expectations,
             integrity,
             log_exists: (!log_exists).then_some(false),
+            since_last: since_last.as_ref().map(|since_last| Extent {
+                full_because: since_last.full_because.as_deref(),
+                not_read_again: since_last.not_read_again.index,
+            }),
             snapshot_integrity,
         })?
         .to_string()
     } else {
         let mut lines = vec![render(&verdict, log_exists)];
         lines.extend(expectations.iter().map(render_expectation));
-        if passed {
-            lines.push(Verdict::SCOPE.to_owned());
+        lines.extend(
+            anchor.iter().map(|anchor| format!("anchor    {}  {}", mark(anchor.ok), anchor.describe())),
+        );
+        match since_last.as_ref().and_then(describe_extent) {
+            Some(extent) if passed => lines.push(extent),
+            // An anchored chain shows what the scope of a chain alone excludes.
+            None if passed && anchor.is_none() => lines.push(Verdict::SCOPE.to_owned()),
+            _ => {}
+        }
+        if let Some(reason) = since_last.as_ref().and_then(|since_last| since_last.full_because.as_deref()) {
+            lines.push(format!("The whole log was read: {reason}."));
         }
         lines.join("\n")
     };
     print(&text, Outcome::of(passed))
+}
+
+/// Remembers how far the log was verified. Without the right to write, the next run reads the same
+/// events again.
+fn remember(reader: &Reader, head: Head) {
+    if let Err(error) = reader.remember_verified(head) {
+        print_warning(PROGRAM, &format!("cannot remember what was verified: {error}"));
+    }
+}
+
+/// Says what a verification of the new events covers; `None` if the whole log was read.
+fn describe_extent(since_last: &SinceLast) -> Option<String> {
+    let SinceLast { verdict, not_read_again, .. } = since_last;
+    if not_read_again.index == 0 {
+        return None;
+    }
+    let new = counted(verdict.integrity.head.index.saturating_sub(not_read_again.index), "new event");
+    Some(format!(
+        "ok means: {new} after event {index}, unmodified, in order and linked to it. Events 1 to {index} were verified \
+         before and were not read again: a change to them since then would not be found. Run verify without \
+         --since-last to check them too.",
+        index = not_read_again.index
+    ))
 }
 
 /// Compares the valid part of the log, which ends with `last_valid`, with the expectations.

@@ -139,6 +139,20 @@ fn read_start(stream: &TcpStream) -> u64 {
 }
 
 #[test]
+fn a_source_that_cannot_be_opened_leaves_no_bus() {
+    let dir = temp_dir();
+    for (source, problem) in [
+        ("hyperliquid:BTC@7m", "`7m` is not an interval"),
+        ("hyperliquid:BTC?to=here", "has an unknown option"),
+        ("none.csv", "none.csv"),
+    ] {
+        let message = engine(dir.path(), &arguments(source, &[])).failure(2);
+        assert!(message.contains(problem), "{message}");
+        assert!(!dir.path().join("bus").exists(), "{source}");
+    }
+}
+
+#[test]
 fn a_run_on_the_exchange_continues_without_a_gap() {
     let feed = Path::new(BUS).with_file_name("zero-feed-hyperliquid");
     assert!(feed.exists(), "{} is missing; build it: cargo build -p zero-feed-hyperliquid", feed.display());

@@ -33,6 +33,23 @@ fn a_bus_is_mirrored_verified_and_restored_byte_for_byte() {
         verified.starts_with(&format!("bus             {id}\nmirror    ok    30 events, last sha256:")),
         "{verified}"
     );
+    let json = bus(dir, &["mirror-verify", "sqlite:m.db", "--json"]).success();
+    let head = json.split("\"last_checksum\":\"").nth(1).unwrap().split('"').next().unwrap();
+    assert!(verified.contains(head));
+    assert_eq!(
+        json,
+        format!(
+            "{{\"bus\":\"{id}\",\"events\":30,\"last_checksum\":\"{head}\",\"mirror\":\"sqlite:m.db\",\"ok\":true,\
+             \"reason\":\"ok\"}}\n"
+        )
+    );
+    let json = bus(dir, &["restore", "restored/json", "--from", "sqlite:m.db", "--json"]).success();
+    assert_eq!(
+        json,
+        format!(
+            "{{\"bus\":\"{id}\",\"events\":30,\"last_checksum\":\"{head}\",\"mirror\":\"sqlite:m.db\"}}\n"
+        )
+    );
     for (n, arguments) in [&[][..], &["--bus", id], &["--bus", &id[7..19]]].iter().enumerate() {
         let directory = format!("restored/{n}");
         let stdout =
@@ -322,6 +339,57 @@ fn following_waits_for_an_unreachable_destination() {
     child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(stdout.contains("sqlite:m.db: 3 events of ") && stdout.lines().count() == 2, "{stdout}");
+}
+
+/// What the destination lacks is not known while it is away, and neither is the length of the log.
+#[test]
+fn reports_of_a_destination_that_is_away_claim_no_figures() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    append_events(dir, 3);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut child = start_following(dir, &["--to", &format!("http://127.0.0.1:{port}"), "--json"]);
+    let mut reports = BufReader::new(child.stdout.take().unwrap()).lines();
+    let report = Value::parse(&reports.next().unwrap().unwrap()).unwrap();
+    assert!(report.get("away").unwrap().as_str().is_some());
+    for unknown in ["events", "lag"] {
+        assert_eq!(report.get(unknown), Some(&Value::Null), "{unknown}");
+    }
+    terminate(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// The destinations accept the connection and never answer.
+#[test]
+fn a_signal_ends_the_wait_for_silent_destinations() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    append_events(dir, 3);
+    for follow in [true, false] {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let (http, postgres) =
+            (format!("http://127.0.0.1:{port}"), format!("postgres://me@127.0.0.1:{port}/none"));
+        let destinations = ["--to", &http, "--to", &postgres, "--to", "sqlite:m.db"];
+        let follow_option = if follow { &["--follow"][..] } else { &[] };
+        let child = Command::new(BUS)
+            .args(["mirror", "bus"])
+            .args(destinations)
+            .args(follow_option)
+            .current_dir(dir)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let connections = (silent.accept().unwrap(), silent.accept().unwrap());
+        terminate(&child);
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let names = format!("{http}, {postgres} within 3 s. Nothing is lost");
+        assert!(stderr.contains(&format!("stopped without an answer from {names}")), "{stderr}");
+        assert_eq!(output.status.code(), Some(if follow { 0 } else { 128 + Signal::TERM.as_raw() }));
+        drop(connections);
+    }
 }
 
 /// The mirror has each event once although the program is killed while a producer appends.

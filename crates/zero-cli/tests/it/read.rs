@@ -328,6 +328,20 @@ fn a_closed_pipe_does_not_change_the_exit_code_of_a_failed_check() {
 }
 
 #[test]
+fn a_closed_pipe_ends_audit_quietly() {
+    let mut child = Command::new(BUS)
+        .args(["audit", "valid-40"])
+        .current_dir(conformance().join("logs"))
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+#[test]
 fn canonical_prints_the_recorded_forms() {
     let temp = temp_dir();
     let cases = fs::read_to_string(conformance().join("canonical.jsonl")).unwrap();
@@ -384,6 +398,7 @@ fn every_command_has_help_that_usage_errors_name() {
         "command",
         "replay",
         "doctor",
+        "drill",
         "backup",
         "ingest",
         "mirror",

@@ -32,6 +32,14 @@ fn repair_quarantines_a_torn_tail_only_with_yes() {
     append_events(temp.path(), 3);
     write_to_log(temp.path(), b"{\"as_of\":1");
     let before = tree(temp.path());
+    let json = bus(temp.path(), &["repair", "bus", "--json"]);
+    assert_eq!(json.code, 1);
+    assert!(
+        json.stdout.contains(r#""events":3,"ok":false,"quarantined":[],"reason":"torn tail after event 3"#)
+            && json.stdout.ends_with("\"repairable\":true}\n"),
+        "{}",
+        json.stdout
+    );
     let output = bus(temp.path(), &["repair", "bus"]);
     assert_eq!(output.code, 1);
     assert!(
@@ -49,6 +57,10 @@ fn repair_quarantines_a_torn_tail_only_with_yes() {
     );
     bus(temp.path(), &["verify", "bus"]).success();
     bus(temp.path(), &["repair", "bus"]).success();
+    assert_eq!(
+        bus(temp.path(), &["repair", "bus", "--json"]).success(),
+        "{\"byte_offset\":null,\"events\":4,\"ok\":true,\"quarantined\":[],\"reason\":\"ok\",\"repairable\":false}\n"
+    );
 }
 
 #[test]

@@ -316,11 +316,16 @@ fn replay_with_other_limits_predicts_the_run() {
     let actual = bus(temp.path(), &["replay", "other", "--json", "--limits", &limits("{}")]).success();
     assert_eq!(predicted.get("what_if"), Value::parse(&actual).unwrap().get("recorded"));
     assert_ne!(predicted.get("what_if"), predicted.get("recorded"));
-    // The text output is an aligned table, and a line that names the rule of both runs.
+    // The text output is an aligned table, the decisions that change, and a line that names the rule
+    // of both runs.
     let stdout = bus(&session, &["replay", "runtime-bus", "--limits", &limits(new)]).success();
-    let width = stdout.lines().next().unwrap().len();
-    let other: Vec<&str> = stdout.lines().filter(|line| line.len() != width).collect();
-    assert!(other.len() == 1 && other[0].starts_with("both under the legacy rule"), "{stdout}");
+    let (table, rest) = stdout.split_once("\n45 changed decisions:\n").unwrap();
+    let width = table.lines().next().unwrap().len();
+    assert!(table.lines().all(|line| line.len() == width), "{stdout}");
+    let rest: Vec<&str> = rest.lines().collect();
+    assert_eq!(rest[0], "  cycle 6  sell 1.3 ETH: confidence below minimum -> allowed");
+    assert_eq!(rest[20], "  and 25 more; --json names up to 1000 of them");
+    assert!(rest.len() == 22 && rest[21].starts_with("both under the legacy rule"), "{stdout}");
     assert!(stdout.contains("order notional exceeds limit"), "{stdout}");
 
     for (text, problem) in [

@@ -31,6 +31,32 @@ fn state_prints_the_state_after_an_event() {
 }
 
 #[test]
+fn state_at_a_time_is_that_of_the_last_event_until_then() {
+    let temp = temp_dir();
+    // The clock was set back before the third event.
+    for as_of in ["1577836800", "1577836900", "1577836850", "1577837000"] {
+        bus(temp.path(), &["append", "bus", "--type", "t", "--as-of", as_of, "{}"]).success();
+    }
+    for (time, index) in [
+        ("2020-01-01T00:00:00Z", 1),
+        ("1577836800", 1),
+        ("1577836849.5", 1),
+        ("2020-01-01T00:01:00+00:00", 3),
+        ("1577836999", 3),
+        ("1d", 4),
+        ("-1", 4),
+        ("3", 3),
+    ] {
+        let state = bus(temp.path(), &["state", "bus", "--at", time, "--json"]).success();
+        assert!(state.contains(&format!("\"event_index\":{index},")), "{time}: {state}");
+    }
+    let message = bus(temp.path(), &["state", "bus", "--at", "2019-12-31T23:59:59Z"]).failure(2);
+    assert!(message.contains("bus/events.jsonl: has no event at or before this time"), "{message}");
+    let message = bus(temp.path(), &["state", "bus", "--at", "soon"]).failure(2);
+    assert!(message.contains("expected an event"), "{message}");
+}
+
+#[test]
 fn diff_prints_what_changed_between_two_events() {
     let temp = recorded_run();
     let stdout = bus(temp.path(), &["diff", "bus", "10", "20"]).success();

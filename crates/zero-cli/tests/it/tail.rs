@@ -28,6 +28,7 @@ fn tail_prints_the_selected_events() {
     assert_eq!(tail(&["--from", "290", "-n", "100"]), all[289..]);
     assert_eq!(tail(&["--type", "a.one"]), only(|n| n % 3 == 0));
     assert_eq!(tail(&["--type", "a.*"]), only(|n| n % 3 != 2));
+    assert_eq!(tail(&["--type", "a.one", "--type", "b.*"]), only(|n| n % 3 != 1));
     assert_eq!(tail(&["--type", "?.one", "--trace-id", "t1"]), only(|n| n % 3 != 1 && n % 2 == 1));
     assert_eq!(tail(&["--type", "b.one", "-n", "2", "--from", "5"]), only(|n| n % 3 == 2)[98..]);
     assert_eq!(tail(&["--type", "nothing"]), [""; 0]);
@@ -149,6 +150,40 @@ fn following_prints_events_as_they_become_durable() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// The same exit code as that of the runtime and of `mirror --follow`.
+#[test]
+fn following_a_log_that_is_emptied_or_replaced_fails() {
+    type Change = fn(&std::path::Path);
+    let changes: [Change; 2] = [
+        |dir| fs::write(dir.join("bus/events.jsonl"), "").unwrap(),
+        |dir| {
+            fs::copy(dir.join("bus/events.jsonl"), dir.join("copy")).unwrap();
+            fs::rename(dir.join("copy"), dir.join("bus/events.jsonl")).unwrap();
+        },
+    ];
+    for change in changes {
+        let temp = temp_dir();
+        append_events(temp.path(), 3);
+        let mut child = Command::new(BUS)
+            .args(["tail", "bus", "-f"])
+            .current_dir(temp.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.by_ref().take(3).count(), 3);
+        // Once it prints a new event, it follows.
+        bus(temp.path(), &["append", "bus", "--type", "t", "{}"]).success();
+        lines.next().unwrap().unwrap();
+        change(temp.path());
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.starts_with("zero-bus: bus/events.jsonl: "), "{stderr}");
+    }
 }
 
 /// As with `zero-bus tail bus | head`.

@@ -74,3 +74,52 @@ fn a_link_under_a_name_that_is_not_utf8_is_refused_and_left_as_it_is() {
     assert_eq!(fs::read(directory.path().join("file")).unwrap(), b"");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing was created");
 }
+
+#[test]
+fn a_start_warns_of_a_snapshot_that_contradicts_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    run_cycles(directory.path(), "2").success();
+    let path = directory.path().join(OsStr::from_bytes(BUS)).join(zero_bus::SNAPSHOT);
+    let snapshot = fs::read_to_string(&path).unwrap();
+    assert!(snapshot.contains("\"event_count\":10"), "{snapshot}");
+    fs::write(&path, snapshot.replace("\"event_count\":10", "\"event_count\":9")).unwrap();
+    let warned = run_cycles(directory.path(), "1").success().stderr;
+    assert!(
+        warned.contains(
+            "state-snapshot.json: snapshot checksum does not match event log; the state follows from"
+        ),
+        "{warned}"
+    );
+    // The cycle has replaced it.
+    assert_eq!(run_cycles(directory.path(), "1").success().stderr, "");
+}
+
+/// A crash would otherwise leave a journal that no start can repair.
+#[test]
+fn a_new_journal_whose_name_leaves_no_room_for_recovery_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let scenario = example_scenario();
+    let run = |journal: &str| {
+        let options = ["--scenario", scenario.to_str().unwrap(), "--max-cycles", "1", "--interval", "0"];
+        let output = command(directory.path(), &options).args(["--journal", journal]).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for too_long in ["k".repeat(216), "k".repeat(255)] {
+        let (code, message) = run(&too_long);
+        assert_eq!(code, Some(2), "{message}");
+        assert!(message.contains("name a file with at most 215 bytes"), "{message}");
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    let longest = "k".repeat(215);
+    assert_eq!(run(&longest), (Some(0), String::new()));
+    let journal = directory.path().join(&longest);
+    let whole = fs::read(&journal).unwrap();
+    fs::write(&journal, [&whole[..], b"{\"allow"].concat()).unwrap();
+    let (code, message) = run(&longest);
+    assert_eq!(code, Some(0), "{message}");
+    assert!(message.contains("quarantined an incomplete last line of 7 bytes"), "{message}");
+    // A journal that exists is not refused, so that an older one can go on.
+    let older = directory.path().join("k".repeat(255));
+    fs::rename(&journal, &older).unwrap();
+    assert_eq!(run(&"k".repeat(255)), (Some(0), String::new()));
+}

@@ -96,3 +96,19 @@ fn symbols_that_look_alike_are_warned_of_with_both_names() {
     let expected = warning("", "BTC").replace("\"BTC\" and \"BTC\"", "\"BTC \" and \"BTC\"");
     assert_eq!(run(directory.path(), &arguments).success().stderr, expected);
 }
+
+#[test]
+fn a_repeated_key_is_warned_of_and_its_last_value_counts() {
+    let directory = tempfile::tempdir().unwrap();
+    let order = r#"{"symbol":"X","side":"buy","quantity":1,"price":1,"price":10,"confidence":0.9}"#;
+    let limits = r#"{"max_notional_usd":5,"max_notional_usd":50}"#;
+    put_default_scenario(directory.path(), &format!(r#"{{"limits":{limits},"orders":[{order}]}}"#));
+    let finished = run(directory.path(), &CYCLES[..]).success();
+    let warning = |path: &str| {
+        format!(
+            "zero-engine-run: warning: {DEFAULT_SCENARIO}: {path}: is given more than once; the last one counts\n"
+        )
+    };
+    assert_eq!(finished.stderr, warning("limits.max_notional_usd") + &warning("orders[0].price"));
+    assert!(finished.stdout.contains(r#""price": 10"#), "{}", finished.stdout);
+}

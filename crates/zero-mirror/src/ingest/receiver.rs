@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use zero_http::{
-    Authenticator, ConnectionLimits, Listening, Log, Server, ServerOptions, Shutdown, Threads, TlsFiles,
-    TokensFile,
+    Authenticator, Clients, ConnectionLimits, Listening, Log, Server, ServerOptions, Shutdown, Threads,
+    TlsFiles, TokensFile,
 };
 
 use super::limits::Limits;
@@ -50,7 +50,7 @@ impl Receiver {
         let ReceiverOptions { listen, tokens, tls, behind_proxy, limits } = options;
         let server = Server::new(ServerOptions {
             listen,
-            requires_tokens: tokens.is_some(),
+            clients: if tokens.is_some() { Clients::WithToken } else { Clients::Local },
             tls: tls.map(|(certificates, key)| TlsFiles { certificates, key }),
             behind_proxy,
             limits: ConnectionLimits {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_nats::{ConnectErrorKind, ConnectOptions, ServerAddr};
 use percent_encoding::percent_decode_str;
+use zero_http::{check_system_authorities, read_bounded_file};
 
 use crate::error::{Error, Result};
 
@@ -110,7 +111,9 @@ impl Address {
     /// Connects to one of the servers. A broken connection is tried again once at each server, and
     /// then given up.
     pub(super) async fn connect(&self) -> Result<async_nats::Client> {
+        let refused = |error: zero_http::Error| Error::refused(&self.name, error.to_string());
         if self.tls {
+            check_system_authorities().map_err(refused)?;
             // rustls needs one default provider for the process. If one is installed already, it is
             // used.
             let _ = rustls::crypto::ring::default_provider().install_default();
@@ -124,10 +127,14 @@ impl Address {
             .skip_subject_validation(true)
             .require_tls(self.tls);
         let options = match &self.authorities {
-            Some(authorities) => options.add_root_certificates(authorities.clone()),
+            Some(authorities) => {
+                // The client reads the file by itself, without a limit.
+                read_bounded_file(authorities).map_err(refused)?;
+                options.add_root_certificates(authorities.clone())
+            }
             None => options,
         };
-        let connected = self.login.apply(options, &self.name).await?.connect(&self.servers[..]).await;
+        let connected = self.login.apply(options, &self.name)?.connect(&self.servers[..]).await;
         connected.map_err(|error| match error.kind() {
             ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
                 let problem = "refuses the login; write user and password into the address or set NATS_USER and \
@@ -149,21 +156,22 @@ impl Login {
         })
     }
 
-    async fn apply(&self, options: ConnectOptions, destination: &str) -> Result<ConnectOptions> {
-        let unreadable = |path: &PathBuf, error: std::io::Error| -> Error {
-            Error::refused(destination, format!("cannot read the login in {}: {error}", path.display()))
+    fn apply(&self, options: ConnectOptions, destination: &str) -> Result<ConnectOptions> {
+        let read = |path: &PathBuf| -> Result<String> {
+            let bytes = read_bounded_file(path)
+                .map_err(|error| Error::refused(destination, format!("cannot read the login: {error}")))?;
+            String::from_utf8(bytes).map_err(|_| {
+                Error::refused(destination, format!("the login in {} is not UTF-8", path.display()))
+            })
         };
         Ok(match self {
             Self::Anonymous => options,
             Self::Password { user, password } => options.user_and_password(user.clone(), password.clone()),
             Self::Token(token) => options.token(token.clone()),
-            Self::Credentials(path) => {
-                options.credentials_file(path).await.map_err(|error| unreadable(path, error))?
-            }
-            Self::Nkey(path) => {
-                let seed = std::fs::read_to_string(path).map_err(|error| unreadable(path, error))?;
-                options.nkey(seed.trim().to_owned())
-            }
+            Self::Credentials(path) => options.credentials(&read(path)?).map_err(|error| {
+                Error::refused(destination, format!("cannot use the login in {}: {error}", path.display()))
+            })?,
+            Self::Nkey(path) => options.nkey(read(path)?.trim().to_owned()),
         })
     }
 }

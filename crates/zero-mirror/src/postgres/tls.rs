@@ -10,6 +10,7 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use zero_http::{check_system_authorities, read_bounded_file};
 
 /// `sslmode`. `allow` is not supported, since it prefers plain text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +82,7 @@ impl Tls {
             (Some(file), _) if file != Path::new("system") => add_authorities(&mut roots, file)?,
             (None, Some(file)) if file.exists() => add_authorities(&mut roots, &file)?,
             _ => {
+                check_system_authorities().map_err(|error| error.to_string())?;
                 roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             }
         }
@@ -93,7 +95,8 @@ impl Tls {
 
 fn add_authorities(roots: &mut RootCertStore, file: &Path) -> Result<(), String> {
     let problem = |error: &dyn std::fmt::Display| format!("sslrootcert {}: {error}", file.display());
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| problem(&error))? {
+    let pem = read_bounded_file(file).map_err(|error| format!("sslrootcert {error}"))?;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|error| problem(&error))?;
         roots.add(certificate).map_err(|error| problem(&error))?;
     }

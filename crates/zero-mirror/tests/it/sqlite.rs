@@ -7,6 +7,7 @@ use crate::contract::{Tampering, TestBed};
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 use zero_bus::Checksum;
+use zero_mirror::Mirror;
 
 struct Files {
     directory: TempDir,
@@ -279,6 +280,22 @@ fn verify_accepts_every_time_that_was_mirrored() {
     }
     crate::contract::mirror(log.path(), &url, 5).unwrap();
     crate::contract::holds_all(log.path(), &url);
+}
+
+#[test]
+fn a_path_that_is_too_long_for_sqlite_is_refused_with_the_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let problem_of = |path: &std::path::Path| zero_mirror::Sqlite::new(path).buses().unwrap_err().to_string();
+    // With a suffix of eight bytes, the first name still fits.
+    assert_eq!(zero_mirror::Sqlite::new(directory.path().join("x".repeat(247))).buses().unwrap(), []);
+    let message = problem_of(&directory.path().join("y".repeat(248)));
+    assert!(message.contains("its name is too long, since SQLite adds `-journal` to it"), "{message}");
+    let deep: std::path::PathBuf = directory.path().join("d".repeat(200)).join("e".repeat(200));
+    fs::create_dir_all(&deep).unwrap();
+    let message = problem_of(&deep.join("f".repeat(200)));
+    assert!(message.contains(" bytes, and SQLite opens paths of at most 512"), "{message}");
+    assert_eq!(fs::read_dir(&deep).unwrap().count(), 0, "no file is left");
+    assert!(!directory.path().join("y".repeat(248)).exists());
 }
 
 /// SQLite itself would keep nothing, or write to another file.

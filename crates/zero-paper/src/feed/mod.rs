@@ -48,3 +48,13 @@ pub fn open(source: &str, since: Option<f64>) -> Result<Box<dyn Feed>, FeedError
     }
     Ok(Box::new(RecordedFeed::open(source)?))
 }
+
+/// Checks what can be known about a live SOURCE before it is opened: whether it is well-formed, and
+/// whether the program that it needs exists. Starts nothing.
+///
+/// # Errors
+/// As [`open`].
+pub fn check(source: &str) -> Result<(), FeedError> {
+    let Some(request) = source.strip_prefix("hyperliquid:") else { return Ok(()) };
+    hyperliquid::command(source, request, None).map(drop)
+}

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::event_types;
 use crate::field::{Field, Problem};
 use crate::journal::MARKET_JOURNAL_SCHEMA;
-use crate::line_file::{LineFile, LinePosition};
+use crate::line_file::{FileStart, LineFile, LinePosition};
 
 use super::events::TypedPayload;
 use super::record::{RecordedBar, RecordedCycle};
@@ -104,11 +104,6 @@ pub(super) struct JournalLine<'a> {
 }
 
 impl JournalLine<'_> {
-    /// Returns the byte offset of the line.
-    pub(super) fn location(&self) -> u64 {
-        self.position.byte_offset
-    }
-
     /// Reads the observation and the cycle record.
     ///
     /// # Errors
@@ -176,15 +171,19 @@ impl MarketJournal {
         Ok(Self(file))
     }
 
-    /// Passes each line to `each`, in order. An incomplete or spoiled last line, which a crash can
-    /// leave, is left for [`LineFile::repair_tail`].
+    /// Passes each line after a place to `each`, in order. An incomplete or spoiled last line,
+    /// which a crash can leave, is left for [`LineFile::repair_tail`].
     ///
     /// # Errors
     /// Any error of reading the file, or of `each`.
-    pub(super) fn read(&mut self, mut each: impl FnMut(&JournalLine<'_>) -> Result<()>) -> Result<()> {
+    pub(super) fn read_after(
+        &mut self,
+        start: FileStart,
+        mut each: impl FnMut(&JournalLine<'_>) -> Result<()>,
+    ) -> Result<()> {
         let path = self.0.path().to_owned();
         let mut result = Ok(());
-        self.0.read_records(JOURNAL_SCHEMA, true, |position, value| {
+        self.0.read_records_after(start, JOURNAL_SCHEMA, true, |position, value| {
             if result.is_ok() {
                 result = each(&JournalLine { path: &path, position, value: &value });
             }
@@ -192,15 +191,34 @@ impl MarketJournal {
         result
     }
 
-    /// Reads the cycle record of the line at a byte offset.
+    /// Reads the record of a cycle, which bisection finds; `None` if the journal does not have it.
     ///
     /// # Errors
-    /// [`Error::Journal`] if there is no cycle, because the file was changed.
-    pub(super) fn cycle_at(&self, byte_offset: u64) -> Result<RecordedCycle> {
-        let position = LinePosition { line: 0, byte_offset };
-        let value = Value::parse(&self.0.read_line_at(byte_offset)?).unwrap_or(Value::Null);
-        let line = JournalLine { path: self.0.path(), position, value: &value };
-        line.recorded().map(|(_, cycle)| cycle)
+    /// [`Error::Journal`] if a line that it meets is not a cycle.
+    pub(super) fn cycle(&self, cycle_id: u64) -> Result<Option<RecordedCycle>> {
+        // The cycle begins at or after `low` and before `high`.
+        let (mut low, mut high) = (0, self.0.complete_bytes());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let Some((byte_offset, text)) = self.0.first_line_from(middle, low)? else {
+                high = middle;
+                continue;
+            };
+            if byte_offset >= high {
+                high = middle;
+                continue;
+            }
+            let position = LinePosition { line: 0, byte_offset };
+            let value = Value::parse(&text).unwrap_or(Value::Null);
+            let line = JournalLine { path: self.0.path(), position, value: &value };
+            let found = Field::root(&value).required("cycle_id").and_then(|id| id.count());
+            match found.map_err(|problem| line.problem(problem))? {
+                found if found == cycle_id => return line.recorded().map(|(_, cycle)| Some(cycle)),
+                found if found < cycle_id => low = byte_offset + text.len() as u64,
+                _ => high = middle,
+            }
+        }
+        Ok(None)
     }
 
     /// Appends a cycle and syncs it. Returns the byte offset of its line. This is the commit point

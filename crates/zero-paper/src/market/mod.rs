@@ -8,12 +8,14 @@
 //!
 //! Modules in reading order: [`run_file`], [`checks`], [`state`], [`cycle`], [`record`],
 //! [`events`], [`journal`], [`reader`], `recovery`, [`runtime`],
-//! [`trading`], [`orders`].
+//! [`trading`], [`orders`], `journal_check`, `totals`.
 
+mod checkpoint;
 pub mod checks;
 pub mod cycle;
 pub mod events;
 pub mod journal;
+pub(crate) mod journal_check;
 pub mod orders;
 pub mod reader;
 pub mod record;
@@ -21,4 +23,5 @@ mod recovery;
 pub mod run_file;
 pub mod runtime;
 pub mod state;
+pub(crate) mod totals;
 pub mod trading;

@@ -123,6 +123,17 @@ impl OrderDesk {
     pub fn run(
         &mut self,
         max_answers: Option<u64>,
+        stop: impl FnMut() -> bool,
+        answer: impl FnMut(&LineAnswer, Option<&MarketCycle>) -> Result<()>,
+    ) -> Result<RunEnd> {
+        let end = self.run_until_stopped(max_answers, stop, answer);
+        self.runtime.write_checkpoint_if_due(None, true);
+        end
+    }
+
+    fn run_until_stopped(
+        &mut self,
+        max_answers: Option<u64>,
         mut stop: impl FnMut() -> bool,
         mut answer: impl FnMut(&LineAnswer, Option<&MarketCycle>) -> Result<()>,
     ) -> Result<RunEnd> {
@@ -178,8 +189,10 @@ impl OrderDesk {
             Ok(order) => order,
             Err(error) => return Ok((LineAnswer::Invalid { error, line }, None)),
         };
+        let used_in = intent.key.as_ref().and_then(|key| self.runtime.state().cycle_of_key(key));
+        self.runtime.check_keys()?;
         if let Some(key) = &intent.key
-            && let Some(cycle_id) = self.runtime.state().cycle_of_key(key)
+            && let Some(cycle_id) = used_in
         {
             let repeated = OrderAnswer { line, repeated: true, ..self.recorded(key, cycle_id)? };
             return Ok((LineAnswer::Decided(Box::new(repeated)), None));
@@ -190,6 +203,7 @@ impl OrderDesk {
         let new = new_cycle(&self.source, &bar, Some((&symbol, price)));
         let answer = Answer { intents: vec![intent], ..Answer::default() };
         let cycle = self.runtime.run_cycle(&new, &self.identity, |_| Ok(answer))?;
+        self.runtime.write_checkpoint_if_due(None, false);
         let Some(decision) = cycle.act.decisions.last() else {
             let problem = "the cycle has no decision about its order".to_owned();
             return Err(Error::Order { symbol, problem });

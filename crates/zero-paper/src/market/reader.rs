@@ -1,6 +1,6 @@
 //! Reads the cycles on market data from a bus, among the events of other programs.
 
-use zero_bus::{Event, Json, Value};
+use zero_bus::{Event, Json, Reader, Value};
 
 use crate::cycle::{CYCLE_SCHEMA as SCENARIO_CYCLE_SCHEMA, cycle_of_trace};
 use crate::event_types::{CYCLE, OBSERVATION};
@@ -66,6 +66,11 @@ pub struct CycleReader {
 }
 
 impl CycleReader {
+    /// Returns a reader for the events after a cycle.
+    pub(crate) fn after(cycle_id: u64) -> Self {
+        Self { last_cycle_id: cycle_id, pending: None }
+    }
+
     /// Classifies the next event.
     pub fn classify(&mut self, event: &Event) -> EventClass {
         let Some(cycle_id) = cycle_of_trace(event.trace_id.as_deref()) else { return EventClass::Unrelated };
@@ -135,6 +140,24 @@ fn foreign(event: &Event, problem: &str) -> EventClass {
 
 fn schema_of(payload: &Value) -> Option<&str> {
     payload.get("schema_version").and_then(Value::as_str)
+}
+
+/// Whether the last cycle record up to the event with index `last` is that of a run on market data;
+/// false without cycles.
+///
+/// # Errors
+/// Any error of reading the bus.
+pub(crate) fn is_market_bus(reader: &Reader, last: u64) -> Result<bool, zero_bus::Error> {
+    let mut is_market = false;
+    let is_record =
+        |event_type: &str, trace: Option<&str>| event_type == CYCLE && cycle_of_trace(trace).is_some();
+    reader.select(1, is_record, |event| {
+        if event.index <= last {
+            is_market = schema_of(&event.payload.value()) == Some(CYCLE_SCHEMA);
+        }
+        Ok::<(), zero_bus::Error>(())
+    })?;
+    Ok(is_market)
 }
 
 /// Whether an event is an observation or a cycle record of a run on market data.

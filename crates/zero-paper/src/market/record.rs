@@ -339,7 +339,7 @@ impl RecordedBar {
     }
 }
 
-fn read_candle(field: &Field<'_>) -> Result<Candle, Problem> {
+pub(super) fn read_candle(field: &Field<'_>) -> Result<Candle, Problem> {
     let price = |key| field.required(key)?.positive();
     Ok(Candle {
         close: price("close")?,
@@ -382,7 +382,7 @@ fn read_position(field: &Field<'_>) -> Result<MarkedPosition, Problem> {
     })
 }
 
-fn read_strategy(field: &Field<'_>) -> Result<StrategyIdentity, Problem> {
+pub(super) fn read_strategy(field: &Field<'_>) -> Result<StrategyIdentity, Problem> {
     let text = |key| Ok::<_, Problem>(field.required(key)?.text()?.to_owned());
     Ok(StrategyIdentity { name: text("name")?, sha256: text("sha256")?, version: text("version")? })
 }

@@ -7,20 +7,35 @@
 
 use std::path::{Path, PathBuf};
 
-use zero_bus::{Event, Events, Reader, Value, event_id};
+use serde::Serialize;
+use zero_bus::{Bus, Event, Events, Json, Reader, Value, event_id};
 
-use crate::candle::Bar;
+use crate::candle::{Bar, Candle};
 use crate::cycle::cycle_of_trace;
 use crate::error::{Error, Result};
 use crate::event_types::{CYCLE, OBSERVATION, OPERATOR_APPLIED};
+use crate::field::{Field, Problem};
+use crate::line_file::FileStart;
 use crate::operator::{Action, CommandCursor};
+use crate::start_checkpoint::{Companions, key_index_id};
 
 use super::events::{TypedPayload, after_record, of_cycle};
 use super::journal::{CycleEvents, MarketJournal};
 use super::reader::{CycleReader, EventClass, PendingObservation};
-use super::record::{RecordedBar, RecordedCycle};
+use super::record::{RecordedBar, RecordedCycle, read_candle};
 use super::run_file::RunFile;
 use super::state::RunState;
+
+/// Where the recovery begins: after a complete cycle. The default is the start of the records.
+#[derive(Default)]
+pub(super) struct Basis {
+    /// State and history at that place; `None` before the first cycle.
+    pub(super) state: Option<(RunState, History)>,
+    /// The place after the cycle in the journal.
+    pub(super) journal: FileStart,
+    /// A later place on the bus, at which the state contains every command.
+    pub(super) cursor: CommandCursor,
+}
 
 /// The state that the records describe, and what is to be done about them.
 pub(super) struct Recovered {
@@ -41,8 +56,50 @@ pub(super) struct History {
     pub(super) symbols: Option<Vec<String>>,
     /// The last bar with candles.
     pub(super) last_bar: Option<Bar>,
-    /// Where each cycle is: the byte offset of its journal line, or the index of its first event.
-    pub(super) locations: Vec<u64>,
+}
+
+impl History {
+    /// Adds a bar.
+    pub(super) fn add(&mut self, bar: &Bar) {
+        if !bar.candles.is_empty() {
+            let symbols = || bar.candles.iter().map(|candle| candle.symbol.clone()).collect();
+            self.symbols.get_or_insert_with(symbols);
+            self.last_bar = Some(bar.clone());
+        }
+    }
+
+    /// Returns the form that a start-up checkpoint keeps.
+    pub(super) fn to_json(&self) -> Result<Json> {
+        #[derive(Serialize)]
+        struct Form<'a> {
+            last_bar: Option<BarForm<'a>>,
+            symbols: &'a Option<Vec<String>>,
+        }
+        #[derive(Serialize)]
+        struct BarForm<'a> {
+            candles: &'a [Candle],
+            interval_s: f64,
+            ts: f64,
+        }
+        let last_bar = self.last_bar.as_ref();
+        let last_bar =
+            last_bar.map(|bar| BarForm { candles: &bar.candles, interval_s: bar.interval_s, ts: bar.ts });
+        Ok(Json::of(&Form { last_bar, symbols: &self.symbols })?)
+    }
+
+    /// Reads that form.
+    pub(super) fn read(field: &Field<'_>) -> Result<Self, Problem> {
+        let symbols = field.optional_unless_null("symbols").map(|symbols| {
+            symbols.items()?.map(|symbol| Ok(symbol.text()?.to_owned())).collect::<Result<_, Problem>>()
+        });
+        let last_bar = field.optional_unless_null("last_bar").map(|bar| {
+            let candles = bar.required("candles")?;
+            let candles = candles.items()?.map(|candle| read_candle(&candle)).collect::<Result<_, _>>()?;
+            let number = |key| bar.required(key)?.number();
+            Ok::<_, Problem>(Bar { ts: number("ts")?, interval_s: number("interval_s")?, candles })
+        });
+        Ok(Self { symbols: symbols.transpose()?, last_bar: last_bar.transpose()? })
+    }
 }
 
 /// The first cycle whose events are not all on the bus.
@@ -59,15 +116,27 @@ struct Fold<'a> {
     run: &'a RunFile,
     state: RunState,
     history: History,
+    companions: Option<&'a Companions>,
 }
 
 impl<'a> Fold<'a> {
-    fn new(run: &'a RunFile) -> Self {
-        Self { run, state: RunState::new(run.start_cash_usd), history: History::default() }
+    fn after(basis: &mut Basis, run: &'a RunFile, companions: Option<&'a Companions>) -> Self {
+        let start = || (RunState::new(run.start_cash_usd), History::default());
+        let (state, history) = basis.state.take().unwrap_or_else(start);
+        Self { run, state, history, companions }
+    }
+
+    /// Moves the keys out of memory if there are many.
+    fn move_keys(&mut self) -> Result<()> {
+        if let Some(companions) = self.companions.filter(|_| self.state.keys_mut().is_large()) {
+            let id = key_index_id(&Json::of(&self.run.name)?, None, None);
+            self.state.keys_mut().move_to_index(|| companions.create_key_index(id))?;
+        }
+        Ok(())
     }
 
     /// Applies the next cycle. The error says what is wrong with it.
-    fn apply(&mut self, bar: RecordedBar, cycle: &RecordedCycle, location: u64) -> Result<(), String> {
+    fn apply(&mut self, bar: &RecordedBar, cycle: &RecordedCycle) -> Result<(), String> {
         let expected = self.state.last_cycle_id() + 1;
         if cycle.cycle_id != expected || bar.cycle_id != expected {
             return Err(format!("is cycle {}, but cycle {expected} must follow", cycle.cycle_id));
@@ -86,33 +155,33 @@ impl<'a> Fold<'a> {
             ));
         }
         self.state.apply(&bar.bar, cycle);
-        self.history.locations.push(location);
-        if !bar.bar.candles.is_empty() {
-            let symbols = || bar.bar.candles.iter().map(|candle| candle.symbol.clone()).collect();
-            self.history.symbols.get_or_insert_with(symbols);
-            self.history.last_bar = Some(bar.bar);
-        }
+        self.history.add(&bar.bar);
         Ok(())
     }
 }
 
-/// Recovers from a journal, and compares the bus with it.
+/// Recovers from a journal, from `basis` on, and compares the bus with it. Keys that memory should
+/// not hold go to `companions`.
 ///
 /// # Errors
 /// The journal is invalid or belongs to another run; the bus has a cycle that the journal lacks, or
 /// one that differs. Nothing is changed.
 pub(super) fn from_journal(
     run: &RunFile,
+    mut basis: Basis,
+    companions: Option<&Companions>,
     journal: &mut MarketJournal,
     bus: Option<&Reader>,
 ) -> Result<Recovered> {
     let path = journal.file().path().to_owned();
-    let mut fold = Fold::new(run);
-    let mut comparison = bus.map(|reader| Comparison::new(reader, &path)).transpose()?;
+    let mut fold = Fold::after(&mut basis, run, companions);
+    let cursor = std::mem::take(&mut basis.cursor);
+    let mut comparison = bus.map(|reader| Comparison::after(cursor, reader, &path)).transpose()?;
     let mut unpublished = None;
-    journal.read(|line| {
+    journal.read_after(basis.journal, |line| {
         let (bar, recorded) = line.recorded()?;
-        fold.apply(bar, &recorded, line.location()).map_err(|problem| line.problem(problem))?;
+        fold.apply(&bar, &recorded).map_err(|problem| line.problem(problem))?;
+        fold.move_keys()?;
         if let Some(comparison) = &mut comparison {
             let cycle = line.events()?;
             let published = comparison.match_cycle(&cycle)?;
@@ -135,7 +204,7 @@ pub(super) fn from_journal(
 }
 
 /// Compares the events of a bus with the journal's, one by one.
-struct Comparison {
+pub(super) struct Comparison {
     events: Events,
     log: PathBuf,
     journal: PathBuf,
@@ -145,12 +214,12 @@ struct Comparison {
 }
 
 impl Comparison {
-    fn new(reader: &Reader, journal: &Path) -> Result<Self> {
+    pub(super) fn after(cursor: CommandCursor, reader: &Reader, journal: &Path) -> Result<Self> {
         Ok(Self {
-            events: reader.events(1)?,
+            events: reader.events(cursor.last().index + 1)?,
             log: reader.log_path(),
             journal: journal.to_owned(),
-            command_cursor: CommandCursor::default(),
+            command_cursor: cursor,
             resumed_after: None,
         })
     }
@@ -174,7 +243,7 @@ impl Comparison {
 
     /// Advances over the events of a cycle. Returns how many of them the bus has. Fewer than all
     /// means that the bus ends there.
-    fn match_cycle(&mut self, cycle: &CycleEvents) -> Result<usize> {
+    pub(super) fn match_cycle(&mut self, cycle: &CycleEvents) -> Result<usize> {
         let mut matched = 0;
         while let Some((event_type, payload)) = cycle.events.get(matched) {
             let last_cycle_id = if matched == 0 { cycle.cycle_id - 1 } else { cycle.cycle_id };
@@ -212,7 +281,10 @@ impl Comparison {
 
     /// Reads the events after the last cycle of the journal. Returns an observation without a
     /// record at the end, the commands, and whether a resume was applied after the last cycle.
-    fn finish(mut self, last_cycle_id: u64) -> Result<(Option<PendingObservation>, CommandCursor, bool)> {
+    pub(super) fn finish(
+        mut self,
+        last_cycle_id: u64,
+    ) -> Result<(Option<PendingObservation>, CommandCursor, bool)> {
         let mut pending: Option<PendingObservation> = None;
         while let Some(event) = self.next(last_cycle_id)? {
             let Some(traced) = cycle_of_trace(event.trace_id.as_deref()) else { continue };
@@ -240,23 +312,25 @@ impl Comparison {
     }
 }
 
-/// Recovers from the bus alone. Passes the events of each cycle to `each`.
+/// Recovers from the bus alone, from `basis` on. Passes the events of each cycle to `each`.
 ///
 /// # Errors
 /// The bus belongs to another run, or its cycles are incomplete in the middle. Nothing is changed.
 pub(super) fn from_bus(
     run: &RunFile,
+    mut basis: Basis,
+    companions: Option<&Companions>,
     reader: &Reader,
     mut each: impl FnMut(&CycleEvents) -> Result<()>,
 ) -> Result<Recovered> {
     let log = reader.log_path();
     let refused = |problem: String| Error::Refused { path: log.clone(), problem };
-    let mut fold = Fold::new(run);
-    let mut cycles = CycleReader::default();
-    let (mut command_cursor, mut warnings) = (CommandCursor::default(), Vec::new());
+    let mut fold = Fold::after(&mut basis, run, companions);
+    let mut cycles = CycleReader::after(fold.state.last_cycle_id());
+    let (mut command_cursor, mut warnings) = (std::mem::take(&mut basis.cursor), Vec::new());
     let mut resumed_after = None;
     let mut open: Option<OpenCycle> = None;
-    for event in reader.events(1)? {
+    for event in reader.events(command_cursor.last().index + 1)? {
         let event = event?;
         command_cursor.apply(&event);
         if is_applied_resume(&event) {
@@ -282,8 +356,9 @@ pub(super) fn from_bus(
             EventClass::Record(start) => {
                 let cycle_id = start.cycle.cycle_id;
                 let id = event_id(start.index);
-                let applied = fold.apply(start.bar, &start.cycle, start.index);
+                let applied = fold.apply(&start.bar, &start.cycle);
                 applied.map_err(|problem| refused(format!("{id} {problem}")))?;
+                fold.move_keys()?;
                 let cycle = &start.cycle;
                 let after = after_record(&fold.state, &cycle.act, &cycle.strategy, cycle.failure.as_ref())?;
                 let [observation, record] = start.payloads;
@@ -368,26 +443,82 @@ fn other_kind_of_run(log: &Path, event: &Event) -> Error {
     Error::Refused { path: log.to_owned(), problem }
 }
 
-/// Passes each recorded cycle to `each`, in order: from the journal, or else from the bus.
+/// A place in the records: after a cycle.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Place {
+    pub(super) cycle_id: u64,
+    /// In the journal.
+    pub(super) journal: FileStart,
+    /// The last event before it on the bus.
+    pub(super) event_index: u64,
+}
+
+/// Passes each recorded cycle after a place to `each`, in order: from the journal, or else from the
+/// bus.
 ///
 /// # Errors
 /// Any error of reading, or of `each`.
 pub(super) fn for_each_cycle(
+    place: Place,
     journal: Option<&mut MarketJournal>,
     bus: Option<&Reader>,
     mut each: impl FnMut(RecordedBar, RecordedCycle) -> Result<()>,
 ) -> Result<()> {
     if let Some(journal) = journal {
-        return journal.read(|line| line.recorded().and_then(|(bar, cycle)| each(bar, cycle)));
+        return journal
+            .read_after(place.journal, |line| line.recorded().and_then(|(bar, cycle)| each(bar, cycle)));
     }
     let Some(reader) = bus else { return Ok(()) };
-    let mut cycles = CycleReader::default();
-    for event in reader.events(1)? {
+    let mut cycles = CycleReader::after(place.cycle_id);
+    for event in reader.events(place.event_index + 1)? {
         if let EventClass::Record(start) = cycles.classify(&event?) {
             each(start.bar, start.cycle)?;
         }
     }
     Ok(())
+}
+
+/// Finds the record of a cycle by bisection: in the journal, or else on the bus. `None` if it is
+/// not there.
+///
+/// # Errors
+/// Any error of reading.
+pub(super) fn recorded_cycle(
+    journal: Option<&MarketJournal>,
+    bus: Option<&Bus>,
+    cycle_id: u64,
+) -> Result<Option<RecordedCycle>> {
+    if let Some(journal) = journal {
+        return journal.cycle(cycle_id);
+    }
+    let Some(bus) = bus else { return Ok(None) };
+    // The record is at or after `low` and before `high`.
+    let (mut low, mut high) = (1, bus.head().index + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match first_record(&bus.reader(), middle, high)? {
+            Some((_, cycle)) if cycle.cycle_id == cycle_id => return Ok(Some(cycle)),
+            Some((index, cycle)) if cycle.cycle_id < cycle_id => low = index + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the first cycle record from an index on and before another, with its index.
+fn first_record(reader: &Reader, from: u64, before: u64) -> Result<Option<(u64, RecordedCycle)>> {
+    for event in reader.events(from)? {
+        let event = event?;
+        if event.index >= before {
+            break;
+        }
+        let traced = cycle_of_trace(event.trace_id.as_deref()).filter(|_| event.event_type == CYCLE);
+        let record = traced.and_then(|_| RecordedCycle::from_value(&event.payload.value()).ok());
+        if let Some(cycle) = record.filter(|cycle| Some(cycle.cycle_id) == traced) {
+            return Ok(Some((event.index, cycle)));
+        }
+    }
+    Ok(None)
 }
 
 /// Returns the events that follow a number of published ones.

@@ -8,6 +8,7 @@ use zero_bus::Value;
 use crate::account::Costs;
 use crate::error::{Error, Result};
 use crate::field::{Field, Problem};
+use crate::repeated_keys::repeated_keys;
 use crate::scenario::{LIMITS, Limits, check_mode, read_limits, read_name, read_text};
 
 /// When a market order fills.
@@ -19,6 +20,17 @@ pub enum FillRule {
     NextOpen,
     /// At the close that the strategy has seen.
     Close,
+}
+
+impl FillRule {
+    /// Returns the rule with this name in run files and records.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "next_open" => Some(Self::NextOpen),
+            "close" => Some(Self::Close),
+            _ => None,
+        }
+    }
 }
 
 /// A run on market data, as its file describes it.
@@ -40,6 +52,8 @@ pub struct RunFile {
     pub limit_bars: u64,
     /// Paths of the unknown fields of the file, as in `limits.note`. They have no effect.
     pub ignored: Vec<String>,
+    /// Paths of the members that repeat a key of their object. The last one counts.
+    pub repeated: Vec<String>,
 }
 
 impl Default for RunFile {
@@ -52,6 +66,7 @@ impl Default for RunFile {
             fill: FillRule::default(),
             limit_bars: 1,
             ignored: Vec::new(),
+            repeated: Vec::new(),
         }
     }
 }
@@ -94,7 +109,8 @@ impl RunFile {
     /// ```
     pub fn parse(text: &str) -> Result<Self, String> {
         let document = Value::parse(text).map_err(|error| error.to_string())?;
-        read_run(&Field::root(&document))
+        let run = read_run(&Field::root(&document))?;
+        Ok(Self { repeated: repeated_keys(text), ..run })
     }
 }
 
@@ -115,13 +131,9 @@ fn read_run(root: &Field<'_>) -> Result<RunFile, Problem> {
         run.costs = read_costs(&costs)?;
     }
     if let Some(fill) = root.optional("fill") {
-        run.fill = match fill.text()? {
-            "next_open" => FillRule::NextOpen,
-            "close" => FillRule::Close,
-            text => {
-                return Err(fill.problem(&format!("must be `next_open` or `close`, is `{text}`")));
-            }
-        };
+        let text = fill.text()?;
+        run.fill = FillRule::named(text)
+            .ok_or_else(|| fill.problem(&format!("must be `next_open` or `close`, is `{text}`")))?;
     }
     if let Some(bars) = root.optional("limit_bars") {
         run.limit_bars = bars

@@ -20,19 +20,23 @@ use crate::cycle::trace_id;
 use crate::error::{Error, Result};
 use crate::event_types::{CYCLE, HEALTH, STRATEGY_FAILED};
 use crate::line_file::LineFile;
-use crate::opening_bus::OpeningBus;
+use crate::opening_bus::{OpeningBus, warnings_of};
 use crate::operator::{Action, Command, CommandCursor};
 use crate::reconcile::replace_journal;
 use crate::record_paths::RecordPaths;
 use crate::risk::TradingMode;
+use crate::start_checkpoint::{
+    CheckpointOptions, Checkpoints, Companions, EarlierKeys, StartCheckpoint, Unusable, key_index_id,
+};
 use crate::strategy::{Failure, Observation, StrategyIdentity};
 
+use super::checkpoint::{self, Found, StrategyMemory, run_settings, state_json};
 use super::cycle::{CycleInput, Decided, Rules, run};
 use super::events::{TypedPayload, after_record, failed, observation, of_cycle};
 use super::journal::{CycleEvents, MarketJournal};
 use super::reader::PendingObservation;
 use super::record::{Act, FailureRecord, MarketCycle, RecordedBar, RecordedCycle};
-use super::recovery::{self, History, Recovered, Unpublished, missing_events};
+use super::recovery::{self, Basis, History, Place, Recovered, Unpublished, missing_events};
 use super::state::RunState;
 
 /// A started runtime. It owns its state and its records.
@@ -41,6 +45,10 @@ pub struct MarketRuntime {
     clock: Arc<dyn Clock>,
     state: RunState,
     history: History,
+    checkpoints: Checkpoints,
+    /// The checkpoint that the process started from, and what the strategy remembered there.
+    place: Place,
+    memory: Option<StrategyMemory>,
     journal: Option<MarketJournal>,
     bus: Option<Bus>,
     /// Reads the operator's commands from the bus.
@@ -85,8 +93,8 @@ pub struct NewCycle<'a> {
 
 impl MarketRuntime {
     /// Opens the records and recovers the state. `warnings` gets what was repaired or noticed, one
-    /// line each. A start that fails leaves no new files, and changes nothing but a journal that
-    /// was to be rebuilt.
+    /// line each. A start that fails leaves no new records, and changes nothing but a journal that
+    /// was to be rebuilt and the companions of the records.
     ///
     /// # Errors
     /// [`Error::Killed`] while the operator's kill is in force; [`Error::Refused`] if the records
@@ -114,8 +122,9 @@ impl MarketRuntime {
         }
         let journal = records.journal.as_deref().map(MarketJournal::open).transpose()?;
         let bus = bus_lock.as_ref().map(|BusLock(directory)| directory.clone() as Arc<dyn Storage>);
+        let options = records.checkpoint;
         let records = OpenRecords { bus_lock, bus, on_ambiguous_tail: records.on_ambiguous_tail, journal };
-        Self::recover(rules, records, clock, warnings)
+        Self::recover(rules, records, options, clock, warnings)
     }
 
     /// Like [`MarketRuntime::start`], with a bus and, if `journal` says so, the journal
@@ -130,11 +139,26 @@ impl MarketRuntime {
         clock: Arc<dyn Clock>,
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
+        Self::start_in_with(rules, storage, journal, CheckpointOptions::default(), clock, warnings)
+    }
+
+    /// Like [`MarketRuntime::start_in`], with options for start-up checkpoints.
+    ///
+    /// # Errors
+    /// As [`MarketRuntime::start`].
+    pub fn start_in_with(
+        rules: Rules,
+        storage: &Arc<dyn Storage>,
+        journal: bool,
+        checkpoint: CheckpointOptions,
+        clock: Arc<dyn Clock>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
         let open = || MarketJournal::of(LineFile::open_in(Arc::clone(storage), "cycles.jsonl")?);
         let journal = journal.then(open).transpose()?;
         let (bus, on_ambiguous_tail) = (Some(Arc::clone(storage)), AmbiguousTail::Refuse);
         let records = OpenRecords { bus_lock: None, bus, on_ambiguous_tail, journal };
-        Self::recover(rules, records, clock, warnings)
+        Self::recover(rules, records, checkpoint, clock, warnings)
     }
 
     /// Recovers the state. All checks come first; then the tails of the records are repaired, and
@@ -142,6 +166,7 @@ impl MarketRuntime {
     fn recover(
         rules: Rules,
         records: OpenRecords,
+        options: CheckpointOptions,
         clock: Arc<dyn Clock>,
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
@@ -149,15 +174,41 @@ impl MarketRuntime {
         let mut opening = OpeningBus::new(bus.clone(), on_ambiguous_tail, &clock)?;
         // Before the bus is opened for appending, because that may repair its tail.
         let reader = bus.clone().map(Reader::open_in);
-        let recovered = match (&mut journal, &reader) {
-            (Some(journal), reader) => recovery::from_journal(&rules.run, journal, reader.as_ref())?,
-            (None, Some(reader)) => recovery::from_bus(&rules.run, reader, |_| Ok(()))?,
-            (None, None) => Recovered::empty(&rules.run),
+        let companions = Companions::of(bus.as_ref(), journal.as_ref().map(MarketJournal::file));
+        let (mut found, mut unusable) = match &companions {
+            Some(companions) if !options.full_check => {
+                match checkpoint::find(companions, &rules, reader.as_ref(), journal.as_ref())? {
+                    Ok(found) => (found, None),
+                    Err(unusable) => (Found::default(), Some(unusable)),
+                }
+            }
+            _ => (Found::default(), None),
         };
+        let (run, large) = (&rules.run, companions.as_ref());
+        let recovered = loop {
+            let basis = std::mem::take(&mut found.basis);
+            let recovered = match (&mut journal, &reader) {
+                (Some(journal), reader) => {
+                    recovery::from_journal(run, basis, large, journal, reader.as_ref())?
+                }
+                (None, Some(reader)) => recovery::from_bus(run, basis, large, reader, |_| Ok(()))?,
+                (None, None) => Recovered::empty(run),
+            };
+            if recovered.state.recent_keys() >= found.later_keys {
+                break recovered;
+            }
+            found = Found::default();
+            unusable = Some(Unusable::Problem(EarlierKeys::UNEXPLAINED.to_owned()));
+        };
+        let Found { place, memory, .. } = found;
         let Recovered { state, history, command_cursor, unpublished, pending, .. } = recovered;
         warnings.extend(recovered.warnings);
+        let mut checkpoints = Checkpoints::new(companions, options);
+        checkpoints.start_after(place.cycle_id);
+        let cycles = state.last_cycle_id();
+        warnings.extend(unusable.and_then(|unusable| unusable.warning(&checkpoints, cycles)));
         let bus = opening.open()?;
-        warnings.extend(bus.iter().flat_map(Bus::warnings));
+        warnings.extend(bus.iter().flat_map(warnings_of));
         // Every check passed. From here on the records are changed.
         if let Some(journal) = &mut journal {
             journal.file_mut().repair_tail()?;
@@ -170,6 +221,9 @@ impl MarketRuntime {
             clock,
             state,
             history,
+            checkpoints,
+            place,
+            memory,
             journal,
             bus,
             command_cursor,
@@ -212,7 +266,7 @@ impl MarketRuntime {
         };
         match (cycle, &mut self.journal) {
             (Some(cycle), _) => publish(cycle, published),
-            (None, Some(journal)) => journal.read(|line| {
+            (None, Some(journal)) => journal.read_after(self.place.journal, |line| {
                 let cycle = line.events()?;
                 match cycle.cycle_id {
                     cycle_id if cycle_id < first => Ok(()),
@@ -254,6 +308,8 @@ impl MarketRuntime {
             strategy,
         };
         let cycle = run(&mut self.state, &self.rules, &input, decide);
+        self.state.check_keys()?;
+        self.history.add(bar);
         if self.has_records() {
             self.record(source, bar, &cycle, usize::from(observed))?;
         }
@@ -269,23 +325,65 @@ impl MarketRuntime {
         let health = after.last().map_or_else(Json::empty_object, |(_, payload)| payload.clone());
         let events = of_cycle(observation(source, cycle_id, bar)?, record.clone(), after);
         let mut events = CycleEvents { as_of, cycle_id, events };
-        let mut location = 0;
         if let Some(journal) = &mut self.journal {
             // The commit point: after this the cycle has happened.
-            location = journal.append(&events)?;
+            journal.append(&events)?;
         }
         if let Some(bus) = &self.bus {
             events.events.drain(..published);
             let appended = append(bus, as_of, cycle_id, events.events)?;
-            let index = |event: Option<&Event>| event.map_or(0, |event| event.index);
-            self.command_cursor.skip_own_events(&(index(appended.first())..index(appended.last()) + 1));
-            if self.journal.is_none() {
-                location = index(appended.first()).saturating_sub(published as u64);
-            }
+            self.command_cursor.skip_own_events(&appended);
             write_snapshot(bus, as_of, &appended, &record, &health, &self.state)?;
         }
-        self.history.locations.push(location);
         Ok(())
+    }
+
+    /// Replaces the start-up checkpoint if that is due after the last cycle, or at the end of the
+    /// run. `memory` is what the strategy remembers of the bars until then. A failure is no failure
+    /// of the run, see [`MarketRuntime::checkpoint_problem`].
+    pub(super) fn write_checkpoint_if_due(&mut self, memory: Option<Json>, at_end: bool) {
+        let cycle_id = self.state.last_cycle_id();
+        let is_due = self.checkpoints.is_due(cycle_id);
+        if self.failed || !(is_due || at_end && self.checkpoints.is_due_at_end(cycle_id)) {
+            return;
+        }
+        let written = self.write_checkpoint(cycle_id, memory);
+        self.checkpoints.note(cycle_id, written);
+    }
+
+    fn write_checkpoint(&mut self, cycle_id: u64, memory: Option<Json>) -> Result<()> {
+        let Some(companions) = &self.checkpoints.companions else { return Ok(()) };
+        if let Some(bus) = &self.bus {
+            // The state contains all cycles, so it must not be bound to an earlier event.
+            self.command_cursor.catch_up(bus)?;
+        }
+        let run = run_settings(&self.rules)?;
+        let bus = self.bus.as_ref().map(|_| self.command_cursor.clone());
+        let journal = self.journal.as_ref().map(|journal| journal.file().head()).transpose()?;
+        let new_id = key_index_id(&run, bus.as_ref().map(CommandCursor::last), journal);
+        let key_index = self.state.keys_mut().move_to_index(|| companions.create_key_index(new_id))?;
+        let identity = self.state.strategy().cloned();
+        let memory = identity.zip(memory).map(|(identity, memory)| StrategyMemory { identity, memory });
+        let state = state_json(&self.state, &self.history, memory.as_ref())?;
+        let cycle_journal = None;
+        companions.write(&StartCheckpoint { run, cycle_id, bus, journal, cycle_journal, key_index, state })
+    }
+
+    /// Returns why the last start-up checkpoint could not be written, if that is so.
+    pub fn checkpoint_problem(&self) -> Option<&str> {
+        self.checkpoints.problem.as_deref()
+    }
+
+    /// Returns the last cycle of the start-up checkpoint that the start began with; 0 if it read
+    /// all records.
+    pub fn started_after(&self) -> u64 {
+        self.checkpoints.started_after
+    }
+
+    /// Returns what a strategy remembered at the checkpoint that the process started from. It has
+    /// seen the bars up to there.
+    pub(super) fn take_memory(&mut self, identity: &StrategyIdentity) -> Option<Json> {
+        self.memory.take().filter(|memory| memory.identity == *identity).map(|memory| memory.memory)
     }
 
     /// Reads the operator's new commands, applies each one and confirms it on the bus. Returns the
@@ -341,16 +439,19 @@ impl MarketRuntime {
         self.journal.is_some() || self.bus.is_some()
     }
 
-    /// Passes each recorded cycle to `each`, in order.
+    /// Passes each recorded cycle to `each`, in order. With `after_checkpoint`, only those after
+    /// the checkpoint that the process started from.
     ///
     /// # Errors
     /// Any error of reading the records, or of `each`.
     pub(super) fn for_each_recorded(
         &mut self,
+        after_checkpoint: bool,
         each: impl FnMut(RecordedBar, RecordedCycle) -> Result<()>,
     ) -> Result<()> {
         let reader = self.bus.as_ref().map(Bus::reader);
-        recovery::for_each_cycle(self.journal.as_mut(), reader.as_ref(), each)
+        let place = if after_checkpoint { self.place } else { Place::default() };
+        recovery::for_each_cycle(place, self.journal.as_mut(), reader.as_ref(), each)
     }
 
     /// Returns the error of a start or a run that the operator's kill ends.
@@ -400,25 +501,15 @@ impl MarketRuntime {
 
     /// Reads the act phase of a recorded cycle.
     pub(super) fn recorded_act(&self, cycle_id: u64) -> Result<Act> {
-        let location = self.history.locations.get(cycle_id.saturating_sub(1) as usize).copied();
-        let missing = || Error::Refused {
-            path: self.path(),
-            problem: format!("cycle {cycle_id} is not where it was; the records were changed"),
-        };
-        let location = location.ok_or_else(missing)?;
-        if let Some(journal) = &self.journal {
-            return journal.cycle_at(location).map(|cycle| cycle.act);
-        }
-        let Some(bus) = &self.bus else { return Err(missing()) };
-        let trace_id = trace_id(cycle_id);
-        for event in bus.reader().events(location)? {
-            let event = event?;
-            if event.event_type == CYCLE && event.trace_id.as_deref() == Some(&trace_id) {
-                let cycle = RecordedCycle::from_value(&event.payload.value());
-                return cycle.map(|cycle| cycle.act).map_err(|_| missing());
-            }
-        }
-        Err(missing())
+        let cycle = recovery::recorded_cycle(self.journal.as_ref(), self.bus.as_ref(), cycle_id)?;
+        let problem = || format!("cycle {cycle_id} is not where it was; the records were changed");
+        let missing = || Error::Refused { path: self.path(), problem: problem() };
+        cycle.map(|cycle| cycle.act).ok_or_else(missing)
+    }
+
+    /// Returns an error if a search for an idempotency key has failed.
+    pub(super) fn check_keys(&self) -> Result<()> {
+        self.state.check_keys()
     }
 
     pub(super) fn clock(&self) -> &dyn Clock {
@@ -490,13 +581,14 @@ fn rebuild_journal_if_needed(
     }
     // Holds the old journal's lock meanwhile, so that no other runtime appends to it.
     let _old_journal = exists.then(|| LineFile::open(path)).transpose()?;
-    let recovered = recovery::from_bus(&rules.run, reader, |_| Ok(()))?;
+    let recovered = recovery::from_bus(&rules.run, Basis::default(), None, reader, |_| Ok(()))?;
     let cycles = recovered.state.last_cycle_id();
     if cycles == 0 && !requested {
         return Ok(());
     }
     let kept = replace_journal(path, |file| {
-        recovery::from_bus(&rules.run, reader, |cycle| cycle.append_to(file).map(drop)).map(drop)
+        let basis = Basis::default();
+        recovery::from_bus(&rules.run, basis, None, reader, |cycle| cycle.append_to(file).map(drop)).map(drop)
     })?;
     warnings.push(format!("{}: rebuilt from the bus: {cycles} cycles", path.display()));
     warnings.extend(kept);

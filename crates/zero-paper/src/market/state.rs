@@ -3,16 +3,20 @@
 //! The runtime changes it while it computes a cycle, and a restart changes it in the same way while
 //! it reads the records of that cycle.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
-use zero_bus::{Checksum, Json};
+use serde::Serialize;
+use zero_bus::Json;
 
 use crate::account::Account;
 use crate::candle::Bar;
+use crate::error::Result;
+use crate::field::{Field, Problem};
 use crate::order_record::{OpenOrder, OrderDecision, OrderFill};
 use crate::strategy::StrategyIdentity;
+use crate::used_keys::UsedKeys;
 
-use super::record::RecordedCycle;
+use super::record::{RecordedCycle, read_strategy};
 
 /// The window of the order rate, in seconds.
 const RATE_WINDOW_S: f64 = 60.0;
@@ -25,8 +29,8 @@ pub struct RunState {
     account: Account,
     counts: RunCounts,
     last_cycle_id: u64,
-    /// The first 128 bits of the SHA-256 of every key, and the cycle that first decided about it.
-    keys: HashMap<u128, u64>,
+    /// Every key, and the cycle that first decided about it.
+    keys: UsedKeys,
     /// Times of the orders that were accepted in the last minute.
     accepted_at: VecDeque<f64>,
     day: Day,
@@ -38,7 +42,7 @@ pub struct RunState {
 }
 
 /// What happened so far, over the whole run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RunCounts {
     /// Decisions about intents.
     pub decisions: u64,
@@ -51,7 +55,7 @@ pub struct RunCounts {
 }
 
 /// The loss of the current UTC day.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 struct Day {
     /// Days since the Unix epoch; `None` before the first cycle.
     number: Option<f64>,
@@ -67,7 +71,7 @@ impl RunState {
             account: Account::new(start_cash_usd),
             counts: RunCounts::default(),
             last_cycle_id: 0,
-            keys: HashMap::new(),
+            keys: UsedKeys::default(),
             accepted_at: VecDeque::new(),
             day: Day { number: None, start_equity_usd: start_cash_usd, worst_loss_usd: None },
             end_equity_usd: start_cash_usd,
@@ -155,7 +159,9 @@ impl RunState {
 
     pub(super) fn apply_decision(&mut self, decision: &OrderDecision) {
         self.counts.decisions += 1;
-        self.keys.entry(key_hash(&decision.idempotency_key)).or_insert(self.last_cycle_id + 1);
+        if self.cycle_of_key(&decision.idempotency_key).is_none() {
+            self.keys.insert(&decision.idempotency_key, self.last_cycle_id + 1);
+        }
         if decision.allowed {
             self.accepted_at.push_back(decision.as_of);
         } else {
@@ -194,9 +200,25 @@ impl RunState {
         self.last_cycle_id
     }
 
-    /// Returns the cycle that first decided about an idempotency key.
+    /// Returns the cycle that first decided about an idempotency key. `None` also if the keys of a
+    /// long run cannot be searched; the runtime records nothing after that.
     pub fn cycle_of_key(&self, key: &str) -> Option<u64> {
-        self.keys.get(&key_hash(key)).copied()
+        self.keys.place(key, self.last_cycle_id + 1).ok().flatten()
+    }
+
+    /// Returns an error if a search for a key has failed, so that nothing is recorded that depends
+    /// on it.
+    pub(super) fn check_keys(&self) -> Result<()> {
+        self.keys.check()
+    }
+
+    /// Returns the number of keys that are not in an index.
+    pub(super) fn recent_keys(&self) -> u64 {
+        self.keys.recent()
+    }
+
+    pub(super) fn keys_mut(&mut self) -> &mut UsedKeys {
+        &mut self.keys
     }
 
     /// Returns how many orders were accepted in the minute that ends with the cycle.
@@ -235,9 +257,67 @@ impl RunState {
     }
 }
 
-fn key_hash(key: &str) -> u128 {
-    let digits = Checksum::of(key.as_bytes()).to_string();
-    // The text form is `sha256:` and 64 hexadecimal digits.
-    let digits = digits.rsplit(':').next().unwrap_or_default();
-    digits.get(..32).and_then(|digits| u128::from_str_radix(digits, 16).ok()).unwrap_or_default()
+impl RunState {
+    /// Returns the form that a start-up checkpoint keeps: everything but the keys.
+    pub(super) fn to_json(&self) -> Result<Json> {
+        #[derive(Serialize)]
+        struct Form<'a> {
+            accepted_at: &'a VecDeque<f64>,
+            account: Json,
+            counts: RunCounts,
+            day: Day,
+            end_equity_usd: f64,
+            last_cycle_id: u64,
+            last_decisions: &'a [OrderDecision],
+            strategy: Option<&'a StrategyIdentity>,
+            strategy_state: Option<&'a Json>,
+        }
+        Ok(Json::of(&Form {
+            accepted_at: &self.accepted_at,
+            account: self.account.to_json()?,
+            counts: self.counts,
+            day: self.day,
+            end_equity_usd: self.end_equity_usd,
+            last_cycle_id: self.last_cycle_id,
+            last_decisions: &self.last_decisions,
+            strategy: self.strategy.as_ref(),
+            strategy_state: self.strategy_state.as_ref(),
+        })?)
+    }
+
+    /// Reads that form.
+    pub(super) fn read(field: &Field<'_>, keys: UsedKeys) -> Result<Self, Problem> {
+        let (counts, day) = (field.required("counts")?, field.required("day")?);
+        let count = |key| counts.required(key)?.count();
+        let accepted_at = field.required("accepted_at")?;
+        let last_decisions = field.required("last_decisions")?;
+        let strategy = field.optional_unless_null("strategy");
+        Ok(Self {
+            account: Account::read(&field.required("account")?)?,
+            counts: RunCounts {
+                decisions: count("decisions")?,
+                fills: count("fills")?,
+                rejections: count("rejections")?,
+                failures: count("failures")?,
+            },
+            last_cycle_id: field.required("last_cycle_id")?.count()?,
+            keys,
+            accepted_at: accepted_at.items()?.map(|time| time.number()).collect::<Result<_, _>>()?,
+            day: Day {
+                number: day.required("number")?.nullable_number()?,
+                start_equity_usd: day.required("start_equity_usd")?.number()?,
+                worst_loss_usd: day.required("worst_loss_usd")?.nullable_number()?,
+            },
+            end_equity_usd: field.required("end_equity_usd")?.number()?,
+            last_decisions: last_decisions
+                .items()?
+                .map(|decision| OrderDecision::read(&decision))
+                .collect::<Result<_, _>>()?,
+            strategy: strategy.map(|strategy| read_strategy(&strategy)).transpose()?,
+            strategy_state: field
+                .optional_unless_null("strategy_state")
+                .map(|state| state.json())
+                .transpose()?,
+        })
+    }
 }

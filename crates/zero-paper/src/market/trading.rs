@@ -190,8 +190,10 @@ impl Trading {
             return Ok(());
         }
         let Self { runtime, strategy, identity, .. } = self;
+        // A strategy that remembers the bars before the checkpoint needs only those after it.
+        let remembers = runtime.take_memory(identity).is_some_and(|memory| strategy.remember(&memory));
         let mut last: Vec<OrderDecision> = Vec::new();
-        runtime.for_each_recorded(|recorded, cycle| {
+        runtime.for_each_recorded(remembers, |recorded, cycle| {
             let decisions = cycle.act.decisions;
             // A bar without candles is an order that did not come from a strategy.
             if !recorded.bar.candles.is_empty() {
@@ -247,7 +249,14 @@ impl Trading {
         mut stop: impl FnMut() -> bool,
         observer: &mut dyn RunObserver,
     ) -> Result<RunEnd> {
-        self.run_until_stopped(max_cycles, &mut stop, observer)
+        let end = self.run_until_stopped(max_cycles, &mut stop, observer);
+        self.runtime.write_checkpoint_if_due(self.memory(), true);
+        end
+    }
+
+    /// Returns what the strategy remembers of the bars, if it runs.
+    fn memory(&self) -> Option<Json> {
+        self.strategy.memory().filter(|_| self.status == StrategyStatus::Running)
     }
 
     /// Ends the strategy. If it answers something that it was not asked, that is recorded on the
@@ -407,6 +416,7 @@ impl Trading {
             let _ = self.strategy.stop();
             self.status = StrategyStatus::Failed(cycle_id);
         }
+        self.runtime.write_checkpoint_if_due(self.memory(), false);
         self.last_ts = Some(bar.ts);
         observer.cycle(&cycle);
         let cycle = self.last_cycle.insert(cycle);
@@ -493,7 +503,7 @@ fn held_after(failed_in: u64) -> Answer {
 }
 
 /// Checks what a strategy asks for.
-fn check_answer(answer: Answer) -> Decided {
+pub(crate) fn check_answer(answer: Answer) -> Decided {
     let invalid = |reason: String| Err(Failure { kind: FailureKind::InvalidOutput, reason });
     if answer.intents.len() > MAX_INTENTS {
         return invalid(format!("{} orders; one cycle takes at most {MAX_INTENTS}", answer.intents.len()));

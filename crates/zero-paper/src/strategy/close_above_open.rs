@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use zero_bus::{Checksum, Value};
+use zero_bus::{Checksum, Json, Value};
 
 use crate::candle::check_symbol;
 use crate::field::{Field, Problem};
@@ -131,6 +131,14 @@ impl Strategy for CloseAboveOpen {
 
     fn start(&mut self, _: &Start<'_>) -> Result<(), Failure> {
         Ok(())
+    }
+
+    fn memory(&self) -> Option<Json> {
+        Some(Json::empty_object())
+    }
+
+    fn remember(&mut self, _: &Json) -> bool {
+        true
     }
 
     fn observe(&mut self, _: &Observation<'_>) -> Result<(), Failure> {

@@ -33,6 +33,18 @@ pub trait Strategy: Send {
     /// The strategy cannot continue.
     fn observe(&mut self, observation: &Observation<'_>) -> Result<(), Failure>;
 
+    /// Returns what the strategy remembers of all bars so far, for the runtime's start-up
+    /// checkpoint. `None`, the default, if it must be shown the bars again after a restart.
+    fn memory(&self) -> Option<Json> {
+        None
+    }
+
+    /// Brings the strategy to where [`Strategy::memory`] returned this, after [`Strategy::start`].
+    /// Returns false, and changes nothing, if it cannot: then it is shown all recorded bars.
+    fn remember(&mut self, _memory: &Json) -> bool {
+        false
+    }
+
     /// Decides on a bar.
     ///
     /// # Errors

@@ -1,11 +1,12 @@
 //! `sma-cross:fast=N,slow=M,quantity=Q`: buys when the fast average of closes is above the slow
 //! one, and sells when it is below.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use zero_bus::Checksum;
+use zero_bus::{Checksum, Json};
 
 use crate::candle::Bar;
+use crate::field::Field;
 use crate::scenario::Side;
 use crate::strategy::interface::{
     Answer, Failure, Intent, Observation, Start, Strategy, StrategyError, StrategyIdentity,
@@ -121,6 +122,31 @@ impl Strategy for SmaCross {
         Ok(())
     }
 
+    fn memory(&self) -> Option<Json> {
+        let closes = |closes: &Closes| closes.closes.iter().map(i128::to_string).collect::<Vec<_>>();
+        let by_symbol: BTreeMap<_, _> =
+            self.by_symbol.iter().map(|(symbol, known)| (symbol.as_str(), closes(known))).collect();
+        Json::of(&by_symbol).ok()
+    }
+
+    fn remember(&mut self, memory: &Json) -> bool {
+        let value = memory.value();
+        let root = Field::root(&value);
+        let read = || {
+            let closes = root.object().ok()?.map(|symbol| {
+                let closes = symbol.items().ok()?.map(|close| close.text().ok()?.parse().ok());
+                Some((symbol.name().to_owned(), closes.collect::<Option<Vec<i128>>>()?))
+            });
+            closes.collect::<Option<Vec<_>>>()
+        };
+        let Some(by_symbol) = read() else { return false };
+        for (symbol, closes) in by_symbol {
+            let known = self.by_symbol.entry(symbol).or_default();
+            closes.into_iter().for_each(|close| known.add_units(close, self.fast, self.slow));
+        }
+        true
+    }
+
     fn observe(&mut self, observation: &Observation<'_>) -> Result<(), Failure> {
         self.add(observation.bar);
         Ok(())
@@ -166,7 +192,10 @@ const MAX_CLOSE: f64 = (1_u64 << 49) as f64;
 impl Closes {
     fn add(&mut self, close: f64, fast: usize, slow: usize) {
         // The product is exact. The cast drops what is below 2^-64 USD.
-        let close = (close.min(MAX_CLOSE) * UNITS_PER_USD) as i128;
+        self.add_units((close.min(MAX_CLOSE) * UNITS_PER_USD) as i128, fast, slow);
+    }
+
+    fn add_units(&mut self, close: i128, fast: usize, slow: usize) {
         self.closes.push_back(close);
         self.fast_sum += close;
         self.slow_sum += close;

@@ -1,13 +1,24 @@
 //! Public exports: byte for byte as recorded, and free of everything private.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use zero_bus::sim::SimDisk;
 use zero_bus::{Bus, Draft, Json, Reader, Value};
+use zero_paper::candle::Bar;
+use zero_paper::feed::{Feed, FeedError, Next};
+use zero_paper::market::cycle::Rules;
+use zero_paper::market::record::OnFailure;
+use zero_paper::market::trading::{CycleTime, MarketRun, Trading};
 use zero_paper::public::{Aggregates, Request, intelligence, profile};
+use zero_paper::scenario::Side;
+use zero_paper::strategy::{Answer, Intent};
 use zero_paper::{FixedClock, Runtime, Scenario};
+
+use crate::market_support::{T0, TestStrategy, WIDE, bar, bars, buy, failure, order, records, rules, start};
 
 fn conformance() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance")
@@ -111,6 +122,129 @@ fn secret_text(random: &mut impl FnMut(u64) -> u64) -> String {
         4 => SECRET.bytes().map(|byte| format!("%{byte:02X}")).collect(),
         _ => format!("{SECRET}-{number}"),
     }
+}
+
+/// A market with one symbol, whose name is secret.
+struct SecretFeed {
+    source: String,
+    bars: VecDeque<Bar>,
+}
+
+impl Feed for SecretFeed {
+    fn source(&self) -> &str {
+        &self.source
+    }
+
+    fn next(&mut self, _: Duration) -> Result<Next, FeedError> {
+        Ok(self.bars.pop_front().map_or(Next::End, Next::Bar))
+    }
+
+    fn is_live(&self) -> bool {
+        false
+    }
+
+    fn warnings(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Writes a run on market data with secrets in every free text of its records.
+fn write_market_run(directory: &Path, random: &mut impl FnMut(u64) -> u64, cycles: u64) {
+    let mut secret = || secret_text(random);
+    // The runtime accepts only upper-case symbols.
+    let (symbol, other) = (secret().to_uppercase(), secret().to_uppercase());
+    let bars = (0..cycles).map(|n| bar(n as u32, &[(&symbol, [100.0, 101.0, 99.0, 100.0 + n as f64 / 2.0])]));
+    let feed = SecretFeed { source: secret(), bars: bars.collect() };
+    let texts: Vec<String> = (0..cycles * 5).map(|_| secret()).collect();
+    let strategy = TestStrategy::new(move |observation| {
+        let n = observation.cycle_id as usize - 1;
+        let [reason, key, state, hold, fault] = [0, 1, 2, 3, 4].map(|k| texts[n * 5 + k].clone());
+        if n % 5 == 4 {
+            return Err(failure(&fault));
+        }
+        let side = if n.is_multiple_of(2) { Side::Buy } else { Side::Sell };
+        let intent = Intent { symbol: symbol.clone(), reason, key: Some(key), ..order(side, 1.0) };
+        let rejected = Intent { symbol: other.clone(), key: None, ..intent.clone() };
+        let intents = if n % 3 == 2 { Vec::new() } else { vec![intent, rejected] };
+        let hold_reason = intents.is_empty().then_some(hold);
+        Ok(Answer { intents, state: Some(Json::of(&state).unwrap()), hold_reason })
+    });
+    let mut run = Rules { on_failure: OnFailure::Hold, ..rules(WIDE) };
+    run.run.name = secret();
+    let run = MarketRun {
+        rules: run,
+        feed: Box::new(feed),
+        strategy: Box::new(strategy),
+        cycle_time: CycleTime::Bar,
+    };
+    let clock = Arc::new(FixedClock(T0));
+    let mut trading = Trading::start(run, &records(directory, true, true), clock, &mut Vec::new()).unwrap();
+    trading.run(None, || false, &mut ()).unwrap();
+}
+
+#[test]
+fn no_secret_of_a_market_run_reaches_an_export() {
+    let mut seed = 7u64;
+    let mut random = move |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 24) % below
+    };
+    let request = Request::new("desk", Some("Desk"), true, "2026-05-01T00:00:00Z", 900).unwrap();
+    let encodings = encodings();
+    let mut decisions_exported = 0;
+    for round in 0..60 {
+        let directory = tempfile::tempdir().unwrap();
+        let cycles = 1 + round % 6;
+        write_market_run(directory.path(), &mut random, cycles);
+        let note = format!(r#"{{"actor":{},"reason":"x"}}"#, Json::of(&secret_text(&mut random)).unwrap());
+        let bus = Bus::open(directory.path().join("bus")).unwrap();
+        for event_type in ["operator.command", "decision.record", SECRET] {
+            let (payload, trace_id) = (Json::parse(&note).unwrap(), Some(format!("{SECRET}-{round}")));
+            bus.append(Draft { event_type: event_type.to_owned(), as_of: 1.0, payload, trace_id }).unwrap();
+        }
+        drop(bus);
+        let of_bus = Aggregates::of_bus(&Reader::open(directory.path().join("bus")).unwrap()).unwrap();
+        let of_journal = Aggregates::of_journal(&directory.path().join("cycles.jsonl")).unwrap();
+        let exports = [of_bus, of_journal].map(|aggregates| {
+            [profile(&aggregates, &request).unwrap(), intelligence(&aggregates, &request).unwrap()]
+        });
+        assert_eq!(exports[0], exports[1]);
+        let [profile, _] = &exports[0];
+        decisions_exported +=
+            profile.value().get("metrics").and_then(|metrics| metrics.get("decisions")?.as_u64()).unwrap();
+        for export in exports.as_flattened() {
+            for encoded in &encodings {
+                assert!(!export.as_str().contains(encoded), "{encoded} in {export}");
+            }
+        }
+    }
+    assert!(decisions_exported > 150, "{decisions_exported}");
+}
+
+/// The figures of a run on market data, counted by hand.
+#[test]
+fn figures_of_a_market_run_count_orders_and_fills_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let limit = |price: f64| Intent { limit_price: Some(price), ..buy(1.0) };
+    let strategy = TestStrategy::of(move |cycle_id| match cycle_id {
+        // One fills, one expires, one has no price, one is too large.
+        1 => vec![buy(2.0), limit(1.0), Intent { symbol: "C".to_owned(), ..buy(3.0) }, buy(1e9)],
+        3 => vec![order(Side::Sell, 2.0)],
+        _ => Vec::new(),
+    });
+    let file = r#"{"name":"t","limits":{"max_notional_usd":1e6,"max_position_notional_usd":1e6,"min_confidence":0.5}}"#;
+    let bars = bars(&[[10.0, 10.0], [10.0, 20.0], [20.0, 20.0], [20.0, 30.0]]);
+    let mut trading = start(rules(file), &bars, strategy, &records(directory.path(), false, true)).unwrap();
+    trading.run(None, || false, &mut ()).unwrap();
+    let aggregates = Aggregates::of_bus(&Reader::open(directory.path().join("bus")).unwrap()).unwrap();
+    let request = Request::new("desk", None, true, "2026-05-01T00:00:00Z", 900).unwrap();
+    let export = profile(&aggregates, &request).unwrap().value();
+    let metrics = export.get("metrics").unwrap();
+    let number = |key: &str| metrics.get(key).and_then(Value::as_f64).unwrap();
+    assert_eq!((number("decisions"), number("fills"), number("rejections")), (5.0, 2.0, 2.0));
+    assert_eq!((number("acceptance_rate"), number("rejection_rate")), (0.6, 0.4));
+    assert_eq!(number("open_positions"), 0.0);
+    assert_eq!(number("total_notional_usd"), 20.0 + 10.0 + 1e10 + 40.0);
 }
 
 /// Thousands of runs with secrets in every free text: scenario names, symbols, keys, traces,

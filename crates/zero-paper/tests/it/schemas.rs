@@ -107,7 +107,9 @@ fn every_recorded_and_generated_payload_matches_its_schema() {
             *used.entry(name).or_default() += 1;
         }
     }
-    let unused: Vec<&String> = schemas.keys().filter(|name| !used.contains_key(*name)).collect();
+    // The certificate is no event; `strategy_replay.rs` checks its schema.
+    let is_used = |name: &&String| used.contains_key(*name) || *name == "replay.certificate.v1";
+    let unused: Vec<&String> = schemas.keys().filter(|name| !is_used(name)).collect();
     assert!(unused.is_empty(), "no event for {unused:?}");
 }
 

@@ -217,3 +217,32 @@ proptest! {
         let _ = Entry::parse(&bytes);
     }
 }
+
+/// The entry of an event is computed without its disclosures, and leads to the same digests.
+#[test]
+fn an_entry_commits_to_the_digests_of_all_disclosures() {
+    let disk = SimDisk::new();
+    let bus = Bus::open_in(disk.storage()).unwrap();
+    let payloads = [
+        "{}",
+        r#"{"a":1,"b":[1.5,{"c":null}],"":"empty"}"#,
+        r#"{"a/b":1,"~":2,"~1/~0":3,"/":4}"#,
+        r#"{"\u00e4\"\\":"\u20ac","new\nline/~":"\u007f","\ud83d\ude00":true}"#,
+    ];
+    for (number, payload) in payloads.iter().enumerate() {
+        for trace_id in [None, Some("t \"quoted\" \u{e4}".to_owned())] {
+            let event = bus
+                .append(Draft {
+                    event_type: "type \"\u{e4}\"".to_owned(),
+                    as_of: 1777593600.25 + number as f64,
+                    payload: Json::parse(payload).unwrap(),
+                    trace_id,
+                })
+                .unwrap();
+            let mut digests: Vec<Hash> =
+                disclosures(&event, &secret()).iter().map(Disclosure::digest).collect();
+            digests.sort_unstable();
+            assert_eq!(Entry::of(&event, &secret()).commitment, commitment(&digests), "{payload}");
+        }
+    }
+}

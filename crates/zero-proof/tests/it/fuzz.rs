@@ -15,7 +15,8 @@ use zero_proof::entry::disclosures;
 use zero_proof::key::SignatureType;
 use zero_proof::tile::{Layer, Tile, encode_entries, encode_hashes};
 use zero_proof::track_record::TrackRecordBuilder;
-use zero_proof::{Entry, Proof};
+use zero_proof::tree::prove_consistency;
+use zero_proof::{AddCheckpoint, Entry, Proof};
 
 use crate::support::{ORIGIN, checkpoint_of, events, leaves_of, secret, signer, vkey};
 
@@ -35,6 +36,7 @@ fn keys() {
 fn notes_and_checkpoints() {
     run("note", targets::note);
     run("checkpoint", targets::checkpoint);
+    run("add_checkpoint", targets::add_checkpoint);
 }
 
 #[test]
@@ -80,6 +82,8 @@ fn the_corpus_holds_one_valid_input_of_each_form() {
     events[1..4].iter().for_each(|event| record.push(event, &secret()).unwrap());
     let record = record.finish(&six.covering(0, 1), &six.covering(4, 6), &checkpoint_of(&six)).unwrap();
     let checkpoint = checkpoint_of(&leaves);
+    let grown = prove_consistency(6, 9, |node| leaves.node(node)).unwrap();
+    let request = AddCheckpoint { old_size: 6, proof: grown, checkpoint: checkpoint.clone() };
     let tile = |layer, content: Vec<u8>| {
         let path = Tile { layer, index: 0, width: 9 }.path();
         [path.as_bytes(), b"\n", &content].concat()
@@ -96,6 +100,7 @@ fn the_corpus_holds_one_valid_input_of_each_form() {
         ("key_file", "both", log.encode().as_bytes().to_vec()),
         ("note", "checkpoint", checkpoint.encode().into_bytes()),
         ("checkpoint", "plain", checkpoint.checkpoint().text().into_bytes()),
+        ("add_checkpoint", "six-to-nine", request.encode().into_bytes()),
         ("policy", "accepts-the-corpus", policy.into_bytes()),
         ("entry", "plain", entries[5].clone().into_bytes()),
         ("disclosure", "member", disclosures(event, &secret())[4].as_str().as_bytes().to_vec()),

@@ -3,11 +3,6 @@
 //! The program is `conformance/judges/tlog`. The tests need Debian's packages golang-go and
 //! golang-golang-x-mod-dev; `ZERO_TEST_WITHOUT_GO=1` skips them.
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::OnceLock;
-
 use serde_json::{Value, json};
 use zero_proof::key::SignatureType;
 use zero_proof::tile::{
@@ -16,74 +11,10 @@ use zero_proof::tile::{
 use zero_proof::tree::{check_consistency, check_inclusion, prove_consistency};
 use zero_proof::{Error, Hash, Node, Note, SignedCheckpoint, VerifierKey};
 
+use crate::judge::Judge;
 use crate::support::{Leaves, ORIGIN, base64, checkpoint_of, signer, vkey};
 
 const SIZES: [u64; 14] = [1, 2, 3, 4, 7, 8, 9, 31, 255, 256, 257, 1000, 65_536, 70_000];
-
-/// The running program. It answers each request with one line.
-struct Judge {
-    child: Child,
-    requests: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Judge {
-    /// `None` if the tests without Go are asked for.
-    fn start() -> Option<Self> {
-        if std::env::var_os("ZERO_TEST_WITHOUT_GO").is_some_and(|value| value == "1") {
-            // Directly to stderr: the test harness would capture `eprintln!`.
-            let _ =
-                writeln!(std::io::stderr().lock(), "SKIPPED: needs Go, and ZERO_TEST_WITHOUT_GO=1 is set");
-            return None;
-        }
-        let mut child = Command::new(program()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let requests = child.stdin.take().unwrap();
-        let answers = BufReader::new(child.stdout.take().unwrap());
-        Some(Self { child, requests, answers })
-    }
-
-    fn ask(&mut self, request: Value) -> Value {
-        writeln!(self.requests, "{request}").unwrap();
-        let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap()
-    }
-
-    fn accepts(&mut self, request: Value) -> bool {
-        self.ask(request).get("error").is_none()
-    }
-}
-
-impl Drop for Judge {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The program, built once in a run.
-fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/judges/tlog");
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let program = folder.join("tlog-judge");
-        let output = Command::new("go")
-            .args(["build", "-o"])
-            .arg(&program)
-            .arg("main.go")
-            .current_dir(source)
-            .envs([("GO111MODULE", "off"), ("GOPATH", "/usr/share/gocode"), ("GOFLAGS", "")])
-            .env("GOCACHE", folder.join("go-cache"))
-            .output();
-        assert!(
-            output.as_ref().is_ok_and(|output| output.status.success()),
-            "install the packages golang-go and golang-golang-x-mod-dev, or set ZERO_TEST_WITHOUT_GO=1 to skip these \
-             tests: {output:?}"
-        );
-        program
-    })
-}
 
 fn hashes(value: &Value) -> Vec<Hash> {
     let items = value.as_array().map(Vec::as_slice).unwrap_or_default();

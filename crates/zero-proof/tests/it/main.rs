@@ -4,11 +4,16 @@
 
 mod aggregates;
 mod checkpoint_state;
+mod chromium;
 mod disclosure;
 mod fuzz;
 mod go_judge;
+mod judge;
 mod keys;
 mod note;
+mod page;
+mod page_agreement;
+mod page_reader;
 mod policy;
 mod proof;
 mod support;

@@ -93,6 +93,10 @@ impl Storage for WatchedStorage {
         self.directory.sync()
     }
 
+    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
+        self.directory.list(directory)
+    }
+
     fn is_current(&self, name: &str, file: &dyn StorageFile) -> io::Result<bool> {
         self.directory.is_current(name, file)
     }

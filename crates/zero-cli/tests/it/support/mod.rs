@@ -1,5 +1,6 @@
 //! Runs the real binaries, and checks what they print and how they exit.
 
+pub(crate) mod proofs;
 pub(crate) mod runs;
 
 use std::io::Write;

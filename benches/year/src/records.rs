@@ -1,0 +1,72 @@
+//! Runs the runtime: quickly to generate its records, and as an operator does to measure a start.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, ensure};
+use zero_bus::storage::{Directory, Storage};
+use zero_paper::start_checkpoint::CheckpointOptions;
+use zero_paper::{Clock, PauseEnd, RecordPaths, Runtime, Scenario};
+
+use crate::unsynced::Unsynced;
+
+const SCENARIO: &str = include_str!("../../../examples/paper-trading/scenario.json");
+
+/// Five seconds later with each reading.
+struct Steps(std::sync::atomic::AtomicU64);
+
+impl Clock for Steps {
+    fn now(&self) -> f64 {
+        let steps = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        1_777_593_600.0 + 5.0 * steps as f64
+    }
+}
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(Steps(Default::default()))
+}
+
+fn scenario() -> Result<Scenario> {
+    Scenario::parse(SCENARIO).map_err(|problem| anyhow!(problem))
+}
+
+/// Generates a bus and its journal in one directory. The runtime writes them as always, but on a
+/// storage that does not sync; the system does that at the end.
+pub(crate) fn generate(dir: &Path, cycles: u64) -> Result<()> {
+    let storage: Arc<dyn Storage> = Arc::new(Unsynced::new(Directory::create(dir)?));
+    let mut runtime = Runtime::start_in(scenario()?, &storage, clock())?;
+    run(&mut runtime, cycles)?;
+    drop(runtime);
+    ensure!(std::process::Command::new("sync").arg("-f").arg(dir).status()?.success(), "sync failed");
+    Ok(())
+}
+
+fn start(dir: &Path, full_check: bool) -> Result<Runtime> {
+    let records = RecordPaths {
+        journal: Some(dir.join("decisions.jsonl")),
+        runtime_bus: Some(dir.to_owned()),
+        checkpoint: CheckpointOptions { full_check, ..CheckpointOptions::default() },
+        ..RecordPaths::default()
+    };
+    let runtime = Runtime::start(scenario()?, &records, clock())?;
+    ensure!(full_check || runtime.started_after() > 0, "{:?}", runtime.warnings());
+    Ok(runtime)
+}
+
+fn run(runtime: &mut Runtime, cycles: u64) -> Result<()> {
+    runtime.run(Some(cycles), Duration::ZERO, |_| PauseEnd::Elapsed)?;
+    Ok(())
+}
+
+/// Starts as `zero-engine-run --once` does.
+pub(crate) fn run_one_cycle(dir: &Path, full_check: bool) -> Result<()> {
+    run(&mut start(dir, full_check)?, 1)
+}
+
+/// Runs cycles without a checkpoint at the end.
+pub(crate) fn run_and_die(dir: &Path, cycles: u64) -> Result<()> {
+    let mut runtime = start(dir, false)?;
+    (0..cycles).try_for_each(|_| runtime.run_cycle().map(drop))?;
+    Ok(())
+}

@@ -1,0 +1,333 @@
+//! The log as one sequence of bytes: the sealed segments, and the active file after them.
+//!
+//! Offsets are those of the plain log. Sealing moves bytes from the active file to a segment but
+//! changes no offset, so nothing above this module knows where a byte is stored. A bus that was
+//! never sealed has only the active file.
+//!
+//! The first line of the active file tells which segments are *in force*: those that begin before
+//! its event. A crash can leave segments that hold what the active file still holds, too; they are
+//! not in force.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use crate::chain::{self, Head};
+use crate::event::MAX_LINE_BYTES;
+use crate::fault::{Fault, FaultKind};
+use crate::segment::{SEGMENTS, Segment, Span};
+use crate::storage::{Access, Lock, Storage, StorageFile, read_up_to};
+use crate::sync::lock;
+
+/// File name of the log in a bus directory; once the bus is sealed, of the active file.
+pub const LOG: &str = "events.jsonl";
+
+/// File name of the lock file in a bus directory. Appenders hold its exclusive lock for one batch,
+/// readers its shared lock while they sample the end of the log.
+pub const LOCK: &str = "bus.lock";
+
+/// Segments whose index is kept in memory. Threads that verify a log work on neighbours.
+const MAX_OPEN_SEGMENTS: usize = 4;
+
+/// Frames that are kept decompressed. A thread that verifies a chunk works on a frame and its
+/// neighbour, which is also the frame of another thread; there are at most 16 threads.
+const MAX_FRAMES: usize = 18;
+const MAX_FRAMES_BYTES: u64 = 32 << 20;
+
+/// The end of the verified part of a log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct VerifiedEnd {
+    /// The last verified event.
+    pub(crate) head: Head,
+    /// Byte offset of the next line.
+    pub(crate) offset: u64,
+}
+
+/// An open log. A clone is the same open files.
+#[derive(Clone)]
+pub(crate) struct LogFile(Arc<Files>);
+
+struct Files {
+    storage: Arc<dyn Storage>,
+    active: Box<dyn StorageFile>,
+    /// Offset in the log of the first byte of the active file.
+    base: u64,
+    /// `None` if no segment is in force.
+    sealed: Option<Sealed>,
+    /// Segments that are not in force.
+    stale: Vec<Span>,
+}
+
+impl LogFile {
+    /// Opens the active file, and finds the segments. An unsealed bus costs one system call more
+    /// than opening the file (`openat`).
+    pub(crate) fn open(storage: &Arc<dyn Storage>, access: Access) -> io::Result<Self> {
+        // Before the segments are listed: whatever the active file no longer holds is in a segment
+        // by then.
+        let active = storage.open(LOG, access)?;
+        let mut spans: Vec<Span> =
+            storage.list(SEGMENTS)?.iter().filter_map(|name| Span::parse(name)).collect();
+        let (mut base, mut sealed, mut stale) = (0, None, Vec::new());
+        if !spans.is_empty() {
+            spans.sort_by_key(|span| span.first);
+            let first = first_index(&*active)?;
+            if let Some(first) = first {
+                stale = spans.split_off(spans.partition_point(|span| span.first < first));
+            }
+            if let Some(last) = spans.last() {
+                base = last.bytes.end;
+                let (followed, gap) = first_gap(&spans, first);
+                if gap.as_ref().is_some_and(|gap| gap.byte_offset == base) {
+                    // Where the active file begins is unknown. The gap must have a byte that a read
+                    // can meet.
+                    base = base.saturating_add(1);
+                }
+                spans.truncate(followed);
+                sealed = Some(Sealed::new(spans, gap));
+            }
+        }
+        let storage = Arc::clone(storage);
+        Ok(Self(Arc::new(Files { storage, active, base, sealed, stale })))
+    }
+
+    /// If the path of the log leads to a file that a seal put in place of this one, opens that.
+    /// Returns `None` if it leads to this file, to no file, or to a file that no seal explains.
+    pub(crate) fn reopen_sealed(&self, access: Access) -> io::Result<Option<Self>> {
+        let storage = &self.0.storage;
+        if storage.is_current(LOG, &*self.0.active)? {
+            return Ok(None);
+        }
+        // Opening for reading first creates no file if the bus was moved away.
+        let read = match Self::open(storage, Access::Read) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if read.0.base <= self.0.base {
+            return Ok(None);
+        }
+        if access == Access::Read { Ok(Some(read)) } else { Self::open(storage, access).map(Some) }
+    }
+
+    /// Offset in the log of the first byte of the active file.
+    pub(crate) fn base(&self) -> u64 {
+        self.0.base
+    }
+
+    /// The segments that hold the beginning of the log, in order, up to a gap.
+    fn spans(&self) -> &[Span] {
+        self.0.sealed.as_ref().map_or(&[], |sealed| &sealed.spans)
+    }
+
+    /// Segments that a crash left before they came into force.
+    pub(crate) fn stale(&self) -> &[Span] {
+        &self.0.stale
+    }
+
+    /// Returns a range of bytes that holds the line of an event, if the event is sealed: those of
+    /// one frame. Otherwise, the bytes of the active file.
+    pub(crate) fn range_of(&self, index: u64, end: u64) -> io::Result<Range<u64>> {
+        let position = self.spans().partition_point(|span| span.last < index);
+        match &self.0.sealed {
+            Some(sealed) if position < sealed.spans.len() => {
+                Ok(sealed.segment(&*self.0.storage, position)?.frame_of(index).bytes.clone())
+            }
+            _ => Ok(self.0.base..end),
+        }
+    }
+
+    /// Returns the offset in the active file of an offset in the log.
+    fn in_active(&self, offset: u64) -> io::Result<u64> {
+        offset.checked_sub(self.0.base).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the place is in a sealed segment, which never changes",
+            )
+        })
+    }
+}
+
+impl StorageFile for LogFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        match (offset.checked_sub(self.0.base), &self.0.sealed) {
+            (Some(offset), _) => self.0.active.read_at(buffer, offset),
+            (None, Some(sealed)) => sealed.read_at(&*self.0.storage, buffer, offset),
+            // Without segments, the active file begins at 0.
+            (None, None) => Ok(0),
+        }
+    }
+
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        self.0.active.append(bytes)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.active.write_at(bytes, self.in_active(offset)?)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.active.sync()
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.base.saturating_add(self.0.active.size()?))
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.0.active.truncate(self.in_active(len)?)
+    }
+
+    fn identity(&self) -> io::Result<(u64, u64)> {
+        self.0.active.identity()
+    }
+
+    fn lock(&self, lock: Lock) -> io::Result<()> {
+        self.0.active.lock(lock)
+    }
+
+    fn try_lock(&self, lock: Lock) -> io::Result<bool> {
+        self.0.active.try_lock(lock)
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        self.0.active.unlock()
+    }
+}
+
+/// The segments in force.
+struct Sealed {
+    /// In order, and without a gap.
+    spans: Vec<Span>,
+    /// The first event that should be in a segment but is not. Nothing between it and the active
+    /// file is read.
+    gap: Option<Fault>,
+    /// Segments that were used last, with their position in `spans`.
+    open: Mutex<Recent<usize, Arc<Segment>>>,
+    /// Frames that were used last, with the position of their segment and their number in it.
+    frames: Mutex<Recent<(usize, usize), Arc<CachedFrame>>>,
+}
+
+/// A frame. The thread that uses it first decompresses it, and others wait for that.
+type CachedFrame = Mutex<Option<Arc<Vec<u8>>>>;
+
+impl Sealed {
+    fn new(spans: Vec<Span>, gap: Option<Fault>) -> Self {
+        Self { spans, gap, open: Mutex::default(), frames: Mutex::default() }
+    }
+
+    /// Reads at most up to the end of the frame that holds `offset`, which is before the active
+    /// file.
+    fn read_at(&self, storage: &dyn Storage, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if let Some(gap) = self.gap.as_ref().filter(|gap| gap.byte_offset <= offset) {
+            return Err(gap.clone().into());
+        }
+        let position = self.spans.partition_point(|span| span.bytes.end <= offset);
+        let segment = self.segment(storage, position)?;
+        let number = segment.frame_at(offset);
+        let bytes = segment.frames[number].bytes.clone();
+        let mut frames = lock(&self.frames);
+        let cached =
+            frames.get_or_insert((position, number), || Ok((Arc::default(), bytes.end - bytes.start)))?;
+        frames.shrink(MAX_FRAMES, MAX_FRAMES_BYTES);
+        drop(frames);
+        let mut cached = lock(&cached);
+        let frame = match &*cached {
+            Some(frame) => Arc::clone(frame),
+            None => Arc::clone(cached.insert(Arc::new(segment.read_frame(number)?))),
+        };
+        drop(cached);
+        let rest = &frame[(offset - bytes.start) as usize..];
+        let length = rest.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&rest[..length]);
+        Ok(length)
+    }
+
+    fn segment(&self, storage: &dyn Storage, position: usize) -> io::Result<Arc<Segment>> {
+        let open = || Ok((Segment::open(storage, &self.spans[position]).map(Arc::new)?, 0));
+        let mut segments = lock(&self.open);
+        let segment = segments.get_or_insert(position, open)?;
+        segments.shrink(MAX_OPEN_SEGMENTS, 0);
+        Ok(segment)
+    }
+}
+
+/// Values that were used last, each with its key and its size in bytes; the newest at the back.
+struct Recent<K, T>(VecDeque<(K, T, u64)>);
+
+impl<K, T> Default for Recent<K, T> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<K: PartialEq, T: Clone> Recent<K, T> {
+    /// Returns the value of a key, or the one that `new` returns with its size.
+    fn get_or_insert(&mut self, key: K, new: impl FnOnce() -> io::Result<(T, u64)>) -> io::Result<T> {
+        let found = self.0.iter().position(|(other, ..)| *other == key);
+        let entry = match found.and_then(|at| self.0.remove(at)) {
+            Some(entry) => entry,
+            None => {
+                let (value, bytes) = new()?;
+                (key, value, bytes)
+            }
+        };
+        let value = entry.1.clone();
+        self.0.push_back(entry);
+        Ok(value)
+    }
+
+    /// Drops the oldest values above a number or a size, but not the newest one.
+    fn shrink(&mut self, max: usize, max_bytes: u64) {
+        let mut bytes: u64 = self.0.iter().map(|(.., bytes)| bytes).sum();
+        while self.0.len() > max || (bytes > max_bytes && self.0.len() > 1) {
+            bytes -= self.0.pop_front().map_or(0, |(.., bytes)| bytes);
+        }
+    }
+}
+
+/// Returns how many segments follow each other, and the place where the next one, or the active
+/// file, whose first event is `active`, does not follow.
+fn first_gap(spans: &[Span], active: Option<u64>) -> (usize, Option<Fault>) {
+    let (mut next, mut offset) = (1_u64, 0);
+    let fault = |event, byte_offset, problem: String| {
+        Some(Fault { event, byte_offset, kind: FaultKind::Segment(format!("{SEGMENTS}/"), problem) })
+    };
+    let missing = |from: u64, to: u64| format!("no file holds the events {from} to {to}");
+    for (position, span) in spans.iter().enumerate() {
+        if span.first > next {
+            return (position, fault(next, offset, missing(next, span.first - 1)));
+        }
+        if span.first < next || span.bytes.start != offset {
+            let problem = format!("{} does not follow the segment before it", span.path());
+            return (position, fault(span.first, offset, problem));
+        }
+        (next, offset) = (span.last.saturating_add(1), span.bytes.end);
+    }
+    let gap = match active {
+        Some(active) if active > next => fault(next, offset, missing(next, active - 1)),
+        Some(active) if active < next => {
+            fault(active, offset, format!("the last one holds events from {active} on, and so does {LOG}"))
+        }
+        _ => None,
+    };
+    (spans.len(), gap)
+}
+
+/// Returns the index of the first event of the active file; `None` if its first line is not a valid
+/// event.
+fn first_index(active: &dyn StorageFile) -> io::Result<Option<u64>> {
+    let mut buffer = vec![0; 4 << 10];
+    loop {
+        let filled = read_up_to(active, &mut buffer, 0)?;
+        // Blank lines can only follow an event, so they come first if that event was sealed.
+        let blank = buffer[..filled].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        if let Some(length) = memchr::memchr(b'\n', &buffer[blank..filled]) {
+            return Ok(chain::head_of(&buffer[blank..blank + length]).map(|head| head.index));
+        }
+        if filled < buffer.len() || filled > 2 * MAX_LINE_BYTES {
+            return Ok(None);
+        }
+        buffer.resize(2 * buffer.len(), 0);
+    }
+}

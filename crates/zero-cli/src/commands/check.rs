@@ -1,0 +1,271 @@
+//! `zero-bus check`: check a proof that somebody hands over.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde::Serialize;
+use zero_bus::Json;
+use zero_paper::rfc3339;
+use zero_paper::text::{counted, escape, format_number};
+use zero_program::outcome::Outcome;
+use zero_program::output::print;
+use zero_proof::aggregates::{Aggregates, FieldAggregates};
+use zero_proof::policy::Accepted;
+use zero_proof::proof::{MAX_PROOF_BYTES, Proven};
+use zero_proof::track_record::{MAX_TRACK_RECORD_BYTES, ProvenRecord, TRACK_RECORD_SCHEMA};
+use zero_proof::{Policy, Proof, track_record};
+
+use crate::proof_input::{read_file, read_policy};
+use crate::terminal::{fail_mark, ok_mark, warn_mark};
+
+/// Check a proof, and show what it discloses.
+///
+/// Needs the file and a policy, not the log. The policy lists the keys of the logs and of the
+/// witnesses that you trust, and how many of them must have cosigned; get the keys from their
+/// owners and not from whoever hands over the proof. Fields are shown only if everything is proven.
+/// For a track record the sums over all its events are computed and shown.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  zero-bus check decision.tlog-proof --policy policy
+  zero-bus check track-record --policy policy --json
+
+A proof does not show that what the log says is true: a dishonest runtime can record lies. See docs/PROOF.md.
+
+Exit codes: 0 passed, 1 failed (nothing is proven), 2 could not run (a file or the policy cannot be read).")]
+pub(crate) struct Arguments {
+    /// The proof, or the track record.
+    file: PathBuf,
+    /// The policy: whom you trust.
+    #[arg(long, value_name = "FILE")]
+    policy: PathBuf,
+    /// Print one JSON object: {"accepted", "disclosures", "event_index", "events", "fields", "ok",
+    /// "origin"}; of a track record {"accepted", "aggregates", "events", "first", "last", "names",
+    /// "ok", "origin"}; if nothing is proven {"ok", "reason"}.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
+    let policy = read_policy(&arguments.policy)?;
+    let file = read_file(&arguments.file, MAX_TRACK_RECORD_BYTES)?;
+    let first_line = file.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let checked = match first_line == TRACK_RECORD_SCHEMA.as_bytes() {
+        true => check_track_record(&file, &policy, arguments.json),
+        false => check_proof(&file, &policy, arguments.json),
+    };
+    match checked? {
+        Ok(text) => print(&text, Outcome::Passed),
+        Err(error) => print(&render_failure(&error, arguments.json)?, Outcome::Failed),
+    }
+}
+
+/// What a check finds: the text to print, or why nothing is proven.
+type Checked = Result<String, zero_proof::Error>;
+
+fn render_failure(error: &zero_proof::Error, json: bool) -> Result<String> {
+    #[derive(Serialize)]
+    struct Document {
+        ok: bool,
+        reason: String,
+    }
+    let reason = error.to_string();
+    Ok(match json {
+        true => Json::of(&Document { ok: false, reason })?.to_string(),
+        false => format!("{}  not proven: {}", fail_mark(), escape(&reason)),
+    })
+}
+
+fn check_proof(file: &[u8], policy: &Policy, json: bool) -> Result<Checked> {
+    // A longer file is read for track records only.
+    let file = &file[..file.len().min(MAX_PROOF_BYTES + 1)];
+    let proof = match Proof::parse(file) {
+        Ok(proof) => proof,
+        Err(error) => return Ok(Err(error)),
+    };
+    let proven = match proof.check(policy) {
+        Ok(proven) => proven,
+        Err(error) => return Ok(Err(error)),
+    };
+    let checkpoint = proof.checkpoint.checkpoint();
+    let (origin, events) = (checkpoint.origin.as_str(), checkpoint.size);
+    if json {
+        return Ok(Ok(proof_document(&proven, origin, events)?));
+    }
+    let Proven { event_index, disclosures, fields, accepted } = &proven;
+    let mut lines = vec![format!("event {event_index} of the log {}", escape(origin)), String::new()];
+    let width = disclosures.iter().map(|field| field.name().chars().count()).max().unwrap_or(0).min(40);
+    let disclosed = disclosures.iter();
+    lines.extend(disclosed.map(|field| format!("{:<width$}  {}", escape(field.name()), field.value())));
+    lines.push(format!("{} of {} disclosed", disclosures.len(), counted(*fields as u64, "field")));
+    lines.push(String::new());
+    let ok = ok_mark();
+    lines.push(format!("{ok}  the disclosed fields are those that the log committed to"));
+    lines.push(format!("{ok}  the event is in the tree of the first {}", counted(events, "event")));
+    lines.extend(render_signers(accepted));
+    Ok(Ok(lines.join("\n")))
+}
+
+fn proof_document(proven: &Proven<'_>, origin: &str, events: u64) -> Result<String> {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        accepted: Signers,
+        disclosures: BTreeMap<&'a str, &'a Json>,
+        event_index: u64,
+        events: u64,
+        fields: usize,
+        ok: bool,
+        origin: &'a str,
+    }
+    let document = Document {
+        accepted: Signers::of(&proven.accepted),
+        disclosures: proven.disclosures.iter().map(|field| (field.name(), field.value())).collect(),
+        event_index: proven.event_index,
+        events,
+        fields: proven.fields,
+        ok: true,
+        origin,
+    };
+    Ok(Json::of(&document)?.to_string())
+}
+
+fn check_track_record(file: &[u8], policy: &Policy, json: bool) -> Result<Checked> {
+    let proven = match track_record::check(file, policy) {
+        Ok(proven) => proven,
+        Err(error) => return Ok(Err(error)),
+    };
+    // The origin is that of every key that has signed.
+    let origin = proven.accepted.log_keys.first().map_or("", |key| key.name());
+    if json {
+        return Ok(Ok(record_document(&proven, origin)?));
+    }
+    let ProvenRecord { first, last, size, aggregates, accepted, .. } = &proven;
+    let mut lines = vec![format!("events {first} to {last} of the log {}", escape(origin)), String::new()];
+    lines.extend(render_aggregates(aggregates));
+    lines.push(String::new());
+    let ok = ok_mark();
+    lines.push(format!("{ok}  these are all events from {first} to {last}; none is left out"));
+    lines.push(format!("{ok}  they are in the tree of the first {}", counted(*size, "event")));
+    if (*first, *last) != (1, *size) {
+        let warn = warn_mark();
+        lines.push(format!(
+            "{warn}  nothing is stated about the other events, before {first} or after {last}"
+        ));
+    }
+    lines.extend(render_signers(accepted));
+    Ok(Ok(lines.join("\n")))
+}
+
+fn record_document(proven: &ProvenRecord<'_>, origin: &str) -> Result<String> {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        accepted: Signers,
+        aggregates: &'a Aggregates,
+        events: u64,
+        first: u64,
+        last: u64,
+        names: &'a [String],
+        ok: bool,
+        origin: &'a str,
+    }
+    let document = Document {
+        accepted: Signers::of(&proven.accepted),
+        aggregates: &proven.aggregates,
+        events: proven.size,
+        first: proven.first,
+        last: proven.last,
+        names: &proven.names,
+        ok: true,
+        origin,
+    };
+    Ok(Json::of(&document)?.to_string())
+}
+
+fn render_aggregates(aggregates: &Aggregates) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (event_type, of_type) in &aggregates.event_types {
+        lines.push(format!("{}: {}", escape(event_type), counted(of_type.events, "event")));
+        let fields = of_type.fields.iter().filter(|(name, _)| *name != "/event_type");
+        lines.extend(fields.map(|(name, field)| format!("  {:<28} {}", escape(name), render_field(field))));
+    }
+    lines
+}
+
+/// The aggregates of a field that are not zero.
+fn render_field(field: &FieldAggregates) -> String {
+    let mut parts = Vec::new();
+    if field.numbers > 0 {
+        let number =
+            |number: Option<f64>| number.map_or("beyond the largest number".to_owned(), format_number);
+        parts.push(format!(
+            "{}, sum {}, smallest {}, largest {}",
+            counted(field.numbers, "number"),
+            number(field.sum),
+            number(field.min),
+            number(field.max)
+        ));
+    }
+    parts.extend((field.trues > 0).then(|| format!("{} true", field.trues)));
+    parts.extend((field.falses > 0).then(|| format!("{} false", field.falses)));
+    parts.extend(field.texts.iter().map(|(text, count)| format!("{count} \"{}\"", escape(text))));
+    parts.extend((field.others > 0).then(|| format!("{} others", field.others)));
+    parts.join(", ")
+}
+
+fn render_signers(accepted: &Accepted<'_>) -> Vec<String> {
+    let ok = ok_mark();
+    let log_keys = accepted.log_keys.iter();
+    let mut lines: Vec<String> =
+        log_keys.map(|key| format!("{ok}  signed by the log, key {}", escape(&key_label(key)))).collect();
+    for cosigner in &accepted.cosigners {
+        let time = cosigner.timestamp.and_then(time_text).unwrap_or_else(|| "an unknown time".to_owned());
+        let (name, key) = (escape(&cosigner.witness.name), escape(&key_label(&cosigner.witness.key)));
+        lines.push(format!("{ok}  cosigned by witness {name} at {time}, key {key}"));
+    }
+    if accepted.cosigners.is_empty() {
+        let text = "no witness has cosigned: the time is unknown, and the owner can show others another log";
+        lines.push(format!("{}  {text}", warn_mark()));
+    }
+    lines
+}
+
+/// Name and id, which tell keys apart.
+fn key_label(key: &zero_proof::VerifierKey) -> String {
+    format!("{}+{}", key.name(), key.id())
+}
+
+fn time_text(seconds: u64) -> Option<String> {
+    rfc3339(seconds as f64)
+}
+
+/// The signers as `--json` prints them.
+#[derive(Serialize)]
+struct Signers {
+    cosigners: Vec<SignerDocument>,
+    log_keys: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct SignerDocument {
+    /// RFC 3339; null if the witness states no time.
+    at: Option<String>,
+    key: String,
+    timestamp: Option<u64>,
+    witness: String,
+}
+
+impl Signers {
+    fn of(accepted: &Accepted<'_>) -> Self {
+        let cosigners = accepted.cosigners.iter().map(|cosigner| SignerDocument {
+            at: cosigner.timestamp.and_then(time_text),
+            key: key_label(&cosigner.witness.key),
+            timestamp: cosigner.timestamp,
+            witness: cosigner.witness.name.clone(),
+        });
+        Self {
+            cosigners: cosigners.collect(),
+            log_keys: accepted.log_keys.iter().map(|key| key_label(key)).collect(),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Files with keys and secrets, which only their owner may read. They are never inside a bus, where
+//! mirrors, backups and people who may read the bus would find them.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use tempfile::NamedTempFile;
+use zero_bus::{LOCK, LOG};
+use zeroize::Zeroizing;
+
+/// Reads a file of at most `max_bytes`. A file that group or others may access is refused. No error
+/// quotes the content.
+pub(crate) fn read_private_file(path: &Path, max_bytes: usize) -> Result<Zeroizing<Vec<u8>>> {
+    let name = path.display();
+    let file = File::open(path).with_context(|| format!("{name}: cannot read it"))?;
+    // The mode of the open file, so that the file cannot be exchanged between the check and the
+    // read.
+    let metadata = file.metadata().with_context(|| format!("{name}: cannot read it"))?;
+    if !metadata.is_file() {
+        bail!("{name}: is not a file");
+    }
+    if metadata.mode() & 0o077 != 0 {
+        bail!("{name}: other users may access it; run: chmod 600 {name}");
+    }
+    check_is_outside_a_bus(path)?;
+    // Room for all of it, so that no copy is left behind by a reallocation.
+    let mut content = Zeroizing::new(Vec::with_capacity(max_bytes + 2));
+    file.take(max_bytes as u64 + 1)
+        .read_to_end(&mut content)
+        .with_context(|| format!("{name}: cannot read it"))?;
+    if content.len() > max_bytes {
+        bail!("{name}: longer than {max_bytes} bytes");
+    }
+    Ok(content)
+}
+
+/// Creates a file (mode 0600) with this content. An existing file is refused: replacing a key or a
+/// secret loses it.
+pub(crate) fn create_private_file(path: &Path, content: &[u8]) -> Result<()> {
+    let name = path.display();
+    let cannot_create = || format!("{name}: cannot create it");
+    check_is_outside_a_bus(path)?;
+    let parent = parent(path);
+    let mut file = NamedTempFile::new_in(parent).map_err(|error| anyhow!("{}: {error}", cannot_create()))?;
+    file.write_all(content).and_then(|()| file.as_file().sync_all()).with_context(cannot_create)?;
+    match file.persist_noclobber(path) {
+        Ok(_) => {}
+        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => {
+            bail!("{name}: exists already, and is not replaced; name another file")
+        }
+        Err(error) => return Err(error.error).with_context(cannot_create),
+    }
+    File::open(parent).and_then(|parent| parent.sync_all()).with_context(cannot_create)
+}
+
+/// Refuses a path in a directory that holds a bus, or below one.
+fn check_is_outside_a_bus(path: &Path) -> Result<()> {
+    let parent =
+        parent(path).canonicalize().with_context(|| format!("{}: cannot look it up", path.display()))?;
+    let bus = parent.ancestors().find(|ancestor| [LOG, LOCK].iter().any(|name| ancestor.join(name).exists()));
+    match bus {
+        Some(bus) => bail!("{}: is inside the bus {}; keep it elsewhere", path.display(), bus.display()),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a path inside a directory that may become a bus.
+pub(crate) fn check_is_outside(path: &Path, bus: &Path) -> Result<()> {
+    let resolve = |path: &Path| -> Result<PathBuf> {
+        path.canonicalize().with_context(|| format!("{}: cannot look it up", path.display()))
+    };
+    if resolve(parent(path))?.starts_with(resolve(bus)?) {
+        bail!("{}: is inside the bus {}; keep it elsewhere", path.display(), bus.display());
+    }
+    Ok(())
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}

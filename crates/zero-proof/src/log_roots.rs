@@ -1,0 +1,76 @@
+//! The roots of a log, computed from the log alone. Unlike the tiles, nothing is stored and nothing
+//! but the log is believed, so this is what verifies a log against checkpoints.
+
+use zero_bus::{Event, Reader};
+
+use crate::disclosure::DisclosureSecret;
+use crate::hash::Hash;
+use crate::leaves::{BATCH_EVENTS, leaf_hashes};
+use crate::store_error::StoreError;
+use crate::tree::CompactRange;
+
+/// The roots of a log at several sizes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRoots {
+    /// The valid events of the log.
+    pub events: u64,
+    /// The root of the first events, for each size that was asked for and that the log has.
+    pub roots: Vec<(u64, Hash)>,
+}
+
+/// Computes the roots of the first events of a log at these sizes, which must be in ascending
+/// order. Reads and verifies the whole log, up to its first fault.
+///
+/// # Errors
+/// [`StoreError::Bus`] if the system cannot read the log. Damage is not an error here: it ends the
+/// valid events.
+pub fn log_roots(reader: &Reader, secret: &DisclosureSecret, sizes: &[u64]) -> Result<LogRoots, StoreError> {
+    let mut growth = Growth { tree: CompactRange::empty(0), sizes, roots: Vec::new() };
+    growth.record();
+    let mut batch = Vec::new();
+    let read = reader.select(
+        1,
+        |_, _| true,
+        |event| {
+            batch.push(event);
+            if batch.len() == BATCH_EVENTS {
+                growth.add(&batch, secret)?;
+                batch.clear();
+            }
+            Ok::<(), StoreError>(())
+        },
+    );
+    match read {
+        Err(StoreError::Bus(error @ zero_bus::Error::Io { .. })) => return Err(error.into()),
+        Err(StoreError::Bus(_)) | Ok(_) => {}
+        Err(error) => return Err(error),
+    }
+    growth.add(&batch, secret)?;
+    Ok(LogRoots { events: growth.tree.end(), roots: growth.roots })
+}
+
+struct Growth<'a> {
+    tree: CompactRange,
+    /// The sizes that are still to come.
+    sizes: &'a [u64],
+    roots: Vec<(u64, Hash)>,
+}
+
+impl Growth<'_> {
+    fn add(&mut self, events: &[Event], secret: &DisclosureSecret) -> Result<(), StoreError> {
+        for leaf in leaf_hashes(events, secret) {
+            self.tree.push(leaf, &mut |_, _| {})?;
+            self.record();
+        }
+        Ok(())
+    }
+
+    /// Records the root if the tree has one of the sizes.
+    fn record(&mut self) {
+        let size = self.tree.end();
+        while let Some((next, rest)) = self.sizes.split_first().filter(|(next, _)| **next <= size) {
+            self.sizes = rest;
+            self.roots.extend(self.tree.root().filter(|_| *next == size).map(|root| (size, root)));
+        }
+    }
+}
