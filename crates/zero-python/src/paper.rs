@@ -14,7 +14,7 @@ use zero_paper::state::State;
 pub(crate) enum Problem {
     /// The log cannot be read.
     Bus(zero_bus::Error),
-    /// The log can be read, but holds nothing that answers the question; or the question is invalid.
+    /// The log can be read, but does not answer the question; or the question is invalid.
     Other(String),
 }
 
