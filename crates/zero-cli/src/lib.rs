@@ -21,7 +21,7 @@ mod terminal;
 mod tiles;
 mod time_arg;
 
-use std::process::ExitCode;
+use std::ffi::OsString;
 
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -83,11 +83,12 @@ enum Subcommands {
     Man(commands::man::Arguments),
 }
 
-/// Runs the program: reads the arguments, runs the command and returns the exit code.
-pub fn main() -> ExitCode {
+/// Runs the program with these arguments, of which the first is its own name, and returns the exit
+/// code. Ends the process itself for `--help` and invalid arguments.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     report_file_size_limits(PROGRAM);
     report_lock_waits(|wait| print_warning(PROGRAM, &wait.to_string()));
-    let command = parse_arguments::<Arguments>(PROGRAM).command;
+    let command = parse_arguments::<Arguments>(PROGRAM, arguments).command;
     // These commands handle the signals themselves.
     let handles_signals = match &command {
         Subcommands::Audit(_) | Subcommands::Mirror(_) | Subcommands::Ingest(_) | Subcommands::Witness(_) => {

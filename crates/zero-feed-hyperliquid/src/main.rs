@@ -2,8 +2,6 @@
 
 #![forbid(unsafe_code)]
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    zero_feed_hyperliquid::program::run()
+fn main() -> std::process::ExitCode {
+    zero_feed_hyperliquid::program::run(std::env::args_os()).into()
 }

@@ -1,7 +1,7 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::io;
-use std::process::ExitCode;
 
 use clap::Parser;
 use zero_program::arguments::parse_arguments;
@@ -64,13 +64,14 @@ Examples:
 
 Exit codes: 0 its output was closed, 2 could not run.";
 
-/// Runs the program.
-pub fn run() -> ExitCode {
-    match poll(parse_arguments(PROGRAM)) {
-        Ok(()) => ExitCode::SUCCESS,
+/// Runs the program with these arguments, of which the first is its own name, and returns the exit
+/// code. Ends the process itself for `--help` and invalid arguments.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    match poll(parse_arguments(PROGRAM, arguments)) {
+        Ok(()) => 0,
         Err(problem) => {
             print_message(PROGRAM, &problem);
-            ExitCode::from(2)
+            2
         }
     }
 }

@@ -1,7 +1,5 @@
 //! The exit code of a command.
 
-use std::process::ExitCode;
-
 use crate::message::print_error;
 use crate::outcome::{Outcome, Reported};
 use crate::output::is_broken_pipe;
@@ -15,20 +13,20 @@ pub fn exit(
     program: &str,
     result: anyhow::Result<Outcome>,
     is_failed_check: impl FnOnce(&anyhow::Error) -> bool,
-) -> ExitCode {
+) -> u8 {
     let error = match result {
-        Ok(Outcome::Passed) => return ExitCode::SUCCESS,
-        Ok(Outcome::Failed) => return ExitCode::from(1),
+        Ok(Outcome::Passed) => return 0,
+        Ok(Outcome::Failed) => return 1,
         Err(error) => error,
     };
     if let Some(reported) = error.downcast_ref::<Reported>() {
-        return ExitCode::from(if reported.failed_check { 1 } else { 2 });
+        return if reported.failed_check { 1 } else { 2 };
     }
     if is_broken_pipe(&error) {
-        return ExitCode::SUCCESS;
+        return 0;
     }
     print_error(program, &error);
-    ExitCode::from(if is_failed_check(&error) { 1 } else { 2 })
+    if is_failed_check(&error) { 1 } else { 2 }
 }
 
 /// Returns whether an error reports damage to a log, missing events, an ambiguous tail, or a log

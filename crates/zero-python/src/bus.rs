@@ -1,5 +1,6 @@
 //! Appending.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -216,8 +217,8 @@ impl Bus {
         self.close(py)
     }
 
-    fn __fspath__(&self) -> PathBuf {
-        self.path()
+    fn __fspath__(&self) -> OsString {
+        self.handle.path().as_os_str().to_owned()
     }
 
     fn __repr__(&self) -> String {

@@ -1,8 +1,8 @@
 //! The extension module of the Python package `zero_bus`.
 //!
 //! The classes in Python's words are in `python/zero_bus`; this crate holds what is fast or waits.
-//! Read [`event`] and [`payload`] first (values in both directions), then [`bus`] and [`ticket`]
-//! (appending), [`reader`] and [`follow`] (reading). [`wait`] is how every call waits: without the
+//! Read `event` and `payload` first (values in both directions), then `bus` and `ticket`
+//! (appending), `reader` and `follow` (reading). `wait` is how every call waits: without the
 //! GIL, and so that Ctrl-C ends it.
 
 #![deny(unsafe_code)]
@@ -14,7 +14,9 @@ mod event;
 mod follow;
 mod handle;
 mod head;
+mod paper;
 mod payload;
+mod program;
 mod reader;
 mod ticket;
 mod type_filter;
@@ -37,6 +39,8 @@ mod _native {
     use crate::head::Head;
     #[pymodule_export]
     use crate::payload::{canonical, checksum};
+    #[pymodule_export]
+    use crate::program::run_program;
     #[pymodule_export]
     use crate::reader::{EventIterator, Reader};
     #[pymodule_export]

@@ -47,9 +47,14 @@ pub(crate) fn to_json(value: &Bound<'_, PyAny>, field: &str, keys: Keys) -> PyRe
 /// The canonical JSON text of a value: the bytes that a log holds for it. `name` names the value in
 /// errors.
 #[pyfunction]
-#[pyo3(signature = (value, *, name = "value".to_owned(), _keys_as_text = false))]
-pub(crate) fn canonical(value: &Bound<'_, PyAny>, name: String, _keys_as_text: bool) -> PyResult<String> {
-    to_json(value, &name, _keys_as_text.into()).map(|json| json.as_str().to_owned())
+#[pyo3(signature = (value, *, name = None, _keys_as_text = false))]
+pub(crate) fn canonical(
+    value: &Bound<'_, PyAny>,
+    name: Option<String>,
+    _keys_as_text: bool,
+) -> PyResult<String> {
+    let name = name.as_deref().unwrap_or("value");
+    to_json(value, name, _keys_as_text.into()).map(|json| json.as_str().to_owned())
 }
 
 /// `sha256:` and the checksum of the canonical JSON text of a value.

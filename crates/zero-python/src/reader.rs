@@ -1,6 +1,7 @@
 //! Reading verified events.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,13 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyList, PySlice, PyString, PyType};
-use zero_bus::{Event, Events, Progress, index_of_id};
+use zero_bus::{Event, Events, Json, Progress, index_of_id};
 
 use crate::draft::expected_head;
 use crate::error::to_python;
 use crate::event::{RuntimeBusEvent, from_canonical};
 use crate::follow::Follow;
 use crate::head::Head;
+use crate::paper::{self, Problem};
+use crate::payload::{Keys, to_json};
 use crate::type_filter::TypeFilter;
 use crate::verdict;
 use crate::wait::{interruptible, on_worker};
@@ -43,6 +46,20 @@ impl Reader {
     ) -> PyResult<T> {
         let reader = self.reader.clone();
         interruptible(py, move || call(reader))?.map_err(|error| to_python(py, error))
+    }
+
+    /// Runs a question to the paper runtime's library, and returns its answer as a dictionary.
+    fn ask<'py>(
+        &self,
+        py: Python<'py>,
+        question: impl FnOnce(zero_bus::Reader) -> Result<Json, Problem> + Send + 'static,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let reader = self.reader.clone();
+        match interruptible(py, move || question(reader))? {
+            Ok(answer) => from_canonical(py, answer.as_str()),
+            Err(Problem::Bus(error)) => Err(to_python(py, error)),
+            Err(Problem::Other(problem)) => Err(PyValueError::new_err(problem)),
+        }
     }
 
     /// Returns the events at these positions, counted from 0.
@@ -81,7 +98,7 @@ impl Reader {
     }
 
     fn __iter__(&self, py: Python<'_>) -> PyResult<EventIterator> {
-        self.events(py, None, TypeFilter::default())
+        self.events(py, None, None)
     }
 
     /// An event by its position, counted from 0 or backwards from -1; or a list of events.
@@ -123,27 +140,29 @@ impl Reader {
     }
 
     /// Iterates over the verified events after `since`, up to the present end of the log.
-    #[pyo3(signature = (*, since = None, types = TypeFilter::default()))]
+    #[pyo3(signature = (*, since = None, types = None))]
     fn events(
         &self,
         py: Python<'_>,
         since: Option<&Bound<'_, PyAny>>,
-        types: TypeFilter,
+        types: Option<TypeFilter>,
     ) -> PyResult<EventIterator> {
         let from = first_after(since)?;
         let events = self.call(py, move |reader| reader.events(from))?;
-        Ok(EventIterator { state: Arc::new(Mutex::new(IteratorState::new(events, types))) })
+        Ok(EventIterator {
+            state: Arc::new(Mutex::new(IteratorState::new(events, types.unwrap_or_default()))),
+        })
     }
 
     /// The verified events after `since` as a list. Verifies on several threads.
-    #[pyo3(signature = (*, since = None, types = TypeFilter::default()))]
+    #[pyo3(signature = (*, since = None, types = None))]
     fn read<'py>(
         &self,
         py: Python<'py>,
         since: Option<&Bound<'py, PyAny>>,
-        types: TypeFilter,
+        types: Option<TypeFilter>,
     ) -> PyResult<Bound<'py, PyList>> {
-        let from = first_after(since)?;
+        let (from, types) = (first_after(since)?, types.unwrap_or_default());
         let events = self.call(py, move |reader| {
             let mut events = Vec::new();
             reader.select(
@@ -160,16 +179,16 @@ impl Reader {
     }
 
     /// Returns the events after `since`, and then each new one as it becomes durable.
-    #[pyo3(signature = (*, since = None, types = TypeFilter::default()))]
+    #[pyo3(signature = (*, since = None, types = None))]
     fn follow(
         &self,
         py: Python<'_>,
         since: Option<&Bound<'_, PyAny>>,
-        types: TypeFilter,
+        types: Option<TypeFilter>,
     ) -> PyResult<Follow> {
         let from = first_after(since)?;
         let follow = self.call(py, move |reader| reader.follow(from))?;
-        Ok(Follow::new(self.path.clone(), follow, types))
+        Ok(Follow::new(self.path.clone(), follow, types.unwrap_or_default()))
     }
 
     /// Whether the log holds the event that a head names: this index with this checksum.
@@ -186,7 +205,7 @@ impl Reader {
 
     /// Verifies the whole log and the snapshot. Calls `progress(bytes, bytes_total)` about twenty
     /// times a second on the calling thread.
-    #[pyo3(name = "_verify", signature = (progress = None))]
+    #[pyo3(signature = (progress = None))]
     fn verify<'py>(
         &self,
         py: Python<'py>,
@@ -216,6 +235,37 @@ impl Reader {
         verdict::to_python(py, &verdict)
     }
 
+    /// The runtime's state after the event at an index, or after the last event.
+    #[pyo3(signature = (*, at = None))]
+    fn state<'py>(&self, py: Python<'py>, at: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        let index = at.map(|at| first_after(Some(at))).transpose()?.map(|next| next - 1);
+        self.ask(py, move |reader| paper::state(&reader, index))
+    }
+
+    /// Explains a cycle, by its number or its trace: what the runtime observed, which limit
+    /// decided, and what changed.
+    fn explain<'py>(&self, py: Python<'py>, cycle: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let subject = cycle.str()?.to_cow()?.into_owned();
+        self.ask(py, move |reader| paper::explain(&reader, &subject))
+    }
+
+    /// Runs the recorded run again and compares it with the record; with `limits`, shows the run
+    /// under them side by side.
+    #[pyo3(signature = (*, limits = None))]
+    fn replay<'py>(
+        &self,
+        py: Python<'py>,
+        limits: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let limits = limits.map(|limits| to_json(limits, "limits", Keys::Strings)).transpose()?;
+        self.ask(py, move |reader| paper::replay_run(&reader, limits.as_ref()))
+    }
+
+    /// Profit and loss, costs, drawdown, trades and rejections of the last run.
+    fn report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.ask(py, |reader| paper::report_run(&reader))
+    }
+
     /// The audit document as canonical JSON.
     fn audit_json(&self, py: Python<'_>) -> PyResult<String> {
         let reader = self.reader.clone();
@@ -230,8 +280,8 @@ impl Reader {
         String::from_utf8(document).map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
-    fn __fspath__(&self) -> PathBuf {
-        self.path.clone()
+    fn __fspath__(&self) -> OsString {
+        self.path.as_os_str().to_owned()
     }
 
     fn __repr__(&self) -> String {

@@ -19,9 +19,6 @@ impl<'py> FromPyObject<'_, 'py> for TypeFilter {
     type Error = PyErr;
 
     fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        if value.is_none() {
-            return Ok(Self(None));
-        }
         if value.is_instance_of::<PyString>() {
             return Ok(Self(Some(vec![value.extract()?])));
         }

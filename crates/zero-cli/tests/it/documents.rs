@@ -1,6 +1,6 @@
 //! Runs the command blocks of all documents, and compares the output with the document. (The Rust
 //! block of the README is a documentation test of `zero-bus`; the SQL of `docs/QUERIES.md` is
-//! tested by `zero-mirror`.)
+//! tested by `zero-mirror`, the Python of `docs/PYTHON.md` by `zero-python`.)
 //!
 //! In a ```` ```console ```` block, a line after `$ ` is a command and the lines after it are its
 //! output. `...` stands for any text, and on a line of its own for any number of lines. `[1]` as
@@ -29,7 +29,7 @@ fn steps(document: &str) -> Vec<Step> {
         if let Some(language) = line.strip_prefix("```") {
             inside = language == "console";
             assert!(
-                ["", "console", "rust,no_run", "sql", "text"].contains(&language),
+                ["", "console", "python", "rust,no_run", "sql", "text"].contains(&language),
                 "unknown block language {language}"
             );
         } else if inside {

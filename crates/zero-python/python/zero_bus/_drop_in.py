@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable, Mapping, Optional, Union
+from typing import Any, Callable, Iterable, Mapping, Optional, TypeVar, Union
 
 from . import _native
 from ._native import RuntimeBusEvent
@@ -19,6 +19,8 @@ from .errors import (
     StorageError,
     StorageNotFoundError,
 )
+
+_T = TypeVar("_T")
 
 RUNTIME_EVENT_SCHEMA_VERSION = "zero.runtime.event.v1"
 RUNTIME_SNAPSHOT_SCHEMA_VERSION = "zero.runtime.snapshot.v1"
@@ -155,7 +157,7 @@ class DurableRuntimeBus:
         reader = self._reader()
         if reader is None:
             return RuntimeBusIntegrity(ok=True, events=0, last_checksum=None)
-        verdict = reader._verify()
+        verdict = reader.verify()
         return RuntimeBusIntegrity(
             ok=verdict["ok"],
             events=verdict["events"],
@@ -168,7 +170,7 @@ class DurableRuntimeBus:
         reader = self._reader()
         if reader is None:
             return {"present": False, "consistent": True, "reason": "no snapshot"}
-        return dict(reader._verify()["snapshot"])
+        return dict(reader.verify()["snapshot"])
 
     def export_audit(self) -> dict[str, Any]:
         """Everything that the bus holds, from disk alone: both verdicts, the counts, the snapshot and all events."""
@@ -199,7 +201,7 @@ class DurableRuntimeBus:
         if bus is not None and self._process_id == os.getpid():
             bus.close()
 
-    def _with_bus(self, work: Any) -> Any:
+    def _with_bus(self, work: Callable[[_native.Bus], _T]) -> _T:
         bus = self._bus
         if bus is None or self._process_id != os.getpid():
             return work(self._open())
@@ -294,7 +296,8 @@ def _write_and_sync(file: Any, line: bytes) -> None:
 
 def summarize_events(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The number of events, and of events by type."""
-    count, by_type = 0, {}  # type: int, dict[str, int]
+    count = 0
+    by_type: dict[str, int] = {}
     for event in events:
         count += 1
         event_type = str(event["event_type"])

@@ -17,7 +17,7 @@ macro_rules! python_tests {
     };
 }
 
-python_tests!(drop_in);
+python_tests!(documents, drop_in, native, payloads, programs, recording, runtime, typing);
 
 /// Runs `tests/python/test_NAME.py`.
 fn run_pytest(name: &str) {
