@@ -316,8 +316,8 @@ fn replay_with_other_limits_predicts_the_run() {
     let actual = bus(temp.path(), &["replay", "other", "--json", "--limits", &limits("{}")]).success();
     assert_eq!(predicted.get("what_if"), Value::parse(&actual).unwrap().get("recorded"));
     assert_ne!(predicted.get("what_if"), predicted.get("recorded"));
-    // The text output is an aligned table, the decisions that change, and a line that names the rule
-    // of both runs.
+    // The text output is an aligned table, the decisions that change, and a line that names the
+    // rule of both runs.
     let stdout = bus(&session, &["replay", "runtime-bus", "--limits", &limits(new)]).success();
     let (table, rest) = stdout.split_once("\n45 changed decisions:\n").unwrap();
     let width = table.lines().next().unwrap().len();
