@@ -26,7 +26,7 @@ impl Receiver {
     }
 
     fn start_at(dir: &Path, listen: &str, arguments: &[&str]) -> Self {
-        let stderr = File::options().create(true).append(true).open(dir.join("receiver.err")).unwrap();
+        let stderr = fs::File::options().create(true).append(true).open(dir.join("receiver.err")).unwrap();
         let child = Command::new(BUS)
             .args(["ingest", "--listen", listen])
             .args(arguments)
