@@ -337,8 +337,7 @@ mod codec {
 
     use zstd::zstd_safe::CParameter;
 
-    /// Higher levels cost more time than they save space: level 9 takes five times as long for a
-    /// tenth less.
+    /// The default of zstd.
     const LEVEL: i32 = 3;
 
     pub(super) struct Compressor(zstd::bulk::Compressor<'static>);
