@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use zero_bus::AmbiguousTail;
 
 use crate::error::{Error, Result};
-use crate::start_checkpoint::{CHECKPOINT, CheckpointOptions, KEY_INDEX};
+use crate::start_checkpoint::{CHECKPOINT, CheckpointOptions, KEY_INDEX, MAX_NAME_BYTES};
 
 /// Where a runtime keeps its records. A record without a path is not kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,9 +61,6 @@ impl RecordPaths {
         Ok(())
     }
 }
-
-/// Longest file name of Linux, in bytes.
-const MAX_NAME_BYTES: usize = 255;
 
 /// The longest name that is derived from a journal's: `.torn-at-`, an offset of 20 digits, `-` and
 /// a number of 10 digits.

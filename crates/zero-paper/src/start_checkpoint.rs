@@ -36,6 +36,9 @@ pub const KEY_INDEX: &str = "key-index";
 /// The `schema_version` of a checkpoint.
 pub const CHECKPOINT_SCHEMA: &str = "zero.runtime.start-checkpoint.v1";
 
+/// The longest name of a file on the usual file systems.
+pub(crate) const MAX_NAME_BYTES: usize = 255;
+
 /// A checkpoint is at most this long. The state of a strategy and what it remembers fit.
 const MAX_BYTES: u64 = 32 << 20;
 
@@ -163,13 +166,16 @@ impl Unusable {
 }
 
 impl Companions {
-    /// Returns the companions of a runtime; `None` if it keeps no records.
+    /// Returns the companions of a runtime; `None` if it keeps no records, or if the name of an old
+    /// journal leaves no room for theirs.
     pub(crate) fn of(bus: Option<&Arc<dyn Storage>>, journal: Option<&LineFile>) -> Option<Self> {
         match (bus, journal) {
             (Some(storage), _) => Some(Self { storage: Arc::clone(storage), prefix: String::new() }),
             (None, Some(journal)) => {
                 let (storage, name) = journal.storage();
-                Some(Self { storage, prefix: format!("{name}.") })
+                // A file is replaced through a longer name.
+                let longest = format!("{name}.{CHECKPOINT}.tmp").len();
+                (longest <= MAX_NAME_BYTES).then(|| Self { storage, prefix: format!("{name}.") })
             }
             (None, None) => None,
         }

@@ -77,7 +77,11 @@ fn a_run_is_replayed_and_checked() {
     let output = bus(dir, &["doctor", "copy", "--journal", "j.jsonl"]);
     assert_eq!(output.code, 1);
     assert!(output.stdout.contains("differs from the replay in payload.fee_usd"), "{}", output.stdout);
-    assert!(output.stdout.contains("has other events for cycle"), "{}", output.stdout);
+    assert!(
+        output.stdout.contains("has 2 of the 5 events that j.jsonl has for cycle 6"),
+        "{}",
+        output.stdout
+    );
 }
 
 #[test]
@@ -94,13 +98,17 @@ fn a_journal_that_does_not_fit_is_reported() {
         (output.code, output.stdout)
     };
     let (code, stdout) = check(&lines[..39].concat());
-    assert!(code == 1 && stdout.contains("ends with cycle 39, but evt-"), "{stdout}");
+    assert!(
+        code == 1
+            && stdout.contains("belongs to cycle 40, but other.jsonl ends with cycle 39: the bus is ahead"),
+        "{stdout}"
+    );
     let (code, stdout) = check(&format!("{journal}{{\"as_of\":"));
     assert!(code == 0 && stdout.contains("ends with 9 bytes of an unfinished line"), "{stdout}");
     let (code, stdout) = check(&[&lines[..3], &lines[4..]].concat().concat());
     assert!(code == 1 && stdout.contains("line 4 ") && stdout.contains("cycle 4 must follow"), "{stdout}");
     let (code, stdout) = check("");
-    assert!(code == 1 && stdout.contains("ends with cycle 0, but evt-"), "{stdout}");
+    assert!(code == 1 && stdout.contains("but other.jsonl ends with cycle 0: the bus is ahead"), "{stdout}");
     // A crash kept the last two cycles from the bus.
     let log = fs::read_to_string(dir.join("bus/events.jsonl")).unwrap();
     let end = log.find("runtime-cycle-39\"").unwrap();
