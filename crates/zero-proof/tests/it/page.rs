@@ -66,14 +66,18 @@ fn a_page_says_proven_only_with_the_policy_of_its_reader() {
         let id = vkey(&signer("a.example"), SignatureType::CosignatureEd25519).id().to_string();
         assert!(text.contains(&id) && !text.contains("BTC"), "{text}");
         reader.give_policy(&policy());
-        let proven =
-            ("Proven".to_owned(), "/event_type\t\"decision.record\"\n/payload/symbol\t\"BTC\"".to_owned());
-        assert_eq!(reader.verdict(), proven);
+        let verdict = |reader: &mut Reader| {
+            let (title, fields) = reader.verdict();
+            (title, fields.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        };
+        let shown = ["/event_type", "\"decision.record\"", "/payload/symbol", "\"BTC\""].map(str::to_owned);
+        let proven = ("Proven".to_owned(), shown.to_vec());
+        assert_eq!(verdict(reader), proven);
         let text = reader.chromium.evaluate("document.getElementById('verdict').innerText").to_string();
         assert!(text.contains("a (a.example+") && text.contains("2026-05-01 00:01:45 UTC"), "{text}");
         // What is typed need not end with a line break. What was proven does not stay.
         reader.give_policy(policy().trim());
-        assert_eq!(reader.verdict(), proven);
+        assert_eq!(verdict(reader), proven);
         for (policy, reason) in [
             ("quorum none", "Your policy lists no log with the origin example.com/bus"),
             ("nonsense", "The policy cannot be used: policy, line 1: must be log VKEY"),
@@ -89,7 +93,7 @@ fn a_page_says_proven_only_with_the_policy_of_its_reader() {
         // A file is chosen, and one is dropped.
         let file = reader.file("policy", policy().as_bytes());
         choose_file(reader.chromium, &file);
-        assert_eq!(reader.verdict(), proven);
+        assert_eq!(verdict(reader), proven);
         let drop = r#"async (text) => {
         const dataTransfer = new DataTransfer();
         dataTransfer.items.add(new File([text], "policy"));
@@ -99,7 +103,7 @@ fn a_page_says_proven_only_with_the_policy_of_its_reader() {
         reader.chromium.apply(drop, &json!(["quorum none\r\n"]));
         assert_eq!(reader.verdict(), nothing("Not proven"));
         reader.chromium.apply(drop, &json!([policy()]));
-        assert_eq!(reader.verdict(), proven);
+        assert_eq!(verdict(reader), proven);
         assert_eq!(
             reader.chromium.requested(),
             [format!("file://{}", reader.folder.path().join("proof.html").display())]

@@ -188,9 +188,9 @@ fn the_page_agrees_about_hostile_proofs() {
         let array = format!("[\"{SALT}\",\"/payload/a\",1]");
         let extra = |change: &dyn Fn(String) -> String| {
             proof_of_extra(
-                |disclosure, digest| {
+                |disclosure, digests| {
                     change(format!(
-                        r#"{{"digests":["{digest}"],"disclosures":["{disclosure}"],"event_index":1,"schema_version":"zero.runtime.disclosure.v1"}}"#
+                        r#"{{"digests":[{digests}],"disclosures":["{disclosure}"],"event_index":1,"schema_version":"zero.runtime.disclosure.v1"}}"#
                     ))
                 },
                 array.as_bytes(),
@@ -311,22 +311,30 @@ fn forged(chromium: &mut Chromium) -> Vec<Vec<u8>> {
 /// A proof of a log with one event, whose only disclosure encodes this text.
 pub(crate) fn proof_of_disclosure(array: &[u8]) -> Vec<u8> {
     proof_of_extra(
-        |disclosure, digest| {
+        |disclosure, digests| {
             format!(
-                r#"{{"digests":["{digest}"],"disclosures":["{disclosure}"],"event_index":1,"schema_version":"zero.runtime.disclosure.v1"}}"#
+                r#"{{"digests":[{digests}],"disclosures":["{disclosure}"],"event_index":1,"schema_version":"zero.runtime.disclosure.v1"}}"#
             )
         },
         array,
     )
 }
 
-/// As [`proof_of_disclosure`], with other extra data. The tree holds the digest of the disclosure.
-fn proof_of_extra(extra: impl Fn(&str, &Hash) -> String, array: &[u8]) -> Vec<u8> {
+/// As [`proof_of_disclosure`], with other extra data. They are made of the disclosure and the list of
+/// the digests.
+fn proof_of_extra(extra: impl Fn(&str, &str) -> String, array: &[u8]) -> Vec<u8> {
     let disclosure = base64url(array);
-    let digest = Hash::of(disclosure.as_bytes());
-    let entry = Entry { event_index: 1, commitment: zero_proof::entry::commitment(&[digest]) };
+    // Two fields are withheld, since every event has three. Their digests come first.
+    let withheld = [0, 1].map(|last| {
+        let mut digest = [0; 32];
+        digest[31] = last;
+        Hash::from_bytes(digest)
+    });
+    let digests = [withheld[0], withheld[1], Hash::of(disclosure.as_bytes())];
+    let entry = Entry { event_index: 1, commitment: zero_proof::entry::commitment(&digests) };
+    let digests = digests.map(|digest| format!("\"{digest}\"")).join(",");
     let checkpoint = Checkpoint::new(ORIGIN, 1, entry.leaf_hash());
     let checkpoint = SignedCheckpoint::sign(checkpoint, &only_ed25519(ORIGIN), SIGNED_AT).unwrap();
-    let extra = Some(extra(&disclosure, &digest).into_bytes());
+    let extra = Some(extra(&disclosure, &digests).into_bytes());
     Proof { extra, index: 0, path: Vec::new(), checkpoint }.encode().into_bytes()
 }
