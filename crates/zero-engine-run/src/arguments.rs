@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
     pub(crate) market: Option<String>,
     /// Decide with this strategy: close-above-open:FILE, sma-cross:fast=N,slow=M,quantity=Q, or
     /// exec:COMMAND.
-    #[arg(long, value_name = "SPEC", requires = "market")]
+    #[arg(long, value_name = "SPEC", requires = "market", conflicts_with = "orders")]
     pub(crate) strategy: Option<String>,
     /// Take orders from this file, or from standard input with `-`: one JSON object per line, with
     /// its price. Standard output gets one answer per line, once it is durable.

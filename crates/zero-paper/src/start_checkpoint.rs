@@ -6,7 +6,7 @@
 //! of them are still there; otherwise it reads and compares all records. Deleting it loses nothing.
 //!
 //! A checkpoint is written as a whole and synced, after every [`CHECKPOINT_CYCLES`] cycles and at
-//! the end of a run. The keys that were used before it are in a [`KeyIndex`] next to it.
+//! the end of a run. The keys that were used before it are in a key index next to it.
 
 use std::io;
 use std::path::PathBuf;

@@ -50,7 +50,8 @@ pub struct RunFile {
     pub fill: FillRule,
     /// Number of bars of its symbol after which a limit order expires, at least 1.
     pub limit_bars: u64,
-    /// Paths of the unknown fields of the file, as in `limits.note`. They have no effect.
+    /// Names of the unknown fields of the file. They have no effect. Unknown limits and costs are
+    /// errors.
     pub ignored: Vec<String>,
     /// Paths of the members that repeat a key of their object. The last one counts.
     pub repeated: Vec<String>,
@@ -120,14 +121,14 @@ fn read_run(root: &Field<'_>) -> Result<RunFile, Problem> {
     let known = ["name", "mode", "limits", "orders", "start_cash_usd", "costs", "fill", "limit_bars"];
     collect_unknown(root, &known, &mut run.ignored)?;
     if let Some(limits) = root.optional("limits") {
-        collect_unknown(&limits, &[&LIMITS[..], &MARKET_LIMITS[..]].concat(), &mut run.ignored)?;
+        check_known(&limits, &[&LIMITS[..], &MARKET_LIMITS[..]].concat())?;
         run.limits = read_market_limits(&limits)?;
     }
     if let Some(cash) = root.optional("start_cash_usd") {
         run.start_cash_usd = cash.positive()?;
     }
     if let Some(costs) = root.optional("costs") {
-        collect_unknown(&costs, &COSTS, &mut run.ignored)?;
+        check_known(&costs, &COSTS)?;
         run.costs = read_costs(&costs)?;
     }
     if let Some(fill) = root.optional("fill") {
@@ -149,6 +150,14 @@ fn collect_unknown(field: &Field<'_>, known: &[&str], ignored: &mut Vec<String>)
     let unknown = field.object()?.filter(|member| !member.is_one_of(known));
     ignored.extend(unknown.map(|member| member.path().to_owned()));
     Ok(())
+}
+
+/// Refuses unknown members: a misspelt limit must not leave a run without it.
+fn check_known(field: &Field<'_>, known: &[&str]) -> Result<(), Problem> {
+    match field.object()?.find(|member| !member.is_one_of(known)) {
+        Some(unknown) => Err(unknown.problem(&format!("is not known; known are {}", known.join(", ")))),
+        None => Ok(()),
+    }
 }
 
 fn read_market_limits(given: &Field<'_>) -> Result<Limits, Problem> {

@@ -73,7 +73,7 @@ impl Trade {
 /// Figures over all round trips that are closed. A trade wins if its profit after fees is above 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TradeFigures {
-    /// Largest profit after fees, in USD.
+    /// The best profit after fees, in USD; negative if every trade lost, 0 without trades.
     pub best_usd: f64,
     /// Number of trades.
     pub count: u64,
@@ -83,7 +83,7 @@ pub struct TradeFigures {
     pub gross_profit_usd: f64,
     /// Trades with a profit after fees.
     pub won: u64,
-    /// Largest loss after fees, in USD, as a negative number.
+    /// The worst profit after fees, in USD; positive if every trade won, 0 without trades.
     pub worst_usd: f64,
 }
 
@@ -303,8 +303,9 @@ impl Ledger {
         } else {
             self.trades.gross_loss_usd -= net_usd;
         }
-        self.trades.best_usd = self.trades.best_usd.max(net_usd);
-        self.trades.worst_usd = self.trades.worst_usd.min(net_usd);
+        let first = self.trades.count == 1;
+        self.trades.best_usd = if first { net_usd } else { self.trades.best_usd.max(net_usd) };
+        self.trades.worst_usd = if first { net_usd } else { self.trades.worst_usd.min(net_usd) };
         if self.last_trades.len() == MAX_KEPT_TRADES {
             self.last_trades.pop_front();
         }

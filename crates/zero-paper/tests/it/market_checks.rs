@@ -362,11 +362,19 @@ fn a_run_file_has_defaults_and_names_what_is_wrong() {
     let run = RunFile::parse("{}").unwrap();
     assert_eq!((run.start_cash_usd, run.limit_bars, run.fill), (10_000.0, 1, FillRule::NextOpen));
     assert_eq!(run.name, "paper-scenario");
-    let scenario = r#"{"orders":[],"note":1,"limits":{"max_drawdown_pct":5,"x":1},"costs":{"y":1}}"#;
+    let scenario = r#"{"orders":[],"note":1,"limits":{"max_drawdown_pct":5}}"#;
     let run = RunFile::parse(scenario).unwrap();
-    assert_eq!(run.ignored, ["note", "limits.x", "costs.y"]);
+    assert_eq!(run.ignored, ["note"]);
     assert_eq!(run.limits.max_drawdown_pct, Some(5.0));
     for (text, problem) in [
+        (
+            r#"{"limits":{"max_notional":310}}"#,
+            "limits.max_notional: is not known; known are max_notional_usd, ",
+        ),
+        (
+            r#"{"costs":{"fee":1}}"#,
+            "costs.fee: is not known; known are fee_bps, half_spread_bps, slippage_bps",
+        ),
         (r#"{"start_cash_usd":0}"#, "start_cash_usd: must be above 0, is 0"),
         (r#"{"costs":{"fee_bps":-1}}"#, "costs.fee_bps: must be at least 0 and below 10000, is -1"),
         (
