@@ -52,7 +52,8 @@ pub struct WhatIf {
     /// Results of the recorded run.
     pub recorded: Tally,
     /// Number of recorded decisions that accepted a reduce-only order although it did not reduce
-    /// the position. If there are any, both runs are under [`Trust`](crate::risk::ReduceOnlyRule::Trust).
+    /// the position. If there are any, both runs are under
+    /// [`Trust`](crate::risk::ReduceOnlyRule::Trust).
     pub trusted_reduce_only: u64,
     /// Results under the other limits.
     pub what_if: Tally,

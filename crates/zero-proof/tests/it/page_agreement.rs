@@ -320,8 +320,8 @@ pub(crate) fn proof_of_disclosure(array: &[u8]) -> Vec<u8> {
     )
 }
 
-/// As [`proof_of_disclosure`], with other extra data. They are made of the disclosure and the list of
-/// the digests.
+/// As [`proof_of_disclosure`], with other extra data. They are made of the disclosure and the list
+/// of the digests.
 fn proof_of_extra(extra: impl Fn(&str, &str) -> String, array: &[u8]) -> Vec<u8> {
     let disclosure = base64url(array);
     // Two fields are withheld, since every event has three. Their digests come first.
