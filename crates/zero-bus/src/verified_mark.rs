@@ -101,7 +101,7 @@ impl Reader {
             .map_err(Error::io("replace it", &self.storage().path(VERIFIED)))
     }
 
-    /// Reads the mark. The inner error is why there is none to use.
+    /// Reads the mark. The inner error states why the mark is missing or cannot be used.
     fn read_verified_mark(&self) -> Result<Result<Head, String>> {
         let path = self.storage().path(VERIFIED);
         let file = match self.storage().open(VERIFIED, Access::Read) {

@@ -114,8 +114,8 @@ impl Writer {
         let failed = |action| io_error(storage, LOCK, action);
         let mut guard = self.lock(storage)?;
         for _ in 0..MAX_LOCK_ATTEMPTS {
-            // If the lock file was replaced, other handles lock the new one: this lock excludes
-            // nobody.
+            // If the lock file was replaced, other handles lock the new one, and this lock does not
+            // exclude them.
             if storage.is_current(LOCK, &*self.lock_file).map_err(failed("check the path of"))? {
                 break;
             }

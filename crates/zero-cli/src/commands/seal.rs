@@ -89,8 +89,8 @@ fn up_to(arguments: &Arguments, bus: &Bus) -> Result<Option<u64>> {
     Ok(Some(last_before(&bus.reader(), head, oldest_kept)?))
 }
 
-/// Returns the last event before a time, by bisection; 0 if there is none. Events are in the order
-/// of their times, apart from those of programs whose clocks differ.
+/// Returns the index of the last event before a time, by bisection; 0 if every event is later.
+/// Events are in the order of their times, apart from those of programs whose clocks differ.
 fn last_before(reader: &Reader, head: u64, time: f64) -> Result<u64> {
     let (mut before, mut after) = (0, head + 1);
     while after - before > 1 {

@@ -34,10 +34,11 @@ enum Action {
 
 /// Create the disclosure secret of a bus.
 ///
-/// Without it nobody can guess the fields of an event from its hash, and with it the owner can
-/// disclose single fields. The file (mode 0600) must not exist and must not be inside the bus. Keep
-/// a copy where only you can read it: without the secret nothing of the bus can be disclosed, and
-/// no further checkpoint can be signed. The log itself does not need it.
+/// The secret prevents that readers guess the fields of an event from its hash, and lets the owner
+/// disclose single fields. Each bus needs a secret of its own. The file (mode 0600) must not exist
+/// and must not be inside the bus. Keep a copy where only you can read it: if the secret is lost,
+/// nothing of the bus can be disclosed, and no further checkpoint can be signed. The log itself
+/// does not need it.
 #[derive(Debug, clap::Args)]
 struct NewArguments {
     /// The bus directory.
