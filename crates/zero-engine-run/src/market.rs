@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use zero_bus::Json;
 use zero_paper::market::cycle::Rules;
-use zero_paper::market::orders::{LineAnswer, OrderDesk};
+use zero_paper::market::orders::{LineAnswer, OrderDesk, OrderInput};
 use zero_paper::market::record::MarketCycle;
 use zero_paper::market::run_file::RunFile;
 use zero_paper::market::runtime::MarketRuntime;
@@ -34,9 +34,12 @@ pub(crate) fn run(arguments: &Arguments, source: &str, spec: &str, clock: Arc<dy
     let feed = if is_live { None } else { Some(feed::open(source, None)?) };
     let mut stop = StopSignal::install()?;
     let runtime = start(arguments, rules, clock)?;
-    let feed = match feed {
-        Some(feed) => feed,
-        None => feed::open(source, runtime.last_bar_ts())?,
+    let feed = match feed.map_or_else(|| feed::open(source, runtime.last_bar_ts()), Ok) {
+        Ok(feed) => feed,
+        Err(error) => {
+            runtime.discard_if_unused();
+            return Err(error.into());
+        }
     };
     let mut display = MarketDisplay::on_standard_error();
     display.show_start(source, spec, &arguments.records(), &runtime);
@@ -52,7 +55,10 @@ pub(crate) fn run(arguments: &Arguments, source: &str, spec: &str, clock: Arc<dy
             print_error(PROGRAM, &error.into());
             Outcome::Failed
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => {
+            trading.discard_if_unused();
+            return Err(error.into());
+        }
         Ok(_) => Outcome::Passed,
     };
     finished?;
@@ -70,10 +76,12 @@ pub(crate) fn run(arguments: &Arguments, source: &str, spec: &str, clock: Arc<dy
 /// Answers orders, one line each.
 pub(crate) fn run_orders(arguments: &Arguments, input: &str, clock: Arc<dyn Clock>) -> Result<RunEnd> {
     let rules = rules(arguments)?;
+    let input = OrderInput::open(input)?;
     let mut stop = StopSignal::install()?;
     let runtime = start(arguments, rules, clock)?;
     let mut display = MarketDisplay::on_standard_error();
-    let mut desk = OrderDesk::open(runtime, input)?;
+    let mut desk = OrderDesk::new(runtime, input);
+    desk.warnings().iter().for_each(|warning| print_warning(PROGRAM, warning));
     let mut out = std::io::stdout().lock();
     let result = desk.run(
         arguments.cycles(),
@@ -124,6 +132,10 @@ fn rules(arguments: &Arguments) -> Result<Rules> {
 }
 
 fn start(arguments: &Arguments, rules: Rules, clock: Arc<dyn Clock>) -> Result<MarketRuntime> {
+    if !arguments.dry && arguments.journal.is_none() && arguments.runtime_bus.is_none() {
+        let warning = "nothing of this run is kept; --journal and --runtime-bus keep it, --dry says that this is meant";
+        print_warning(PROGRAM, warning);
+    }
     let mut warnings = Vec::new();
     let started = MarketRuntime::start(rules, &arguments.records(), clock, &mut warnings);
     warnings.iter().for_each(|warning| print_warning(PROGRAM, warning));

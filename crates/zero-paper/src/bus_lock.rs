@@ -1,9 +1,11 @@
 //! The lock that keeps two runtimes off one bus.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use zero_bus::storage::{Directory, LockHolder};
+use zero_bus::storage::{Access, Directory, Lock, LockHolder, Storage};
+use zero_bus::{LOCK, LOG};
 
 use crate::error::{Error, Result};
 
@@ -24,6 +26,22 @@ impl BusLock {
         let problem = format!("is in use by another runtime{holder}; stop that one, or name another bus");
         Err(Error::Refused { path: bus.to_owned(), problem })
     }
+}
+
+/// Removes a bus that this process created and on which nothing was recorded. Leaves it if another
+/// program has appended to it, or if the system refuses.
+pub(crate) fn remove_empty_bus(storage: &dyn Storage) {
+    let remove = || -> io::Result<()> {
+        let lock = storage.open(LOCK, Access::ReadWrite)?;
+        // A program that waits for this lock looks afterwards whether the file is still there.
+        if lock.try_lock(Lock::Exclusive)? && storage.open(LOG, Access::Read)?.size()? == 0 {
+            storage.remove(LOG)?;
+            storage.remove(LOCK)?;
+        }
+        Ok(())
+    };
+    // Nothing depends on it: an empty bus is as good as none.
+    let _ = remove();
 }
 
 impl Drop for BusLock {

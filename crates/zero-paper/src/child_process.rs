@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::ioctl_fionread;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use crate::line_reader::{LineError, LineReader, NextLine, wait_for};
@@ -27,6 +28,8 @@ pub(crate) struct ChildProcess {
     child: Child,
     /// `None` once it is closed. Writing to it never blocks.
     input: Option<File>,
+    /// Bytes written to the input.
+    written_bytes: u64,
     output: LineReader,
 }
 
@@ -52,7 +55,7 @@ impl ChildProcess {
         let output = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let output = LineReader::new(File::from(OwnedFd::from(output)), max_line_bytes);
         // From here on, an early return drops the child and thereby kills it.
-        let process = Self { child, input, output };
+        let process = Self { child, input, written_bytes: 0, output };
         if let Some(input) = &process.input {
             // Only this end of the pipe: the program's end has flags of its own.
             fcntl_setfl(input, fcntl_getfl(input)? | OFlags::NONBLOCK)?;
@@ -66,7 +69,10 @@ impl ChildProcess {
         let mut unwritten = line.as_bytes();
         while !unwritten.is_empty() {
             match input.write(unwritten) {
-                Ok(written) => unwritten = &unwritten[written..],
+                Ok(written) => {
+                    unwritten = &unwritten[written..];
+                    self.written_bytes += written as u64;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(WriteError::Closed),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -78,6 +84,12 @@ impl ChildProcess {
             }
         }
         Ok(())
+    }
+
+    /// Whether the program has read nothing of what was written to it, as far as the system tells.
+    pub(crate) fn has_read_nothing(&self) -> bool {
+        let unread_bytes = self.input.as_ref().and_then(|input| ioctl_fionread(input).ok());
+        self.written_bytes > 0 && unread_bytes == Some(self.written_bytes)
     }
 
     /// Closes the program's standard input.
@@ -129,6 +141,11 @@ impl Drop for ChildProcess {
     }
 }
 
+/// The program that [`command`] starts without the shell; `None` if it uses the shell.
+pub(crate) fn direct_program(command_line: &str) -> Option<&str> {
+    command_line.split_whitespace().next().filter(|_| !command_line.contains(SHELL_CHARACTERS))
+}
+
 /// Characters that mean something to the shell.
 const SHELL_CHARACTERS: [char; 22] = [
     '|', '&', ';', '<', '>', '(', ')', '$', '`', '\\', '"', '\'', '*', '?', '[', ']', '#', '~', '=', '{',
@@ -138,14 +155,13 @@ const SHELL_CHARACTERS: [char; 22] = [
 /// A command line: words that are a program and its arguments or, if a character means something to
 /// the shell, a command of the shell.
 pub(crate) fn command(command_line: &str) -> Command {
-    let mut words = command_line.split_whitespace();
-    match words.next() {
-        Some(program) if !command_line.contains(SHELL_CHARACTERS) => {
+    match direct_program(command_line) {
+        Some(program) => {
             let mut command = Command::new(program);
-            command.args(words);
+            command.args(command_line.split_whitespace().skip(1));
             command
         }
-        _ => {
+        None => {
             let mut command = Command::new("/bin/sh");
             command.args(["-c", command_line]);
             command

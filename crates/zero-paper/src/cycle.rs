@@ -362,6 +362,14 @@ pub fn trace_id(cycle_id: u64) -> String {
     format!("{TRACE_PREFIX}{cycle_id}")
 }
 
+/// Says that a start has completed cycles that a crash or a lost bus left incomplete.
+pub(crate) fn describe_completed(first: u64, last: u64) -> String {
+    match last.saturating_sub(first) {
+        0 => format!("cycle {first} was completed"),
+        more => format!("{} cycles ({first} to {last}) were completed", more + 1),
+    }
+}
+
 /// Returns the cycle of a trace id; `None` if it is not exactly what [`trace_id`] returns for a
 /// cycle.
 pub(crate) fn cycle_of_trace(trace: Option<&str>) -> Option<u64> {

@@ -234,6 +234,12 @@ pub enum Mismatch {
         /// What is wrong.
         problem: String,
     },
+    /// Journal and bus of a run on market data have different cycles.
+    #[error("{problem}")]
+    CyclesDiffer {
+        /// The event at fault, and what to do.
+        problem: String,
+    },
     /// The journal already contains the key of the next cycle.
     #[error(
         "already contains the key `{key}` of cycle {cycle_id}, but only {decisions} decisions: decisions are \

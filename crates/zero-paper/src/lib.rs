@@ -39,6 +39,7 @@ mod clock;
 pub mod cycle;
 mod cycle_events;
 mod cycle_sequence;
+mod cycle_settings;
 pub mod decision;
 pub mod drills;
 pub mod engine;

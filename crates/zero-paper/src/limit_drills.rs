@@ -136,7 +136,15 @@ fn drawdown(rig: &mut Rig, bound: f64) -> Result<(), String> {
     rig.ts += 86_400.0;
     rig.is_rejected("a buy on the next day", small, DRAWDOWN)?;
     rig.price = PRICE;
-    rig.buys("a buy after the price recovered", small)
+    rig.buys("a buy after the price recovered", small)?;
+    // Without a position, the equity does not rise again.
+    rig.price = PRICE - 11.0;
+    let held = rig.state.account().book().position(SYMBOL).quantity;
+    rig.sells("a sale of everything after another fall", held)?;
+    rig.price = PRICE;
+    rig.is_rejected("a buy without a position, after the price recovered", small, DRAWDOWN)?;
+    rig.ts += 365.0 * 86_400.0;
+    rig.is_rejected("a buy a year later", small, DRAWDOWN)
 }
 
 fn order_rate(rig: &mut Rig, bound: f64) -> Result<(), String> {

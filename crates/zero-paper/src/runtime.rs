@@ -200,6 +200,7 @@ impl Runtime {
         let (mut engine, unpublished) = self.engine.rewind(first)?;
         // Only the first of these cycles can have events on the bus.
         let mut already_published = if complete { 0 } else { last.published_events };
+        let mut last_completed = None;
         for decision in unpublished {
             let labels = labels(&self.run);
             let cycle = if already_published > 0 {
@@ -216,9 +217,13 @@ impl Runtime {
             if cycle_journal_end.is_none_or(|end| cycle.cycle_id > end) {
                 self.append_cycle_record(&cycle)?;
             }
-            warnings.push(format!("cycle {} was completed on the bus from the journal", cycle.cycle_id));
+            last_completed = Some(cycle.cycle_id);
             already_published = 0;
         }
+        warnings.extend(last_completed.map(|last| {
+            let completed = cycle::describe_completed(first, last);
+            format!("{completed} on the bus from the journal")
+        }));
         Ok(())
     }
 

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::field::{Field, Problem};
 use crate::key_index::{IndexIdentity, KeyIndex};
 use crate::line_file::{FileHead, LineFile};
-use crate::operator::CommandCursor;
+use crate::operator::{CommandCursor, CommandsInForce};
 use crate::used_keys::UsedKeys;
 
 /// Cycles from one checkpoint to the next. A start reads at most about this many.
@@ -282,6 +282,20 @@ impl Companions {
         self.discard()?;
         KeyIndex::create(Arc::clone(&self.storage), self.key_index_name(), id)
     }
+}
+
+/// Returns the operator's commands in force at the event that the start-up checkpoint of a bus names,
+/// and the index of that event. Without a checkpoint that matches the log, no command, and index 0:
+/// the caller applies the events that follow. Reads only the checkpoint and that event.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn recorded_commands(bus: Arc<dyn Storage>, reader: &Reader) -> Result<(CommandsInForce, u64)> {
+    let checkpoint = Companions { storage: bus, prefix: String::new() }.read()?;
+    let cursor = checkpoint.ok().and_then(|checkpoint| checkpoint.bus);
+    // An error there is for whoever reads on.
+    let cursor = cursor.filter(|cursor| reader.contains(cursor.last()).unwrap_or(false));
+    Ok(cursor.map_or_else(Default::default, |cursor| (cursor.commands_in_force.clone(), cursor.last().index)))
 }
 
 /// Returns an id for a new key index that differs from that of other records.

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use zero_bus::Checksum;
-use zero_paper::report::Report;
+use zero_bus::{Checksum, event_id};
+use zero_paper::report::{Report, SettingsChange};
 use zero_paper::text::{counted, format_money};
 
 use crate::chart::{ChartError, Charts};
@@ -118,6 +118,13 @@ fn warnings(report: &Report, chain: Chain<'_>) -> String {
         let cycles = counted(report.strategy_failures, "cycle");
         warnings.push(format!("The strategy failed in {cycles}; it placed no order there."));
     }
+    let changes = report.settings_changes.iter().map(|SettingsChange { changes, event_index }| {
+        format!("The settings changed in {}: {}.", event_id(*event_index), html(changes))
+    });
+    warnings.extend(changes);
+    if report.settings_changes_left_out > 0 {
+        warnings.push(format!("The settings changed {} more times.", report.settings_changes_left_out));
+    }
     warnings.into_iter().map(|warning| format!("<p class=\"warning\">{warning}</p>\n")).collect()
 }
 
@@ -148,7 +155,10 @@ fn figures(report: &Report) -> String {
         }
         _ => ("\u{2013}".to_owned(), "no trade lost"),
     };
-    let decisions = format!("{}, {} rejected", counted(report.decisions, "decision"), report.rejected());
+    let mut decisions = format!("{}, {} rejected", counted(report.decisions, "decision"), report.rejected());
+    if report.expired > 0 {
+        decisions += &format!(", {} expired", report.expired);
+    }
     let costs = match report.price_costs_usd {
         0.0 => "no fill states spread or slippage".to_owned(),
         costs => format!("and {} spread and slippage", format_money(costs)),

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use zero_bus::{Finding, Reader, Verdict};
-use zero_paper::report::{self, OpenPosition, Report, Row, SymbolFigures};
+use zero_bus::{Finding, Reader, Verdict, event_id};
+use zero_paper::report::{self, OpenPosition, Report, Row, SettingsChange, SymbolFigures};
 use zero_paper::rfc3339;
 use zero_paper::text::{counted, escape, format_number};
 use zero_program::message::print_message;
@@ -45,9 +45,9 @@ pub(crate) struct Arguments {
     /// directory, which is created if it does not exist.
     #[arg(long, value_name = "DIR")]
     csv: Option<PathBuf>,
-    /// Print one JSON object: {"by_symbol", "cash_usd", "equity_usd", "fees_usd", "fills", "from",
-    /// "head", "max_drawdown_pct", "positions", "realized_pnl_usd", "rejections", "to", "trades",
-    /// "unrealized_pnl_usd", "verdict"}.
+    /// Print one JSON object: {"by_symbol", "cash_usd", "equity_usd", "expired", "fees_usd",
+    /// "fills", "from", "head", "max_drawdown_pct", "positions", "realized_pnl_usd", "rejections",
+    /// "settings_changes", "to", "trades", "unrealized_pnl_usd", "verdict"}.
     #[arg(long)]
     json: bool,
 }
@@ -203,14 +203,24 @@ fn render_figures(report: &Report) -> Vec<String> {
         count => format!("{}, {} won", counted(count, "round trip"), report.trades.won),
     };
     lines.push(String::new());
+    let expired = match report.expired {
+        0 => String::new(),
+        expired => format!("{}, ", counted(expired, "expired order")),
+    };
     lines.push(format!(
-        "{}, {}, {}, {trades}",
+        "{}, {}, {}, {expired}{trades}",
         counted(report.decisions, "decision"),
         counted(report.fills, "fill"),
         counted(report.rejected(), "rejection"),
     ));
     if report.strategy_failures > 0 {
         lines.push(format!("the strategy failed in {}", counted(report.strategy_failures, "cycle")));
+    }
+    lines.extend(report.settings_changes.iter().map(|SettingsChange { changes, event_index }| {
+        format!("the settings changed in {}: {}", event_id(*event_index), escape(changes))
+    }));
+    if report.settings_changes_left_out > 0 {
+        lines.push(format!("the settings changed {} more times", report.settings_changes_left_out));
     }
     lines
 }

@@ -1,13 +1,16 @@
 //! `zero-bus status`: say whether a runtime is alive on a bus.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
+use zero_bus::storage::Directory;
 use zero_bus::{Head, Json, Reader};
 use zero_paper::event_types::{CYCLE, OPERATOR_APPLIED, OPERATOR_COMMAND};
 use zero_paper::operator::{Action, Command, CommandsInForce};
 use zero_paper::risk::TradingMode;
+use zero_paper::start_checkpoint::recorded_commands;
 use zero_paper::{Clock, SystemClock};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
@@ -21,6 +24,9 @@ use crate::time_arg::parse_duration;
 ///
 /// A runtime is alive if a process holds the exclusive lock of the bus directory. Shows the age of
 /// the last cycle, the operator's command in force and the head. Nothing is changed.
+///
+/// Of a long log, only the end is read: from the start-up checkpoint of the runtime on, if the log
+/// has the event that it names. `zero-bus verify` reads all of it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -28,7 +34,7 @@ Examples:
   zero-bus status bus --max-age 5m
   zero-bus status bus --json
 
-Exit codes: 0 passed, 1 failed (no runtime is alive, the last cycle is older than --max-age, or the log is damaged),
+Exit codes: 0 passed, 1 failed (no runtime is alive, the last cycle is older than --max-age, or the end of the log is damaged),
 2 could not run.")]
 pub(crate) struct Arguments {
     /// The bus directory of the runtime.
@@ -84,16 +90,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let reader = Reader::open(dir)?;
     // The lock comes before the log: the last cycle of a runtime that ends meanwhile is then read.
     let lock = RuntimeLock::of(dir)?;
-    let mut commands_in_force = CommandsInForce::default();
-    let mut last_cycle = None;
-    let is_needed =
-        |event_type: &str, _: Option<&str>| [CYCLE, OPERATOR_COMMAND, OPERATOR_APPLIED].contains(&event_type);
-    let selected = reader.select(1, is_needed, |event| {
-        commands_in_force.apply(&event);
-        last_cycle = LastCycle::of(&event).or(last_cycle);
-        Ok::<(), zero_bus::Error>(())
-    })?;
-    report_torn_tail(selected.torn_bytes);
+    let LogEnd { commands_in_force, last_cycle, torn_bytes } = LogEnd::read(dir, &reader)?;
+    report_torn_tail(torn_bytes);
 
     let process_id = match lock {
         RuntimeLock::Held { process_id } => process_id,
@@ -151,6 +149,44 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     ];
     lines.extend(anchor.map(|anchor| format!("anchor      {}  {}", mark(anchor.ok), anchor.describe())));
     print(&lines.join("\n"), Outcome::of(ok))
+}
+
+/// How many events before the start-up checkpoint are read first, in search of a cycle.
+const EVENTS_BEFORE_CHECKPOINT: u64 = 64;
+
+/// What the end of a log says.
+struct LogEnd {
+    commands_in_force: CommandsInForce,
+    last_cycle: Option<LastCycle>,
+    torn_bytes: u64,
+}
+
+impl LogEnd {
+    /// Reads the log from the start-up checkpoint on, and before it as far as the last cycle.
+    fn read(dir: &Path, reader: &Reader) -> Result<Self> {
+        let directory = Directory::open(dir).with_context(|| format!("{}: cannot open it", dir.display()))?;
+        let (known_commands, known_until) = recorded_commands(Arc::new(directory), reader)?;
+        let mut events_before = EVENTS_BEFORE_CHECKPOINT;
+        loop {
+            let from = known_until.saturating_sub(events_before) + 1;
+            let mut commands_in_force = known_commands.clone();
+            let mut last_cycle = None;
+            let is_needed = |event_type: &str, _: Option<&str>| {
+                [CYCLE, OPERATOR_COMMAND, OPERATOR_APPLIED].contains(&event_type)
+            };
+            let selected = reader.select(from, is_needed, |event| {
+                if event.index > known_until {
+                    commands_in_force.apply(&event);
+                }
+                last_cycle = LastCycle::of(&event).or(last_cycle);
+                Ok::<(), zero_bus::Error>(())
+            })?;
+            if last_cycle.is_some() || from == 1 {
+                return Ok(Self { commands_in_force, last_cycle, torn_bytes: selected.torn_bytes });
+            }
+            events_before = events_before.saturating_mul(4);
+        }
+    }
 }
 
 fn command_record(command: &Command) -> CommandRecord {

@@ -120,7 +120,7 @@ fn a_journal_that_does_not_fit_is_reported() {
     // The figures of a public export must not come from a journal that contradicts the bus.
     fs::write(dir.join("other.jsonl"), lines[..39].concat()).unwrap();
     let message =
-        bus(dir, &["public", "profile", "bus", "--handle", "desk", "--journal", "other.jsonl"]).failure(2);
+        bus(dir, &["public", "profile", "bus", "--handle", "desk", "--journal", "other.jsonl"]).failure(1);
     assert!(message.contains("the bus is ahead"), "{message}");
 }
 

@@ -5,6 +5,7 @@
 mod help;
 mod kill;
 mod market;
+mod market_messages;
 mod paths;
 mod scenario;
 mod support;

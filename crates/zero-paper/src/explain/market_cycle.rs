@@ -181,8 +181,8 @@ fn explain_orient(cycle: &Value) -> String {
 
 fn explain_decide(cycle: &Value) -> String {
     let decide = member(cycle, &["decide"]);
-    let strategy =
-        format!("{} {}", text(decide, &["strategy", "name"]), text(decide, &["strategy", "version"]));
+    let (name, version) = (text(decide, &["strategy", "name"]), text(decide, &["strategy", "version"]));
+    let strategy = if version.is_empty() { name } else { format!("{name} {version}") };
     if decide.get("failure").is_some() {
         let (kind, reason) = (text(decide, &["failure", "kind"]), text(decide, &["failure", "reason"]));
         return format!("{strategy} failed: {reason} ({kind}); no order");

@@ -7,6 +7,10 @@ use crate::candle::{Candle, FeedCandle, parse_bar_time};
 /// The names of the column with the time.
 const TIME_NAMES: [&str; 4] = ["ts", "date", "time", "timestamp"];
 
+/// The columns that a header can name, for messages.
+const COLUMNS: &str = "it needs ts (or date, time, timestamp), open, high, low and close; it can have volume, and \
+                       symbol, which otherwise is the name of the file";
+
 /// The columns of a file.
 #[derive(Debug)]
 pub(super) struct Header {
@@ -59,14 +63,14 @@ impl Header {
             find(meaning).ok_or_else(|| {
                 let meaning = if meaning == "ts" { "ts (or date, time, timestamp)" } else { meaning };
                 let separator = [';', '\t'].into_iter().find(|c| names.len() == 1 && line.contains(*c));
-                let advice = separator.map(|c| format!("; separate the columns by a comma, not by {c:?}"));
-                format!("the header has no column {meaning}{}", advice.unwrap_or_default())
+                let advice = separator.map(|c| format!("separate the columns by a comma, not by {c:?}"));
+                format!("the header has no column {meaning}; {}", advice.as_deref().unwrap_or(COLUMNS))
             })
         };
         let symbol = match (find("symbol"), file_stem) {
             (Some(column), _) => Symbol::Column(column),
             (None, Some(stem)) => Symbol::FileStem(stem.to_uppercase()),
-            (None, None) => return Err("the header has no column symbol".to_owned()),
+            (None, None) => return Err(format!("the header has no column symbol; {COLUMNS}")),
         };
         Ok(Self {
             count: names.len(),

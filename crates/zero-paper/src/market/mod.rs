@@ -7,8 +7,8 @@
 //! continues where the records end.
 //!
 //! Modules in reading order: [`run_file`], [`checks`], [`state`], [`cycle`], [`record`],
-//! [`events`], [`journal`], [`reader`], `recovery`, `checkpoint`, [`runtime`], [`trading`],
-//! [`orders`], `journal_check`, `totals`.
+//! [`events`], [`journal`], [`reader`], `recovery`, `checkpoint`, [`runtime`], `notices`,
+//! [`trading`], [`orders`], `journal_check`, `totals`.
 
 mod checkpoint;
 pub mod checks;
@@ -19,6 +19,7 @@ pub(crate) mod journal_check;
 pub mod orders;
 pub mod reader;
 pub mod record;
+mod notices;
 mod recovery;
 pub mod run_file;
 pub mod runtime;

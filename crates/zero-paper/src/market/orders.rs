@@ -15,10 +15,12 @@ use crate::error::{Error, Result};
 use crate::field::{Field, Problem};
 use crate::line_reader::{LineReader, NextLine};
 use crate::operator::Command;
-use crate::order_record::{OrderDecision, OrderFill};
+use crate::order_record::{OrderDecision, OrderFill, ReachedLimit};
+use crate::position::Position;
 use crate::risk::TradingMode;
 use crate::scenario::Side;
 use crate::strategy::{Answer, Intent, StrategyIdentity};
+use crate::text::{counted, format_money};
 
 use super::record::{Act, MarketCycle};
 use super::runtime::{MarketRuntime, NewCycle};
@@ -30,14 +32,39 @@ const MAX_LINE_BYTES: usize = 1 << 20;
 /// How long the desk waits for a line before it looks after signals and commands.
 const LINE_WAIT: Duration = Duration::from_millis(100);
 
+/// The name of the strategy of submitted orders in the records.
+const STRATEGY: &str = "orders";
+
+/// Where orders come from.
+pub struct OrderInput {
+    lines: LineReader,
+    source: String,
+}
+
+impl OrderInput {
+    /// Opens a file, or standard input for `-`.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn open(input: &str) -> Result<Self> {
+        let path = Path::new(input);
+        let opened = match input {
+            "-" => std::io::stdin().as_fd().try_clone_to_owned().map(File::from),
+            _ => File::open(path),
+        };
+        let file = opened.map_err(Error::io("open the orders", path))?;
+        Ok(Self { lines: LineReader::new(file, MAX_LINE_BYTES), source: format!("orders:{input}") })
+    }
+}
+
 /// Takes orders line by line.
 pub struct OrderDesk {
     runtime: MarketRuntime,
     lines: LineReader,
     source: String,
     identity: StrategyIdentity,
-    /// The answers by key, if there are no records to look them up in.
-    unrecorded: HashMap<String, OrderAnswer>,
+    /// The decisions by key, if there are no records to look them up in.
+    unrecorded: HashMap<String, OrderResult>,
 }
 
 /// The answer to a line.
@@ -55,9 +82,28 @@ pub enum LineAnswer {
     },
 }
 
-/// The decision about an order.
+/// The decision about an order, and the account after it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OrderAnswer {
+    /// Cash after this line, in USD.
+    pub cash_usd: f64,
+    /// Cash plus positions, each at the last price of its symbol, in USD.
+    pub equity_usd: f64,
+    /// Number of the line, from 1.
+    pub line: u64,
+    /// The position in the order's symbol after this line; null if it is flat.
+    pub position: Option<OrderPosition>,
+    /// The key was used before: the result is the earlier one, and the line had no effect.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub repeated: bool,
+    /// What was decided.
+    #[serde(flatten)]
+    pub result: OrderResult,
+}
+
+/// What was decided about an order.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OrderResult {
     /// Whether the order was accepted, and so filled.
     pub allowed: bool,
     /// The cycle that decided about it.
@@ -65,53 +111,66 @@ pub struct OrderAnswer {
     /// The fill.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fill: Option<OrderFill>,
-    /// Number of the line, from 1.
-    pub line: u64,
+    /// The limit that rejected the order, with its bound and the order's value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<ReachedLimit>,
     /// Identifies the order.
     pub order_id: String,
     /// Why the order was accepted or rejected.
     pub reason: String,
-    /// The key was used before: this is the earlier decision, and the line had no effect.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub repeated: bool,
 }
 
-impl OrderAnswer {
-    fn new(line: u64, cycle_id: u64, decision: &OrderDecision, act: &Act) -> Self {
+/// A position in an answer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OrderPosition {
+    /// Average price in USD.
+    pub avg_price: f64,
+    /// Quantity; negative for a short position.
+    pub quantity: f64,
+    /// Symbol of the instrument.
+    pub symbol: String,
+}
+
+impl OrderResult {
+    fn new(cycle_id: u64, decision: &OrderDecision, act: &Act) -> Self {
         let fill = act.immediate_fills.iter().find(|fill| fill.order_id == decision.order_id);
         Self {
             allowed: decision.allowed,
             cycle_id,
             fill: fill.filter(|_| decision.allowed).cloned(),
-            line,
+            limit: decision.limit.clone(),
             order_id: decision.order_id.clone(),
             reason: decision.reason.clone(),
-            repeated: false,
         }
     }
 }
 
 impl OrderDesk {
-    /// Opens a desk on a runtime that has recovered its state. `input` is a file, or `-` for
-    /// standard input.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if the input cannot be opened.
-    pub fn open(runtime: MarketRuntime, input: &str) -> Result<Self> {
-        let path = Path::new(input);
-        let opened = match input {
-            "-" => std::io::stdin().as_fd().try_clone_to_owned().map(File::from),
-            _ => File::open(path),
-        };
-        let file = opened.map_err(Error::io("open the orders", path))?;
-        let source = format!("orders:{input}");
+    /// Opens a desk on a runtime that has recovered its state.
+    pub fn new(runtime: MarketRuntime, input: OrderInput) -> Self {
+        let OrderInput { lines, source } = input;
         let identity = StrategyIdentity {
-            name: "orders".to_owned(),
+            name: STRATEGY.to_owned(),
             sha256: Checksum::of(source.as_bytes()).to_string(),
             version: String::new(),
         };
-        let lines = LineReader::new(file, MAX_LINE_BYTES);
-        Ok(Self { runtime, lines, source, identity, unrecorded: HashMap::new() })
+        Self { runtime, lines, source, identity, unrecorded: HashMap::new() }
+    }
+
+    /// Returns what the operator should know before the first line: orders that continue the
+    /// account of a strategy.
+    pub fn warnings(&self) -> Option<String> {
+        let state = self.runtime.state();
+        let strategy = state.strategy().filter(|strategy| strategy.name != STRATEGY)?;
+        let equity = format_money(state.account().equity_usd());
+        Some(format!(
+            "these orders continue the account of the run `{}`, whose last cycle {} was decided by the strategy {}: \
+             equity {equity} USD, {}; for an account of their own, name another journal and another bus",
+            self.runtime.rules().run.name,
+            state.last_cycle_id(),
+            strategy.name,
+            counted(state.account().book().open_positions(), "open position"),
+        ))
     }
 
     /// Answers lines until they end, until `max_answers` were given, until `stop` returns true, or
@@ -179,7 +238,7 @@ impl OrderDesk {
         let as_of = self.runtime.clock().now();
         let bar = Bar { ts: as_of, interval_s: 0.0, candles: Vec::new() };
         let new = new_cycle(&self.source, &bar, None);
-        self.runtime.run_cycle(&new, &self.identity, |_| Ok(Answer::default()))?;
+        self.runtime.run_cycle(&new, &self.identity, |_| Ok(Ok(Answer::default())))?;
         self.runtime.apply_commands()
     }
 
@@ -194,31 +253,41 @@ impl OrderDesk {
         if let Some(key) = &intent.key
             && let Some(cycle_id) = used_in
         {
-            let repeated = OrderAnswer { line, repeated: true, ..self.recorded(key, cycle_id)? };
-            return Ok((LineAnswer::Decided(Box::new(repeated)), None));
+            let result = self.recorded(key, cycle_id)?;
+            return Ok((self.decided(line, true, &intent.symbol, result), None));
         }
         let as_of = self.runtime.clock().now();
         let bar = Bar { ts: as_of, interval_s: 0.0, candles: Vec::new() };
         let symbol = intent.symbol.clone();
         let new = new_cycle(&self.source, &bar, Some((&symbol, price)));
         let answer = Answer { intents: vec![intent], ..Answer::default() };
-        let cycle = self.runtime.run_cycle(&new, &self.identity, |_| Ok(answer))?;
+        let cycle = self.runtime.run_cycle(&new, &self.identity, |_| Ok(Ok(answer)))?;
         self.runtime.write_checkpoint_if_due(None, false);
         let Some(decision) = cycle.act.decisions.last() else {
             let problem = "the cycle has no decision about its order".to_owned();
             return Err(Error::Order { symbol, problem });
         };
-        let answered = OrderAnswer::new(line, cycle.cycle_id, decision, &cycle.act);
+        let result = OrderResult::new(cycle.cycle_id, decision, &cycle.act);
         if !self.runtime.has_records() {
-            self.unrecorded.insert(decision.idempotency_key.clone(), answered.clone());
+            self.unrecorded.insert(decision.idempotency_key.clone(), result.clone());
         }
-        Ok((LineAnswer::Decided(Box::new(answered)), Some(cycle)))
+        Ok((self.decided(line, false, &symbol, result), Some(cycle)))
     }
 
-    /// Looks up the answer to a key that was used in a cycle.
-    fn recorded(&self, key: &str, cycle_id: u64) -> Result<OrderAnswer> {
-        if let Some(answer) = self.unrecorded.get(key) {
-            return Ok(answer.clone());
+    /// Adds the account to a result.
+    fn decided(&self, line: u64, repeated: bool, symbol: &str, result: OrderResult) -> LineAnswer {
+        let account = self.runtime.state().account();
+        let Position { quantity, avg_price } = account.book().position(symbol);
+        let position =
+            (quantity != 0.0).then(|| OrderPosition { avg_price, quantity, symbol: symbol.to_owned() });
+        let (cash_usd, equity_usd) = (account.cash_usd(), account.equity_usd());
+        LineAnswer::Decided(Box::new(OrderAnswer { cash_usd, equity_usd, line, position, repeated, result }))
+    }
+
+    /// Looks up what was decided about a key that was used in a cycle.
+    fn recorded(&self, key: &str, cycle_id: u64) -> Result<OrderResult> {
+        if let Some(result) = self.unrecorded.get(key) {
+            return Ok(result.clone());
         }
         let act = self.runtime.recorded_act(cycle_id)?;
         let decision = act.decisions.iter().find(|decision| decision.idempotency_key == key);
@@ -228,7 +297,7 @@ impl OrderDesk {
                 "cycle {cycle_id} has no decision with the key `{key}`; the records were changed"
             ),
         })?;
-        Ok(OrderAnswer::new(0, cycle_id, decision, &act))
+        Ok(OrderResult::new(cycle_id, decision, &act))
     }
 
     /// Returns the runtime with its state.

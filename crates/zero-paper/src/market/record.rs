@@ -6,6 +6,7 @@ use zero_bus::{Json, Value};
 use crate::account::{Costs, MarkedPosition};
 use crate::candle::{Bar, Candle};
 use crate::cycle::{MARKET_CYCLE_SCHEMA, Phase, RiskPosture};
+use crate::cycle_settings::CycleSettings;
 use crate::field::{Field, Problem};
 use crate::order_record::{ExpiredOrder, OpenOrder, OrderDecision, OrderFill};
 use crate::risk::{ReduceOnlyRule, TradingMode};
@@ -255,6 +256,8 @@ pub struct RecordedCycle {
     pub state: Option<Json>,
     /// Its failure.
     pub failure: Option<FailureRecord>,
+    /// The limits, costs and rules of fills that it was decided under.
+    pub(crate) settings: CycleSettings,
     /// The act phase.
     pub act: Act,
 }
@@ -286,6 +289,7 @@ impl RecordedCycle {
             strategy: read_strategy(&decide.required("strategy")?)?,
             state,
             failure: decide.optional("failure").map(|failure| read_failure(&failure)).transpose()?,
+            settings: CycleSettings::read(orient.value()),
             act: read_act(&act)?,
         })
     }

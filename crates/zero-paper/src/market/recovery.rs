@@ -12,7 +12,8 @@ use zero_bus::{Bus, Event, Events, Json, Reader, Value, event_id};
 
 use crate::candle::{Bar, Candle};
 use crate::cycle::cycle_of_trace;
-use crate::error::{Error, Result};
+use crate::cycle_settings::CycleSettings;
+use crate::error::{Error, Mismatch, Result};
 use crate::event_types::{CYCLE, OBSERVATION, OPERATOR_APPLIED};
 use crate::field::{Field, Problem};
 use crate::line_file::FileStart;
@@ -56,6 +57,9 @@ pub(super) struct History {
     pub(super) symbols: Option<Vec<String>>,
     /// The last bar with candles.
     pub(super) last_bar: Option<Bar>,
+    /// The settings of the last cycle, and its number; `None` if they are those of the start-up
+    /// checkpoint, which are those of the run.
+    pub(super) settings: Option<(u64, CycleSettings)>,
 }
 
 impl History {
@@ -98,7 +102,7 @@ impl History {
             let number = |key| bar.required(key)?.number();
             Ok::<_, Problem>(Bar { ts: number("ts")?, interval_s: number("interval_s")?, candles })
         });
-        Ok(Self { symbols: symbols.transpose()?, last_bar: last_bar.transpose()? })
+        Ok(Self { symbols: symbols.transpose()?, last_bar: last_bar.transpose()?, settings: None })
     }
 }
 
@@ -156,6 +160,7 @@ impl<'a> Fold<'a> {
         }
         self.state.apply(&bar.bar, cycle);
         self.history.add(&bar.bar);
+        self.history.settings = Some((expected, cycle.settings.clone()));
         Ok(())
     }
 }
@@ -224,8 +229,8 @@ impl Comparison {
         })
     }
 
-    fn refused(&self, problem: String) -> Error {
-        Error::Refused { path: self.log.clone(), problem }
+    fn differs(&self, problem: String) -> Error {
+        Error::reconcile(self.log.clone(), Mismatch::CyclesDiffer { problem })
     }
 
     /// Returns the next event, after `cycle_id` was the last cycle with events.
@@ -261,7 +266,7 @@ impl Comparison {
             // may not.
             if event.event_type == OBSERVATION && traced >= cycle.cycle_id {
                 let (id, journal) = (event.id(), self.journal.display());
-                return Err(self.refused(if traced == cycle.cycle_id {
+                return Err(self.differs(if traced == cycle.cycle_id {
                     format!(
                         "{id} is not the observation that {journal} has for cycle {traced}; name the journal of this \
                          bus, or rebuild it from the bus with --rebuild-journal"
@@ -299,7 +304,7 @@ impl Comparison {
                     pending = Some(PendingObservation { index, as_of, payload, bar });
                 }
                 _ => {
-                    return Err(self.refused(format!(
+                    return Err(self.differs(format!(
                         "{} belongs to cycle {traced}, but {} ends with cycle {last_cycle_id}: the bus is ahead; \
                          restore the journal, or rebuild it from the bus with --rebuild-journal",
                         event.id(),

@@ -9,14 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
-use zero_bus::storage::Storage;
-use zero_bus::{AmbiguousTail, Bus, Draft, Event, Json, Reader};
+use zero_bus::storage::{Access, Storage};
+use zero_bus::{AmbiguousTail, Bus, Draft, Event, Json, LOG, Reader};
 
 use crate::account::MarkedPosition;
-use crate::bus_lock::BusLock;
+use crate::bus_lock::{BusLock, remove_empty_bus};
 use crate::candle::Bar;
 use crate::clock::Clock;
-use crate::cycle::trace_id;
+use crate::cycle::{describe_completed, trace_id};
+use crate::cycle_settings::CycleSettings;
 use crate::error::{Error, Result};
 use crate::event_types::{CYCLE, HEALTH, STRATEGY_FAILED};
 use crate::line_file::LineFile;
@@ -28,7 +29,7 @@ use crate::risk::TradingMode;
 use crate::start_checkpoint::{
     CheckpointOptions, Checkpoints, Companions, EarlierKeys, StartCheckpoint, Unusable, key_index_id,
 };
-use crate::strategy::{Failure, Observation, StrategyIdentity};
+use crate::strategy::{Answer, Failure, Observation, StrategyIdentity};
 
 use super::checkpoint::{self, Found, StrategyMemory, run_settings, state_json};
 use super::cycle::{CycleInput, Decided, Rules, run};
@@ -56,6 +57,8 @@ pub struct MarketRuntime {
     trading_mode: TradingMode,
     /// Index of the flatten command that the next cycle carries out.
     flatten: Option<u64>,
+    /// Where the bus is, if this process created it.
+    new_bus: Option<Arc<dyn Storage>>,
     // Dropped after the bus is closed.
     _bus_lock: Option<BusLock>,
     pending: Option<PendingObservation>,
@@ -174,6 +177,7 @@ impl MarketRuntime {
         let mut opening = OpeningBus::new(bus.clone(), on_ambiguous_tail, &clock)?;
         // Before the bus is opened for appending, because that may repair its tail.
         let reader = bus.clone().map(Reader::open_in);
+        let new_bus = bus.clone().filter(|bus| bus.open(LOG, Access::Read).is_err());
         let companions = Companions::of(bus.as_ref(), journal.as_ref().map(MarketJournal::file));
         let (mut found, mut unusable) = match &companions {
             Some(companions) if !options.full_check => {
@@ -201,8 +205,11 @@ impl MarketRuntime {
             unusable = Some(Unusable::Problem(EarlierKeys::UNEXPLAINED.to_owned()));
         };
         let Found { place, memory, .. } = found;
-        let Recovered { state, history, command_cursor, unpublished, pending, .. } = recovered;
+        let Recovered { state, mut history, command_cursor, unpublished, pending, .. } = recovered;
         warnings.extend(recovered.warnings);
+        if let Some((cycle_id, settings)) = history.settings.take() {
+            warnings.extend(settings_warning(&rules, cycle_id, &settings)?);
+        }
         let mut checkpoints = Checkpoints::new(companions, options);
         checkpoints.start_after(place.cycle_id);
         let cycles = state.last_cycle_id();
@@ -229,6 +236,7 @@ impl MarketRuntime {
             command_cursor,
             trading_mode: TradingMode::Open,
             flatten: None,
+            new_bus,
             _bus_lock: bus_lock,
             pending,
             failed: false,
@@ -252,9 +260,10 @@ impl MarketRuntime {
         let Unpublished { cycle, cycle_id: first, published } = unpublished;
         let Some(bus) = &self.bus else { return Ok(()) };
         let state = &self.state;
+        let mut last = first;
         let mut publish = |cycle: CycleEvents, published: usize| -> Result<()> {
             let cycle_id = cycle.cycle_id;
-            warnings.push(format!("cycle {cycle_id} was completed on the bus"));
+            last = cycle_id;
             let as_of = cycle.as_of;
             let record = payload(&cycle.events, CYCLE);
             let health = payload(&cycle.events, HEALTH);
@@ -265,29 +274,32 @@ impl MarketRuntime {
             Ok(())
         };
         match (cycle, &mut self.journal) {
-            (Some(cycle), _) => publish(cycle, published),
+            (Some(cycle), _) => publish(cycle, published)?,
             (None, Some(journal)) => journal.read_after(self.place.journal, |line| {
                 let cycle = line.events()?;
                 match cycle.cycle_id {
                     cycle_id if cycle_id < first => Ok(()),
                     cycle_id => publish(cycle, if cycle_id == first { published } else { 0 }),
                 }
-            }),
-            (None, None) => Ok(()),
+            })?,
+            (None, None) => return Ok(()),
         }
+        warnings.push(format!("{} on the bus", describe_completed(first, last)));
+        Ok(())
     }
 
     /// Runs a cycle and records it. Calls `decide` once, with what the strategy sees.
     /// [`MarketRuntime::apply_commands`] comes before.
     ///
     /// # Errors
-    /// The cycle could not be recorded. After that the runtime runs no more cycles: start it again,
-    /// so that its records are reconciled.
+    /// An error of `decide`, which leaves the cycle unrecorded, or the cycle could not be recorded.
+    /// After that the runtime runs no more cycles: start it again, so that its records are
+    /// reconciled.
     pub fn run_cycle(
         &mut self,
         new: &NewCycle<'_>,
         strategy: &StrategyIdentity,
-        decide: impl FnOnce(&Observation<'_>) -> Decided,
+        decide: impl FnOnce(&Observation<'_>) -> Result<Decided>,
     ) -> Result<MarketCycle> {
         if self.failed {
             let problem = "an earlier cycle could not be recorded; restart the runtime".to_owned();
@@ -307,7 +319,16 @@ impl MarketRuntime {
             flatten,
             strategy,
         };
-        let cycle = run(&mut self.state, &self.rules, &input, decide);
+        let mut error = None;
+        let cycle = run(&mut self.state, &self.rules, &input, |observation| {
+            decide(observation).unwrap_or_else(|failed| {
+                error = Some(failed);
+                Ok(Answer::default())
+            })
+        });
+        if let Some(error) = error {
+            return Err(error);
+        }
         self.state.check_keys()?;
         self.history.add(bar);
         if self.has_records() {
@@ -507,6 +528,15 @@ impl MarketRuntime {
         cycle.map(|cycle| cycle.act).ok_or_else(missing)
     }
 
+    /// Ends a run. If it has no cycle, a bus that was created for it is removed.
+    pub fn discard_if_unused(mut self) {
+        // Closes the bus.
+        self.bus = None;
+        if let Some(storage) = self.new_bus.take().filter(|_| self.state.last_cycle_id() == 0) {
+            remove_empty_bus(&*storage);
+        }
+    }
+
     /// Returns an error if a search for an idempotency key has failed.
     pub(super) fn check_keys(&self) -> Result<()> {
         self.state.check_keys()
@@ -525,6 +555,14 @@ impl MarketRuntime {
     pub(super) fn take_pending(&mut self) -> Option<PendingObservation> {
         self.pending.take()
     }
+}
+
+/// Says which settings of the run differ from those of the last recorded cycle.
+fn settings_warning(rules: &Rules, cycle_id: u64, recorded: &CycleSettings) -> Result<Option<String>> {
+    let changes = CycleSettings::read(&run_settings(rules)?.value()).changes_since(recorded);
+    Ok(changes.map(|changes| {
+        format!("the settings changed after cycle {cycle_id}: {changes}; the records name the new ones from here on")
+    }))
 }
 
 /// Appends events of a cycle to the bus, with one sync.

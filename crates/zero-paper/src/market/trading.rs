@@ -16,6 +16,7 @@ use crate::risk::TradingMode;
 use crate::strategy::{Answer, Failure, FailureKind, Observation, Start, Strategy, StrategyIdentity};
 
 use super::cycle::{Decided, Rules};
+use super::notices::Notices;
 use super::reader::PendingObservation;
 use super::record::{MarketCycle, OnFailure};
 use super::runtime::{MarketRuntime, NewCycle};
@@ -98,6 +99,7 @@ pub struct Trading {
     last_ts: Option<f64>,
     pending: Option<PendingObservation>,
     last_cycle: Option<MarketCycle>,
+    notices: Notices,
 }
 
 /// Whether the strategy can be asked.
@@ -155,7 +157,9 @@ impl Trading {
         let identity = strategy.identity().clone();
         if let Some(last) = runtime.state().strategy().filter(|last| **last != identity) {
             warnings.push(format!(
-                "the strategy changed from {} to {}; it is shown the recorded bars, and continues with the account",
+                "the strategy changed from {} to {}; it is shown the recorded bars, and continues with the account. \
+                 No replay with one strategy reproduces both parts of the run: for a run that can be certified, \
+                 start new records (another journal and another bus)",
                 describe(last),
                 describe(&identity)
             ));
@@ -173,6 +177,7 @@ impl Trading {
             resumption: Resumption { last_bar, ..Resumption::default() },
             pending,
             last_cycle: None,
+            notices: Notices::default(),
         };
         if is_resumed {
             trading.start_on_records()?;
@@ -265,6 +270,7 @@ impl Trading {
     /// # Errors
     /// Any error of the bus.
     pub fn finish(&mut self, observer: &mut dyn RunObserver) -> Result<()> {
+        self.notices.failures_not_shown().iter().for_each(|notice| observer.warning(notice));
         let stopped = self.strategy.stop();
         self.strategy.warnings().iter().for_each(|warning| observer.warning(warning));
         let Err(failure) = stopped else { return Ok(()) };
@@ -404,13 +410,28 @@ impl Trading {
         let new = self.new_cycle(bar, source, recorded_as_of);
         let cycle_id = self.runtime.state().last_cycle_id() + 1;
         let restarted = self.restart_if_failed()?;
-        let Self { runtime, strategy, identity, .. } = self;
+        let cannot_continue = matches!(restarted, Restarted::Impossible { .. });
+        let Self { runtime, strategy, identity, notices, .. } = self;
         let cycle = runtime.run_cycle(&new, identity, |observation| match restarted {
-            Restarted::Running => check_answer(strategy.decide(observation)?),
-            Restarted::Failed(failure) => Err(failure),
-            Restarted::Impossible { failed_in } => Ok(held_after(failed_in)),
+            Restarted::Running => match strategy.decide(observation) {
+                // It has never run, so there is nothing to record.
+                Err(Failure { kind: FailureKind::NotStarted, reason }) if !notices.has_answered => {
+                    Err(Error::StrategyNotStarted { strategy: identity.name.clone(), reason })
+                }
+                Err(failure) => Ok(Err(failure)),
+                Ok(answer) => {
+                    notices.has_answered = true;
+                    Ok(check_answer(answer))
+                }
+            },
+            Restarted::Failed(failure) => Ok(Err(failure)),
+            Restarted::Impossible { failed_in } => Ok(Ok(held_after(failed_in))),
         })?;
         self.strategy.warnings().iter().for_each(|warning| observer.warning(warning));
+        self.notices.of_cycle(&cycle).iter().for_each(|notice| observer.warning(notice));
+        if let Some(reason) = cycle.decide.hold_reason.as_ref().filter(|_| cannot_continue) {
+            self.notices.of_hold_to_the_end(reason).iter().for_each(|notice| observer.warning(notice));
+        }
         if cycle.decide.failure.is_some() {
             // The failure is recorded already.
             let _ = self.strategy.stop();
@@ -466,6 +487,11 @@ impl Trading {
             max_data_age_s: max_data_age_s.or(is_live.then_some(bar.interval_s)),
             observed: recorded_as_of.is_some(),
         }
+    }
+
+    /// Ends a run that has failed. If it has no cycle, a bus that was created for it is removed.
+    pub fn discard_if_unused(self) {
+        self.runtime.discard_if_unused();
     }
 
     /// Returns the runtime with its state.
@@ -525,7 +551,8 @@ pub(crate) fn check_answer(answer: Answer) -> Decided {
     Ok(answer)
 }
 
-fn describe(strategy: &StrategyIdentity) -> String {
+/// Name, version and the first digits of the checksum of a strategy.
+pub(crate) fn describe(strategy: &StrategyIdentity) -> String {
     let StrategyIdentity { name, version, sha256 } = strategy;
     let digits = sha256.get(..19).unwrap_or(sha256);
     if version.is_empty() { format!("{name} ({digits})") } else { format!("{name} {version} ({digits})") }

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::market::cycle::Decided;
 use crate::market::reader::{CycleReader, EventClass};
 use crate::market::run_file::FillRule;
-use crate::market::trading::check_answer;
+use crate::market::trading::{check_answer, describe};
 use crate::order_record::OrderDecision;
 use crate::scenario::Limits;
 use crate::strategy::{Failure, FailureKind, Observation, Start, Strategy, StrategyIdentity};
@@ -45,7 +45,8 @@ pub struct StrategyReplay {
 ///
 /// # Errors
 /// As for a replay; [`Error::Refused`] if the bus has the run of a scenario, or no
-/// cycle in which a strategy decided.
+/// cycle in which a strategy decided; [`Error::StrategyNotStarted`] if the strategy has never
+/// answered.
 pub fn replay_strategy(
     reader: &Reader,
     strategy: &mut dyn Strategy,
@@ -74,8 +75,9 @@ pub fn replay_strategy(
         }
         Ok(ControlFlow::Continue(()))
     });
-    let Rerun { warnings, taken, asked, error, .. } = rerun.finish();
+    let Rerun { mut warnings, taken, asked, error, .. } = rerun.finish();
     result?;
+    warnings.extend(summary.other_strategies());
     if let Some(error) = error {
         return Err(error);
     }
@@ -115,6 +117,8 @@ struct Summary {
     start_cash_usd: Option<f64>,
     cycles: Reproduced,
     decisions: Reproduced,
+    /// The strategy of the first cycle, and that of the first cycle with another one.
+    strategies: [Option<(StrategyIdentity, u64)>; 2],
 }
 
 /// The settings of the cycles from one on.
@@ -145,6 +149,7 @@ impl Summary {
                 self.cycles.recorded += 1;
                 self.decisions.recorded += recorded.cycle.act.decisions.len() as u64;
                 self.add_configuration(recorded)?;
+                self.add_strategy(recorded);
             }
             Item::Scenario(_) | Item::Other(_) => {}
         }
@@ -176,6 +181,30 @@ impl Summary {
         Ok(())
     }
 
+    fn add_strategy(&mut self, recorded: &RecordedMarketCycle) {
+        // An order of another program is no decision of a strategy.
+        if recorded.bar.bar.candles.is_empty() {
+            return;
+        }
+        let new = || Some((recorded.cycle.strategy.clone(), recorded.cycle.cycle_id));
+        match &mut self.strategies {
+            [first @ None, _] => *first = new(),
+            [Some((first, _)), second @ None] if *first != recorded.cycle.strategy => *second = new(),
+            _ => {}
+        }
+    }
+
+    /// Says that the run cannot be reproduced with one strategy, if it had several.
+    fn other_strategies(&self) -> Option<String> {
+        let [Some((first, _)), Some((second, cycle_id))] = &self.strategies else { return None };
+        Some(format!(
+            "the run was continued in cycle {cycle_id} with another strategy ({}, before it {}), so none reproduces \
+             all of it; for a run that can be certified, start new records (another journal and another bus)",
+            describe(second),
+            describe(first)
+        ))
+    }
+
     fn count_reproduced(&mut self, item: &Item, is_same: bool) {
         if let Item::Market(recorded) = item
             && is_same
@@ -198,6 +227,7 @@ struct Rerun<'a> {
     /// The last recorded state of this strategy.
     state: Option<Json>,
     asked: bool,
+    has_answered: bool,
     taken: TakenFromRecord,
     warnings: Vec<String>,
     /// The records could not be read while the strategy was brought back to its state.
@@ -214,6 +244,7 @@ impl<'a> Rerun<'a> {
             started_with: None,
             state: None,
             asked: false,
+            has_answered: false,
             taken: TakenFromRecord::default(),
             warnings: Vec::new(),
             error: None,
@@ -227,7 +258,9 @@ impl<'a> Rerun<'a> {
             self.is_running = true;
             self.started_with = settings;
         }
-        check_answer(self.strategy.decide(seen)?)
+        let answer = self.strategy.decide(seen)?;
+        self.has_answered = true;
+        check_answer(answer)
     }
 
     /// Starts the strategy as it was before a cycle.
@@ -311,7 +344,15 @@ impl Decider for Rerun<'_> {
             self.taken.failures += 1;
             recorded.answer()
         } else {
-            self.ask(recorded, seen)
+            let answer = self.ask(recorded, seen);
+            if let Err(Failure { kind: FailureKind::NotStarted, reason }) = &answer
+                && !self.has_answered
+            {
+                let strategy = self.strategy.identity().name.clone();
+                let reason = reason.clone();
+                self.error.get_or_insert(Error::StrategyNotStarted { strategy, reason });
+            }
+            answer
         };
         self.warnings.extend(self.strategy.warnings());
         if recorded.cycle.strategy != *self.strategy.identity() {

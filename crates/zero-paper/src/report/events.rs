@@ -3,6 +3,7 @@
 use zero_bus::{Event, Value};
 
 use crate::cycle::{CYCLE_SCHEMA, MARKET_CYCLE_SCHEMA};
+use crate::cycle_settings::CycleSettings;
 use crate::field::{Field, Problem};
 use crate::report::ledger::FillRow;
 use crate::scenario::Side;
@@ -50,6 +51,7 @@ pub(super) struct CycleFields {
     pub(super) cash_usd: Option<f64>,
     pub(super) market_source: Option<String>,
     pub(super) run_name: Option<String>,
+    pub(super) settings: CycleSettings,
     pub(super) strategy: Option<Strategy>,
 }
 
@@ -77,6 +79,7 @@ pub(super) fn cycle_fields(event: &Event) -> CycleFields {
         cash_usd: number(observe, "cash_usd"),
         market_source: text(observe, "market_source"),
         run_name: text(observe, "scenario"),
+        settings: record.get("orient").map(CycleSettings::read).unwrap_or_default(),
         strategy: strategy.and_then(|strategy| {
             Some(Strategy {
                 name: text(strategy, "name")?,

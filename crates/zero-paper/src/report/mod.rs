@@ -18,7 +18,10 @@ use serde::Serialize;
 use zero_bus::{Event, Head, Json, JsonError, Progress, Reader, event_id};
 
 use crate::cycle::trace_id;
-use crate::event_types::{CYCLE, DECISION, FILL, OBSERVATION, POSITIONS, REJECTION, STRATEGY_FAILED};
+use crate::cycle_settings::CycleSettings;
+use crate::event_types::{
+    CYCLE, DECISION, FILL, OBSERVATION, ORDER_EXPIRED, POSITIONS, REJECTION, STRATEGY_FAILED,
+};
 
 pub use curve::EquityPoint;
 pub use events::{RejectionRow, Strategy};
@@ -37,6 +40,9 @@ const MAX_NAMES: usize = 1000;
 
 /// Characters of a reason that are kept.
 const MAX_REASON_CHARACTERS: usize = 80;
+
+/// Changes of the settings that a report describes.
+const MAX_SETTINGS_CHANGES: usize = 20;
 
 const OTHER_REASONS: &str = "(others)";
 
@@ -59,6 +65,8 @@ pub struct Report {
     pub earlier_runs: u64,
     /// Cash plus positions at their marks.
     pub equity_usd: f64,
+    /// Number of orders that ended without a fill.
+    pub expired: u64,
     /// Fees in USD.
     pub fees_usd: f64,
     /// Number of fills.
@@ -85,6 +93,10 @@ pub struct Report {
     pub rejections: BTreeMap<String, u64>,
     /// The name of the run, as the first cycle record states it.
     pub run_name: Option<String>,
+    /// The first changes of limits, costs or rules of fills within the run.
+    pub settings_changes: Vec<SettingsChange>,
+    /// How many more there are.
+    pub settings_changes_left_out: u64,
     /// The cash before the first fill.
     pub start_cash_usd: f64,
     /// Whether the records state the start cash. Otherwise it is [`DEFAULT_START_CASH_USD`].
@@ -99,6 +111,15 @@ pub struct Report {
     pub trades: TradeFigures,
     /// Profit of the open positions at their marks.
     pub unrealized_pnl_usd: f64,
+}
+
+/// A change of limits, costs or rules of fills within a run, which a restart makes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SettingsChange {
+    /// What changed, as in `max_notional_usd from 500 to 1000 (looser)`.
+    pub changes: String,
+    /// Index of the first cycle record that states the new settings.
+    pub event_index: u64,
 }
 
 /// A fall of the equity from a peak.
@@ -209,6 +230,7 @@ struct Fold {
     cycles: u64,
     decisions: u64,
     earlier_runs: u64,
+    expired: u64,
     from: Option<f64>,
     head: Head,
     ignored: Option<(u64, String)>,
@@ -219,6 +241,10 @@ struct Fold {
     peak: (f64, Option<f64>),
     rejections: BTreeMap<String, u64>,
     run_name: Option<String>,
+    /// The settings of the last cycle.
+    settings: Option<CycleSettings>,
+    settings_changes: Vec<SettingsChange>,
+    settings_changes_left_out: u64,
     start_cash_recorded: bool,
     start_cash_usd: f64,
     strategy: Option<Strategy>,
@@ -234,6 +260,7 @@ impl Default for Fold {
             cycles: 0,
             decisions: 0,
             earlier_runs: 0,
+            expired: 0,
             from: None,
             head: Head::default(),
             ignored: None,
@@ -243,6 +270,9 @@ impl Default for Fold {
             peak: (DEFAULT_START_CASH_USD, None),
             rejections: BTreeMap::new(),
             run_name: None,
+            settings: None,
+            settings_changes: Vec::new(),
+            settings_changes_left_out: 0,
             start_cash_recorded: false,
             start_cash_usd: DEFAULT_START_CASH_USD,
             strategy: None,
@@ -263,6 +293,7 @@ impl Fold {
             DECISION => self.add_decision(event),
             FILL => self.add_fill(event, row)?,
             REJECTION => self.add_rejection(event, row)?,
+            ORDER_EXPIRED => self.expired += 1,
             POSITIONS => self.compare(event),
             STRATEGY_FAILED => self.strategy_failures += 1,
             _ => {}
@@ -288,8 +319,10 @@ impl Fold {
     }
 
     fn add_cycle(&mut self, event: &Event) {
-        let CycleFields { cash_usd, market_source, run_name, strategy } = events::cycle_fields(event);
+        let CycleFields { cash_usd, market_source, run_name, settings, strategy } =
+            events::cycle_fields(event);
         self.cycles += 1;
+        self.add_settings(event, settings);
         self.run_name = self.run_name.take().or(run_name);
         self.market_source = self.market_source.take().or(market_source);
         self.strategy = strategy.or(self.strategy.take());
@@ -299,6 +332,17 @@ impl Fold {
             self.start_cash_usd = cash_usd;
             self.ledger.cash_usd = cash_usd;
             self.peak = (cash_usd, None);
+        }
+    }
+
+    fn add_settings(&mut self, event: &Event, settings: CycleSettings) {
+        let earlier = self.settings.replace(settings);
+        let changes = self.settings.as_ref().zip(earlier).and_then(|(new, old)| new.changes_since(&old));
+        let Some(changes) = changes else { return };
+        if self.settings_changes.len() < MAX_SETTINGS_CHANGES {
+            self.settings_changes.push(SettingsChange { changes, event_index: event.index });
+        } else {
+            self.settings_changes_left_out += 1;
         }
     }
 
@@ -419,6 +463,7 @@ impl Fold {
             decisions: self.decisions,
             earlier_runs: self.earlier_runs,
             equity_usd: self.ledger.cash_usd + exposure.net_usd,
+            expired: self.expired,
             fees_usd: self.ledger.fees_usd,
             fills: self.ledger.fills,
             from: self.from,
@@ -431,6 +476,8 @@ impl Fold {
             realized_pnl_usd: self.ledger.realized_pnl_usd,
             rejections: self.rejections,
             run_name: self.run_name,
+            settings_changes: self.settings_changes,
+            settings_changes_left_out: self.settings_changes_left_out,
             start_cash_usd: self.start_cash_usd,
             start_cash_recorded: self.start_cash_recorded,
             strategy: self.strategy,
@@ -475,6 +522,7 @@ impl Report {
             by_symbol: &'a BTreeMap<String, SymbolFigures>,
             cash_usd: f64,
             equity_usd: f64,
+            expired: u64,
             fees_usd: f64,
             fills: u64,
             from: Option<f64>,
@@ -483,6 +531,7 @@ impl Report {
             positions: &'a [OpenPosition],
             realized_pnl_usd: f64,
             rejections: &'a BTreeMap<String, u64>,
+            settings_changes: &'a [SettingsChange],
             to: Option<f64>,
             trades: u64,
             unrealized_pnl_usd: f64,
@@ -492,6 +541,7 @@ impl Report {
             by_symbol: &self.by_symbol,
             cash_usd: self.cash_usd,
             equity_usd: self.equity_usd,
+            expired: self.expired,
             fees_usd: self.fees_usd,
             fills: self.fills,
             from: self.from,
@@ -500,6 +550,7 @@ impl Report {
             positions: &self.positions,
             realized_pnl_usd: self.realized_pnl_usd,
             rejections: &self.rejections,
+            settings_changes: &self.settings_changes,
             to: self.to,
             trades: self.trades.count,
             unrealized_pnl_usd: self.unrealized_pnl_usd,

@@ -5,12 +5,13 @@
 //! answer to a later bar. [`Strategy::start`] starts the program anew.
 
 use std::collections::BTreeSet;
+use std::env;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use zero_bus::Checksum;
 
-use crate::child_process::{ChildProcess, WriteError, command};
+use crate::child_process::{ChildProcess, WriteError, command, direct_program};
 use crate::line_reader::{LineError, NextLine};
 use crate::strategy::answer::{STOP_LINE, bar_line, parse_answer, start_line};
 use crate::strategy::interface::{
@@ -51,6 +52,7 @@ impl ProcessStrategy {
         let Some(first) = command_line.split_whitespace().next() else {
             return Err(invalid(spec.to_owned(), "names no command; write exec:COMMAND".to_owned()));
         };
+        check_in_path(command_line).map_err(|problem| invalid(spec.to_owned(), problem))?;
         let program = program_file(command_line);
         let file = program.as_deref().unwrap_or(Path::new(first));
         let sha256 = checksum(program.as_deref(), command_line);
@@ -177,6 +179,22 @@ impl Strategy for ProcessStrategy {
     }
 }
 
+/// Checks that a program without a path is found in `PATH`, where the system looks for it.
+fn check_in_path(command_line: &str) -> Result<(), String> {
+    let Some(program) = direct_program(command_line).filter(|program| !program.contains('/')) else {
+        return Ok(());
+    };
+    let path = env::var_os("PATH").unwrap_or_default();
+    if env::split_paths(&path).any(|directory| directory.join(program).is_file()) {
+        return Ok(());
+    }
+    let advice = match Path::new(program).is_file() {
+        true => format!("; for the file in this directory, write exec:./{command_line}"),
+        false => String::new(),
+    };
+    Err(format!("there is no program {program} in PATH{advice}"))
+}
+
 /// The first word of a command line that names a file: the program, or the script that an
 /// interpreter runs. `None` if no word does.
 fn program_file(command_line: &str) -> Option<PathBuf> {
@@ -215,8 +233,15 @@ fn read_failure(error: &LineError) -> Failure {
     failure(kind, &format!("the program's answer {error}"))
 }
 
-/// The failure of a program that has probably ended: says how, if it has.
+/// The failure of a program that has probably ended: says how, if it has. A program that has read
+/// nothing until its end never was the strategy: the script is missing, or has a syntax error.
 fn exit_failure(otherwise: &str, process: &mut ChildProcess) -> Failure {
     let exit = process.wait(Instant::now() + EXIT_TIMEOUT);
-    failure(FailureKind::Exited, &exit.map_or(otherwise.to_owned(), |exit| format!("the program {exit}")))
+    match exit {
+        Some(exit) if process.has_read_nothing() => {
+            failure(FailureKind::NotStarted, &format!("the program {exit} without reading its input"))
+        }
+        Some(exit) => failure(FailureKind::Exited, &format!("the program {exit}")),
+        None => failure(FailureKind::Exited, otherwise),
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use zero_bus::sim::Rng;
 use zero_bus::{Bus, Reader};
 use zero_paper::candle::Bar;
-use zero_paper::market::orders::{LineAnswer, OrderDesk};
+use zero_paper::market::orders::{LineAnswer, OrderDesk, OrderInput};
 use zero_paper::market::runtime::MarketRuntime;
 use zero_paper::market::trading::{CycleTime, MarketRun, Trading};
 use zero_paper::operator::{Action, command};
@@ -189,14 +189,14 @@ fn answers(dir: &Path, journal: bool, keys: &[String]) -> (u64, Vec<(bool, u64)>
         MarketRuntime::start(rules(&run_file()), &records(dir, journal, false), clock, &mut Vec::new())
             .unwrap();
     let after = runtime.started_after();
-    let mut desk = OrderDesk::open(runtime, input.to_str().unwrap()).unwrap();
+    let mut desk = OrderDesk::new(runtime, OrderInput::open(input.to_str().unwrap()).unwrap());
     let mut answers = Vec::new();
     desk.run(
         None,
         || false,
         |answer, _| {
             let LineAnswer::Decided(answer) = answer else { panic!("{answer:?}") };
-            answers.push((answer.repeated, answer.cycle_id));
+            answers.push((answer.repeated, answer.result.cycle_id));
             Ok(())
         },
     )

@@ -11,7 +11,7 @@ use zero_bus::{Bus, Draft, Event, Json, Reader};
 use zero_paper::FixedClock;
 use zero_paper::candle::Bar;
 use zero_paper::market::cycle::Rules;
-use zero_paper::market::orders::OrderDesk;
+use zero_paper::market::orders::{OrderDesk, OrderInput};
 use zero_paper::market::record::OnFailure;
 use zero_paper::market::runtime::MarketRuntime;
 use zero_paper::market::trading::{CycleTime, MarketRun, Trading};
@@ -340,7 +340,7 @@ fn write_orders(directory: &Path, lines: &str, flatten: bool) {
         let bus = Bus::open(directory.join("bus")).unwrap();
         bus.append(command(Action::Flatten, "ops", "", T0).unwrap()).unwrap();
     }
-    let mut desk = OrderDesk::open(runtime, orders.to_str().unwrap()).unwrap();
+    let mut desk = OrderDesk::new(runtime, OrderInput::open(orders.to_str().unwrap()).unwrap());
     desk.run(None, || false, |_, _| Ok(())).unwrap();
 }
 
