@@ -133,7 +133,8 @@ fn rules(arguments: &Arguments) -> Result<Rules> {
 
 fn start(arguments: &Arguments, rules: Rules, clock: Arc<dyn Clock>) -> Result<MarketRuntime> {
     if !arguments.dry && arguments.journal.is_none() && arguments.runtime_bus.is_none() {
-        let warning = "nothing of this run is kept; --journal and --runtime-bus keep it, --dry says that this is meant";
+        let warning =
+            "nothing of this run is kept; --journal and --runtime-bus keep it, --dry says that this is meant";
         print_warning(PROGRAM, warning);
     }
     let mut warnings = Vec::new();

@@ -140,7 +140,7 @@ fn other_limits_show_which_decisions_change() {
     assert_eq!(document["what_if"]["fills"], 0);
     assert_eq!(document["what_if"]["equity_usd"], 10_000.0);
     assert!(document["recorded"]["fills"].as_u64().unwrap() > 2);
-    for file in [r#"{"max_data_age":1}"#, r#"{"max_drawdown_pct":0}"#] {
+    for file in [r#"{"max_data_age":1}"#, r#"{"max_drawdown_pct":0}"#, r#"{"max_drawdown_pct":101}"#] {
         fs::write(dir.join("limits.json"), file).unwrap();
         bus(dir, &["replay", "bus", "--limits", "limits.json"]).failure(2);
     }
@@ -234,4 +234,107 @@ fn drills_show_the_numbers_of_the_limits() {
     fs::write(dir.join("run.json"), r#"{"limits":{"max_drawdown_pct":-1}}"#).unwrap();
     let message = bus(dir, &["drill", "run.json"]).failure(2);
     assert!(message.contains("run.json: limits.max_drawdown_pct: must be above 0"), "{message}");
+}
+
+#[test]
+fn a_drawdown_limit_above_100_is_refused_and_the_drill_shows_a_run_without_a_position() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    fs::write(dir.join("run.json"), r#"{"limits":{"max_drawdown_pct":120}}"#).unwrap();
+    let message = bus(dir, &["drill", "run.json"]).failure(2);
+    assert!(message.contains("limits.max_drawdown_pct: must be at most 100"), "{message}");
+    fs::write(dir.join("run.json"), r#"{"limits":{"max_drawdown_pct":100}}"#).unwrap();
+    let stdout = bus(dir, &["drill", "run.json"]).success();
+    let step = stdout.lines().find(|line| line.contains("a buy a year later")).unwrap();
+    assert!(step.contains("rejected: drawdown limit reached"), "{stdout}");
+}
+
+/// A script that buys in its second bar.
+const BUYER: &str = r#"read -r start
+n=0
+while read -r line; do
+  case $line in *'"stop"'*) break ;; esac
+  n=$((n + 1))
+  orders=''
+  if [ $n = 2 ]; then
+    orders='{"symbol":"BTC","side":"buy","quantity":1,"confidence":1,"reason":"r"}'
+  fi
+  echo "{\"orders\":[$orders]}"
+done
+"#;
+
+#[test]
+fn a_strategy_that_never_answers_is_no_result_of_a_replay() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    fs::write(dir.join("buyer.sh"), BUYER).unwrap();
+    record(dir, "exec:sh buyer.sh");
+    let replay = |strategy: &str| {
+        bus(dir, &["replay", "bus", "--strategy", strategy, "--certificate", "certificate.json"])
+    };
+    assert!(replay("exec:sh buyer.sh").success().contains("decisions  1 of 1 reproduced"));
+    fs::remove_file(dir.join("certificate.json")).unwrap();
+    let output = replay("exec:sh bayer.sh");
+    assert_eq!((output.code, output.stdout.as_str()), (2, ""));
+    let expected = "cannot start the strategy sh: the program exited with code ";
+    assert!(output.stderr.contains(expected), "{}", output.stderr);
+    assert!(replay("exec:buyer.sh").failure(2).contains("write exec:./buyer.sh"));
+    assert!(!dir.join("certificate.json").exists());
+
+    // `explain` names a strategy without a version.
+    let stdout = bus(dir, &["explain", "bus", "2"]).success();
+    assert!(stdout.contains("decide   buyer.sh, 1 intent"), "{stdout}");
+}
+
+#[test]
+fn a_run_of_two_strategies_says_that_a_certificate_needs_new_records() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    record(dir, SPEC);
+    let mut rows = fs::read_to_string(dir.join("btc.csv")).unwrap();
+    rows += &format!("{},100,100,100,100\n", 60 * 40);
+    fs::write(dir.join("btc.csv"), rows).unwrap();
+    let other = "sma-cross:fast=3,slow=5,quantity=1";
+    let records = ["--scenario", "run.json", "--runtime-bus", "bus", "--journal", "j.jsonl"];
+    let arguments = [&["--market", "btc.csv", "--strategy", other][..], &records].concat();
+    engine(dir, &arguments).success_with_warning("start new records (another journal and another bus)");
+    for strategy in [SPEC, other] {
+        let output = bus(dir, &["replay", "bus", "--strategy", strategy]);
+        assert_eq!(output.code, 1);
+        let expected = "the run was continued in cycle 41 with another strategy (sma-cross ";
+        assert!(output.stderr.contains(expected), "{}", output.stderr);
+        assert!(output.stderr.contains("start new records"), "{}", output.stderr);
+    }
+}
+
+#[test]
+fn a_report_counts_expired_orders_and_lists_changed_settings() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    // A limit far below the market.
+    let limited = BUYER.replace("\"reason\"", "\"limit_price\":1,\"reason\"");
+    fs::write(dir.join("buyer.sh"), limited).unwrap();
+    record(dir, "exec:sh buyer.sh");
+    let stdout = bus(dir, &["report", "bus"]).success();
+    assert!(stdout.contains("1 decision, 0 fills, 0 rejections, 1 expired order, 0 round trips"), "{stdout}");
+    assert!(!stdout.contains("settings"), "{stdout}");
+
+    let mut rows = fs::read_to_string(dir.join("btc.csv")).unwrap();
+    rows += &format!("{},100,100,100,100\n", 60 * 40);
+    fs::write(dir.join("btc.csv"), rows).unwrap();
+    fs::write(dir.join("run.json"), RUN.replace(":50}", ":60}")).unwrap();
+    let records = ["--scenario", "run.json", "--runtime-bus", "bus", "--journal", "j.jsonl"];
+    let arguments = [&["--market", "btc.csv", "--strategy", "exec:sh buyer.sh"][..], &records].concat();
+    engine(dir, &arguments).success_with_warning("max_drawdown_pct from 50 to 60 (looser)");
+    let stdout = bus(dir, &["report", "bus", "-o", "report.html"]).success();
+    let changed = "the settings changed in evt-";
+    assert!(
+        stdout.contains(changed) && stdout.contains(": max_drawdown_pct from 50 to 60 (looser)"),
+        "{stdout}"
+    );
+    let page = fs::read_to_string(dir.join("report.html")).unwrap();
+    assert!(page.contains("1 expired") && page.contains("max_drawdown_pct from 50 to 60 (looser)"));
+    let document = json(&bus(dir, &["report", "bus", "--json"]).success());
+    assert_eq!(document["expired"], 1);
+    assert_eq!(document["settings_changes"][0]["changes"], "max_drawdown_pct from 50 to 60 (looser)");
 }

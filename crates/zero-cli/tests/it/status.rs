@@ -158,3 +158,48 @@ fn a_last_cycle_in_the_future_fails_max_age() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn status_reads_the_log_from_the_start_up_checkpoint_on() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    let log = dir.join("bus/events.jsonl");
+    runs::run_cycles(dir, "100", &[]).success();
+    bus(dir, &["command", "bus", "reduce-only", "--actor", "ops"])
+        .success_with_warning("no runtime holds bus");
+    runs::run_cycles(dir, "156", &[]).success();
+    assert!(dir.join("bus/start-checkpoint.json").exists());
+    let full = |options: &[&str]| {
+        let (mut document, code) = document(dir, options);
+        // The age of the last cycle grows.
+        if let Value::Object(members) = &mut document
+            && let Some(Value::Object(cycle)) = members.get_mut("last_cycle")
+        {
+            cycle.remove("age_s");
+        }
+        (document, code)
+    };
+    let with_checkpoint = full(&[]);
+    let checkpoint = fs::read(dir.join("bus/start-checkpoint.json")).unwrap();
+    fs::remove_file(dir.join("bus/start-checkpoint.json")).unwrap();
+    assert_eq!(with_checkpoint, full(&[]), "the same without the checkpoint");
+    assert_eq!(field(&with_checkpoint.0, &["trading_mode"]).as_str(), Some("reduce-only"));
+    assert_eq!(field(&with_checkpoint.0, &["last_cycle", "cycle_id"]).as_u64(), Some(256));
+
+    // Many events of another program after the last cycle, and a command among them.
+    let other = "{\"type\":\"other\",\"payload\":{}}\n".repeat(600);
+    crate::support::bus_with_input(dir, &["append", "bus", "--batch"], &other).success();
+    bus(dir, &["command", "bus", "pause", "--actor", "ops"]).success_with_warning("no runtime holds bus");
+    let expected = full(&[]);
+    assert_eq!(field(&expected.0, &["trading_mode"]).as_str(), Some("paused"));
+    fs::write(dir.join("bus/start-checkpoint.json"), checkpoint).unwrap();
+    assert_eq!(full(&[]), expected);
+
+    // What is before the checkpoint is not read; `verify` reads it.
+    let text = fs::read_to_string(&log).unwrap();
+    fs::write(&log, text.replacen("3100.0", "3100.5", 1)).unwrap();
+    assert_eq!(full(&[]), expected);
+    assert_eq!(bus(dir, &["verify", "bus"]).code, 1);
+    fs::remove_file(dir.join("bus/start-checkpoint.json")).unwrap();
+    assert!(status(dir, &[]).failure(1).contains("checksum mismatch"));
+}

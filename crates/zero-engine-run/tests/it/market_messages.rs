@@ -98,8 +98,14 @@ fn a_program_that_never_reads_its_input_is_not_a_strategy_and_leaves_nothing() {
     for (strategy, expected) in [
         // The script does not exist.
         ("exec:sh risc.sh", "cannot start the strategy sh: the program exited with code "),
-        ("exec:sh rise.sh", "cannot start the strategy rise.sh: the program exited with code 0 without reading"),
-        ("exec:rise.sh --fast", "there is no program rise.sh in PATH; for the file in this directory, write exec:./rise.sh"),
+        (
+            "exec:sh rise.sh",
+            "cannot start the strategy rise.sh: the program exited with code 0 without reading",
+        ),
+        (
+            "exec:rise.sh --fast",
+            "there is no program rise.sh in PATH; for the file in this directory, write exec:./rise.sh",
+        ),
         ("exec:no-such-program", "there is no program no-such-program in PATH"),
         ("exec:./rise.sh", "cannot start the strategy rise.sh: cannot start `./rise.sh`"),
     ] {
@@ -240,7 +246,8 @@ fn orders_that_continue_the_account_of_a_strategy_are_warned_of() {
     .unwrap();
     let arguments = [&["--orders", "orders.jsonl", "--scenario", "run.json"][..], &RECORDS].concat();
     let stderr = run(dir, &arguments).success().stderr;
-    let expected = "these orders continue the account of the run `m`, whose last cycle 8 was decided by the strategy";
+    let expected =
+        "these orders continue the account of the run `m`, whose last cycle 8 was decided by the strategy";
     assert!(stderr.contains(expected) && stderr.contains("1 open position"), "{stderr}");
     // From then on the account is that of the orders.
     assert_eq!(run(dir, &arguments).success().stderr, "");

@@ -55,7 +55,7 @@ fn the_limits_of_a_run_file_are_drilled() {
         (0.01, 0.01, 0.01, 0.5, 0.001),
         (1.0, 3.0, 33.3, 1.0, 1.0),
         (12_345.67, 777.77, 99.0, 7.5, 86_400.0),
-        (1e12, 1e12, 250.0, 1e9, 1e9),
+        (1e12, 1e12, 100.0, 1e9, 1e9),
     ] {
         let limits = format!(
             r#""max_gross_exposure_usd":{gross},"max_daily_loss_usd":{loss},"max_drawdown_pct":{drawdown},

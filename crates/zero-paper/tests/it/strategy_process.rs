@@ -234,7 +234,7 @@ fn a_crashed_program_is_a_failure_of_its_own() {
     let mut missing = strategy::open("exec:cd . && /nonexistent/strategy 2>/dev/null", PATIENT).unwrap();
     start(&mut *missing, None).unwrap();
     let failure = ask(&mut *missing, 1).unwrap_err();
-    let expected = (FailureKind::Exited, "the program exited with code 127");
+    let expected = (FailureKind::NotStarted, "the program exited with code 127 without reading its input");
     assert_eq!((failure.kind, failure.reason.as_str()), expected);
 }
 
