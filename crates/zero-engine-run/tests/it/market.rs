@@ -11,14 +11,16 @@ use zero_paper::operator::{Action, command as operator_command};
 
 use crate::support::{OnTerminal, command, plain, run};
 
-/// Bars in the file of [`write_candles`].
-const BARS: u32 = 300;
+/// Bars in the file of [`write_candles`]. The soak (`.ci/soak`) has more of them.
+fn bars() -> u32 {
+    if std::env::var_os("ZERO_TEST_SOAK").is_some_and(|value| value == "1") { 300 } else { 120 }
+}
 
 /// Writes `candles.csv`, with prices that swing.
 fn write_candles(directory: &Path) {
     let mut text = "ts,symbol,open,high,low,close\n".to_owned();
     let mut open = 100.0;
-    for n in 0..BARS {
+    for n in 0..bars() {
         let close = 100.0 + f64::from(n % 23) - f64::from(n % 7) * 1.5;
         let (high, low) = (f64::max(open, close) + 0.25, f64::min(open, close) - 0.25);
         text += &format!("{},BTC,{open},{high},{low},{close}\n", 1_777_593_600 + 60 * n);
@@ -158,17 +160,17 @@ fn a_run_that_is_killed_again_and_again_has_the_events_of_an_undisturbed_one() {
 
 #[test]
 fn without_a_journal_a_killed_run_continues_from_its_bus() {
-    check_kills(SMA, "no", false, 40_009);
+    check_kills(SMA, "no", false, 30_029);
 }
 
 #[test]
 fn a_killed_run_shows_a_program_the_recorded_bars() {
-    check_kills("exec:sh counter.sh", "no", true, 60_013);
+    check_kills("exec:sh counter.sh", "no", true, 30_013);
 }
 
 #[test]
 fn a_killed_run_gives_a_program_its_last_state() {
-    check_kills("exec:sh counter.sh", "yes", true, 60_013);
+    check_kills("exec:sh counter.sh", "yes", true, 30_013);
 }
 
 /// The strategy kills itself once, in the middle of a run.
@@ -383,11 +385,14 @@ fn a_terminal_shows_what_happened_to_orders_and_the_account() {
         "market        candles.csv",
         "records       none",
         "fill      BTC buy 2 @",
-        "cycles        300",
+        &format!("cycles        {}", bars()),
         "equity        ",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
     let record = fs::read_to_string(path.join("out.json")).unwrap();
-    assert!(record.contains("\"cycle_id\": 300") && record.contains("zero.runtime.cycle.v2"), "{record}");
+    assert!(
+        record.contains(&format!("\"cycle_id\": {}", bars())) && record.contains("zero.runtime.cycle.v2"),
+        "{record}"
+    );
 }

@@ -64,6 +64,6 @@ impl Notices {
     pub(super) fn failures_not_shown(&mut self) -> Option<String> {
         let failures = std::mem::take(&mut self.failures);
         let more = failures.saturating_sub(MAX_FAILURES);
-        (more > 0).then(|| format!("the strategy failed in {} more", counted(more, "cycle")))
+        (more > 0).then(|| format!("the strategy failed in {}", counted(more, "more cycle")))
     }
 }

@@ -528,11 +528,11 @@ impl MarketRuntime {
         cycle.map(|cycle| cycle.act).ok_or_else(missing)
     }
 
-    /// Ends a run. If it has no cycle, a bus that was created for it is removed.
+    /// Ends a run that has failed. A bus that was created for it is removed if it is still empty.
     pub fn discard_if_unused(mut self) {
         // Closes the bus.
         self.bus = None;
-        if let Some(storage) = self.new_bus.take().filter(|_| self.state.last_cycle_id() == 0) {
+        if let Some(storage) = self.new_bus.take() {
             remove_empty_bus(&*storage);
         }
     }

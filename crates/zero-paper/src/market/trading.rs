@@ -489,7 +489,7 @@ impl Trading {
         }
     }
 
-    /// Ends a run that has failed. If it has no cycle, a bus that was created for it is removed.
+    /// Ends a run that has failed. A bus that was created for it is removed if it is still empty.
     pub fn discard_if_unused(self) {
         self.runtime.discard_if_unused();
     }

@@ -14,6 +14,8 @@ use zero_paper::operator::{Action, command};
 use zero_paper::scenario::Scenario;
 use zero_paper::{Error, FixedClock, Runtime};
 
+use crate::soak::rounds;
+
 /// Orders that are filled, rejected, and filled as reduce-only.
 const SCENARIO: &str = r#"{"orders":[
     {"symbol":"A","side":"buy","quantity":1,"price":100,"confidence":0.9},
@@ -84,7 +86,8 @@ fn has_only_garbage(disk: &SimDisk) -> bool {
 /// Starts a runtime on what a crash left and runs a cycle. Returns what is wrong.
 fn check(disk: &SimDisk, acknowledged: u64, counts: &mut Counts, seed: u64) -> Result<(), String> {
     counts.disks += 1;
-    if seed.is_multiple_of(10) {
+    // One survivor of every third call; in the soak, several of each.
+    if seed.is_multiple_of(rounds(3_000, 10)) {
         // The power fails again while the start repairs the records.
         for call in 1.. {
             let copy = disk.survivors(seed, 1).remove(0);
@@ -155,6 +158,7 @@ fn a_power_cut_at_any_call_loses_and_repeats_nothing() {
     }
     println!("{counts:?}");
     assert!(counts.failure_points > 40 && counts.disks > 1_000, "{counts:?}");
+    assert!(counts.crashed_starts > 50, "{counts:?}");
 }
 
 /// Each call fails once in each possible way. The runtime is restarted, and then the power fails.
@@ -180,7 +184,7 @@ fn a_failure_of_any_call_loses_and_repeats_nothing() {
         }
     }
     println!("{counts:?}");
-    assert!(counts.disks > 1_000, "{counts:?}");
+    assert!(counts.disks > 1_000 && counts.crashed_starts > 50, "{counts:?}");
 }
 
 /// Runs two cycles that leave two open positions, then appends a flatten command and applies it.

@@ -161,7 +161,11 @@ fn an_invalid_csv_line_is_rejected() {
         ("ts,open,high,low,close\n1,1,NaN,1,1\n", "line 2: high: must be above 0, is NaN"),
         ("ts,open,high,low,close\n1,1,\"2,1,1\n", "line 2: has a quote that is not closed"),
         ("ts,open,high,low,close\n1,1,\"2\"x,1,1\n", "line 2: has text after the closing quote of a cell"),
-        ("ts,open,high,low\n", "line 1: the header has no column close"),
+        (
+            "ts,open,high,low\n",
+            "line 1: the header has no column close; it needs ts (or date, time, timestamp), open, high, low and close; \
+             it can have volume, and symbol, which otherwise is the name of the file",
+        ),
         (
             "ts;open;high;low;close\n",
             "line 1: the header has no column ts (or date, time, timestamp); separate the columns by a comma, not by ';'",

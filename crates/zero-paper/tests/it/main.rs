@@ -24,6 +24,7 @@ mod order_source;
 mod public;
 mod report;
 mod schemas;
+mod soak;
 mod start_checkpoint;
 mod state;
 mod strategy;

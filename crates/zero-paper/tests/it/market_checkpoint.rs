@@ -168,7 +168,7 @@ fn a_run_that_cannot_use_its_checkpoint_says_so_and_reads_all_records() {
     let mut ignored = Vec::new();
     let clock = Arc::new(FixedClock(T0));
     let full = MarketRuntime::start(rules(&run_file()), &records(dir, true, true), clock, &mut ignored);
-    assert!(matches!(full, Err(Error::Refused { .. })));
+    assert!(matches!(full, Err(Error::Reconcile { .. })));
     fs::write(&journal, text).unwrap();
     fs::write(dir.join("bus").join(CHECKPOINT), "{}").unwrap();
     let (after, text) = warnings(rules(&run_file()));

@@ -19,6 +19,7 @@ use zero_paper::strategy::{Answer, Intent};
 use zero_paper::{FixedClock, Runtime, Scenario};
 
 use crate::market_support::{T0, TestStrategy, WIDE, bar, bars, buy, failure, order, records, rules, start};
+use crate::soak::rounds;
 
 fn conformance() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance")
@@ -192,7 +193,8 @@ fn no_secret_of_a_market_run_reaches_an_export() {
     let request = Request::new("desk", Some("Desk"), true, "2026-05-01T00:00:00Z", 900).unwrap();
     let encodings = encodings();
     let mut decisions_exported = 0;
-    for round in 0..60 {
+    let rounds = rounds(15, 60);
+    for round in 0..rounds {
         let directory = tempfile::tempdir().unwrap();
         let cycles = 1 + round % 6;
         write_market_run(directory.path(), &mut random, cycles);
@@ -218,7 +220,7 @@ fn no_secret_of_a_market_run_reaches_an_export() {
             }
         }
     }
-    assert!(decisions_exported > 150, "{decisions_exported}");
+    assert!(decisions_exported > 5 * rounds / 2, "{decisions_exported}");
 }
 
 /// The figures of a run on market data, counted by hand.
@@ -263,7 +265,7 @@ fn no_secret_of_a_bus_reaches_an_export() {
     let request = Request::new("desk", Some("Desk"), true, "2026-05-01T00:00:00Z", 900).unwrap();
     let encodings = encodings();
     let mut decisions_exported = 0;
-    for round in 0..2_000 {
+    for round in 0..rounds(250, 2_000) {
         let cycles = 1 + round % 3;
         let mut secret = || quoted(&secret_text(&mut random));
         let order = |symbol: String, side: &str, confidence: f64| {
@@ -314,5 +316,5 @@ fn no_secret_of_a_bus_reaches_an_export() {
             }
         }
     }
-    assert!(decisions_exported > 5_000, "{decisions_exported}");
+    assert!(decisions_exported > rounds(625, 5_000), "{decisions_exported}");
 }
