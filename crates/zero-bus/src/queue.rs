@@ -26,9 +26,9 @@
 //! so up to twice that many bytes can be uncommitted.
 //!
 //! Locks: the mutex in `Queue` protects all of `State`, and the mutex in each `Slot` protects that
-//! slot's result. No thread holds two of them, and no thread holds one while it commits, sleeps or
-//! yields. The leader takes the mutex in `Queue` inside of `commit`, for a moment per job; `commit`
-//! may hold other locks meanwhile.
+//! slot's result. No thread holds two of them, and no thread holds one while it writes, syncs,
+//! sleeps or yields. `commit` is called without them, and may hold locks of its own when it takes
+//! a job, which takes the mutex in `Queue` for a moment.
 //!
 //! The module depends only on `crate::sync`, so that a test can replace its locks with a model
 //! checker's.
