@@ -89,7 +89,7 @@ impl ChildProcess {
     /// Whether the program has read nothing of what was written to it, as far as the system tells.
     pub(crate) fn has_read_nothing(&self) -> bool {
         let unread_bytes = self.input.as_ref().and_then(|input| ioctl_fionread(input).ok());
-        self.written_bytes > 0 && unread_bytes == Some(self.written_bytes)
+        unread_bytes == Some(self.written_bytes)
     }
 
     /// Closes the program's standard input.
