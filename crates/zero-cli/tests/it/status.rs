@@ -187,7 +187,7 @@ fn status_reads_the_log_from_the_start_up_checkpoint_on() {
     assert_eq!(field(&with_checkpoint.0, &["last_cycle", "cycle_id"]).as_u64(), Some(256));
 
     // Many events of another program after the last cycle, and a command among them.
-    let other = "{\"type\":\"other\",\"payload\":{}}\n".repeat(600);
+    let other = "{\"event_type\":\"other\",\"payload\":{}}\n".repeat(600);
     crate::support::bus_with_input(dir, &["append", "bus", "--batch"], &other).success();
     bus(dir, &["command", "bus", "pause", "--actor", "ops"]).success_with_warning("no runtime holds bus");
     let expected = full(&[]);
