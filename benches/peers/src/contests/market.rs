@@ -17,6 +17,7 @@ use zero_paper::market::run_file::RunFile;
 use zero_paper::market::runtime::MarketRuntime;
 use zero_paper::market::trading::{CycleTime, Trading};
 use zero_paper::risk::ReduceOnlyRule;
+use zero_paper::start_checkpoint::CHECKPOINT_CYCLES;
 use zero_paper::{RecordPaths, SystemClock, strategy};
 
 use crate::log::Logs;
@@ -43,7 +44,8 @@ pub fn run(setup: &Setup, _: &mut Logs, report: &mut Report) -> Result<()> {
 fn with_records(setup: &Setup, report: &mut Report) -> Result<()> {
     let temp_dir = setup.temp_dir()?;
     let dir = temp_dir.path().join("run");
-    let cycles = setup.times(200, 20) as u64;
+    // A whole number of start-up checkpoints, which the measured run writes as well.
+    let cycles = setup.times(2 * CHECKPOINT_CYCLES as usize, 20) as u64;
     let storage: Arc<dyn Storage> = Arc::new(Directory::create(&dir)?);
     let runtime = MarketRuntime::start_in(rules()?, &storage, true, Arc::new(SystemClock), &mut Vec::new())?;
     let mut trading = trading(runtime, SMA_CROSS)?;
@@ -51,14 +53,29 @@ fn with_records(setup: &Setup, report: &mut Report) -> Result<()> {
     let mut bare = Bare::like(&dir, &temp_dir.path().join("bare"), cycles)?;
     let (mut rates, mut bare_rates) = (Vec::new(), Vec::new());
     for _ in 0..setup.rounds {
-        let (mut ours_s, mut bare_s) = (0.0, 0.0);
-        // Syncs take most of the time. Turns are short, so that both contenders see the same disk.
-        for _ in 0..cycles / BLOCK {
-            bare_s += seconds(|| (0..BLOCK).try_for_each(|_| bare.cycle()))?;
-            ours_s += seconds(|| Ok(trading.run(Some(BLOCK), || false, &mut ()).map(drop)?))?;
+        let (mut bars, mut bare_s, mut failure) = (0, 0.0, None);
+        // Syncs take most of the time. Turns are short, so that both contenders see the same disk. The
+        // run is asked before every bar whether to stop: there, the bare syncs take their turn. A run
+        // that ends and begins again would write a checkpoint each time.
+        let both_s = seconds(|| {
+            let turn = || {
+                bars += 1;
+                if (bars - 1) % BLOCK == 0 {
+                    match seconds(|| (0..BLOCK).try_for_each(|_| bare.cycle())) {
+                        Ok(turn_s) => bare_s += turn_s,
+                        Err(error) => failure = Some(error),
+                    }
+                }
+                failure.is_some()
+            };
+            Ok(trading.run(Some(cycles), turn, &mut ()).map(drop)?)
+        })?;
+        if let Some(error) = failure {
+            return Err(error);
         }
-        rates.push(cycles as f64 / ours_s);
-        bare_rates.push(cycles as f64 / bare_s);
+        let bare_cycles = cycles.div_ceil(BLOCK) * BLOCK;
+        rates.push(cycles as f64 / (both_s - bare_s));
+        bare_rates.push(bare_cycles as f64 / bare_s);
     }
     let work = "cycles on market data: bus, journal, `sma-cross` on one symbol";
     let row = Row::ratio(work, "the three bare syncs of a cycle", Unit::Rate, (&rates, &bare_rates))?;

@@ -4,6 +4,7 @@ use serde::Serialize;
 use zero_bus::{Json, Reader};
 
 use crate::account::Costs;
+use crate::cycle_settings::CycleSettings;
 use crate::error::Result;
 use crate::field::{Field, Problem};
 use crate::scenario::Limits;
@@ -50,6 +51,18 @@ pub(super) fn run_settings(rules: &Rules) -> Result<Json> {
         reduce_only_rule: rules.reduce_only_rule.name(),
         start_cash_usd: run.start_cash_usd,
     })?)
+}
+
+/// Says which settings of the run differ from those of the last recorded cycle.
+pub(super) fn settings_warning(
+    rules: &Rules,
+    cycle_id: u64,
+    recorded: &CycleSettings,
+) -> Result<Option<String>> {
+    let changes = CycleSettings::read(&run_settings(rules)?.value()).changes_since(recorded);
+    Ok(changes.map(|changes| {
+        format!("the settings changed after cycle {cycle_id}: {changes}; the records name the new ones from here on")
+    }))
 }
 
 /// Returns the state in the form of a checkpoint.

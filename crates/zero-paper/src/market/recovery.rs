@@ -16,8 +16,9 @@ use crate::cycle_settings::CycleSettings;
 use crate::error::{Error, Mismatch, Result};
 use crate::event_types::{CYCLE, OBSERVATION, OPERATOR_APPLIED};
 use crate::field::{Field, Problem};
-use crate::line_file::FileStart;
+use crate::line_file::{FileStart, LineFile};
 use crate::operator::{Action, CommandCursor};
+use crate::reconcile::replace_journal;
 use crate::start_checkpoint::{Companions, key_index_id};
 
 use super::events::{TypedPayload, after_record, of_cycle};
@@ -446,6 +447,36 @@ fn other_kind_of_run(log: &Path, event: &Event) -> Error {
         event.id()
     );
     Error::Refused { path: log.to_owned(), problem }
+}
+
+/// Rebuilds the journal from the bus if that was requested, or if the bus has cycles and there is
+/// no journal file yet.
+pub(super) fn rebuild_journal_if_needed(
+    run: &RunFile,
+    path: &Path,
+    requested: bool,
+    reader: &Reader,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    // `symlink_metadata` also sees a dangling link, which `exists` does not.
+    let exists = path.symlink_metadata().is_ok();
+    if exists && !requested {
+        return Ok(());
+    }
+    // Holds the old journal's lock meanwhile, so that no other runtime appends to it.
+    let _old_journal = exists.then(|| LineFile::open(path)).transpose()?;
+    let recovered = from_bus(run, Basis::default(), None, reader, |_| Ok(()))?;
+    let cycles = recovered.state.last_cycle_id();
+    if cycles == 0 && !requested {
+        return Ok(());
+    }
+    let kept = replace_journal(path, |file| {
+        let basis = Basis::default();
+        from_bus(run, basis, None, reader, |cycle| cycle.append_to(file).map(drop)).map(drop)
+    })?;
+    warnings.push(format!("{}: rebuilt from the bus: {cycles} cycles", path.display()));
+    warnings.extend(kept);
+    Ok(())
 }
 
 /// A place in the records: after a cycle.

@@ -5,7 +5,7 @@
 //! (one append, synced), the snapshot. A start completes what a crash left unfinished, see
 //! `recovery.rs`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -17,13 +17,11 @@ use crate::bus_lock::{BusLock, remove_empty_bus};
 use crate::candle::Bar;
 use crate::clock::Clock;
 use crate::cycle::{describe_completed, trace_id};
-use crate::cycle_settings::CycleSettings;
 use crate::error::{Error, Result};
 use crate::event_types::{CYCLE, HEALTH, STRATEGY_FAILED};
 use crate::line_file::LineFile;
 use crate::opening_bus::{OpeningBus, warnings_of};
 use crate::operator::{Action, Command, CommandCursor};
-use crate::reconcile::replace_journal;
 use crate::record_paths::RecordPaths;
 use crate::risk::TradingMode;
 use crate::start_checkpoint::{
@@ -121,7 +119,7 @@ impl MarketRuntime {
         let bus_lock = records.runtime_bus.as_deref().map(BusLock::acquire).transpose()?;
         let reader = bus_lock.as_ref().map(|BusLock(directory)| Reader::open_in(directory.clone()));
         if let (Some(path), Some(reader)) = (&records.journal, &reader) {
-            rebuild_journal_if_needed(&rules, path, records.rebuild_journal, reader, warnings)?;
+            recovery::rebuild_journal_if_needed(&rules.run, path, records.rebuild_journal, reader, warnings)?;
         }
         let journal = records.journal.as_deref().map(MarketJournal::open).transpose()?;
         let bus = bus_lock.as_ref().map(|BusLock(directory)| directory.clone() as Arc<dyn Storage>);
@@ -208,7 +206,7 @@ impl MarketRuntime {
         let Recovered { state, mut history, command_cursor, unpublished, pending, .. } = recovered;
         warnings.extend(recovered.warnings);
         if let Some((cycle_id, settings)) = history.settings.take() {
-            warnings.extend(settings_warning(&rules, cycle_id, &settings)?);
+            warnings.extend(checkpoint::settings_warning(&rules, cycle_id, &settings)?);
         }
         let mut checkpoints = Checkpoints::new(companions, options);
         checkpoints.start_after(place.cycle_id);
@@ -557,14 +555,6 @@ impl MarketRuntime {
     }
 }
 
-/// Says which settings of the run differ from those of the last recorded cycle.
-fn settings_warning(rules: &Rules, cycle_id: u64, recorded: &CycleSettings) -> Result<Option<String>> {
-    let changes = CycleSettings::read(&run_settings(rules)?.value()).changes_since(recorded);
-    Ok(changes.map(|changes| {
-        format!("the settings changed after cycle {cycle_id}: {changes}; the records name the new ones from here on")
-    }))
-}
-
 /// Appends events of a cycle to the bus, with one sync.
 fn append(bus: &Bus, as_of: f64, cycle_id: u64, events: Vec<TypedPayload>) -> Result<Vec<Event>> {
     let trace_id = trace_id(cycle_id);
@@ -601,34 +591,4 @@ fn write_snapshot(
 fn payload(events: &[TypedPayload], event_type: &str) -> Json {
     let found = events.iter().rev().find(|(found, _)| *found == event_type);
     found.map_or_else(Json::empty_object, |(_, payload)| payload.clone())
-}
-
-/// Rebuilds the journal from the bus if that was requested, or if the bus has cycles and there is
-/// no journal file yet.
-fn rebuild_journal_if_needed(
-    rules: &Rules,
-    path: &Path,
-    requested: bool,
-    reader: &Reader,
-    warnings: &mut Vec<String>,
-) -> Result<()> {
-    // `symlink_metadata` also sees a dangling link, which `exists` does not.
-    let exists = path.symlink_metadata().is_ok();
-    if exists && !requested {
-        return Ok(());
-    }
-    // Holds the old journal's lock meanwhile, so that no other runtime appends to it.
-    let _old_journal = exists.then(|| LineFile::open(path)).transpose()?;
-    let recovered = recovery::from_bus(&rules.run, Basis::default(), None, reader, |_| Ok(()))?;
-    let cycles = recovered.state.last_cycle_id();
-    if cycles == 0 && !requested {
-        return Ok(());
-    }
-    let kept = replace_journal(path, |file| {
-        let basis = Basis::default();
-        recovery::from_bus(&rules.run, basis, None, reader, |cycle| cycle.append_to(file).map(drop)).map(drop)
-    })?;
-    warnings.push(format!("{}: rebuilt from the bus: {cycles} cycles", path.display()));
-    warnings.extend(kept);
-    Ok(())
 }

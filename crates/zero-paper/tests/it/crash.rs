@@ -86,8 +86,8 @@ fn has_only_garbage(disk: &SimDisk) -> bool {
 /// Starts a runtime on what a crash left and runs a cycle. Returns what is wrong.
 fn check(disk: &SimDisk, acknowledged: u64, counts: &mut Counts, seed: u64) -> Result<(), String> {
     counts.disks += 1;
-    // One survivor of every third call; in the soak, several of each.
-    if seed.is_multiple_of(rounds(3_000, 10)) {
+    // One survivor of every ninth call; in the soak, several of each.
+    if seed.is_multiple_of(rounds(9_000, 10)) {
         // The power fails again while the start repairs the records.
         for call in 1.. {
             let copy = disk.survivors(seed, 1).remove(0);
@@ -174,13 +174,14 @@ fn a_failure_of_any_call_loses_and_repeats_nothing() {
             let mut acknowledged = 0;
             let _ = workload(&disk, &mut acknowledged);
             counts.failure_points += 1;
-            check_all(&disk, acknowledged, &mut counts, call, 6);
+            let survivors = rounds(3, 6) as usize;
+            check_all(&disk, acknowledged, &mut counts, call, survivors);
             // Without a power cut: whatever the restarted runtime has recovered must be durable.
             let mut restarted = start(&disk.storage()).unwrap();
             let recovered = restarted.engine().counts().decisions;
             assert!(recovered >= acknowledged, "{failure:?} at {call}");
             restarted.run_cycle().unwrap();
-            check_all(&disk, recovered + 1, &mut counts, call, 6);
+            check_all(&disk, recovered + 1, &mut counts, call, survivors);
         }
     }
     println!("{counts:?}");

@@ -186,8 +186,8 @@ fn journal_and_bus_that_are_cut_anywhere_are_continued_as_if_undisturbed() {
         // The journal line of the next cycle is torn, and nothing of it is on the bus.
         let (start, end) = (journal_ends[cycle], journal_ends[cycle + 1]);
         let torn = [start, start + 1, (start + end) / 2, end - 1];
-        // At two of four places; in the soak, at all.
-        let step = rounds(2, 1) as usize;
+        // At one of four places; in the soak, at all.
+        let step = rounds(4, 1) as usize;
         for &torn in torn.iter().skip(cycle % step).step_by(step) {
             check(torn, log_ends[cycle_ends[cycle]]);
         }
@@ -195,12 +195,12 @@ fn journal_and_bus_that_are_cut_anywhere_are_continued_as_if_undisturbed() {
         for &at in &log_ends[cycle_ends[cycle]..=cycle_ends[cycle + 1]] {
             let line = files.log[at..].iter().position(|byte| *byte == b'\n').unwrap_or(0);
             check(end, at);
-            if is_soak() || at % 2 == 0 {
+            if is_soak() || at % 4 == 0 {
                 check(end, at + line / 3);
             }
         }
     }
-    assert!(cuts > rounds(120, 180), "{cuts}");
+    assert!(cuts > rounds(95, 180), "{cuts}");
 }
 
 /// A run that was without its bus for a while, or from the start, gets a complete bus.
