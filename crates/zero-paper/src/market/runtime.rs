@@ -35,7 +35,7 @@ use super::events::{TypedPayload, after_record, failed, observation, of_cycle};
 use super::journal::{CycleEvents, MarketJournal};
 use super::reader::PendingObservation;
 use super::record::{Act, FailureRecord, MarketCycle, RecordedBar, RecordedCycle};
-use super::recovery::{self, Basis, History, Place, Recovered, Unpublished, missing_events};
+use super::recovery::{self, History, Place, Recovered, Unpublished, missing_events};
 use super::state::RunState;
 
 /// A started runtime. It owns its state and its records.
