@@ -253,17 +253,6 @@ pub(crate) fn check_mode(root: &Field<'_>) -> Result<(), Problem> {
 pub(crate) const LIMITS: [&str; 4] =
     ["max_notional_usd", "max_position_notional_usd", "max_leverage", "min_confidence"];
 
-/// Refuses a drawdown limit above 100 %: with one, a run could lose all that it has and still open
-/// positions.
-pub(crate) fn check_drawdown_limit(limits: &Field<'_>) -> Result<(), Problem> {
-    match limits.optional("max_drawdown_pct") {
-        Some(limit) if limit.positive()? > 100.0 => {
-            Err(limit.problem("must be at most 100 (percent of the highest equity)"))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Reads the limits that every run has. Missing ones have their defaults.
 pub(crate) fn read_limits(given: &Field<'_>) -> Result<Limits, Problem> {
     let mut limits = Limits::default();

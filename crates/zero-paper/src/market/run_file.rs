@@ -9,7 +9,7 @@ use crate::account::Costs;
 use crate::error::{Error, Result};
 use crate::field::{Field, Problem};
 use crate::repeated_keys::repeated_keys;
-use crate::scenario::{LIMITS, Limits, check_drawdown_limit, check_mode, read_limits, read_name, read_text};
+use crate::scenario::{LIMITS, Limits, check_mode, read_limits, read_name, read_text};
 
 /// When a market order fills.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -85,6 +85,9 @@ const COSTS: [&str; 3] = ["fee_bps", "half_spread_bps", "slippage_bps"];
 
 /// Costs of 100 % and more would make a price of 0 or less.
 const MAX_COST_BPS: f64 = 10_000.0;
+
+/// With more, a run could lose all that it has and still open positions.
+const MAX_DRAWDOWN_PCT: f64 = 100.0;
 
 impl RunFile {
     /// Reads a run file.
@@ -162,7 +165,11 @@ fn check_known(field: &Field<'_>, known: &[&str]) -> Result<(), Problem> {
 
 fn read_market_limits(given: &Field<'_>) -> Result<Limits, Problem> {
     let optional = |key| given.optional(key).map(|limit| limit.positive()).transpose();
-    check_drawdown_limit(given)?;
+    if let Some(drawdown) = given.optional("max_drawdown_pct")
+        && drawdown.positive()? > MAX_DRAWDOWN_PCT
+    {
+        return Err(drawdown.problem("must be at most 100 (percent of the highest equity)"));
+    }
     Ok(Limits {
         max_gross_exposure_usd: optional("max_gross_exposure_usd")?,
         max_daily_loss_usd: optional("max_daily_loss_usd")?,

@@ -3,7 +3,7 @@
 use zero_bus::Value;
 
 use crate::field::Field;
-use crate::scenario::{Limits, check_drawdown_limit};
+use crate::scenario::Limits;
 
 /// The limits that a run of a scenario has. `max_leverage` is accepted as in scenarios; no check
 /// uses it.
@@ -59,7 +59,6 @@ impl LimitOverrides {
         if min_confidence.is_some_and(|min_confidence| min_confidence > 1.0) {
             return Err(given.required("min_confidence")?.problem("must be at most 1"));
         }
-        check_drawdown_limit(&given)?;
         let mut market = [None; 5];
         for (value, key) in market.iter_mut().zip(MARKET_LIMITS) {
             *value = limit(key)?;
