@@ -284,9 +284,9 @@ impl Companions {
     }
 }
 
-/// Returns the operator's commands in force at the event that the start-up checkpoint of a bus names,
-/// and the index of that event. Without a checkpoint that matches the log, no command, and index 0:
-/// the caller applies the events that follow. Reads only the checkpoint and that event.
+/// Returns the operator's commands in force at the event that the start-up checkpoint of a bus
+/// names, and the index of that event. Without a checkpoint that matches the log, no command, and
+/// index 0: the caller applies the events that follow. Reads only the checkpoint and that event.
 ///
 /// # Errors
 /// [`Error::Io`].

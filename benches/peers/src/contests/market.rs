@@ -54,9 +54,9 @@ fn with_records(setup: &Setup, report: &mut Report) -> Result<()> {
     let (mut rates, mut bare_rates) = (Vec::new(), Vec::new());
     for _ in 0..setup.rounds {
         let (mut bars, mut bare_s, mut failure) = (0, 0.0, None);
-        // Syncs take most of the time. Turns are short, so that both contenders see the same disk. The
-        // run is asked before every bar whether to stop: there, the bare syncs take their turn. A run
-        // that ends and begins again would write a checkpoint each time.
+        // Syncs take most of the time. Turns are short, so that both contenders see the same disk.
+        // The run is asked before every bar whether to stop: there, the bare syncs take their turn.
+        // A run that ends and begins again would write a checkpoint each time.
         let both_s = seconds(|| {
             let turn = || {
                 bars += 1;

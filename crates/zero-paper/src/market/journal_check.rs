@@ -25,8 +25,8 @@ pub(crate) struct MarketJournalCheck {
 /// Compares a journal with a bus, event by event. A runtime may be writing to both.
 ///
 /// # Errors
-/// [`Error::Reconcile`](crate::error::Error::Reconcile) if the bus has other events than the journal,
-/// or more; any error of reading one of them.
+/// [`Error::Reconcile`](crate::error::Error::Reconcile) if the bus has other events than the
+/// journal, or more; any error of reading one of them.
 pub(crate) fn check(path: &Path, reader: &Reader) -> Result<MarketJournalCheck> {
     // The end of the bus is fixed before the journal is read. A runtime writes the journal first,
     // so the journal has every cycle up to that end.

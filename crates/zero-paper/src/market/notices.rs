@@ -1,5 +1,5 @@
-//! What an operator should know of a run while it goes on: failures of the strategy, and orders that
-//! can never be accepted.
+//! What an operator should know of a run while it goes on: failures of the strategy, and orders
+//! that can never be accepted.
 
 use std::collections::BTreeSet;
 
