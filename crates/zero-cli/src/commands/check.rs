@@ -119,7 +119,7 @@ fn is_page(file: &[u8]) -> bool {
     start.eq_ignore_ascii_case(b"<!doctype")
 }
 
-/// Written member by member: a value may be nested as deep as JSON may be, and is here in an object.
+/// Written member by member, because a value may be nested as deep as JSON may be.
 fn proof_document(proven: &Proven<'_>, origin: &str, events: u64) -> Result<String> {
     let mut disclosures = BTreeMap::new();
     for field in &proven.disclosures {
