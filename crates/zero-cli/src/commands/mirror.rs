@@ -205,8 +205,11 @@ impl<'a> Reporter<'a> {
             print_warning(PROGRAM, warning);
         }
         let was_away = latest[number].is_away;
-        latest[number] =
-            Latest { mirrored: report.mirrored.unwrap_or(0), events: report.events, is_away: report.away.is_some() };
+        latest[number] = Latest {
+            mirrored: report.mirrored.unwrap_or(0),
+            events: report.events,
+            is_away: report.away.is_some(),
+        };
         if self.arguments.json {
             return print_line(&Json::of(&JsonReport::from(report))?.to_string());
         }

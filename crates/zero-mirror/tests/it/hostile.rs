@@ -128,7 +128,8 @@ fn a_false_answer_about_a_fork_ends_in_an_error() {
 fn run_catch_up(log: &Log, mirror: &mut Liar, follow: bool) -> Result<u64> {
     let wait = Duration::from_micros(100);
     let plan = CatchUpOptions { follow, wait_min: wait, wait_max: wait, ..CatchUpOptions::default() };
-    catch_up(log.path(), mirror, &plan, &CancelHandle::default(), &mut |_| {}).map(|report| report.mirrored.unwrap())
+    catch_up(log.path(), mirror, &plan, &CancelHandle::default(), &mut |_| {})
+        .map(|report| report.mirrored.unwrap())
 }
 
 /// The number of tries is the one that the options name.

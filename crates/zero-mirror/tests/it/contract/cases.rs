@@ -283,7 +283,8 @@ fn racing_mirrors<B: TestBed>(bed: &mut B) -> String {
             let (reports, log, url, stop) = (reports.clone(), &log, &url, &stop);
             scope.spawn(move || {
                 let plan = CatchUpOptions { follow: true, ..plan(5) };
-                let mut report = |report: &zero_mirror::CatchUpReport| reports.send(report.mirrored.unwrap()).unwrap();
+                let mut report =
+                    |report: &zero_mirror::CatchUpReport| reports.send(report.mirrored.unwrap()).unwrap();
                 catch_up(log.path(), &mut *open(url), &plan, stop, &mut report).unwrap();
             });
         }
