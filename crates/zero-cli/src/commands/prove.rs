@@ -1,6 +1,6 @@
 //! `zero-bus prove`: write a proof that outsiders can check.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -37,43 +37,52 @@ Examples:
 Exit codes: 0 passed, 1 failed (the log does not lead to the checkpoint, or is damaged), 2 could not run.")]
 pub(crate) struct Arguments {
     /// The bus directory.
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// The event: an index (98), an id (evt-000000000098), `last`, or an offset from the end (-1).
     #[arg(value_parser = EventRef::parse, allow_negative_numbers = true, required_unless_present = "all")]
-    event: Option<EventRef>,
+    pub(crate) event: Option<EventRef>,
     /// Prove all events.
     #[arg(long, conflicts_with = "event")]
-    all: bool,
+    pub(crate) all: bool,
     /// The first event of a track record. Every statement is then about the range. [default: the
     /// first of the log]
     #[arg(long, value_name = "EVENT", value_parser = EventRef::parse, allow_negative_numbers = true, requires = "all")]
-    from: Option<EventRef>,
+    pub(crate) from: Option<EventRef>,
     /// The last event of a track record. [default: the last of the checkpoint]
     #[arg(long, value_name = "EVENT", value_parser = EventRef::parse, allow_negative_numbers = true, requires = "all")]
-    to: Option<EventRef>,
+    pub(crate) to: Option<EventRef>,
     /// The disclosure secret of the bus.
     #[arg(long, value_name = "FILE")]
-    secret: PathBuf,
+    pub(crate) secret: PathBuf,
     /// The fields to disclose, separated by commas: event_type, as_of, trace_id, checksum, or
     /// payload/NAME for a whole member of the payload; `*` for all fields of an event.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
-    reveal: Vec<String>,
+    pub(crate) reveal: Vec<String>,
     /// The signed checkpoint. [default: the newest one that is stored]
     #[arg(long, value_name = "FILE")]
-    checkpoint: Option<PathBuf>,
+    pub(crate) checkpoint: Option<PathBuf>,
     /// The state next to which checkpoints are stored. [default: DIR.checkpoints/signed]
     #[arg(long, value_name = "FILE", conflicts_with = "checkpoint")]
-    state: Option<PathBuf>,
+    pub(crate) state: Option<PathBuf>,
     /// The file to write. It must not be inside the bus. With the extension `html` it is a page
     /// that verifies itself in a browser.
     #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
+    pub(crate) output: PathBuf,
     /// Print one JSON object: {"bytes", "events", "first", "last", "output", "reveal"}.
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
+    let proven = write(arguments)?;
+    match arguments.json {
+        true => print(proven.document(arguments)?.as_str(), Outcome::Passed),
+        false => print(&proven.summary(arguments), Outcome::Passed),
+    }
+}
+
+/// Writes the proof.
+pub(crate) fn write(arguments: &Arguments) -> Result<Proven> {
     let reader = Reader::open(&arguments.dir)?;
     let secret = read_secret(&arguments.secret)?;
     let checkpoint = choose_checkpoint(arguments)?;
@@ -90,7 +99,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         None => prover.prove_all(arguments.from, arguments.to, &names)?,
     };
     output.write(proven.file.as_bytes())?;
-    proven.print(arguments, prover.checkpoint.checkpoint().size)
+    Ok(proven)
 }
 
 /// A name as `--reveal` takes it, as a JSON Pointer.
@@ -121,9 +130,11 @@ struct Prover {
     checkpoint: SignedCheckpoint,
 }
 
-/// A proof that is to be written.
-struct Proven {
+/// A proof, and what it covers.
+pub(crate) struct Proven {
     file: String,
+    /// Events of the checkpoint.
+    events: u64,
     first: u64,
     last: u64,
     names: Vec<String>,
@@ -145,7 +156,7 @@ impl Prover {
         let path = self.tiles.prove_inclusion(index - 1, size)?;
         let proof = Proof::prove(&event, &self.secret, &names, path, self.checkpoint.clone())?;
         let file = if is_page { page::html(&proof) } else { proof.encode() };
-        Ok(Proven { file, first: index, last: index, names })
+        Ok(Proven { file, events: size, first: index, last: index, names })
     }
 
     fn prove_all(&self, from: Option<EventRef>, to: Option<EventRef>, names: &[String]) -> Result<Proven> {
@@ -179,39 +190,40 @@ impl Prover {
         let before = self.tiles.covering(0, first - 1)?;
         let after = self.tiles.covering(last, size)?;
         let file = builder.finish(&before, &after, &self.checkpoint)?;
-        Ok(Proven { file, first, last, names: names.to_vec() })
+        Ok(Proven { file, events: size, first, last, names: names.to_vec() })
     }
 }
 
 impl Proven {
-    fn print(&self, arguments: &Arguments, events: u64) -> Result<Outcome> {
-        let output: &Path = &arguments.output;
-        if arguments.json {
-            #[derive(Serialize)]
-            struct Document<'a> {
-                bytes: usize,
-                events: u64,
-                first: u64,
-                last: u64,
-                output: String,
-                reveal: &'a [String],
-            }
-            let document = Document {
-                bytes: self.file.len(),
-                events,
-                first: self.first,
-                last: self.last,
-                output: output.display().to_string(),
-                reveal: &self.names,
-            };
-            return print(Json::of(&document)?.as_str(), Outcome::Passed);
+    /// What `--json` prints.
+    pub(crate) fn document(&self, arguments: &Arguments) -> Result<Json> {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            bytes: usize,
+            events: u64,
+            first: u64,
+            last: u64,
+            output: String,
+            reveal: &'a [String],
         }
+        let document = Document {
+            bytes: self.file.len(),
+            events: self.events,
+            first: self.first,
+            last: self.last,
+            output: arguments.output.display().to_string(),
+            reveal: &self.names,
+        };
+        Ok(Json::of(&document)?)
+    }
+
+    fn summary(&self, arguments: &Arguments) -> String {
         let what = match arguments.all {
             true => format!("events {} to {}", self.first, self.last),
             false => format!("event {}", self.first),
         };
         let names = if self.names.is_empty() { "no field".to_owned() } else { self.names.join(", ") };
-        let text = format!("{}: {what} of {}; discloses {names}", output.display(), counted(events, "event"));
-        print(&text, Outcome::Passed)
+        let events = counted(self.events, "event");
+        format!("{}: {what} of {events}; discloses {names}", arguments.output.display())
     }
 }
