@@ -13,23 +13,70 @@ from __future__ import annotations
 import atexit as _atexit
 
 from . import errors
-from ._drop_in import (
-    RUNTIME_AUDIT_SCHEMA_VERSION,
-    RUNTIME_EVENT_SCHEMA_VERSION,
-    RUNTIME_SNAPSHOT_SCHEMA_VERSION,
-    DurableRuntimeBus,
-    RuntimeBusIntegrity,
-    append_jsonl,
-    checksum_event,
-    event_core,
-    summarize_events,
-    write_json_atomic,
-)
 from ._native import VERSION as __version__
-from ._native import Bus, EventIterator, Follow, Head, Reader, RuntimeBusEvent, Ticket, _flush_open, canonical
+from ._native import (
+    Bus,
+    EventIterator,
+    Follow,
+    Head,
+    Reader,
+    RuntimeBusEvent,
+    Table,
+    Ticket,
+    _flush_open,
+    canonical,
+    check,
+    export_parquet,
+)
 from .errors import BusError
 
+# Type checkers know this name. The module `typing` takes longer to import than the rest of this package.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._drop_in import (
+        RUNTIME_AUDIT_SCHEMA_VERSION,
+        RUNTIME_EVENT_SCHEMA_VERSION,
+        RUNTIME_SNAPSHOT_SCHEMA_VERSION,
+        DurableRuntimeBus,
+        RuntimeBusIntegrity,
+        append_jsonl,
+        checksum_event,
+        event_core,
+        summarize_events,
+        write_json_atomic,
+    )
+else:
+
+    def __getattr__(name: str) -> object:
+        """Imports what belongs to the old class at its first use."""
+        if name in __all__:
+            from . import _drop_in
+
+            value: object = getattr(_drop_in, name)
+            globals()[name] = value
+            return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 _atexit.register(_flush_open)
+
+
+class _DataclassAttribute:
+    """An attribute that `dataclasses` looks for in the class of an event. Created at its first use."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, _event: object, _class: object) -> object:
+        from . import _drop_in
+
+        return getattr(_drop_in.EventFields, self._name)
+
+
+# `dataclasses.replace`, `asdict` and `fields` work with events as they did.
+for _name in ("__dataclass_fields__", "__dataclass_params__"):
+    setattr(RuntimeBusEvent, _name, _DataclassAttribute(_name))
+
 
 __all__ = [
     "RUNTIME_AUDIT_SCHEMA_VERSION",
@@ -44,12 +91,15 @@ __all__ = [
     "Reader",
     "RuntimeBusEvent",
     "RuntimeBusIntegrity",
+    "Table",
     "Ticket",
     "append_jsonl",
     "canonical",
+    "check",
     "checksum_event",
     "errors",
     "event_core",
+    "export_parquet",
     "summarize_events",
     "write_json_atomic",
 ]

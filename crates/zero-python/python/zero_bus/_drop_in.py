@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +52,7 @@ class RuntimeBusIntegrity:
 
 
 @dataclass(frozen=True)
-class _EventFields:
+class EventFields:
     """The fields of an event as `dataclasses` describes them."""
 
     schema_version: str
@@ -65,12 +64,6 @@ class _EventFields:
     previous_checksum: Optional[str]
     checksum: str
     trace_id: Optional[str] = None
-
-
-# `dataclasses.replace`, `asdict` and `fields`, and patterns of `match`, work with events as they did.
-for _name in ("__dataclass_fields__", "__dataclass_params__", "__match_args__"):
-    if hasattr(_EventFields, _name):
-        setattr(RuntimeBusEvent, _name, getattr(_EventFields, _name))
 
 
 class DurableRuntimeBus:
@@ -137,6 +130,8 @@ class DurableRuntimeBus:
             text = self.snapshot_path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
+        import json
+
         snapshot: dict[str, Any] = json.loads(text)
         return snapshot
 
@@ -181,6 +176,8 @@ class DurableRuntimeBus:
             events: list[dict[str, Any]] = []
             summary = summarize_events(events)
         else:
+            import json
+
             audit = json.loads(reader.audit_json())
             integrity = RuntimeBusIntegrity.from_dict(audit["integrity"]).to_dict()
             snapshot, snapshot_integrity = audit["snapshot"], audit["snapshot_integrity"]
@@ -234,6 +231,8 @@ class DurableRuntimeBus:
 
 def _unverified(path: Path) -> Iterable[RuntimeBusEvent]:
     """The lines of a log that is not valid to its end, up to a torn tail."""
+    import json
+
     byte_offset = 0
     with open(path, "rb") as log:
         for number, line in enumerate(log, start=1):
