@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit as _atexit
 
 from . import errors
+from ._frozen import add_dataclass_attributes as _add_dataclass_attributes
 from ._native import VERSION as __version__
 from ._native import (
     Bus,
@@ -61,22 +62,13 @@ else:
 _atexit.register(_flush_open)
 
 
-class _DataclassAttribute:
-    """An attribute that `dataclasses` looks for in the class of an event. Created at its first use."""
+def _event_dataclass() -> type:
+    from ._event_fields import EventFields
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __get__(self, _event: object, _class: object) -> object:
-        from . import _drop_in
-
-        return getattr(_drop_in.EventFields, self._name)
+    return EventFields
 
 
-# `dataclasses.replace`, `asdict` and `fields` work with events as they did.
-for _name in ("__dataclass_fields__", "__dataclass_params__"):
-    setattr(RuntimeBusEvent, _name, _DataclassAttribute(_name))
-
+_add_dataclass_attributes(RuntimeBusEvent, _event_dataclass)
 
 __all__ = [
     "RUNTIME_AUDIT_SCHEMA_VERSION",
