@@ -2,8 +2,8 @@
 //!
 //! The classes in Python's words are in `python/zero_bus`; this crate holds what is fast or waits.
 //! Read `event` and `payload` first (values in both directions), then `bus` and `ticket`
-//! (appending), `reader` and `follow` (reading), `tables` (Arrow and Parquet). `wait` is how every call waits: without the
-//! GIL, and so that Ctrl-C ends it.
+//! (appending), `reader` and `follow` (reading), `tables` (Arrow and Parquet). `wait` is how every
+//! call waits: without the GIL, and so that Ctrl-C ends it.
 
 #![deny(unsafe_code)]
 

@@ -1,5 +1,5 @@
-//! Tables as Arrow record batches, and through Arrow's C data interface, for other libraries in this
-//! process.
+//! Tables as Arrow record batches, and through Arrow's C data interface, for other libraries in
+//! this process.
 
 use std::io;
 use std::sync::Arc;

@@ -35,7 +35,8 @@ impl Batches {
     /// use zero_tables::{Batches, Table, Values};
     ///
     /// let bus = Bus::open(dir.path())?;
-    /// bus.append(Draft::new("fill.record", 1777593600.0, &BTreeMap::from([("price", 64000.5)]))?)?;
+    /// let fill = BTreeMap::from([("price", 64000.5)]);
+    /// bus.append(Draft::new("fill.record", 1777593600.0, &fill)?)?;
     /// let fills = Table::named("fills").unwrap();
     /// for batch in Batches::read(&bus.reader(), fills, 1, bus.head().index)? {
     ///     let price = fills.columns.iter().position(|column| column.name == "price").unwrap();

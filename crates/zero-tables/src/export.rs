@@ -139,8 +139,8 @@ pub fn open_directory(path: &Path, bus: &Path) -> Result<Directory, ExportError>
 /// other exports off the directory, see [`open_directory`].
 ///
 /// A file covers at most `events_per_file` events and ends at a multiple of that, or at the end of
-/// the log. Reads the log once for all tables that are equally far. Needs memory for one batch per table, at
-/// most 32 MiB each. Calls `progress` with the index of the present event and that of the last one;
+/// the log. Reads the log once for all tables that are equally far. Needs memory for one batch per
+/// table, at most 32 MiB each. Calls `progress` with the index of the present event and that of the last one;
 /// the export stops when it returns false.
 ///
 /// # Errors
@@ -154,15 +154,17 @@ pub fn open_directory(path: &Path, bus: &Path) -> Result<Directory, ExportError>
 /// use zero_tables::{Table, export};
 ///
 /// let bus = Bus::open(&bus_path)?;
-/// bus.append(Draft::new("fill.record", 1777593600.0, &BTreeMap::from([("price", 64000.5)]))?)?;
+/// let fill = BTreeMap::from([("price", 64000.5)]);
+/// bus.append(Draft::new("fill.record", 1777593600.0, &fill)?)?;
 /// let directory = export::open_directory(&target, &bus_path)?;
 /// let fills = [Table::named("fills").unwrap()];
-/// let added = export::export(&bus.reader(), &directory, &fills, export::EVENTS_PER_FILE, &mut |_, _| true)?;
-/// assert_eq!(added.tables["fills"].rows, 1);
+/// let mut export_fills = || {
+///     let per_file = export::EVENTS_PER_FILE;
+///     export::export(&bus.reader(), &directory, &fills, per_file, &mut |_, _| true)
+/// };
+/// assert_eq!(export_fills()?.tables["fills"].rows, 1);
 /// assert!(target.join("fills/000000000001-000000000001.parquet").exists());
-///
-/// let added = export::export(&bus.reader(), &directory, &fills, export::EVENTS_PER_FILE, &mut |_, _| true)?;
-/// assert_eq!(added.tables["fills"].files, 0);
+/// assert_eq!(export_fills()?.tables["fills"].files, 0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn export(

@@ -61,7 +61,8 @@ def mypy(tmp_path, *arguments):
 
 def test_mypy_accepts_correct_uses_and_finds_wrong_ones(tmp_path):
     (tmp_path / "correct.py").write_text(PROGRAM)
-    (tmp_path / "wrong.py").write_text(PROGRAM + 'bus.append(1, {})\nold.append("a", {})\nreader["x"]\none.as_of = 1.0\n')
+    wrong = 'bus.append(1, {})\nold.append("a", {})\nreader["x"]\none.as_of = 1.0\n'
+    (tmp_path / "wrong.py").write_text(PROGRAM + wrong)
     checked = mypy(tmp_path, "correct.py", "wrong.py")
     assert checked.returncode == 1 and "correct.py" not in checked.stdout, checked.stdout
     assert checked.stdout.count("wrong.py:") >= 4, checked.stdout
