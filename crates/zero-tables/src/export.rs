@@ -140,8 +140,8 @@ pub fn open_directory(path: &Path, bus: &Path) -> Result<Directory, ExportError>
 ///
 /// A file covers at most `events_per_file` events and ends at a multiple of that, or at the end of
 /// the log. Reads the log once for all tables that are equally far. Needs memory for one batch per
-/// table, at most 32 MiB each. Calls `progress` with the index of the present event and that of the last one;
-/// the export stops when it returns false.
+/// table, at most 32 MiB each. Calls `progress` with the index of the present event and that of the
+/// last one; the export stops when it returns false.
 ///
 /// # Errors
 /// [`ExportError`]. Files that were complete before the error stay.
