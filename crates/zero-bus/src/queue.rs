@@ -76,7 +76,7 @@ struct State<J, R> {
     /// Jobs that the next batch is likely to have: those that were pending when the last leader
     /// gave up leadership, and as many as its batch had, since the waiters that it woke are likely
     /// to enqueue again. A leader yields while its batch has fewer.
-    last_batch_len: usize,
+    expected_len: usize,
 }
 
 /// Where the leader publishes the result of one job.
@@ -100,7 +100,7 @@ impl<J, R> Queue<J, R> {
             unwaited_bytes: 0,
             committing: false,
             closed: false,
-            last_batch_len: 0,
+            expected_len: 0,
         };
         Self { state: Mutex::new(state), committer: Condvar::new(), max_unwaited_bytes }
     }
@@ -290,7 +290,7 @@ impl<J, R> Iterator for Batch<'_, J, R> {
 
     /// Takes the next job, or closes the batch and returns `None`.
     ///
-    /// While no job is pending and this batch has fewer than `last_batch_len` jobs, yields to the
+    /// While no job is pending and this batch has fewer than `expected_len` jobs, yields to the
     /// threads that the last leader woke, so that their next jobs join this batch. No timer is
     /// involved: yielding returns at once if no other thread is ready to run. After more than
     /// `MAX_IDLE_SPINS` yields in a row the batch closes. A batch with `max_unwaited_bytes` of
@@ -308,7 +308,7 @@ impl<J, R> Iterator for Batch<'_, J, R> {
                 return Some(job);
             }
             let full = state.unwaited_bytes >= self.queue.max_unwaited_bytes;
-            if full || self.len() >= state.last_batch_len || self.idle_spins > MAX_IDLE_SPINS {
+            if full || self.len() >= state.expected_len || self.idle_spins > MAX_IDLE_SPINS {
                 self.closed = true;
                 // Without slots, no thread waits for this batch: the next batch can keep the gate.
                 if !self.slots.is_empty() {
@@ -335,7 +335,7 @@ impl<J, R> Drop for Batch<'_, J, R> {
             self.gate = Some(state.close_batch());
         }
         state.committing = false;
-        state.last_batch_len = self.len() + state.pending.len();
+        state.expected_len = self.len() + state.pending.len();
         // The lock is held until the nomination is made, so no wake-up is lost: a thread that is
         // not in `waiters` yet takes the lock afterwards. It then leads, or another thread leads
         // already and finds it in `waiters` here.

@@ -117,20 +117,36 @@ impl Reader {
         &self,
         from: u64,
         matches: impl Fn(&str, Option<&str>) -> bool + Sync,
-        mut on_event: impl FnMut(Event) -> Result<(), E> + Send,
+        on_event: impl FnMut(Event) -> Result<(), E> + Send,
+    ) -> Result<Selected, E> {
+        self.select_map(from, matches, |event| event, on_event)
+    }
+
+    /// Like [`Reader::select`], but calls `map` with each matching event on the thread that has
+    /// verified it, and `on_value` in order with what `map` returns. Use it where `map` is the
+    /// larger part of the work, such as hashing.
+    ///
+    /// # Errors
+    /// As [`Reader::select`].
+    pub fn select_map<T: Send, E: From<Error> + Send>(
+        &self,
+        from: u64,
+        matches: impl Fn(&str, Option<&str>) -> bool + Sync,
+        map: impl Fn(Event) -> T + Sync,
+        mut on_value: impl FnMut(T) -> Result<(), E> + Send,
     ) -> Result<Selected, E> {
         let mut events = self.events(from)?;
         let from = events.from;
         if let Some(lines) = &mut events.lines {
             let start = VerifiedEnd { head: events.head, offset: lines.offset() };
             let mut caller_error = None;
-            let visit = |selected: &mut Vec<Event>, head: Head, line: &Line<'_>, _| {
+            let visit = |selected: &mut Vec<T>, head: Head, line: &Line<'_>, _| {
                 if head.index >= from && matches(&line.event_type(), line.trace_id().as_deref()) {
-                    selected.extend(line.event(head));
+                    selected.extend(line.event(head).map(&map));
                 }
             };
-            let merge = |selected: &mut Vec<Event>, _, _: &mut [u8]| {
-                selected.drain(..).try_for_each(&mut on_event).map_err(|error| {
+            let merge = |selected: &mut Vec<T>, _, _: &mut [u8]| {
+                selected.drain(..).try_for_each(&mut on_value).map_err(|error| {
                     caller_error = Some(error);
                     io::Error::other("the caller stopped the selection")
                 })
@@ -150,7 +166,7 @@ impl Reader {
         for event in events.by_ref() {
             let event = event?;
             if matches(&event.event_type, event.trace_id.as_deref()) {
-                on_event(event)?;
+                on_value(map(event))?;
             }
         }
         Ok(Selected { last: events.head.index, torn_bytes: events.torn_bytes() })

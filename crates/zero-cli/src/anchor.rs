@@ -8,19 +8,21 @@ use serde::Serialize;
 use zero_bus::Reader;
 use zero_paper::rfc3339;
 use zero_paper::text::counted;
+use zero_program::message::print_warning;
 use zero_proof::disclosure::DisclosureSecret;
-use zero_proof::log_roots::log_roots;
+use zero_proof::log_roots::{LogRoots, log_roots};
 use zero_proof::policy::Accepted;
-use zero_proof::{Hash, Policy, SignedCheckpoint};
+use zero_proof::{Hash, Policy, SignedCheckpoint, TreeHead};
 
 use crate::checkpoint_store::CheckpointStore;
+use crate::program::PROGRAM;
 use crate::proof_input::{read_policy, read_secret};
 
 /// The options of a comparison.
 #[derive(Debug, clap::Args)]
 pub(crate) struct AnchorArguments {
-    /// Compare the log with its stored checkpoints, and fail unless one is accepted by this policy
-    /// and none contradicts the log.
+    /// Compare the log with what was signed: the state and the stored checkpoints. Fail unless one
+    /// checkpoint is accepted by this policy and nothing that was signed contradicts the log.
     #[arg(long, value_name = "FILE", requires = "secret")]
     policy: Option<PathBuf>,
     /// The disclosure secret of the bus, from which its checkpoints follow.
@@ -87,49 +89,127 @@ fn compare(
     secret: &DisclosureSecret,
     store: &CheckpointStore,
 ) -> Result<Anchor> {
-    let sizes = store.sizes()?;
+    // Read before the log, which then holds all that was signed.
+    let stored = load_stored(store)?;
+    let state = store.read_state();
+    let mut sizes: Vec<u64> = stored.iter().map(|signed| signed.checkpoint().size).collect();
+    sizes.extend(state.iter().flatten().map(|state| state.size));
+    sizes.sort_unstable();
+    sizes.dedup();
+    let comparison = Comparison { policy, store, stored, log: log_roots(reader, secret, &sizes)? };
+    let contradiction = comparison.find_contradiction(state);
+    Ok(contradiction.unwrap_or_else(|| comparison.find_anchor()))
+}
+
+/// The stored checkpoints in ascending order of size. Warns of files that cannot be used.
+fn load_stored(store: &CheckpointStore) -> Result<Vec<SignedCheckpoint>> {
     let mut stored = Vec::new();
-    for size in &sizes {
-        stored.extend(store.load(*size)?);
+    for size in store.sizes()? {
+        match store.load(size) {
+            Ok(signed) => stored.extend(signed),
+            Err(error) => print_warning(PROGRAM, &format!("ignored: {error:#}")),
+        }
     }
-    let log = log_roots(reader, secret, &sizes)?;
-    let root_of = |size: u64| log.roots.iter().find(|(of, _)| *of == size).map(|(_, root)| *root);
-    let matches =
-        |signed: &SignedCheckpoint| root_of(signed.checkpoint().size) == Some(signed.checkpoint().root);
-    let anchor = |anchored: u64, accepted: Option<Accepted<'_>>, problem: Option<String>| {
-        let cosigners = accepted.map(|accepted| accepted.cosigners).unwrap_or_default();
+    Ok(stored)
+}
+
+/// A log and what was signed of it.
+struct Comparison<'a> {
+    policy: &'a Policy,
+    store: &'a CheckpointStore,
+    /// In ascending order of size.
+    stored: Vec<SignedCheckpoint>,
+    log: LogRoots,
+}
+
+impl Comparison<'_> {
+    /// The first thing that was signed and that the log does not hold: a stored checkpoint, then
+    /// the state.
+    fn find_contradiction(&self, state: Result<Option<TreeHead>>) -> Option<Anchor> {
+        for signed in self.stored.iter().filter(|signed| !self.matches(signed)) {
+            let size = signed.checkpoint().size;
+            let path = self.store.path(size);
+            if is_signed_by_log(self.policy, signed) {
+                return Some(self.contradiction(size, &path));
+            }
+            // It says nothing about the log.
+            let problem = "does not match the log, and no log of the policy has signed it";
+            print_warning(PROGRAM, &format!("ignored: {}: {problem}", path.display()));
+        }
+        let path = self.store.state_path();
+        match state {
+            Err(error) => {
+                let remedy = "restore it from a copy, or move it away and run zero-bus checkpoint, which then compares the \
+                              log with the newest stored checkpoint";
+                Some(self.failure(0, format!("{error:#}; {remedy}")))
+            }
+            Ok(Some(state)) if self.root_of(state.size) != Some(state.root) => {
+                Some(self.contradiction(state.size, &path))
+            }
+            Ok(None) if !self.stored.is_empty() => {
+                let problem = "does not exist, so that newer checkpoints could have been deleted unnoticed; the next \
+                               zero-bus checkpoint makes it again";
+                print_warning(PROGRAM, &format!("{}: {problem}", path.display()));
+                None
+            }
+            Ok(_) => None,
+        }
+    }
+
+    /// The newest stored checkpoint that the policy accepts, or why there is none.
+    fn find_anchor(&self) -> Anchor {
+        let mut refusal = None;
+        for signed in self.stored.iter().rev().filter(|signed| self.matches(signed)) {
+            match self.policy.check(signed) {
+                Ok(Accepted { cosigners, .. }) => {
+                    return Anchor {
+                        anchored: signed.checkpoint().size,
+                        cosigned_at: cosigners.iter().filter_map(|cosigner| cosigner.timestamp).max(),
+                        cosigned_by: cosigners.iter().map(|cosigner| cosigner.witness.name.clone()).collect(),
+                        events: self.log.events,
+                        ok: true,
+                        reason: "ok".to_owned(),
+                    };
+                }
+                Err(error) => refusal = refusal.or(Some(error)),
+            }
+        }
+        let problem = match (refusal, self.stored.is_empty()) {
+            (Some(refusal), _) => {
+                format!("no stored checkpoint is accepted by the policy; the newest is not: {refusal}")
+            }
+            (None, true) => format!("no checkpoint is stored next to {}", self.store.state_path().display()),
+            (None, false) => "no stored checkpoint is signed by a log of the policy".to_owned(),
+        };
+        self.failure(0, problem)
+    }
+
+    fn root_of(&self, size: u64) -> Option<Hash> {
+        self.log.roots.iter().find(|(of, _)| *of == size).map(|(_, root)| *root)
+    }
+
+    fn matches(&self, signed: &SignedCheckpoint) -> bool {
+        self.root_of(signed.checkpoint().size) == Some(signed.checkpoint().root)
+    }
+
+    /// The log does not hold the first `size` events that were signed, as the file at `path` says.
+    fn contradiction(&self, size: u64, path: &Path) -> Anchor {
+        let equal = self.stored.iter().rfind(|other| other.checkpoint().size < size && self.matches(other));
+        let equal = equal.map_or(0, |other| other.checkpoint().size);
+        let problem = describe_contradiction(size, equal, self.log.events, self.root_of(size));
+        self.failure(equal, format!("{problem} ({})", path.display()))
+    }
+
+    fn failure(&self, anchored: u64, reason: String) -> Anchor {
         Anchor {
             anchored,
-            cosigned_at: cosigners.iter().filter_map(|cosigner| cosigner.timestamp).max(),
-            cosigned_by: cosigners.iter().map(|cosigner| cosigner.witness.name.clone()).collect(),
-            events: log.events,
-            ok: problem.is_none(),
-            reason: problem.unwrap_or_else(|| "ok".to_owned()),
-        }
-    };
-    // A stored checkpoint that the log has not signed says nothing about the log.
-    if let Some(signed) = stored.iter().find(|signed| !matches(signed) && is_signed_by_log(policy, signed)) {
-        let size = signed.checkpoint().size;
-        let equal = stored.iter().rfind(|other| other.checkpoint().size < size && matches(other));
-        let equal = equal.map_or(0, |other| other.checkpoint().size);
-        let problem = describe_contradiction(size, equal, log.events, root_of(size));
-        return Ok(anchor(equal, None, Some(format!("{problem} ({})", store.path(size).display()))));
-    }
-    let mut refusal = None;
-    for signed in stored.iter().rev().filter(|signed| matches(signed)) {
-        match policy.check(signed) {
-            Ok(accepted) => return Ok(anchor(signed.checkpoint().size, Some(accepted), None)),
-            Err(error) => refusal = refusal.or(Some(error)),
+            cosigned_at: None,
+            cosigned_by: Vec::new(),
+            events: self.log.events,
+            ok: false,
+            reason,
         }
     }
-    let problem = match (refusal, stored.is_empty()) {
-        (Some(refusal), _) => {
-            format!("no stored checkpoint is accepted by the policy; the newest is not: {refusal}")
-        }
-        (None, true) => format!("no checkpoint is stored next to {}", store.state_path().display()),
-        (None, false) => "no stored checkpoint is signed by a log of the policy".to_owned(),
-    };
-    Ok(anchor(0, None, Some(problem)))
 }
 
 fn is_signed_by_log(policy: &Policy, signed: &SignedCheckpoint) -> bool {

@@ -3,7 +3,8 @@
 //!
 //! The state file records the last tree that was signed or about to be signed. Next to it is each
 //! signed checkpoint with its cosignatures, in a file with the name of the state, a dot, and the
-//! number of events in twelve digits. Neither can be rebuilt: the times are the witnesses'.
+//! number of events in twelve digits. A lost state is made again from the newest of them. They
+//! cannot be made again: the times are the witnesses'.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,11 +12,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use zero_bus::storage::{Directory, replace};
-use zero_proof::SignedCheckpoint;
-use zero_proof::checkpoint_state::CheckpointState;
+use zero_proof::checkpoint_state::{CheckpointState, MAX_STATE_BYTES, parse_state};
+use zero_proof::{SignedCheckpoint, StoreError, TreeHead};
 
 use crate::output_file::check_directory_is_outside;
-use crate::proof_input::read_checkpoint;
+use crate::proof_input::{read_checkpoint, read_file};
 
 /// The state and the signed checkpoints of one log.
 pub(crate) struct CheckpointStore {
@@ -65,7 +66,41 @@ impl CheckpointStore {
     /// Opens the state. Creates its directory (mode 0700) if it does not exist. Waits while another
     /// process has the state open.
     pub(crate) fn open_state(&self) -> Result<CheckpointState> {
-        Ok(CheckpointState::open(Arc::new(self.create_directory()?), &self.name)?)
+        match CheckpointState::open(Arc::new(self.create_directory()?), &self.name) {
+            Err(StoreError::Proof(error)) => Err(error).with_context(|| {
+                let state = self.state_path();
+                format!(
+                    "{}: cannot be used; restore it from a copy, or move it away: the next checkpoint is then compared \
+                     with the newest stored one",
+                    state.display()
+                )
+            }),
+            state => Ok(state?),
+        }
+    }
+
+    /// What the state records; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// The file cannot be read, or has another form. The message names it.
+    pub(crate) fn read_state(&self) -> Result<Option<TreeHead>> {
+        let path = self.state_path();
+        if !path.exists() {
+            return Ok(None);
+        }
+        let content = read_file(&path, MAX_STATE_BYTES)?;
+        parse_state(&content).map(Some).with_context(|| path.display().to_string())
+    }
+
+    /// The path of the state without links. Its directory need not exist.
+    pub(crate) fn resolved_state_path(&self) -> Result<PathBuf> {
+        let cannot_look_up = || format!("{}: cannot look it up", self.directory.display());
+        let absolute = std::path::absolute(&self.directory).with_context(cannot_look_up)?;
+        let resolved = absolute.ancestors().find_map(|ancestor| {
+            let missing = absolute.strip_prefix(ancestor).ok()?;
+            Some(ancestor.canonicalize().ok()?.join(missing))
+        });
+        Ok(resolved.unwrap_or(absolute).join(&self.name))
     }
 
     /// Stores a signed checkpoint in place of one of the same size.
@@ -73,6 +108,15 @@ impl CheckpointStore {
         let name = self.file_name(signed.checkpoint().size);
         replace(&self.create_directory()?, &name, signed.encode().as_bytes())
             .with_context(|| format!("{}: cannot write it", self.directory.join(&name).display()))
+    }
+
+    /// The stored checkpoint with the most events. What is not a checkpoint is an error, because it
+    /// could have been the newest one.
+    pub(crate) fn newest(&self) -> Result<Option<SignedCheckpoint>> {
+        let Some(size) = self.sizes()?.last().copied() else { return Ok(None) };
+        self.load(size).with_context(|| {
+            "the newest stored checkpoint cannot be used; restore it from a copy, or move it away once you know what it was"
+        })
     }
 
     /// The stored checkpoint of this size.

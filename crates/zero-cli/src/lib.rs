@@ -10,6 +10,7 @@ mod event_ref;
 mod head_arg;
 mod input;
 mod json_option;
+mod key_use;
 mod liveness;
 mod output_file;
 mod private_file;

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use tempfile::NamedTempFile;
 use zero_bus::{LOCK, LOG};
 use zeroize::Zeroizing;
@@ -41,12 +41,10 @@ pub(crate) fn read_private_file(path: &Path, max_bytes: usize) -> Result<Zeroizi
 /// secret loses it.
 pub(crate) fn create_private_file(path: &Path, content: &[u8]) -> Result<()> {
     let name = path.display();
-    let cannot_create = || format!("{name}: cannot create it");
+    let cannot_create = || cannot_create(path);
     check_is_outside_a_bus(path)?;
     let parent = parent(path);
-    let mut file = NamedTempFile::new_in(parent).map_err(|error| anyhow!("{}: {error}", cannot_create()))?;
-    file.write_all(content).and_then(|()| file.as_file().sync_all()).with_context(cannot_create)?;
-    match file.persist_noclobber(path) {
+    match write_temporary(path, content)?.persist_noclobber(path) {
         Ok(_) => {}
         Err(error) if error.error.kind() == ErrorKind::AlreadyExists => {
             bail!("{name}: exists already, and is not replaced; name another file")
@@ -56,12 +54,32 @@ pub(crate) fn create_private_file(path: &Path, content: &[u8]) -> Result<()> {
     File::open(parent).and_then(|parent| parent.sync_all()).with_context(cannot_create)
 }
 
-/// Refuses a path in a directory that holds a bus, or below one.
+/// Replaces a file (mode 0600), which need not exist.
+pub(crate) fn replace_private_file(path: &Path, content: &[u8]) -> Result<()> {
+    write_temporary(path, content)?.persist(path).with_context(|| cannot_create(path))?;
+    File::open(parent(path)).and_then(|parent| parent.sync_all()).with_context(|| cannot_create(path))
+}
+
+/// Writes the content next to the path, under a temporary name.
+fn write_temporary(path: &Path, content: &[u8]) -> Result<NamedTempFile> {
+    let mut file = NamedTempFile::new_in(parent(path)).with_context(|| cannot_create(path))?;
+    file.write_all(content).and_then(|()| file.as_file().sync_all()).with_context(|| cannot_create(path))?;
+    Ok(file)
+}
+
+fn cannot_create(path: &Path) -> String {
+    format!("{}: cannot create it", path.display())
+}
+
+/// Refuses a path in a directory that holds a bus, or below one. A symbolic link is refused as its
+/// target is.
 fn check_is_outside_a_bus(path: &Path) -> Result<()> {
-    let parent =
-        parent(path).canonicalize().with_context(|| format!("{}: cannot look it up", path.display()))?;
-    let bus = parent.ancestors().find(|ancestor| [LOG, LOCK].iter().any(|name| ancestor.join(name).exists()));
-    match bus {
+    let cannot_look_up = || format!("{}: cannot look it up", path.display());
+    let mut places = vec![parent(path).canonicalize().with_context(cannot_look_up)?];
+    // A file that is to be created has no target.
+    places.extend(path.canonicalize());
+    let holds_bus = |place: &&Path| [LOG, LOCK].iter().any(|name| place.join(name).exists());
+    match places.iter().find_map(|place| place.ancestors().find(holds_bus)) {
         Some(bus) => bail!("{}: is inside the bus {}; keep it elsewhere", path.display(), bus.display()),
         None => Ok(()),
     }

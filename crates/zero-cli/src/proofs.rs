@@ -20,6 +20,8 @@ pub struct Request {
     pub reveal: Vec<String>,
     /// A file with a signed checkpoint; by default the newest one that is stored.
     pub checkpoint: Option<PathBuf>,
+    /// The policy of those who will check the proof, if it must accept the checkpoint.
+    pub policy: Option<PathBuf>,
     /// The state next to which checkpoints are stored; by default that of the bus.
     pub state: Option<PathBuf>,
     /// The file to write.
@@ -70,11 +72,13 @@ pub fn prove(request: Request) -> Result<Json, Problem> {
         secret: request.secret,
         reveal: request.reveal,
         checkpoint: request.checkpoint,
+        policy: request.policy,
         state: request.state,
         output: request.output,
         json: true,
     };
-    Ok(prove::write(&arguments)?.document(&arguments)?)
+    let document = prove::write(&arguments)?.map_err(Problem::Other)?;
+    Ok(Json::parse(&document).map_err(anyhow::Error::from)?)
 }
 
 /// Checks a proof or a track record against a policy. Returns what `zero-bus check --json` prints:

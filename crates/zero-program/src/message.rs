@@ -25,7 +25,7 @@ pub fn print_error(program: &str, error: &anyhow::Error) {
 }
 
 /// Joins an error and its causes. Leaves out a cause that the text already contains.
-fn with_causes(error: &anyhow::Error) -> String {
+pub fn with_causes(error: &anyhow::Error) -> String {
     error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |text, cause| {
         if text.contains(&cause) { text } else { format!("{text}: {cause}") }
     })

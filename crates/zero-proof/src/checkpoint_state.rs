@@ -4,29 +4,48 @@
 //! of it across restarts and crashes: a new checkpoint is checked against the state, then recorded
 //! durably, and only then signed. After a crash between the two, the next checkpoint must extend
 //! the recorded one, signed or not.
+//!
+//! The newest stored checkpoint, which the caller passes in, is compared like the state. Whoever
+//! wants another log signed must therefore remove both.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
-use zero_bus::Reader;
 use zero_bus::storage::{Access, Lock, Storage, StorageFile, replace};
+use zero_bus::{Checksum, Event, Reader};
 
 use crate::checkpoint::Checkpoint;
 use crate::disclosure::DisclosureSecret;
 use crate::entry::Entry;
+use crate::error::Result;
+use crate::hash::Hash;
 use crate::signed_checkpoint::SignedCheckpoint;
 use crate::signing_key::SigningKey;
 use crate::store_error::StoreError;
 use crate::tile_store::{TileStore, read_file};
 use crate::tree::Node;
-use crate::tree_head::TreeHead;
+use crate::tree_head::{MAX_TREE_HEAD_BYTES, TreeHead};
 
 const SCHEMA: &str = "zero.runtime.checkpoint-state.v1";
+
+/// Maximum bytes of a state file.
+pub const MAX_STATE_BYTES: usize = MAX_TREE_HEAD_BYTES;
+
+/// Reads the content of a state file: the last tree that was signed, or was about to be signed.
+///
+/// # Errors
+/// [`Error::Malformed`](crate::Error::Malformed) with the line.
+pub fn parse_state(content: &[u8]) -> Result<TreeHead> {
+    TreeHead::parse("checkpoint state", SCHEMA, content)
+}
 
 /// The state of one log. At most one value exists for a file at a time, in any process.
 pub struct CheckpointState {
     storage: Arc<dyn Storage>,
     name: String,
     last: Option<TreeHead>,
+    /// A signed checkpoint that is kept elsewhere, see [`CheckpointState::must_extend`].
+    stored: Option<Checkpoint>,
     /// Holds the exclusive lock.
     _lock: Box<dyn StorageFile>,
 }
@@ -44,10 +63,10 @@ impl CheckpointState {
         let lock = lock.map_err(StoreError::io("open", storage.path(&lock_name)))?;
         lock.lock(Lock::Exclusive).map_err(StoreError::io("lock", storage.path(&lock_name)))?;
         let last = match read_file(&*storage, name)? {
-            Some(text) => Some(TreeHead::parse("checkpoint state", SCHEMA, &text)?),
+            Some(content) => Some(parse_state(&content)?),
             None => None,
         };
-        Ok(Self { storage, name: name.to_owned(), last, _lock: lock })
+        Ok(Self { storage, name: name.to_owned(), last, stored: None, _lock: lock })
     }
 
     /// The last checkpoint that was signed or was about to be signed. `None` before the first one.
@@ -55,8 +74,18 @@ impl CheckpointState {
         self.last.as_ref()
     }
 
+    /// Has the next checkpoint extend this one, too: the newest that is stored. A state that was
+    /// lost or replaced by an older copy then does not let another log be signed.
+    pub fn must_extend(&mut self, stored: &Checkpoint) {
+        self.stored = Some(stored.clone());
+    }
+
     /// Signs a checkpoint of the whole log at a time in POSIX seconds. The name of the key is the
     /// origin. Brings the tiles up to date. The cost depends on the number of new events.
+    ///
+    /// Of the events that were signed before, only the last one is read. A change to earlier ones
+    /// that leaves the chain's checksums as they were is not found, and not signed either: the root
+    /// is that of the kept tiles. With [`TileStore::clear`] before it, the whole log is read.
     ///
     /// # Errors
     /// [`StoreError::LogChanged`] or [`StoreError::OtherTree`] if the log does not extend what was
@@ -70,18 +99,22 @@ impl CheckpointState {
         key: &SigningKey,
         timestamp: u64,
     ) -> Result<SignedCheckpoint, StoreError> {
-        let last = self.last.clone().unwrap_or(TreeHead::EMPTY);
-        check_log(&last, reader, tiles, secret)?;
+        let signed = self.signed();
+        for tree in &signed {
+            check_log(tree, reader, tiles, secret)?;
+        }
         tiles.catch_up(reader, secret)?;
-        if tiles.root(last.size)? != last.root {
-            // The tiles that came before were damaged below what opening them checks.
-            tiles.clear();
-            tiles.catch_up(reader, secret)?;
+        for tree in &signed {
+            if tiles.root(tree.size)? != tree.root {
+                // The tiles that came before were damaged below what opening them checks.
+                tiles.clear();
+                tiles.catch_up(reader, secret)?;
+            }
+            if tiles.root(tree.size)? != tree.root {
+                return Err(StoreError::OtherTree { signed: tree.size });
+            }
+            tiles.prove_consistency(tree.size, tiles.head().size)?;
         }
-        if tiles.root(last.size)? != last.root {
-            return Err(StoreError::OtherTree { signed: last.size });
-        }
-        tiles.prove_consistency(last.size, tiles.head().size)?;
         let next = tiles.head().clone();
         let checkpoint = Checkpoint::new(key.name(), next.size, next.root);
         // Recorded first, signed second.
@@ -92,44 +125,77 @@ impl CheckpointState {
         }
         Ok(SignedCheckpoint::sign(checkpoint, key, timestamp)?)
     }
+
+    /// The trees that the next one must extend, the largest first, so that its size is in the
+    /// message.
+    fn signed(&self) -> Vec<SignedTree> {
+        let state = self.last.iter().map(|last| SignedTree {
+            size: last.size,
+            root: last.root,
+            checksum: last.checksum,
+        });
+        let mut signed: Vec<_> = state.collect();
+        if let Some(Checkpoint { size, root, .. }) = &self.stored
+            && !signed.iter().any(|tree| (tree.size, tree.root) == (*size, *root))
+        {
+            signed.push(SignedTree { size: *size, root: *root, checksum: None });
+        }
+        signed.sort_by_key(|tree| Reverse(tree.size));
+        signed
+    }
+}
+
+/// A tree that was signed, or was about to be signed.
+struct SignedTree {
+    size: u64,
+    root: Hash,
+    /// The checksum of its last event, if that is known.
+    checksum: Option<Checksum>,
 }
 
 /// Checks that the log still holds the last event that was signed. The chain then vouches for those
 /// before it.
 fn check_log(
-    last: &TreeHead,
+    signed: &SignedTree,
     reader: &Reader,
     tiles: &TileStore,
     secret: &DisclosureSecret,
 ) -> Result<(), StoreError> {
-    if last.size == 0 {
+    let size = signed.size;
+    if size == 0 {
         return Ok(());
     }
-    let event = match reader.event(last.size) {
+    let event = match reader.event(size) {
         Err(error @ zero_bus::Error::Io { .. }) => return Err(error.into()),
         // The log is damaged there, or has lost its end.
         Err(_) => None,
         Ok(event) => event,
     };
     // Only tiles of the signed tree tell which event differs.
-    let has_signed_tiles = tiles.head().size >= last.size && tiles.root(last.size)? == last.root;
-    match event {
-        Some(event) if event.head() == last.head() => {
+    let has_signed_tiles = tiles.head().size >= size && tiles.root(size)? == signed.root;
+    let is_last = |event: &Event| signed.checksum.is_none_or(|checksum| event.checksum == checksum);
+    match event.filter(is_last) {
+        Some(event) => {
             // Before tiles are rebuilt with a wrong secret.
-            let is_other = || -> Result<bool, StoreError> {
-                Ok(tiles.node(Node::leaf(last.size - 1))? != Entry::of(&event, secret).leaf_hash())
-            };
-            if has_signed_tiles && is_other()? {
-                return Err(StoreError::OtherTree { signed: last.size });
+            let leaf_hash = Entry::of(&event, secret).leaf_hash();
+            if !has_signed_tiles || tiles.node(Node::leaf(size - 1))? == leaf_hash {
+                return Ok(());
             }
-            Ok(())
+            match signed.checksum {
+                // It is the event, so that the secret is another one.
+                Some(_) => Err(StoreError::OtherTree { signed: size }),
+                None => match first_difference(size, reader, tiles, secret)? {
+                    1 => Err(StoreError::OtherTree { signed: size }),
+                    index => Err(StoreError::LogChanged { signed: size, first_difference: Some(index) }),
+                },
+            }
         }
-        _ => {
+        None => {
             let first_difference = match has_signed_tiles {
-                true => Some(first_difference(last.size, reader, tiles, secret)?),
+                true => Some(first_difference(size, reader, tiles, secret)?),
                 false => None,
             };
-            Err(StoreError::LogChanged { signed: last.size, first_difference })
+            Err(StoreError::LogChanged { signed: size, first_difference })
         }
     }
 }

@@ -25,6 +25,9 @@ const SALT_BYTES: usize = 16;
 /// It is zeroised when dropped. `Debug` does not show it.
 pub struct DisclosureSecret(Zeroizing<[u8; 32]>);
 
+/// The salts of a bus, before the event and the field are known.
+pub(crate) struct KeyedSalts(Hmac<Sha256>);
+
 /// The salts of the fields of one event.
 pub(crate) struct Salts {
     keyed: Hmac<Sha256>,
@@ -64,11 +67,22 @@ impl DisclosureSecret {
         &self.0
     }
 
-    pub(crate) fn salts(&self, event_index: u64) -> Salts {
+    /// The start of every salt, computed once for many events.
+    pub(crate) fn keyed(&self) -> KeyedSalts {
         // HMAC pads a short key with zeros to the block size of the hash.
         let mut padded = Zeroizing::new([0; 64]);
         padded[..32].copy_from_slice(&*self.0);
-        let mut keyed = Hmac::new(&(*padded).into());
+        KeyedSalts(Hmac::new(&(*padded).into()))
+    }
+
+    pub(crate) fn salts(&self, event_index: u64) -> Salts {
+        self.keyed().salts(event_index)
+    }
+}
+
+impl KeyedSalts {
+    pub(crate) fn salts(&self, event_index: u64) -> Salts {
+        let mut keyed = self.0.clone();
         keyed.update(b"zero.runtime.salt.v1\n");
         keyed.update(event_index.to_string().as_bytes());
         keyed.update(b"\n");

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use zero_bus::{Event, Json, Value};
 
 use crate::disclosure::{
-    AS_OF, CHECKSUM, Digester, Disclosure, DisclosureSecret, EVENT_TYPE, PAYLOAD, TRACE_ID, payload_field,
-    quote,
+    AS_OF, CHECKSUM, Digester, Disclosure, DisclosureSecret, EVENT_TYPE, KeyedSalts, PAYLOAD, Salts,
+    TRACE_ID, payload_field, quote,
 };
 use crate::encoding::decode_decimal;
 use crate::error::{Error, Result};
@@ -34,7 +34,12 @@ pub struct Entry {
 impl Entry {
     /// The entry of an event.
     pub fn of(event: &Event, secret: &DisclosureSecret) -> Self {
-        let mut digests = digests(event, secret);
+        Self::with_salts(event, &secret.keyed())
+    }
+
+    /// The entry of one of many events.
+    pub(crate) fn with_salts(event: &Event, salts: &KeyedSalts) -> Self {
+        let mut digests = digests(event, salts.salts(event.index));
         digests.sort_unstable();
         Self { event_index: event.index, commitment: commitment(&digests) }
     }
@@ -99,8 +104,8 @@ pub fn disclosures(event: &Event, secret: &DisclosureSecret) -> Vec<Disclosure> 
 
 /// The digests of [`disclosures`]. The text of the payload is used as it is, and nothing is built
 /// that is not hashed.
-fn digests(event: &Event, secret: &DisclosureSecret) -> Vec<Hash> {
-    let mut digester = Digester::new(secret.salts(event.index));
+fn digests(event: &Event, salts: Salts) -> Vec<Hash> {
+    let mut digester = Digester::new(salts);
     let mut of = |name: &str, value: &str| digester.digest(name, &format!("\"{name}\""), value);
     let as_of = Json::try_from(&Value::Float(event.as_of)).unwrap_or_else(|_| Json::empty_object());
     let mut digests = vec![

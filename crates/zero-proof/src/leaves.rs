@@ -1,30 +1,35 @@
-//! The leaves of many events.
+//! The leaves of the events of a log, hashed on the threads that verify it.
 
-use std::thread;
-
-use zero_bus::Event;
+use zero_bus::{Checksum, Reader};
 
 use crate::disclosure::DisclosureSecret;
 use crate::entry::Entry;
 use crate::hash::Hash;
+use crate::store_error::StoreError;
 
-/// Events whose leaves are computed at a time.
-pub(crate) const BATCH_EVENTS: usize = 8 << 10;
+/// The leaf of an event.
+pub(crate) struct Leaf {
+    pub(crate) hash: Hash,
+    /// The checksum of the event.
+    pub(crate) checksum: Checksum,
+}
 
-/// The hashes of the leaves of some events, computed on all processors if there are many.
-pub(crate) fn leaf_hashes(events: &[Event], secret: &DisclosureSecret) -> Vec<Hash> {
-    let hash = |events: &[Event]| -> Vec<Hash> {
-        events.iter().map(|event| Entry::of(event, secret).leaf_hash()).collect()
+/// Calls `on_leaf` in order with the leaf of each event from an index on, up to the end of the log.
+///
+/// # Errors
+/// As [`Reader::select`].
+pub(crate) fn for_each_leaf(
+    reader: &Reader,
+    from: u64,
+    secret: &DisclosureSecret,
+    on_leaf: impl FnMut(Leaf) -> Result<(), StoreError> + Send,
+) -> Result<(), StoreError> {
+    let every_event = |_: &str, _: Option<&str>| true;
+    let keyed = secret.keyed();
+    let leaf = |event: zero_bus::Event| Leaf {
+        hash: Entry::with_salts(&event, &keyed).leaf_hash(),
+        checksum: event.checksum,
     };
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    if threads == 1 || events.len() < 256 {
-        return hash(events);
-    }
-    let parts: Vec<&[Event]> = events.chunks(events.len().div_ceil(threads)).collect();
-    thread::scope(|scope| {
-        let workers: Vec<_> = parts.iter().map(|part| scope.spawn(|| hash(part))).collect();
-        // A worker that panicked has its part computed here, which panics again.
-        let joined = workers.into_iter().zip(&parts);
-        joined.flat_map(|(worker, part)| worker.join().unwrap_or_else(|_| hash(part))).collect()
-    })
+    reader.select_map(from, every_event, leaf, on_leaf)?;
+    Ok(())
 }

@@ -1,11 +1,11 @@
 //! The roots of a log, computed from the log alone. Unlike the tiles, nothing is stored and nothing
 //! but the log is believed, so this is what verifies a log against checkpoints.
 
-use zero_bus::{Event, Reader};
+use zero_bus::Reader;
 
 use crate::disclosure::DisclosureSecret;
 use crate::hash::Hash;
-use crate::leaves::{BATCH_EVENTS, leaf_hashes};
+use crate::leaves::for_each_leaf;
 use crate::store_error::StoreError;
 use crate::tree::CompactRange;
 
@@ -27,25 +27,16 @@ pub struct LogRoots {
 pub fn log_roots(reader: &Reader, secret: &DisclosureSecret, sizes: &[u64]) -> Result<LogRoots, StoreError> {
     let mut growth = Growth { tree: CompactRange::empty(0), sizes, roots: Vec::new() };
     growth.record();
-    let mut batch = Vec::new();
-    let read = reader.select(
-        1,
-        |_, _| true,
-        |event| {
-            batch.push(event);
-            if batch.len() == BATCH_EVENTS {
-                growth.add(&batch, secret)?;
-                batch.clear();
-            }
-            Ok::<(), StoreError>(())
-        },
-    );
+    let read = for_each_leaf(reader, 1, secret, |leaf| {
+        growth.tree.push(leaf.hash, &mut |_, _| {})?;
+        growth.record();
+        Ok(())
+    });
     match read {
         Err(StoreError::Bus(error @ zero_bus::Error::Io { .. })) => return Err(error.into()),
-        Err(StoreError::Bus(_)) | Ok(_) => {}
+        Err(StoreError::Bus(_)) | Ok(()) => {}
         Err(error) => return Err(error),
     }
-    growth.add(&batch, secret)?;
     Ok(LogRoots { events: growth.tree.end(), roots: growth.roots })
 }
 
@@ -57,14 +48,6 @@ struct Growth<'a> {
 }
 
 impl Growth<'_> {
-    fn add(&mut self, events: &[Event], secret: &DisclosureSecret) -> Result<(), StoreError> {
-        for leaf in leaf_hashes(events, secret) {
-            self.tree.push(leaf, &mut |_, _| {})?;
-            self.record();
-        }
-        Ok(())
-    }
-
     /// Records the root if the tree has one of the sizes.
     fn record(&mut self) {
         let size = self.tree.end();

@@ -229,6 +229,7 @@ impl Parser {
             return Err("a key of type 0x04 is for witnesses".to_owned());
         }
         check_new_key(&key, self.logs.iter().map(|log| &log.key))?;
+        check_other_role(&key, self.witness_keys(), "witness")?;
         self.logs.push(LogDefinition { key, url: url.map(lossy) });
         Ok(())
     }
@@ -238,13 +239,17 @@ impl Parser {
         if key.signature_type() == SignatureType::Ed25519 {
             return Err("a key of type 0x01 is for logs; a witness has one of type 0x04 or 0x06".to_owned());
         }
-        let keys = self.definitions.iter().filter_map(|definition| match &definition.kind {
-            Kind::Witness(witness) => Some(&witness.key),
-            Kind::Group { .. } => None,
-        });
-        check_new_key(&key, keys)?;
+        check_new_key(&key, self.witness_keys())?;
+        check_other_role(&key, self.logs.iter().map(|log| &log.key), "log")?;
         let witness = WitnessDefinition { name: lossy(name), key, url: url.map(lossy) };
         self.define(name, Kind::Witness(Box::new(witness)))
+    }
+
+    fn witness_keys(&self) -> impl Iterator<Item = &VerifierKey> {
+        self.definitions.iter().filter_map(|definition| match &definition.kind {
+            Kind::Witness(witness) => Some(&witness.key),
+            Kind::Group { .. } => None,
+        })
     }
 
     fn group(&mut self, name: &[u8], threshold: &[u8], names: &[&[u8]]) -> Result<(), String> {
@@ -318,6 +323,16 @@ fn check_new_key<'k>(
     let is_taken = others
         .any(|other| other.public_key() == public || (other.name(), other.id()) == (key.name(), key.id()));
     if is_taken { Err("an earlier line has this key already".to_owned()) } else { Ok(()) }
+}
+
+/// One signature must not count both as the log's and as a witness's.
+fn check_other_role<'k>(
+    key: &VerifierKey,
+    mut others: impl Iterator<Item = &'k VerifierKey>,
+    role: &str,
+) -> Result<(), String> {
+    let is_taken = others.any(|other| (other.name(), other.id()) == (key.name(), key.id()));
+    if is_taken { Err(format!("an earlier line has this key already, as that of a {role}")) } else { Ok(()) }
 }
 
 fn lossy(bytes: &[u8]) -> String {

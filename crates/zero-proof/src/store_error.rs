@@ -45,11 +45,10 @@ pub enum StoreError {
         /// missing or damaged.
         first_difference: Option<u64>,
     },
-    /// The log is the one that was signed, but with this secret it has another tree. Nothing was
-    /// signed.
+    /// With this secret, the log has another tree than the one that was signed. Nothing was signed.
     #[error(
         "with this secret, the first {signed} events have another tree than the signed one: the secret is that of \
-         another bus, or an event was changed in place (`zero-bus verify` tells)"
+         another bus, the log was rewritten, or an event was changed in place (`zero-bus verify --policy` tells)"
     )]
     OtherTree {
         /// Events of the last signed checkpoint.
@@ -66,6 +65,8 @@ impl StoreError {
 fn describe_difference(first_difference: Option<u64>) -> String {
     match first_difference {
         Some(index) => format!("event {index} differs or is missing"),
-        None => "which event differs is unknown, because there are no tiles of the signed log".to_owned(),
+        None => "which event differs is unknown without tiles of the signed log, but `zero-bus verify --policy` tells \
+                 between which checkpoints it is"
+            .to_owned(),
     }
 }

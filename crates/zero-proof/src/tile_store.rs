@@ -8,13 +8,13 @@
 
 use std::sync::Arc;
 
+use zero_bus::Reader;
 use zero_bus::storage::{Access, Lock, Storage, StorageFile, replace};
-use zero_bus::{Event, Reader};
 
 use crate::disclosure::DisclosureSecret;
 use crate::entry::Entry;
 use crate::hash::Hash;
-use crate::leaves::{BATCH_EVENTS, leaf_hashes};
+use crate::leaves::{Leaf, for_each_leaf};
 use crate::store_error::StoreError;
 use crate::tile::node_hash;
 use crate::tree::{self, CompactRange, Node};
@@ -30,6 +30,8 @@ const TILE_HEIGHT: u8 = 8;
 /// A tree of the maximum size needs no more files.
 const LEVELS: usize = 8;
 const HASH_BYTES: u64 = 32;
+/// Hashes of leaves that are written at a time: those of 8,192 events.
+const BATCH_BYTES: usize = 256 << 10;
 
 /// The tiles of one bus. At most one value exists at a time, in any process.
 pub struct TileStore {
@@ -89,21 +91,16 @@ impl TileStore {
             counts: std::array::from_fn(|level| self.head.size >> (level * usize::from(TILE_HEIGHT))),
             checksum: self.head.checksum,
         };
-        let mut batch = Vec::new();
-        let every_event = |_: &str, _: Option<&str>| true;
-        reader.select(self.head.size + 1, every_event, |event| {
-            batch.push(event);
-            if batch.len() == BATCH_EVENTS {
-                growth.add(&batch, secret)?;
+        for_each_leaf(reader, self.head.size + 1, secret, |leaf| {
+            growth.add(leaf)?;
+            if growth.pending[0].len() == BATCH_BYTES {
                 growth.write(&self.storage, &self.files)?;
-                batch.clear();
                 if let Some(on_progress) = &mut self.on_progress {
                     on_progress(growth.tree.end());
                 }
             }
-            Ok::<(), StoreError>(())
+            Ok(())
         })?;
-        growth.add(&batch, secret)?;
         growth.write(&self.storage, &self.files)?;
         let head = TreeHead {
             size: growth.tree.end(),
@@ -255,16 +252,14 @@ struct Growth {
 }
 
 impl Growth {
-    fn add(&mut self, events: &[Event], secret: &DisclosureSecret) -> Result<(), StoreError> {
+    fn add(&mut self, leaf: Leaf) -> Result<(), StoreError> {
         let pending = &mut self.pending;
-        for leaf in leaf_hashes(events, secret) {
-            self.tree.push(leaf, &mut |node, hash| {
-                if node.level % TILE_HEIGHT == 0 {
-                    pending[usize::from(node.level / TILE_HEIGHT)].extend_from_slice(hash.as_bytes());
-                }
-            })?;
-        }
-        self.checksum = events.last().map(|event| event.checksum).or(self.checksum);
+        self.tree.push(leaf.hash, &mut |node, hash| {
+            if node.level % TILE_HEIGHT == 0 {
+                pending[usize::from(node.level / TILE_HEIGHT)].extend_from_slice(hash.as_bytes());
+            }
+        })?;
+        self.checksum = Some(leaf.checksum);
         Ok(())
     }
 

@@ -60,6 +60,9 @@ pub struct ProvenRecord<'p> {
     pub size: u64,
     /// The names that are disclosed.
     pub names: Vec<String>,
+    /// By event type, the names that no event of the type discloses although it hides fields: the
+    /// type lacks them, or the operator withholds them for all its events.
+    pub unproven: BTreeMap<String, Vec<String>>,
     /// Aggregates over the disclosed fields.
     pub aggregates: Aggregates,
     /// The signers.
@@ -107,6 +110,11 @@ impl TrackRecordBuilder {
         self.leaves.push(recorded.entry(event.index).leaf_hash(), &mut |_, _| {})?;
         self.completeness.add(event.index, &event.event_type, &self.names, &recorded);
         Ok(())
+    }
+
+    /// Whether an event so far discloses a field.
+    pub fn discloses(&self, name: &str) -> bool {
+        self.completeness.fields.iter().any(|((_, field), presence)| field == name && presence.is_disclosed)
     }
 
     /// The record. `before` and `after` are the hashes of the subtrees outside the range, see
@@ -186,7 +194,8 @@ pub fn check<'p>(record: &[u8], policy: &'p Policy) -> Result<ProvenRecord<'p>> 
     check_root(&leaves, &before, &after, &checkpoint)?;
     completeness.check()?;
     let accepted = policy.check(&checkpoint)?;
-    Ok(ProvenRecord { first, last, size: checkpoint.checkpoint().size, names, aggregates, accepted })
+    let (size, unproven) = (checkpoint.checkpoint().size, completeness.unproven());
+    Ok(ProvenRecord { first, last, size, names, unproven, aggregates, accepted })
 }
 
 /// The data of one event.
@@ -284,6 +293,17 @@ impl Completeness {
                 presence.withheld_by.get_or_insert(event_index);
             }
         }
+    }
+
+    /// What [`ProvenRecord::unproven`] says.
+    fn unproven(&self) -> BTreeMap<String, Vec<String>> {
+        let mut unproven: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for ((event_type, name), presence) in &self.fields {
+            if !presence.is_disclosed {
+                unproven.entry(event_type.clone()).or_default().push(name.clone());
+            }
+        }
+        unproven
     }
 
     fn check(&self) -> Result<()> {

@@ -288,7 +288,8 @@ impl Reader {
     }
 
     /// Writes a proof of one event, which discloses only the fields in `reveal`.
-    #[pyo3(signature = (event, *, secret, output, reveal = Vec::new(), checkpoint = None, state = None))]
+    #[pyo3(signature = (event, *, secret, output, reveal = Vec::new(), checkpoint = None, policy = None,
+        state = None))]
     #[expect(clippy::too_many_arguments, reason = "they are the options of the command")]
     fn prove<'py>(
         &self,
@@ -298,16 +299,17 @@ impl Reader {
         output: PathBuf,
         reveal: Vec<String>,
         checkpoint: Option<PathBuf>,
+        policy: Option<PathBuf>,
         state: Option<PathBuf>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let events = proofs::Events::One(first_after(Some(event))? - 1);
         let bus = self.path.clone();
-        proof::prove(py, proofs::Request { bus, events, secret, reveal, checkpoint, state, output })
+        proof::prove(py, proofs::Request { bus, events, secret, reveal, checkpoint, policy, state, output })
     }
 
     /// Writes a proof of all events, or of those from `first` to `last`: a track record.
     #[pyo3(signature = (
-        *, secret, output, reveal, first = None, last = None, checkpoint = None, state = None
+        *, secret, output, reveal, first = None, last = None, checkpoint = None, policy = None, state = None
     ))]
     #[expect(clippy::too_many_arguments, reason = "they are the options of the command")]
     fn prove_all<'py>(
@@ -319,10 +321,11 @@ impl Reader {
         first: Option<u64>,
         last: Option<u64>,
         checkpoint: Option<PathBuf>,
+        policy: Option<PathBuf>,
         state: Option<PathBuf>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (bus, events) = (self.path.clone(), proofs::Events::Range(first, last));
-        proof::prove(py, proofs::Request { bus, events, secret, reveal, checkpoint, state, output })
+        proof::prove(py, proofs::Request { bus, events, secret, reveal, checkpoint, policy, state, output })
     }
 
     /// The audit document as canonical JSON.

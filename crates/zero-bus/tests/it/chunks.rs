@@ -120,7 +120,9 @@ fn several_threads_return_the_verdict_of_one_thread() {
     };
     // One line of each log is changed, removed, doubled, not canonical, cut off, without its line
     // break, or after blank lines. It is an early line, a late one, or the long one.
-    for number in [0, 1, 600, 1100, 1499, 1500, 1999] {
+    let numbers: &[usize] =
+        if crate::support::is_soak() { &[0, 1, 600, 1100, 1499, 1500, 1999] } else { &[0, 1499, 1999] };
+    for &number in numbers {
         let (start, end) = (line(number), line(number + 1));
         let mut edited = vec![sound.clone(); 7];
         edited[0][start + 700] ^= 1;

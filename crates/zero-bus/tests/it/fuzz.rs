@@ -9,6 +9,8 @@ mod bounded;
 
 use bounded::Mutations;
 
+use crate::support::is_soak;
+
 const EVERY_BYTE: [u8; 256] = {
     let mut bytes = [0; 256];
     let mut byte = 0;
@@ -20,8 +22,13 @@ const EVERY_BYTE: [u8; 256] = {
 };
 
 fn run(target: &str, check: fn(&[u8])) {
-    let mutations =
-        Mutations { count: 20_000, max_edits: 4, bytes: &EVERY_BYTE, piece_bytes: 40, min_corpus: 21 };
+    let mutations = Mutations {
+        count: if is_soak() { 20_000 } else { 6_000 },
+        max_edits: 4,
+        bytes: &EVERY_BYTE,
+        piece_bytes: 40,
+        min_corpus: 21,
+    };
     mutations.run(target, check);
 }
 

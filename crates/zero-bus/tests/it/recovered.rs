@@ -14,7 +14,7 @@ use zero_bus::{
     RECOVERED_TYPE, Reader, Value,
 };
 
-use crate::support::{add_to_log, bus_of, directory, draft, numbers, verify};
+use crate::support::{add_to_log, bus_of, directory, draft, is_soak, numbers, verify};
 
 /// The time that the clock of these tests gives.
 const RECOVERY_TIME: f64 = 1777600000.0;
@@ -278,7 +278,8 @@ fn a_power_cut_at_any_call_of_a_recovery_loses_neither_the_tail_nor_its_record()
                 check_recovered(&disk, &case).unwrap();
                 break;
             }
-            for (n, survivor) in disk.survivors(call, 40).into_iter().enumerate() {
+            for (n, survivor) in disk.survivors(call, if is_soak() { 40 } else { 16 }).into_iter().enumerate()
+            {
                 // The power fails again, at each call of the second recovery.
                 for second_call in 1.. {
                     let again = survivor.survivors(0, 1).remove(0);

@@ -42,7 +42,8 @@ pub(crate) struct Arguments {
     policy: PathBuf,
     /// Print one JSON object: {"accepted", "disclosures", "event_index", "events", "fields", "ok",
     /// "origin"}; of a track record {"accepted", "aggregates", "events", "first", "last", "names",
-    /// "ok", "origin"}; if nothing is proven {"ok", "reason"}.
+    /// "ok", "origin", "unproven"}; if nothing is proven {"ok", "reason"}. "unproven" has, by event
+    /// type, the names that are neither disclosed nor proven absent.
     #[arg(long)]
     json: bool,
 }
@@ -87,6 +88,11 @@ fn render_failure(error: &zero_proof::Error, json: bool) -> Result<String> {
 }
 
 fn check_proof(file: &[u8], policy: &Policy, json: bool) -> Result<Checked> {
+    if is_page(file) {
+        let problem = "is a page; open it in a browser, give it the policy and press its button \"Save the proof file\", \
+                       then check that file";
+        return Ok(Err(zero_proof::Error::Invalid { what: "the file", problem: problem.to_owned() }));
+    }
     // A longer file is read for track records only.
     let file = &file[..file.len().min(MAX_PROOF_BYTES + 1)];
     let proof = match Proof::parse(file) {
@@ -116,27 +122,24 @@ fn check_proof(file: &[u8], policy: &Policy, json: bool) -> Result<Checked> {
     Ok(Ok(lines.join("\n")))
 }
 
+/// Whether a file is a page that `zero-bus prove` has made, or another one.
+fn is_page(file: &[u8]) -> bool {
+    let start: Vec<u8> = file.iter().copied().skip_while(u8::is_ascii_whitespace).take(9).collect();
+    start.eq_ignore_ascii_case(b"<!doctype")
+}
+
+/// Written member by member, because a value may be nested as deep as JSON may be.
 fn proof_document(proven: &Proven<'_>, origin: &str, events: u64) -> Result<String> {
-    #[derive(Serialize)]
-    struct Document<'a> {
-        accepted: Signers,
-        disclosures: BTreeMap<&'a str, &'a Json>,
-        event_index: u64,
-        events: u64,
-        fields: usize,
-        ok: bool,
-        origin: &'a str,
+    let mut disclosures = BTreeMap::new();
+    for field in &proven.disclosures {
+        disclosures.insert(field.name(), format!("{}:{}", Json::of(&field.name())?, field.value()));
     }
-    let document = Document {
-        accepted: Signers::of(&proven.accepted),
-        disclosures: proven.disclosures.iter().map(|field| (field.name(), field.value())).collect(),
-        event_index: proven.event_index,
-        events,
-        fields: proven.fields,
-        ok: true,
-        origin,
-    };
-    Ok(Json::of(&document)?.to_string())
+    let disclosures: Vec<String> = disclosures.into_values().collect();
+    let (accepted, origin) = (Json::of(&Signers::of(&proven.accepted))?, Json::of(&origin)?);
+    let (disclosures, event_index, fields) = (disclosures.join(","), proven.event_index, proven.fields);
+    Ok(format!(
+        r#"{{"accepted":{accepted},"disclosures":{{{disclosures}}},"event_index":{event_index},"events":{events},"#
+    ) + &format!(r#""fields":{fields},"ok":true,"origin":{origin}}}"#))
 }
 
 fn check_track_record(file: &[u8], policy: &Policy, json: bool) -> Result<Checked> {
@@ -149,7 +152,7 @@ fn check_track_record(file: &[u8], policy: &Policy, json: bool) -> Result<Checke
     if json {
         return Ok(Ok(record_document(&proven, origin)?));
     }
-    let ProvenRecord { first, last, size, aggregates, accepted, .. } = &proven;
+    let ProvenRecord { first, last, size, aggregates, unproven, accepted, .. } = &proven;
     let mut lines = vec![format!("events {first} to {last} of the log {}", escape(origin)), String::new()];
     lines.extend(render_aggregates(aggregates));
     lines.push(String::new());
@@ -160,6 +163,15 @@ fn check_track_record(file: &[u8], policy: &Policy, json: bool) -> Result<Checke
         let warn = warn_mark();
         lines.push(format!(
             "{warn}  nothing is stated about the other events, before {first} or after {last}"
+        ));
+    }
+    for (event_type, names) in unproven {
+        let names: Vec<String> = names.iter().map(|name| escape(name)).collect();
+        lines.push(format!(
+            "{}  {}: neither disclosed nor proven absent: {}",
+            warn_mark(),
+            escape(event_type),
+            names.join(", ")
         ));
     }
     lines.extend(render_signers(accepted));
@@ -177,6 +189,7 @@ fn record_document(proven: &ProvenRecord<'_>, origin: &str) -> Result<String> {
         names: &'a [String],
         ok: bool,
         origin: &'a str,
+        unproven: &'a BTreeMap<String, Vec<String>>,
     }
     let document = Document {
         accepted: Signers::of(&proven.accepted),
@@ -187,6 +200,7 @@ fn record_document(proven: &ProvenRecord<'_>, origin: &str) -> Result<String> {
         names: &proven.names,
         ok: true,
         origin,
+        unproven: &proven.unproven,
     };
     Ok(Json::of(&document)?.to_string())
 }

@@ -1,6 +1,7 @@
 //! `zero-bus checkpoint`: sign the tree of a bus.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -10,17 +11,18 @@ use serde::Serialize;
 use zero_bus::{Json, Reader};
 use zero_paper::text::counted;
 use zero_paper::{Clock, SystemClock, rfc3339};
-use zero_program::message::{print_message, print_warning};
+use zero_program::message::{print_message, print_warning, with_causes};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 use zero_program::signals::on_stop_signal;
 use zero_proof::disclosure::DisclosureSecret;
 use zero_proof::key::SignatureType;
-use zero_proof::{Hash, Policy, SignedCheckpoint, SigningKey, VerifierKey};
+use zero_proof::{Checkpoint, Hash, Policy, SignedCheckpoint, SigningKey, VerifierKey};
 use zero_witness::{ClientOptions, Failure, SubmitError, WitnessClient};
 
 use crate::checkpoint_store::CheckpointStore;
-use crate::program::PROGRAM;
+use crate::key_use::{check_key_use, check_secret_use};
+use crate::program::{PROGRAM, is_failed_check};
 use crate::proof_input::{read_key, read_policy, read_secret};
 use crate::tiles::open_tiles;
 use crate::time_arg::parse_duration;
@@ -31,7 +33,11 @@ use crate::time_arg::parse_duration;
 /// extends the last one that was signed: a log that was truncated, rewritten or restored from an
 /// older copy is refused, with the first event that differs. The last one is recorded in the state,
 /// outside the bus. The signed checkpoint is stored next to the state, as FILE.000000000042 for 42
-/// events, and printed.
+/// events, and printed. The newest stored checkpoint must be extended, too, so that a state that
+/// was lost can be moved away and is made again.
+///
+/// Only what is new is read. An old event that was changed in place, with its checksum as it was,
+/// is not signed but not noticed either, except with --full-check and by `zero-bus verify`.
 ///
 /// With --policy, the witnesses of the policy are asked to cosign it. A witness checks that the
 /// checkpoint extends the one before, and states the time.
@@ -42,7 +48,10 @@ Examples:
   zero-bus checkpoint bus --key desk-1.key --secret bus.secret --policy policy --every 10m
 
 Keep the state where a restore of the bus does not reach it. SIGINT, SIGTERM or SIGHUP stops --every after the checkpoint in
-progress; a second signal stops it at once.
+progress; a second signal stops it at once. It survives errors of the system, such as a full disk: it reports each and tries
+again.
+
+Which bus a key and a secret are used for is recorded next to them, in FILE.used-for: each bus needs its own.
 
 Exit codes: 0 passed (or --every was stopped), 1 failed (nothing was signed because the log does not extend what was signed
 or is damaged; or the checkpoint was signed, but too few witnesses cosigned it), 2 could not run.")]
@@ -61,9 +70,17 @@ pub(crate) struct Arguments {
     /// The policy that lists the log and its witnesses. Exit 1 if its quorum has not cosigned.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// A PEM file of certificate authorities for the witnesses' certificates, instead of the
+    /// system's. The variable SSL_CERT_FILE does the same.
+    #[arg(long, value_name = "FILE", requires = "policy")]
+    ca_file: Option<PathBuf>,
     /// The state: what was signed last. Must be outside the bus. [default: DIR.checkpoints/signed]
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
+    /// Read the whole log again, and compare it with the last checkpoint. Takes as long as
+    /// `zero-bus verify`.
+    #[arg(long)]
+    full_check: bool,
     /// Keep running: look for new events after each such time (90s, 10m, 2h or 1d), and print one
     /// line per checkpoint.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
@@ -82,7 +99,7 @@ impl Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
-    let log = Log::open(arguments)?;
+    let mut log = Log::open(arguments)?;
     let Some(every_s) = arguments.every else {
         let made = log.checkpoint()?;
         made.failures
@@ -100,23 +117,38 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     if every_s < 1.0 {
         bail!("--every: must be at least 1s");
     }
-    run_service(arguments, &log, Duration::from_secs_f64(every_s))
+    run_service(arguments, &mut log, Duration::from_secs_f64(every_s))
 }
 
 /// Signs a checkpoint at once and whenever the time has passed, until a signal arrives.
-fn run_service(arguments: &Arguments, log: &Log<'_>, every: Duration) -> Result<Outcome> {
+fn run_service(arguments: &Arguments, log: &mut Log<'_>, every: Duration) -> Result<Outcome> {
     let (stop, stopped) = mpsc::channel();
     on_stop_signal(move |_| {
         let _ = stop.send(());
     })?;
     let mut reported = BTreeMap::new();
+    let mut reported_error = None;
     let mut next = Instant::now();
     loop {
-        let made = log.checkpoint()?;
-        report_changes(&mut reported, &made.failures);
-        if made.is_new || made.has_new_cosignatures {
-            let text = if arguments.json { made.json()? } else { made.line() };
-            print(&text, Outcome::Passed)?;
+        match log.checkpoint() {
+            Ok(made) => {
+                if reported_error.take().is_some() {
+                    print_message(PROGRAM, "checkpoints are signed again");
+                }
+                report_changes(&mut reported, &made.failures);
+                if made.is_new || made.has_new_cosignatures {
+                    let text = if arguments.json { made.json()? } else { made.line() };
+                    print(&text, Outcome::Passed)?;
+                }
+            }
+            Err(error) if may_pass(&error) => {
+                let problem = with_causes(&error);
+                if reported_error.as_ref() != Some(&problem) {
+                    print_warning(PROGRAM, &format!("no checkpoint was signed: {problem}; trying again"));
+                }
+                reported_error = Some(problem);
+            }
+            Err(error) => return Err(error),
         }
         // A checkpoint that took longer than the interval is followed by the next one at once.
         next = (next + every).max(Instant::now());
@@ -125,6 +157,19 @@ fn run_service(arguments: &Arguments, log: &Log<'_>, every: Duration) -> Result<
             _ => return Ok(Outcome::Passed),
         }
     }
+}
+
+/// Whether an error may pass without anybody's work on keys, state or log: the system refused an
+/// operation, or another program held a lock.
+fn may_pass(error: &anyhow::Error) -> bool {
+    !is_failed_check(error)
+        && error.chain().any(|cause| {
+            cause.is::<io::Error>()
+                || matches!(
+                    cause.downcast_ref(),
+                    Some(zero_bus::Error::Locked { .. } | zero_bus::Error::NotABus { .. })
+                )
+        })
 }
 
 /// Reports each failure of a witness once, and when it has passed.
@@ -149,6 +194,8 @@ struct Log<'a> {
     /// The witnesses of the policy.
     witnesses: Option<WitnessClient>,
     store: CheckpointStore,
+    /// Whether key and secret are known to be used for this bus alone.
+    is_use_checked: bool,
 }
 
 /// A checkpoint that was signed.
@@ -187,29 +234,44 @@ impl<'a> Log<'a> {
         if let (Some(policy), Some(path)) = (&policy, &arguments.policy) {
             check_policy_lists(policy, &key).with_context(|| path.display().to_string())?;
         }
-        let client = |policy| WitnessClient::new(policy, ClientOptions::default());
+        let options = ClientOptions { ca: arguments.ca_file.clone(), ..ClientOptions::default() };
+        let client = |policy| WitnessClient::new(policy, options.clone());
         let witnesses = policy.as_ref().map(client).transpose()?;
         let secret = read_secret(&arguments.secret)?;
         let store = CheckpointStore::of(dir, arguments.state.as_deref())?;
-        Ok(Self { arguments, key, secret, policy, witnesses, store })
+        Ok(Self { arguments, key, secret, policy, witnesses, store, is_use_checked: false })
     }
 
     /// Signs the log as it is now, stores the checkpoint, and has it cosigned.
-    fn checkpoint(&self) -> Result<Made> {
+    fn checkpoint(&mut self) -> Result<Made> {
+        let dir = &self.arguments.dir;
+        let reader = Reader::open(dir)?;
+        if !self.is_use_checked {
+            let state = self.store.resolved_state_path()?;
+            check_secret_use(&self.arguments.secret, &reader)?;
+            self.is_use_checked = check_key_use(&self.arguments.key, &reader, &state)?;
+        }
         // Held to the end, so that no other process stores a checkpoint meanwhile.
         let mut state = self.store.open_state()?;
-        self.check_origin()?;
-        let reader = Reader::open(&self.arguments.dir)?;
-        let mut tiles = open_tiles(&self.arguments.dir, &reader)?;
+        if let Some(newest) = self.store.newest()? {
+            self.check_origin(newest.checkpoint())?;
+            state.must_extend(newest.checkpoint());
+            if state.last().is_none() {
+                self.report_missing_state(newest.checkpoint().size);
+            }
+        }
+        let mut tiles = open_tiles(dir, &reader)?;
+        if self.arguments.full_check {
+            tiles.clear();
+        }
         let now_s = SystemClock.now() as u64;
         let signed = state.sign_next(&reader, &mut tiles, &self.secret, &self.key, now_s)?;
         drop(tiles);
         let size = signed.checkpoint().size;
-        let stored = self.store.load(size)?.filter(|stored| self.has_signed(stored, &signed));
-        let is_new = stored.is_none();
-        let signed = stored.unwrap_or(signed);
-        if is_new {
-            self.store.store(&signed)?;
+        let (signed, is_new) = self.store_signed(signed)?;
+        if is_new && size == 0 {
+            let problem = "holds no event; the checkpoint is that of an empty log";
+            print_warning(PROGRAM, &format!("{}: {problem}", dir.display()));
         }
         let mut made = Made {
             signed,
@@ -261,13 +323,43 @@ impl<'a> Log<'a> {
         Ok(())
     }
 
+    /// Stores a new checkpoint. The signatures of one of the same tree that is stored already are
+    /// kept: witnesses do not give theirs again. Returns what is stored, and whether it was not
+    /// before.
+    fn store_signed(&self, signed: SignedCheckpoint) -> Result<(SignedCheckpoint, bool)> {
+        let size = signed.checkpoint().size;
+        let Some(mut stored) = self.store.load(size)? else {
+            self.store.store(&signed)?;
+            return Ok((signed, true));
+        };
+        let path = || self.store.path(size).display().to_string();
+        if stored.checkpoint() != signed.checkpoint() {
+            bail!("{}: is a checkpoint of another tree, and is not replaced; move it away", path());
+        }
+        let mut missing = Vec::new();
+        for vkey in verifier_keys(&self.key) {
+            match stored.verify([&vkey]) {
+                Ok(_) => {}
+                Err(zero_proof::Error::NotSigned { .. }) => {
+                    let by_key = signed.note().signatures().iter();
+                    missing.extend(by_key.filter(|signature| signature.key_id == vkey.id()).cloned());
+                }
+                Err(error) => return Err(error).with_context(path),
+            }
+        }
+        let is_new = !missing.is_empty();
+        if is_new {
+            stored.add_signatures(missing).with_context(path)?;
+            self.store.store(&stored)?;
+        }
+        Ok((stored, is_new))
+    }
+
     /// A state belongs to one origin.
-    fn check_origin(&self) -> Result<()> {
-        let Some(newest) = self.store.sizes()?.last().copied() else { return Ok(()) };
-        let Some(stored) = self.store.load(newest)? else { return Ok(()) };
-        let origin = &stored.checkpoint().origin;
-        if origin != self.key.name() {
-            let (stored, name) = (self.store.path(newest), self.key.name());
+    fn check_origin(&self, newest: &Checkpoint) -> Result<()> {
+        let (origin, name) = (&newest.origin, self.key.name());
+        if origin != name {
+            let stored = self.store.path(newest.size);
             bail!(
                 "{}: is a checkpoint of the origin `{origin}`, and the key signs as `{name}`; name another state with --state",
                 stored.display()
@@ -276,15 +368,20 @@ impl<'a> Log<'a> {
         Ok(())
     }
 
-    /// Whether a stored checkpoint is the same as a new one and has the signatures of all keys.
-    fn has_signed(&self, stored: &SignedCheckpoint, signed: &SignedCheckpoint) -> bool {
-        let keys: Vec<VerifierKey> = [SignatureType::Ed25519, SignatureType::CosignatureMlDsa44]
-            .into_iter()
-            .filter_map(|signature_type| self.key.verifier_key(signature_type))
-            .collect();
-        stored.checkpoint() == signed.checkpoint()
-            && stored.verify(&keys).is_ok_and(|signed| signed.len() == keys.len())
+    fn report_missing_state(&self, newest: u64) {
+        let (state, events) = (self.store.state_path(), counted(newest, "event"));
+        let problem = format!(
+            "{}: does not exist; the log is compared with the newest stored checkpoint instead, of {events}",
+            state.display()
+        );
+        print_warning(PROGRAM, &problem);
     }
+}
+
+/// The public keys with which a key signs checkpoints.
+fn verifier_keys(key: &SigningKey) -> Vec<VerifierKey> {
+    let types = [SignatureType::Ed25519, SignatureType::CosignatureMlDsa44];
+    types.into_iter().filter_map(|signature_type| key.verifier_key(signature_type)).collect()
 }
 
 impl Made {
@@ -341,9 +438,7 @@ impl Made {
 
 /// Checks that the policy lists the log, which would otherwise accept none of its checkpoints.
 fn check_policy_lists(policy: &Policy, key: &SigningKey) -> Result<()> {
-    let vkeys = [SignatureType::Ed25519, SignatureType::CosignatureMlDsa44];
-    let vkeys: Vec<_> =
-        vkeys.into_iter().filter_map(|signature_type| key.verifier_key(signature_type)).collect();
+    let vkeys = verifier_keys(key);
     if policy.logs().iter().any(|log| vkeys.contains(&log.key)) {
         return Ok(());
     }

@@ -11,6 +11,7 @@ use zero_proof::SigningKey;
 use zero_proof::key::SignatureType;
 use zeroize::Zeroizing;
 
+use crate::key_use::forget_use;
 use crate::private_file::create_private_file;
 use crate::proof_input::read_key;
 
@@ -76,6 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
             let ml_dsa = arguments.ml_dsa.then(random).transpose()?;
             let key = SigningKey::from_seeds(&arguments.name, &*random()?, ml_dsa.as_deref())?;
             create_private_file(&arguments.output, key.encode().as_bytes())?;
+            forget_use(&arguments.output)?;
             print_public_keys(&key, arguments.json)
         }
         Action::Show(arguments) => print_public_keys(&read_key(&arguments.file)?, arguments.json),

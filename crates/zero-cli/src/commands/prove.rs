@@ -1,24 +1,28 @@
 //! `zero-bus prove`: write a proof that outsiders can check.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde::Serialize;
 use zero_bus::{Json, Reader};
 use zero_paper::text::counted;
+use zero_program::message::{print_message, print_warning};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 use zero_proof::disclosure::DisclosureSecret;
 use zero_proof::entry::disclosures;
+use zero_proof::policy::Accepted;
 use zero_proof::tile_store::TileStore;
 use zero_proof::track_record::TrackRecordBuilder;
-use zero_proof::{Proof, SignedCheckpoint, page};
+use zero_proof::{Policy, Proof, SignedCheckpoint, page};
 
 use crate::checkpoint_store::CheckpointStore;
 use crate::event_ref::{EventRef, no_such_event};
+use crate::key_use::check_secret_use;
 use crate::output_file::OutputFile;
+use crate::program::PROGRAM;
 use crate::progress::Bar;
-use crate::proof_input::{read_checkpoint, read_secret};
+use crate::proof_input::{read_checkpoint, read_policy, read_secret};
 use crate::tiles::tiles_of_checkpoint;
 
 /// Write a proof of an event, or of all events.
@@ -31,10 +35,11 @@ use crate::tiles::tiles_of_checkpoint;
 #[command(after_help = "\
 Examples:
   zero-bus prove bus 98 --secret bus.secret --reveal event_type,payload/allowed,payload/reason -o decision.tlog-proof
-  zero-bus prove bus 98 --secret bus.secret --reveal '*' -o decision.html
+  zero-bus prove bus 98 --secret bus.secret --reveal '*' --policy policy -o decision.html
   zero-bus prove bus --all --secret bus.secret --reveal payload/allowed,payload/notional_usd -o track-record
 
-Exit codes: 0 passed, 1 failed (the log does not lead to the checkpoint, or is damaged), 2 could not run.")]
+Exit codes: 0 passed, 1 failed (the log does not lead to the checkpoint, or is damaged, or the policy accepts no checkpoint),
+2 could not run.")]
 pub(crate) struct Arguments {
     /// The bus directory.
     pub(crate) dir: PathBuf,
@@ -58,9 +63,13 @@ pub(crate) struct Arguments {
     /// payload/NAME for a whole member of the payload; `*` for all fields of an event.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) reveal: Vec<String>,
-    /// The signed checkpoint. [default: the newest one that is stored]
+    /// The signed checkpoint. [default: the newest one that is stored and that the policy accepts]
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Option<PathBuf>,
+    /// The policy of those who will check the proof. Exit 1 if it does not accept the checkpoint.
+    /// Without it, nothing shows whether enough witnesses have cosigned.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
     /// The state next to which checkpoints are stored. [default: DIR.checkpoints/signed]
     #[arg(long, value_name = "FILE", conflicts_with = "checkpoint")]
     pub(crate) state: Option<PathBuf>,
@@ -68,38 +77,59 @@ pub(crate) struct Arguments {
     /// that verifies itself in a browser.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// Print one JSON object: {"bytes", "events", "first", "last", "output", "reveal"}.
+    /// Print one JSON object: {"bytes", "checkpoint", "cosigned_by", "events", "first", "last",
+    /// "output", "reveal"}; "checkpoint" is its file, and "cosigned_by" is null without --policy.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
-    let proven = write(arguments)?;
-    match arguments.json {
-        true => print(proven.document(arguments)?.as_str(), Outcome::Passed),
-        false => print(&proven.summary(arguments), Outcome::Passed),
+    let text = match write(arguments)? {
+        Ok(text) => text,
+        Err(problem) => {
+            print_message(PROGRAM, &problem);
+            return Ok(Outcome::Failed);
+        }
+    };
+    if arguments.reveal.is_empty() {
+        print_warning(
+            PROGRAM,
+            match arguments.all {
+                true => "discloses only the type of each event; name further fields with --reveal",
+                false => {
+                    "discloses no field, and proves only that the event exists; name fields with --reveal, or all with \
+                      --reveal '*'"
+                }
+            },
+        );
     }
+    print(&text, Outcome::Passed)
 }
 
-/// Writes the proof.
-pub(crate) fn write(arguments: &Arguments) -> Result<Proven> {
+/// Writes the proof. Returns what is to be printed, or why there is no checkpoint for it.
+pub(crate) fn write(arguments: &Arguments) -> Result<Result<String, String>> {
     let reader = Reader::open(&arguments.dir)?;
     let secret = read_secret(&arguments.secret)?;
-    let checkpoint = choose_checkpoint(arguments)?;
+    check_secret_use(&arguments.secret, &reader)?;
+    let policy = arguments.policy.as_deref().map(read_policy).transpose()?;
     let output = OutputFile::resolve(&arguments.output, &arguments.dir)?;
     let is_page = arguments.output.extension().is_some_and(|extension| extension == "html");
     if is_page && arguments.all {
         bail!("{}: a track record has no page; name another file", arguments.output.display());
     }
+    let chosen = match choose_checkpoint(arguments, policy.as_ref())? {
+        Ok(chosen) => chosen,
+        Err(problem) => return Ok(Err(problem)),
+    };
     let names: Vec<String> = arguments.reveal.iter().map(|name| field_name(name)).collect();
-    let tiles = tiles_of_checkpoint(&arguments.dir, &reader, &secret, checkpoint.checkpoint())?;
-    let prover = Prover { reader, secret, tiles, checkpoint };
+    let tiles = tiles_of_checkpoint(&arguments.dir, &reader, &secret, chosen.signed.checkpoint())?;
+    let prover = Prover { reader, secret, tiles, checkpoint: chosen.signed.clone() };
     let proven = match arguments.event {
         Some(event) => prover.prove(event, &names, is_page)?,
         None => prover.prove_all(arguments.from, arguments.to, &names)?,
     };
     output.write(proven.file.as_bytes())?;
-    Ok(proven)
+    proven.render(arguments, &chosen).map(Ok)
 }
 
 /// A name as `--reveal` takes it, as a JSON Pointer.
@@ -109,18 +139,50 @@ fn field_name(name: &str) -> String {
 
 const ALL_FIELDS: &str = "*";
 
-/// The named checkpoint, or the newest stored one.
-fn choose_checkpoint(arguments: &Arguments) -> Result<SignedCheckpoint> {
+/// The checkpoint of a proof.
+struct Chosen<'p> {
+    path: PathBuf,
+    signed: SignedCheckpoint,
+    /// What the policy accepted. `None` without a policy.
+    accepted: Option<Accepted<'p>>,
+}
+
+/// The named checkpoint, or the newest stored one that the policy accepts. The inner error says why
+/// it accepts none.
+fn choose_checkpoint<'p>(
+    arguments: &Arguments,
+    policy: Option<&'p Policy>,
+) -> Result<Result<Chosen<'p>, String>> {
+    let mut refusal = None;
+    let mut accept = |path: PathBuf, signed: SignedCheckpoint| {
+        match policy.map(|policy| policy.check(&signed)).transpose() {
+            Ok(accepted) => return Some(Chosen { path, signed, accepted }),
+            Err(error) => {
+                refusal.get_or_insert(format!("{}: the policy does not accept it: {error}", path.display()))
+            }
+        };
+        None
+    };
     if let Some(path) = &arguments.checkpoint {
-        return read_checkpoint(path);
+        let chosen = accept(path.clone(), read_checkpoint(path)?);
+        return Ok(chosen.ok_or_else(|| refusal.unwrap_or_default()));
     }
     let store = CheckpointStore::of(&arguments.dir, arguments.state.as_deref())?;
-    let newest = store.sizes()?.last().copied();
-    let newest = newest.map(|size| store.load(size)).transpose()?.flatten();
-    newest.with_context(|| {
-        let state = store.state_path();
-        format!("{}: no checkpoint is stored next to it; run zero-bus checkpoint first", state.display())
-    })
+    for size in store.sizes()?.into_iter().rev() {
+        let Some(signed) = store.load(size)? else { continue };
+        if let Some(chosen) = accept(store.path(size), signed) {
+            return Ok(Ok(chosen));
+        }
+    }
+    match refusal {
+        Some(refusal) => Ok(Err(format!(
+            "no stored checkpoint is accepted by the policy; the newest is not: {refusal}; run zero-bus checkpoint --policy"
+        ))),
+        None => {
+            let state = store.state_path();
+            bail!("{}: no checkpoint is stored next to it; run zero-bus checkpoint first", state.display())
+        }
+    }
 }
 
 struct Prover {
@@ -130,11 +192,9 @@ struct Prover {
     checkpoint: SignedCheckpoint,
 }
 
-/// A proof, and what it covers.
-pub(crate) struct Proven {
+/// A proof that is to be written.
+struct Proven {
     file: String,
-    /// Events of the checkpoint.
-    events: u64,
     first: u64,
     last: u64,
     names: Vec<String>,
@@ -156,7 +216,7 @@ impl Prover {
         let path = self.tiles.prove_inclusion(index - 1, size)?;
         let proof = Proof::prove(&event, &self.secret, &names, path, self.checkpoint.clone())?;
         let file = if is_page { page::html(&proof) } else { proof.encode() };
-        Ok(Proven { file, events: size, first: index, last: index, names })
+        Ok(Proven { file, first: index, last: index, names })
     }
 
     fn prove_all(&self, from: Option<EventRef>, to: Option<EventRef>, names: &[String]) -> Result<Proven> {
@@ -187,43 +247,64 @@ impl Prover {
             }
         }
         drop(bar);
+        if let Some(name) = names.iter().find(|name| !builder.discloses(name)) {
+            bail!(
+                "--reveal: no event from {first} to {last} has the field {name}; leave it out, or correct the name"
+            );
+        }
         let before = self.tiles.covering(0, first - 1)?;
         let after = self.tiles.covering(last, size)?;
         let file = builder.finish(&before, &after, &self.checkpoint)?;
-        Ok(Proven { file, events: size, first, last, names: names.to_vec() })
+        Ok(Proven { file, first, last, names: names.to_vec() })
     }
 }
 
 impl Proven {
-    /// What `--json` prints.
-    pub(crate) fn document(&self, arguments: &Arguments) -> Result<Json> {
-        #[derive(Serialize)]
-        struct Document<'a> {
-            bytes: usize,
-            events: u64,
-            first: u64,
-            last: u64,
-            output: String,
-            reveal: &'a [String],
+    fn render(&self, arguments: &Arguments, chosen: &Chosen<'_>) -> Result<String> {
+        let output: &Path = &arguments.output;
+        let events = chosen.signed.checkpoint().size;
+        let cosigners = chosen.accepted.as_ref().map(|accepted| &accepted.cosigners);
+        let cosigned_by: Option<Vec<&str>> =
+            cosigners.map(|cosigners| cosigners.iter().map(|cosigner| &*cosigner.witness.name).collect());
+        if arguments.json {
+            #[derive(Serialize)]
+            struct Document<'a> {
+                bytes: usize,
+                checkpoint: String,
+                cosigned_by: Option<Vec<&'a str>>,
+                events: u64,
+                first: u64,
+                last: u64,
+                output: String,
+                reveal: &'a [String],
+            }
+            let document = Document {
+                bytes: self.file.len(),
+                checkpoint: chosen.path.display().to_string(),
+                cosigned_by,
+                events,
+                first: self.first,
+                last: self.last,
+                output: output.display().to_string(),
+                reveal: &self.names,
+            };
+            return Ok(Json::of(&document)?.to_string());
         }
-        let document = Document {
-            bytes: self.file.len(),
-            events: self.events,
-            first: self.first,
-            last: self.last,
-            output: arguments.output.display().to_string(),
-            reveal: &self.names,
-        };
-        Ok(Json::of(&document)?)
-    }
-
-    fn summary(&self, arguments: &Arguments) -> String {
         let what = match arguments.all {
             true => format!("events {} to {}", self.first, self.last),
             false => format!("event {}", self.first),
         };
         let names = if self.names.is_empty() { "no field".to_owned() } else { self.names.join(", ") };
-        let events = counted(self.events, "event");
-        format!("{}: {what} of {events}; discloses {names}", arguments.output.display())
+        let accepted = match cosigned_by.as_deref() {
+            None => "without --policy, its cosignatures were not checked".to_owned(),
+            Some([]) => "accepted by the policy, cosigned by nobody".to_owned(),
+            Some(witnesses) => format!("accepted by the policy, cosigned by {}", witnesses.join(", ")),
+        };
+        Ok(format!(
+            "{}: {what} of {}; discloses {names}\ncheckpoint: {}; {accepted}",
+            output.display(),
+            counted(events, "event"),
+            chosen.path.display()
+        ))
     }
 }

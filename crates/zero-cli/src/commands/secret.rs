@@ -11,6 +11,7 @@ use zero_program::output::print;
 use zero_proof::tile_store::TILES_HEAD;
 
 use crate::commands::key::random;
+use crate::key_use::{check_secret_use, forget_use};
 use crate::private_file::{check_is_outside, create_private_file};
 use crate::program::PROGRAM;
 use crate::tiles::TILES;
@@ -35,7 +36,8 @@ enum Action {
 /// Create the disclosure secret of a bus.
 ///
 /// The secret prevents that readers guess the fields of an event from its hash, and lets the owner
-/// disclose single fields. Each bus needs a secret of its own. The file (mode 0600) must not exist
+/// disclose single fields. Each bus needs a secret of its own; FILE.used-for records the bus, and
+/// another one is refused. The file (mode 0600) must not exist
 /// and must not be inside the bus. Keep a copy where only you can read it: if the secret is lost,
 /// nothing of the bus can be disclosed, and no further checkpoint can be signed. The log itself
 /// does not need it.
@@ -53,9 +55,11 @@ struct NewArguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let Action::New(NewArguments { dir, output, json }) = &arguments.action;
-    Reader::open(dir)?;
+    let reader = Reader::open(dir)?;
     check_is_outside(output, dir)?;
     create_private_file(output, &*random()?)?;
+    forget_use(output)?;
+    check_secret_use(output, &reader)?;
     if dir.join(TILES).join(TILES_HEAD).exists() {
         let text = "the bus has a tree already, made with another secret; checkpoints of that tree need the old secret";
         print_warning(PROGRAM, text);

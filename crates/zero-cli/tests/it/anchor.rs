@@ -125,7 +125,9 @@ fn a_log_without_an_accepted_checkpoint_is_not_anchored() {
     fs::write(&path, text.replacen("example.com/bus\n", "example.com/other\n", 1)).unwrap();
     assert_fails("both", "the policy lists no log with the origin `example.com/other`");
     fs::write(&path, "nothing").unwrap();
-    assert!(verify(dir, "both").failure(2).contains("signed.000000000005: signed note, line 1"));
+    let checked = verify(dir, "both");
+    assert_eq!(checked.code, 1, "{}", checked.stdout);
+    assert!(checked.stderr.contains("signed.000000000005: signed note, line 1"), "{}", checked.stderr);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use zero_bus::sim::Rng;
 use zero_proof::SignedCheckpoint;
 
-use crate::support::proofs::{KEYS, checkpoint, set_up};
+use crate::support::proofs::{KEYS, checkpoint, rewrite_log, set_up};
 use crate::support::{BUS, append_events, bus, temp_dir};
 
 /// Kills the command at a random moment, then replaces the log by another continuation of what was
@@ -114,4 +114,38 @@ fn a_service_signs_what_is_new_and_stops_in_order() {
     append_events(dir, 2);
     let output = start(dir, &["--every", "1s"]).wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
+}
+
+/// A disk that is full or not mounted for a while does not end the service; a rewritten log does.
+#[test]
+fn a_service_survives_errors_of_the_system() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    set_up(dir, 3);
+    let mut child = start(dir, &["--every", "1s"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut warnings = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().ends_with("Z  3 events"));
+    // The directory of the state is gone, and so is the bus.
+    for name in ["bus.checkpoints", "bus"] {
+        fs::rename(dir.join(name), dir.join("away")).unwrap();
+        fs::write(dir.join(name), "").unwrap();
+        let warning = warnings.next().unwrap().unwrap();
+        assert!(warning.contains("warning: no checkpoint was signed: "), "{warning}");
+        assert!(warning.ends_with("; trying again"), "{warning}");
+        fs::remove_file(dir.join(name)).unwrap();
+        fs::rename(dir.join("away"), dir.join(name)).unwrap();
+        let mut line = warnings.next().unwrap().unwrap();
+        while !line.ends_with("checkpoints are signed again") {
+            // Between the two renames, the path leads nowhere.
+            assert!(line.ends_with("; trying again") || line.contains("does not exist"), "{line}");
+            line = warnings.next().unwrap().unwrap();
+        }
+    }
+    append_events(dir, 1);
+    assert!(lines.next().unwrap().unwrap().ends_with("Z  4 events"));
+    rewrite_log(dir, 2);
+    let message = warnings.next().unwrap().unwrap();
+    assert!(message.contains("event 2 differs or is missing"), "{message}");
+    assert_eq!(child.wait().unwrap().code(), Some(1));
 }

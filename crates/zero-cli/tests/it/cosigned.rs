@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -22,18 +23,27 @@ struct Witness {
 
 impl Witness {
     fn start(dir: &Path, name: &'static str) -> Self {
+        Self::start_with(dir, name, &[])
+    }
+
+    fn start_with(dir: &Path, name: &'static str, options: &[&str]) -> Self {
         bus(dir, &["key", "new", "--name", name, "-o", &format!("{name}.key")]).success();
         let mut witness = Self { name, port: 0, child: None };
-        witness.resume(dir);
+        witness.resume_with(dir, options);
         witness
     }
 
     /// Starts it on the same port as before.
     fn resume(&mut self, dir: &Path) {
+        self.resume_with(dir, &[]);
+    }
+
+    fn resume_with(&mut self, dir: &Path, options: &[&str]) {
         let log = read_key(dir, "log.key").verifier_key(SignatureType::Ed25519).unwrap().to_string();
         let (listen, key) = (format!("127.0.0.1:{}", self.port), format!("{}.key", self.name));
         let mut child = Command::new(BUS)
             .args(["witness", "--listen", &listen, "--key", &key, "--state", self.name, "--log", &log])
+            .args(options)
             .current_dir(dir)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -122,7 +132,7 @@ fn witnesses_cosign_and_those_that_were_away_are_asked_again() {
     w2.stop();
     assert_eq!(cosigners(&checkpoint(dir, &["--json"]).success()), both);
     // The proof shows who has cosigned.
-    bus(dir, &["prove", "bus", "7", "--secret", "bus.secret", "-o", "p"]).success();
+    bus(dir, &["prove", "bus", "7", "--secret", "bus.secret", "--reveal", "*", "-o", "p"]).success();
     let shown = bus(dir, &["check", "p", "--policy", "both"]).success();
     assert!(
         shown.contains("cosigned by witness w1 at 20") && shown.contains("cosigned by witness w2 at 20"),
@@ -152,6 +162,31 @@ fn witnesses_refuse_a_log_that_was_rewritten() {
     assert_eq!(cosigners(&refused.stdout), []);
     let verified = bus(dir, &["verify", "bus", "--policy", "both", "--secret", "bus.secret"]);
     assert_eq!(verified.code, 1, "{}", verified.stdout);
+}
+
+#[test]
+fn the_authorities_of_the_witnesses_can_be_named() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    set_up(dir, 2);
+    for name in ["cert", "other"] {
+        let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        fs::write(dir.join(format!("{name}.pem")), certificate.cert.pem()).unwrap();
+        fs::write(dir.join(format!("{name}.key")), certificate.signing_key.serialize_pem()).unwrap();
+    }
+    fs::set_permissions(dir.join("cert.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    let w1 = Witness::start_with(dir, "w1", &["--tls-cert", "cert.pem", "--tls-key", "cert.key"]);
+    write_policy(dir, &[&w1]);
+    let policy = fs::read_to_string(dir.join("both")).unwrap();
+    fs::write(dir.join("both"), policy.replace("http://127.0.0.1", "https://localhost")).unwrap();
+    for options in [&[][..], &["--ca-file", "other.pem"]] {
+        assert_eq!(checkpoint(dir, options).code, 1, "{options:?}");
+    }
+    checkpoint(dir, &["--ca-file", "cert.pem"]).success();
+    let message = checkpoint(dir, &["--ca-file", "missing.pem"]).failure(2);
+    assert!(message.contains("missing.pem"), "{message}");
+    let arguments = [&["checkpoint", "bus", "--ca-file", "cert.pem"], &KEYS[..]].concat();
+    assert!(bus(dir, &arguments).stderr.contains("--policy"));
 }
 
 #[test]

@@ -64,6 +64,10 @@ fn lines_match(patterns: &[String], lines: &[&str]) -> bool {
 }
 
 fn run_blocks(document: &Path) {
+    run_text(document, &fs::read_to_string(document).unwrap());
+}
+
+fn run_text(document: &Path, text: &str) {
     let temp = temp_dir();
     let dir = temp.path();
     fs::create_dir_all(dir.join("target/release")).unwrap();
@@ -72,7 +76,7 @@ fn run_blocks(document: &Path) {
     }
     symlink(root().canonicalize().unwrap().join("examples"), dir.join("examples")).unwrap();
     let mut exports = String::new();
-    for Step { command, mut expected } in steps(&fs::read_to_string(document).unwrap()) {
+    for Step { command, mut expected } in steps(text) {
         let name = format!("{}: $ {command}", document.display());
         if command == TEST_COMMAND {
             assert!(expected.is_empty());
@@ -127,6 +131,25 @@ fn the_documents_show_the_output_of_their_commands() {
         documents.retain(|document| !document.ends_with("TRADING.md"));
     }
     documents.iter().for_each(|document| run_blocks(document));
+}
+
+/// The log's second signature, of type 0x06, disturbs no step, such as those with OpenSSL.
+#[test]
+fn the_proofs_document_holds_for_a_key_with_ml_dsa() {
+    let path = root().join("docs/PROOF.md");
+    let mut text = fs::read_to_string(&path).unwrap();
+    for (with_ed25519, with_both) in [
+        ("--name example.com/desk-1 -o", "--name example.com/desk-1 --ml-dsa -o"),
+        (
+            "witness  example.com/desk-1+...\n",
+            "witness  example.com/desk-1+...\nml-dsa   example.com/desk-1+...\n",
+        ),
+        ("\n— example.com/desk-1 ...\n", "\n— example.com/desk-1 ...\n— example.com/desk-1 ...\n"),
+    ] {
+        assert_eq!(text.matches(with_ed25519).count(), 1, "{with_ed25519}");
+        text = text.replace(with_ed25519, with_both);
+    }
+    run_text(&path, &text);
 }
 
 #[test]

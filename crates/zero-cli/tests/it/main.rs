@@ -20,12 +20,14 @@ mod full_disk;
 mod ingest;
 #[path = "../../../zero-proof/tests/it/judge.rs"]
 mod judge;
+mod key_use;
 #[path = "../../../zero-paper/tests/it/market_bus.rs"]
 mod market_bus;
 mod market_feeds;
 mod market_replay;
 mod mirror;
 mod proof;
+mod prove;
 mod public;
 mod publish;
 mod read;
@@ -36,6 +38,7 @@ mod report;
 mod seal;
 mod sessions;
 mod signals;
+mod signed_state;
 mod start_checkpoint;
 mod state;
 mod status;

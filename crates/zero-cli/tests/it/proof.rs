@@ -125,9 +125,11 @@ fn each_checkpoint_extends_the_last_and_is_stored() {
             .success(),
         second.encode()
     );
-    let state = ["--state", "elsewhere/state"];
-    bus(dir, &[&["checkpoint", "bus/"], &KEYS[..], &state].concat()).success();
-    assert!(dir.join("elsewhere/state").exists() && dir.join("elsewhere/state.000000000005").exists());
+    // Moved, with what is stored next to it.
+    fs::rename(dir.join("bus.checkpoints"), dir.join("elsewhere")).unwrap();
+    let state = ["--state", "elsewhere/signed"];
+    assert_eq!(bus(dir, &[&["checkpoint", "bus/"], &KEYS[..], &state].concat()).success(), second.encode());
+    assert!(!dir.join("bus.checkpoints").exists());
 }
 
 #[test]
@@ -198,7 +200,7 @@ fn a_proof_shows_what_it_discloses_and_nothing_else() {
     append_events(dir, 5);
     let prove = |options: &[&str]| bus(dir, &[&["prove", "bus", "--secret", "bus.secret"], options].concat());
     let printed = prove(&["7", "--reveal", "event_type,/payload/n", "-o", "p"]).success();
-    assert_eq!(printed, "p: event 7 of 20 events; discloses /event_type, /payload/n\n");
+    assert!(printed.starts_with("p: event 7 of 20 events; discloses /event_type, /payload/n\n"), "{printed}");
     let shown = bus(dir, &["check", "p", "--policy", "policy"]).success();
     for expected in [
         "event 7 of the log example.com/bus\n",
@@ -217,10 +219,10 @@ fn a_proof_shows_what_it_discloses_and_nothing_else() {
     prove(&["-6", "--reveal", "*", "-o", "all"]).success();
     let shown = bus(dir, &["check", "all", "--policy", "policy"]).success();
     assert!(shown.contains("event 20 of the log") && shown.contains("5 of 5 fields disclosed"), "{shown}");
-    prove(&["1", "-o", "none"]).success();
+    prove(&["1", "-o", "none"]).success_with_warning("discloses no field");
     assert!(bus(dir, &["check", "none", "--policy", "policy"]).success().contains("0 of 5 fields disclosed"));
     // A page with the same proof. The tests of zero-proof run it in a browser.
-    prove(&["1", "-o", "none.html"]).success();
+    prove(&["1", "-o", "none.html"]).success_with_warning("discloses no field");
     let proof = zero_proof::Proof::parse(&fs::read(dir.join("none")).unwrap()).unwrap();
     assert_eq!(fs::read_to_string(dir.join("none.html")).unwrap(), zero_proof::page::html(&proof));
     // What cannot be proven.
@@ -293,7 +295,7 @@ fn a_track_record_leaves_no_event_out() {
             .concat(),
         )
     };
-    assert_eq!(prove(&[]).success(), "r: events 1 to 30 of 30 events; discloses /payload/n\n");
+    assert!(prove(&[]).success().starts_with("r: events 1 to 30 of 30 events; discloses /payload/n\n"));
     let shown = bus(dir, &["check", "r", "--policy", "policy"]).success();
     for expected in [
         "events 1 to 30",
@@ -342,9 +344,11 @@ fn an_older_checkpoint_and_another_secret_are_told_apart() {
     append_events(dir, 5);
     checkpoint(dir);
     let older = "bus.checkpoints/signed.000000000005";
-    let printed =
-        bus(dir, &["prove", "bus", "2", "--secret", "bus.secret", "--checkpoint", older, "-o", "p"])
-            .success();
+    let printed = bus(
+        dir,
+        &["prove", "bus", "2", "--secret", "bus.secret", "--checkpoint", older, "-o", "p", "--reveal", "*"],
+    )
+    .success();
     assert!(printed.contains("event 2 of 5 events"), "{printed}");
     bus(dir, &["check", "p", "--policy", "policy"]).success();
     bus(dir, &["secret", "new", "bus", "-o", "other.secret"]).success_with_warning("has a tree already");
@@ -359,5 +363,7 @@ fn an_older_checkpoint_and_another_secret_are_told_apart() {
     rewrite_log(dir, 9);
     let message = bus(dir, &["prove", "bus", "2", "--secret", "bus.secret", "-o", "x"]).failure(1);
     assert!(message.contains("the first 10 events have another tree"), "{message}");
-    bus(dir, &["prove", "bus", "2", "--secret", "bus.secret", "--checkpoint", older, "-o", "x"]).success();
+    let arguments =
+        ["prove", "bus", "2", "--secret", "bus.secret", "--reveal", "*", "--checkpoint", older, "-o", "x"];
+    bus(dir, &arguments).success();
 }

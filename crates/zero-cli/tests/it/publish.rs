@@ -159,12 +159,13 @@ fn what_contradicts_the_log_or_the_publication_is_refused() {
     )
     .failure(2);
     assert!(message.contains("is inside the bus"), "{message}");
-    // Another log with a state of its own.
+    // Another log with a state of its own, signed with a copy of the key: its record would refuse.
     rewrite_log(dir, 3);
     append_events(dir, 1);
     let message = publish(dir, 6).failure(1);
     assert!(message.contains("the first 6 events have another tree"), "{message}");
-    let options = ["--key", "log.key", "--secret", "bus.secret", "--state", "other/signed"];
+    fs::copy(dir.join("log.key"), dir.join("copy.key")).unwrap();
+    let options = ["--key", "copy.key", "--secret", "bus.secret", "--state", "other/signed"];
     bus(dir, &[&["checkpoint", "bus"], &options[..]].concat()).success();
     let publish_other = |to: &str| {
         bus(

@@ -71,6 +71,7 @@ class PolicyParser {
       fail("a key of type 0x04 is for witnesses");
     }
     checkNewKey(key, this.logs);
+    checkOtherRole(key, witnessesOf(this).map((witness) => witness.key));
     this.logs.push(key);
   }
 
@@ -80,6 +81,7 @@ class PolicyParser {
       fail("a key of type 0x01 is for logs; a witness has one of type 0x04 or 0x06");
     }
     checkNewKey(key, witnessesOf(this).map((witness) => witness.key));
+    checkOtherRole(key, this.logs);
     this.define(name, { key });
   }
 
@@ -152,6 +154,13 @@ function readVkey(vkey) {
     fail("the vkey is not UTF-8");
   }
   return parseVkey(text);
+}
+
+/** One signature must not count both as the log's and as a witness's. */
+function checkOtherRole(key, others) {
+  if (others.some((other) => other.name === key.name && other.id === key.id)) {
+    fail("an earlier line has this key already, as that of a log or of a witness");
+  }
 }
 
 /** Two lines must not have the same public key, nor the same name and id. */

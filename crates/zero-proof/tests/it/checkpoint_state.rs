@@ -112,6 +112,50 @@ fn without_tiles_a_changed_log_is_refused_all_the_same() {
     assert_eq!(operator.sign().unwrap().size, 4);
 }
 
+/// The state is lost, or is an older copy.
+#[test]
+fn a_stored_checkpoint_protects_like_the_state() {
+    let mut operator = Operator::new();
+    operator.append(&["a", "b", "c", "d"]);
+    let stored = operator.sign().unwrap();
+    let sign = |operator: &Operator| {
+        let reader = zero_bus::Reader::open_in(operator.bus.storage());
+        let mut state = CheckpointState::open(operator.state.storage(), STATE)?;
+        state.must_extend(&stored);
+        let mut tiles = TileStore::open(operator.tiles.storage())?;
+        state.sign_next(&reader, &mut tiles, &secret(), &signer(ORIGIN), SIGNED_AT)
+    };
+    let other = DisclosureSecret::from_bytes([1; 32]);
+    for has_tiles in [true, false] {
+        operator.state = SimDisk::new();
+        for (events, first) in
+            [(&["a", "b", "x", "d"][..], 3), (&["a", "b", "c", "x", "e"], 4), (&["a", "b"], 3), (&[], 1)]
+        {
+            operator.rewrite(events);
+            if !has_tiles {
+                operator.tiles = SimDisk::new();
+            }
+            match sign(&operator) {
+                Err(StoreError::LogChanged { first_difference, .. }) => {
+                    assert_eq!(first_difference, has_tiles.then_some(first), "{events:?}");
+                }
+                Err(StoreError::OtherTree { signed: 4 }) => assert!(!has_tiles && events.len() >= 4),
+                other => panic!("{events:?}: {other:?}"),
+            }
+            assert!(operator.state.content(STATE).is_none());
+        }
+        operator.rewrite(&["a", "b", "c", "d", "e"]);
+        let mut state = CheckpointState::open(operator.state.storage(), STATE).unwrap();
+        state.must_extend(&stored);
+        let reader = zero_bus::Reader::open_in(operator.bus.storage());
+        let mut tiles = TileStore::open(operator.tiles.storage()).unwrap();
+        let refused = state.sign_next(&reader, &mut tiles, &other, &signer(ORIGIN), SIGNED_AT);
+        assert!(matches!(refused, Err(StoreError::OtherTree { signed: 4 })));
+        drop((state, tiles));
+        assert_eq!(sign(&operator).unwrap().checkpoint().size, 5);
+    }
+}
+
 #[test]
 fn a_damaged_log_is_refused() {
     let operator = Operator::new();

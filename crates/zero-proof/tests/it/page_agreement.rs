@@ -23,6 +23,7 @@ fn the_page_agrees_about_policies() {
         let other = only_ed25519("example.com/other");
         let imposter = SigningKey::from_seeds(ORIGIN, &[1; 32], None).unwrap();
         let [other, imposter] = [other, imposter].map(|key| vkey(&key, SignatureType::Ed25519));
+        let both_uses = vkey(&signer(ORIGIN), SignatureType::CosignatureMlDsa44);
         let two = "group g 2 a b";
         let mut policies: Vec<Vec<u8>> = [
             policy(),
@@ -62,6 +63,8 @@ fn the_page_agrees_about_policies() {
             format!("{base}group __proto__ any a\nquorum __proto__\n"),
             format!("{base}group g toString a\nquorum a\n"),
             format!("{base}witness w {log_vkey}\nquorum a\n"),
+            format!("log {both_uses}\n{log}witness w {both_uses}\nquorum none\n"),
+            format!("witness w {both_uses}\nlog {both_uses}\n{log}quorum none\n"),
             format!("log {}\nquorum none\n", vkey(&signer(ORIGIN), cosignature)),
             format!("log {log_vkey} a b\nquorum none\n"),
             format!("logs {log_vkey}\nquorum none\n"),

@@ -129,6 +129,7 @@ fn other_policies_are_refused_with_the_line() {
     let (a, b) = (witness("a"), witness("b"));
     let log_vkey = vkey(&signer(ORIGIN), SignatureType::Ed25519);
     let witness_vkey = vkey(&signer("a"), SignatureType::CosignatureEd25519);
+    let both_uses = vkey(&signer(ORIGIN), SignatureType::CosignatureMlDsa44);
     let rewrapped = zero_proof::SigningKey::from_seeds("x", Hash::of(b"a").as_bytes(), None).unwrap();
     let rewrapped = vkey(&rewrapped, SignatureType::CosignatureEd25519);
     for (policy, problem) in [
@@ -150,6 +151,14 @@ fn other_policies_are_refused_with_the_line() {
         (format!("witness a {log_vkey}\n"), "line 1: a key of type 0x01 is for logs"),
         ("witness a\n".to_owned(), "line 1: a witness line is"),
         (format!("{a}witness b {witness_vkey}\n"), "line 2: an earlier line has this key already"),
+        (
+            format!("log {both_uses}\nwitness b {both_uses}\n"),
+            "line 2: an earlier line has this key already, as that of a log",
+        ),
+        (
+            format!("witness b {both_uses}\nlog {both_uses}\n"),
+            "line 2: an earlier line has this key already, as that of a witness",
+        ),
         (format!("{a}witness b {rewrapped}\n"), "line 2: an earlier line has this key already"),
         (format!("witness none {witness_vkey}\n"), "line 1: the name `none` is reserved"),
         (format!("{a}{}", b.replace("witness b", "witness a")), "line 2: `a` is defined already"),

@@ -377,12 +377,14 @@ class Reader:
         output: _Path,
         reveal: Sequence[str] = ...,
         checkpoint: Optional[_Path] = None,
+        policy: Optional[_Path] = None,
         state: Optional[_Path] = None,
     ) -> dict[str, Any]:
         """Writes a proof of one event, which discloses only the fields in `reveal`, as `zero-bus prove --json`.
 
         `secret` is the file with the disclosure secret of the bus. The proof is bound to the newest stored checkpoint,
-        unless `checkpoint` or `state` names another. Returns `bytes`, `events`, `first`, `last`, `output`, `reveal`.
+        unless `checkpoint` or `state` names another. With `policy`, it must accept the checkpoint. Returns `bytes`,
+        `checkpoint`, `cosigned_by`, `events`, `first`, `last`, `output`, `reveal`.
         """
     def prove_all(
         self,
@@ -393,6 +395,7 @@ class Reader:
         first: Optional[int] = None,
         last: Optional[int] = None,
         checkpoint: Optional[_Path] = None,
+        policy: Optional[_Path] = None,
         state: Optional[_Path] = None,
     ) -> dict[str, Any]:
         """Writes a track record: a proof of all events, or of those from `first` to `last`."""

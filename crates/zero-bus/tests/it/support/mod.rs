@@ -10,6 +10,12 @@ use std::sync::{Arc, Condvar, Mutex};
 use zero_bus::storage::{Access, Directory, Lock, Storage, StorageFile, Watch};
 use zero_bus::{Bus, Draft, Event, RECOVERED_TYPE, Reader, Verdict};
 
+/// Whether the long form of the tests was asked for (`.ci/soak`). The normal run takes a part of
+/// the same cases.
+pub(crate) fn is_soak() -> bool {
+    std::env::var_os("ZERO_TEST_SOAK").is_some_and(|value| value == "1")
+}
+
 /// What a [`WatchedStorage`] counts, and the operations that a test makes it fail.
 #[derive(Default)]
 pub(crate) struct Watched {

@@ -49,7 +49,7 @@ pub(crate) fn rewrite_log(dir: &Path, first: u64) {
         })
         .collect();
     fs::remove_file(dir.join("bus/events.jsonl")).unwrap();
-    fs::remove_file(dir.join("bus/bus.lock")).unwrap();
+    let _ = fs::remove_file(dir.join("bus/bus.lock"));
     bus_with_input(dir, &["append", "bus", "--batch"], &drafts).success();
 }
 
