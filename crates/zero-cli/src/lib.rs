@@ -17,6 +17,7 @@ mod private_file;
 mod program;
 mod progress;
 mod proof_input;
+pub mod proofs;
 mod table;
 mod terminal;
 mod tiles;
@@ -58,6 +59,7 @@ enum Subcommands {
     Stats(commands::stats::Arguments),
     Audit(commands::audit::Arguments),
     Backup(commands::backup::Arguments),
+    Export(commands::export::Arguments),
     Repair(commands::repair::Arguments),
     Seal(commands::seal::Arguments),
     Unseal(commands::unseal::Arguments),
@@ -114,6 +116,7 @@ fn run(command: Subcommands) -> Result<Outcome> {
         Subcommands::Stats(arguments) => commands::stats::run(&arguments),
         Subcommands::Audit(arguments) => commands::audit::run(&arguments),
         Subcommands::Backup(arguments) => commands::backup::run(&arguments),
+        Subcommands::Export(arguments) => commands::export::run(&arguments),
         Subcommands::Repair(arguments) => commands::repair::run(&arguments),
         Subcommands::Seal(arguments) => commands::seal::run(&arguments),
         Subcommands::Unseal(arguments) => commands::unseal::run(&arguments),

@@ -2,12 +2,13 @@
 
 use zero_program::exit::is_damage;
 use zero_proof::StoreError;
+use zero_tables::export::ExportError;
 
 /// The program's name in messages.
 pub(crate) const PROGRAM: &str = "zero-bus";
 
 /// Whether an error is the finding of a check (exit code 1): damage to a log, a head that is not
-/// the expected one, or a journal, a mirror or a checkpoint that contradicts the log.
+/// the expected one, or a journal, a mirror, an export or a checkpoint that contradicts the log.
 pub(crate) fn is_failed_check(error: &anyhow::Error) -> bool {
     use zero_mirror::Error::{Corrupt, Fork, LogEmptied, LogReplaced, LogShorter};
     is_damage(error)
@@ -26,6 +27,11 @@ pub(crate) fn is_failed_check(error: &anyhow::Error) -> bool {
                     _ => false,
                 }
                 || cause.downcast_ref().is_some_and(is_failed_proof)
+                || match cause.downcast_ref() {
+                    Some(ExportError::NotExtended { .. }) => true,
+                    Some(ExportError::Bus(inner)) => zero_program::exit::is_damaged_log(inner),
+                    _ => false,
+                }
         })
 }
 

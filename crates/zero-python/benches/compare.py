@@ -1,6 +1,6 @@
 """Compares the package with what it replaces and with its peers. Each pair runs alternately in one process.
 
-    pip install dist/zero_bus-*.whl witness-log
+    pip install dist/zero_bus-*.whl witness-log pyarrow
     python compare.py [FOLDER] [--rounds N] [--rust PROGRAM]
 
 `--rust` is a program that prints the events per second of durable appends of the Rust library in FOLDER, one number
@@ -138,6 +138,11 @@ def compare(root, rounds, rust):
     iterated = [rate(200_000, lambda: sum(1 for _ in Reader.open(read.root))) for _ in rounds]
     print(f"{'iteration':48} {statistics.median(iterated):12,.0f} /s")
 
+    try:
+        compare_tables(root, rounds)
+    except ImportError:
+        print("pyarrow is not installed")
+
     latencies = follow_latencies(root / "follow", 500)
     print(f"follow, from durable to delivered: p50 {latencies[250] * 1e3:.2f} ms, p99 {latencies[494] * 1e3:.2f} ms  bar 5 ms")
 
@@ -163,6 +168,30 @@ def compare_witness_log(root, rounds):
             theirs.append(rate(500, append_intent))
         log.close()
     report("append, against witness-log append_intent, sync", ours, theirs, 1.3)
+
+
+def compare_tables(root, rounds):
+    import pyarrow
+    import pyarrow.parquet
+
+    import zero_bus
+
+    count = 1_000_000
+    limit = {"name": "max_notional_usd", "bound": 900, "value": 1224.67}
+    decision = {"allowed": True, "confidence": 0.8, "idempotency_key": "order-123456", "limit": limit, "notional_usd": 640.5,
+                "order_id": "o-123456", "price": 64000.25, "quantity": 0.01, "reason": "accepted", "reduce_only": False,
+                "side": "buy", "source": "strategy", "strategy_reason": "breakout", "symbol": "BTC"}  # fmt: skip
+    with Bus.open(root / "tables") as bus:
+        for begin in range(0, count, 10_000):
+            bus.append_many([("decision.record", decision)] * 10_000, as_of=1777593600.0 + begin)
+    reader = Reader.open(root / "tables")
+    ours, theirs = [], []
+    exported = rate(count, lambda: zero_bus.export_parquet(reader, root / "parquet", tables=["decisions"]))
+    for _ in rounds:
+        ours.append(rate(count, lambda: pyarrow.table(reader.to_arrow("decisions"))))
+        theirs.append(rate(count, lambda: pyarrow.parquet.read_table(root / "parquet/decisions")))
+    report("to_arrow of decisions, against its Parquet", ours, theirs, None)
+    print(f"{'export_parquet of decisions':48} {exported:12,.0f} /s")
 
 
 def follow_latencies(path, count):

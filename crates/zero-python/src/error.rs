@@ -32,17 +32,7 @@ macro_rules! raise {
 pub(crate) fn to_python(py: Python<'_>, error: Error) -> PyErr {
     let message = error.to_string();
     match error {
-        Error::Io { path, source, .. } => {
-            let errno = errno(&source);
-            raise!(
-                py,
-                class_of(&source),
-                message,
-                path = path.as_os_str(),
-                filename = path.as_os_str(),
-                errno = errno
-            )
-        }
+        Error::Io { path, source, .. } => storage(py, message, &path, &source),
         Error::NotABus { path, .. } => raise!(py, "NotABusError", message, path = path.as_os_str()),
         Error::Invalid { field, .. } => raise!(py, "InvalidEventError", message, field = field),
         Error::Damaged { path, fault } => damaged(py, "DamagedError", message, &path, &fault),
@@ -104,6 +94,23 @@ fn damaged(py: Python<'_>, class: &str, message: String, path: &Path, fault: &Fa
 pub(crate) fn payload(py: Python<'_>, field: String, problem: &str, is_type: bool) -> PyErr {
     let class = if is_type { "PayloadTypeError" } else { "PayloadError" };
     raise!(py, class, format!("{field}: {problem}"), field = &field)
+}
+
+/// Returns the exception for a file operation that the system refused.
+pub(crate) fn storage(py: Python<'_>, message: String, path: &Path, source: &io::Error) -> PyErr {
+    let path = path.as_os_str();
+    raise!(py, class_of(source), message, path = path, filename = path, errno = errno(source))
+}
+
+/// Returns the exception for an export that cannot go on.
+pub(crate) fn export(py: Python<'_>, message: String, path: Option<&Path>) -> PyErr {
+    raise!(py, "ExportError", message, path = path.map(Path::as_os_str))
+}
+
+/// Returns the exception for a proof that cannot be made, or a file about proofs that cannot be
+/// read.
+pub(crate) fn proof(py: Python<'_>, message: String) -> PyErr {
+    raise!(py, "ProofError", message)
 }
 
 /// Returns the exception for a handle of another process.

@@ -7,7 +7,7 @@ use pyo3::basic::CompareOp;
 use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyFloat, PyInt, PyString, PyType};
+use pyo3::types::{PyDict, PyFloat, PyInt, PyString, PyTuple, PyType};
 use zero_bus::{Checksum, EVENT_SCHEMA, Event};
 
 use crate::payload::{Keys, to_json};
@@ -108,6 +108,12 @@ impl RuntimeBusEvent {
 
 #[pymethods]
 impl RuntimeBusEvent {
+    /// The fields that a pattern of `match` takes by position.
+    #[classattr]
+    fn __match_args__(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
+        PyTuple::new(py, FIELDS)
+    }
+
     #[new]
     #[pyo3(signature = (schema_version, event_id, event_index, event_type, as_of, payload, previous_checksum, checksum,
                         trace_id = None))]
@@ -291,11 +297,9 @@ impl RuntimeBusEvent {
     }
 
     /// Pickles the values of all fields.
-    fn __reduce__<'py>(
-        slf: &Bound<'py, Self>,
-    ) -> PyResult<(Bound<'py, PyType>, Bound<'py, pyo3::types::PyTuple>)> {
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyType>, Bound<'py, PyTuple>)> {
         let values = FIELDS.into_iter().map(|name| slf.getattr(name)).collect::<PyResult<Vec<_>>>()?;
-        Ok((slf.get_type(), pyo3::types::PyTuple::new(slf.py(), values)?))
+        Ok((slf.get_type(), PyTuple::new(slf.py(), values)?))
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The classes in Python's words are in `python/zero_bus`; this crate holds what is fast or waits.
 //! Read `event` and `payload` first (values in both directions), then `bus` and `ticket`
-//! (appending), `reader` and `follow` (reading). `wait` is how every call waits: without the
-//! GIL, and so that Ctrl-C ends it.
+//! (appending), `reader` and `follow` (reading), `tables` (Arrow and Parquet). `wait` is how every
+//! call waits: without the GIL, and so that Ctrl-C ends it.
 
 #![deny(unsafe_code)]
 
@@ -17,7 +17,9 @@ mod head;
 mod paper;
 mod payload;
 mod program;
+mod proof;
 mod reader;
+mod tables;
 mod ticket;
 mod type_filter;
 mod verdict;
@@ -42,7 +44,11 @@ mod _native {
     #[pymodule_export]
     use crate::program::run_program;
     #[pymodule_export]
+    use crate::proof::check;
+    #[pymodule_export]
     use crate::reader::{EventIterator, Reader};
+    #[pymodule_export]
+    use crate::tables::{Table, export_parquet};
     #[pymodule_export]
     use crate::ticket::Ticket;
 }

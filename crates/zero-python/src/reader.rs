@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyInt, PyList, PySlice, PyString, PyType};
+use pyo3::types::{PyCapsule, PyDict, PyInt, PyList, PySlice, PyString, PyType};
 use zero_bus::{Event, Events, Json, Progress, index_of_id};
+use zero_cli::proofs;
 
 use crate::draft::expected_head;
 use crate::error::to_python;
@@ -18,6 +19,8 @@ use crate::follow::Follow;
 use crate::head::Head;
 use crate::paper::{self, Problem};
 use crate::payload::{Keys, to_json};
+use crate::proof;
+use crate::tables::{Table, table_named};
 use crate::type_filter::TypeFilter;
 use crate::verdict;
 use crate::wait::{interruptible, on_worker};
@@ -264,6 +267,65 @@ impl Reader {
     /// Profit and loss, costs, drawdown, trades and rejections of the last run.
     fn report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.ask(py, |reader| paper::report_run(&reader))
+    }
+
+    /// A table of the events after `since`, up to the present end of the log, for any library that
+    /// reads Arrow.
+    #[pyo3(signature = (table = "events", *, since = None))]
+    fn to_arrow(&self, py: Python<'_>, table: &str, since: Option<&Bound<'_, PyAny>>) -> PyResult<Table> {
+        let (table, first) = (table_named(table)?, first_after(since)?);
+        Ok(Table::new(self.reader.clone(), table, first, self.head(py)?.index()))
+    }
+
+    /// The table of all events, as a capsule of Arrow's C stream interface.
+    #[pyo3(signature = (requested_schema = None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        self.to_arrow(py, "events", None)?.__arrow_c_stream__(py, requested_schema)
+    }
+
+    /// Writes a proof of one event, which discloses only the fields in `reveal`.
+    #[pyo3(signature = (event, *, secret, output, reveal = Vec::new(), checkpoint = None, policy = None,
+        state = None))]
+    #[expect(clippy::too_many_arguments, reason = "they are the options of the command")]
+    fn prove<'py>(
+        &self,
+        py: Python<'py>,
+        event: &Bound<'py, PyAny>,
+        secret: PathBuf,
+        output: PathBuf,
+        reveal: Vec<String>,
+        checkpoint: Option<PathBuf>,
+        policy: Option<PathBuf>,
+        state: Option<PathBuf>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let events = proofs::Events::One(first_after(Some(event))? - 1);
+        let bus = self.path.clone();
+        proof::prove(py, proofs::Request { bus, events, secret, reveal, checkpoint, policy, state, output })
+    }
+
+    /// Writes a proof of all events, or of those from `first` to `last`: a track record.
+    #[pyo3(signature = (
+        *, secret, output, reveal, first = None, last = None, checkpoint = None, policy = None, state = None
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "they are the options of the command")]
+    fn prove_all<'py>(
+        &self,
+        py: Python<'py>,
+        secret: PathBuf,
+        output: PathBuf,
+        reveal: Vec<String>,
+        first: Option<u64>,
+        last: Option<u64>,
+        checkpoint: Option<PathBuf>,
+        policy: Option<PathBuf>,
+        state: Option<PathBuf>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (bus, events) = (self.path.clone(), proofs::Events::Range(first, last));
+        proof::prove(py, proofs::Request { bus, events, secret, reveal, checkpoint, policy, state, output })
     }
 
     /// The audit document as canonical JSON.

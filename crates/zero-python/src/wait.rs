@@ -7,9 +7,9 @@
 //! An interrupted call has not undone its work: the worker completes it in the background.
 
 use std::cell::{Cell, RefCell};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -17,6 +17,10 @@ use pyo3::sync::PyOnceLock;
 
 /// How often a wait on the main thread lets Python run its signal handlers.
 pub(crate) const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long a worker stays awake after a job. A program that appends in a loop has the next one
+/// within some microseconds, and waking a thread takes several times as long.
+const AWAKE: Duration = Duration::from_micros(50);
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -96,9 +100,26 @@ pub(crate) fn on_worker<T: Send + 'static>(
 
 fn start_worker(process_id: u32) -> Option<Worker> {
     let (jobs, receiver) = mpsc::channel::<Job>();
-    let work = move || receiver.into_iter().for_each(|job| job());
+    let work = move || {
+        while let Some(job) = next_job(&receiver) {
+            job();
+        }
+    };
     thread::Builder::new().name("zero-bus worker".to_owned()).spawn(work).ok()?;
     Some(Worker { process_id, jobs })
+}
+
+/// Waits for the next job; `None` once no more can come.
+fn next_job(jobs: &mpsc::Receiver<Job>) -> Option<Job> {
+    let begin = Instant::now();
+    while begin.elapsed() < AWAKE {
+        match jobs.try_recv() {
+            Ok(job) => return Some(job),
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) => thread::yield_now(),
+        }
+    }
+    jobs.recv().ok()
 }
 
 /// Returns whether Python runs signal handlers on this thread.

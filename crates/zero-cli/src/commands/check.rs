@@ -1,7 +1,7 @@
 //! `zero-bus check`: check a proof that somebody hands over.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -49,16 +49,25 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
-    let policy = read_policy(&arguments.policy)?;
-    let file = read_file(&arguments.file, MAX_TRACK_RECORD_BYTES)?;
-    let first_line = file.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let checked = match first_line == TRACK_RECORD_SCHEMA.as_bytes() {
-        true => check_track_record(&file, &policy, arguments.json),
-        false => check_proof(&file, &policy, arguments.json),
-    };
-    match checked? {
+    match check_file(&arguments.file, &arguments.policy, arguments.json)? {
         Ok(text) => print(&text, Outcome::Passed),
         Err(error) => print(&render_failure(&error, arguments.json)?, Outcome::Failed),
+    }
+}
+
+/// What `--json` prints for a file and a policy.
+pub(crate) fn document(file: &Path, policy: &Path) -> Result<Json> {
+    let text = check_file(file, policy, true)?.or_else(|error| render_failure(&error, true))?;
+    Ok(Json::parse(&text)?)
+}
+
+fn check_file(file: &Path, policy: &Path, json: bool) -> Result<Checked> {
+    let policy = read_policy(policy)?;
+    let file = read_file(file, MAX_TRACK_RECORD_BYTES)?;
+    let first_line = file.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    match first_line == TRACK_RECORD_SCHEMA.as_bytes() {
+        true => check_track_record(&file, &policy, json),
+        false => check_proof(&file, &policy, json),
     }
 }
 

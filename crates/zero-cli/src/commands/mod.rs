@@ -12,6 +12,7 @@ pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod drill;
 pub(crate) mod explain;
+pub(crate) mod export;
 pub(crate) mod ingest;
 pub(crate) mod key;
 pub(crate) mod man;

@@ -42,73 +42,56 @@ Exit codes: 0 passed, 1 failed (the log does not lead to the checkpoint, or is d
 2 could not run.")]
 pub(crate) struct Arguments {
     /// The bus directory.
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// The event: an index (98), an id (evt-000000000098), `last`, or an offset from the end (-1).
     #[arg(value_parser = EventRef::parse, allow_negative_numbers = true, required_unless_present = "all")]
-    event: Option<EventRef>,
+    pub(crate) event: Option<EventRef>,
     /// Prove all events.
     #[arg(long, conflicts_with = "event")]
-    all: bool,
+    pub(crate) all: bool,
     /// The first event of a track record. Every statement is then about the range. [default: the
     /// first of the log]
     #[arg(long, value_name = "EVENT", value_parser = EventRef::parse, allow_negative_numbers = true, requires = "all")]
-    from: Option<EventRef>,
+    pub(crate) from: Option<EventRef>,
     /// The last event of a track record. [default: the last of the checkpoint]
     #[arg(long, value_name = "EVENT", value_parser = EventRef::parse, allow_negative_numbers = true, requires = "all")]
-    to: Option<EventRef>,
+    pub(crate) to: Option<EventRef>,
     /// The disclosure secret of the bus.
     #[arg(long, value_name = "FILE")]
-    secret: PathBuf,
+    pub(crate) secret: PathBuf,
     /// The fields to disclose, separated by commas: event_type, as_of, trace_id, checksum, or
     /// payload/NAME for a whole member of the payload; `*` for all fields of an event.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
-    reveal: Vec<String>,
+    pub(crate) reveal: Vec<String>,
     /// The signed checkpoint. [default: the newest one that is stored and that the policy accepts]
     #[arg(long, value_name = "FILE")]
-    checkpoint: Option<PathBuf>,
+    pub(crate) checkpoint: Option<PathBuf>,
     /// The policy of those who will check the proof. Exit 1 if it does not accept the checkpoint.
     /// Without it, nothing shows whether enough witnesses have cosigned.
     #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
+    pub(crate) policy: Option<PathBuf>,
     /// The state next to which checkpoints are stored. [default: DIR.checkpoints/signed]
     #[arg(long, value_name = "FILE", conflicts_with = "checkpoint")]
-    state: Option<PathBuf>,
+    pub(crate) state: Option<PathBuf>,
     /// The file to write. It must not be inside the bus. With the extension `html` it is a page
     /// that verifies itself in a browser.
     #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
+    pub(crate) output: PathBuf,
     /// Print one JSON object: {"bytes", "checkpoint", "cosigned_by", "events", "first", "last",
     /// "output", "reveal"}; "checkpoint" is its file, and "cosigned_by" is null without --policy.
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
-    let reader = Reader::open(&arguments.dir)?;
-    let secret = read_secret(&arguments.secret)?;
-    check_secret_use(&arguments.secret, &reader)?;
-    let policy = arguments.policy.as_deref().map(read_policy).transpose()?;
-    let output = OutputFile::resolve(&arguments.output, &arguments.dir)?;
-    let is_page = arguments.output.extension().is_some_and(|extension| extension == "html");
-    if is_page && arguments.all {
-        bail!("{}: a track record has no page; name another file", arguments.output.display());
-    }
-    let chosen = match choose_checkpoint(arguments, policy.as_ref())? {
-        Ok(chosen) => chosen,
+    let text = match write(arguments)? {
+        Ok(text) => text,
         Err(problem) => {
             print_message(PROGRAM, &problem);
             return Ok(Outcome::Failed);
         }
     };
-    let names: Vec<String> = arguments.reveal.iter().map(|name| field_name(name)).collect();
-    let tiles = tiles_of_checkpoint(&arguments.dir, &reader, &secret, chosen.signed.checkpoint())?;
-    let prover = Prover { reader, secret, tiles, checkpoint: chosen.signed.clone() };
-    let proven = match arguments.event {
-        Some(event) => prover.prove(event, &names, is_page)?,
-        None => prover.prove_all(arguments.from, arguments.to, &names)?,
-    };
-    output.write(proven.file.as_bytes())?;
-    if names.is_empty() {
+    if arguments.reveal.is_empty() {
         print_warning(
             PROGRAM,
             match arguments.all {
@@ -120,7 +103,33 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
             },
         );
     }
-    proven.print(arguments, &chosen)
+    print(&text, Outcome::Passed)
+}
+
+/// Writes the proof. Returns what is to be printed, or why there is no checkpoint for it.
+pub(crate) fn write(arguments: &Arguments) -> Result<Result<String, String>> {
+    let reader = Reader::open(&arguments.dir)?;
+    let secret = read_secret(&arguments.secret)?;
+    check_secret_use(&arguments.secret, &reader)?;
+    let policy = arguments.policy.as_deref().map(read_policy).transpose()?;
+    let output = OutputFile::resolve(&arguments.output, &arguments.dir)?;
+    let is_page = arguments.output.extension().is_some_and(|extension| extension == "html");
+    if is_page && arguments.all {
+        bail!("{}: a track record has no page; name another file", arguments.output.display());
+    }
+    let chosen = match choose_checkpoint(arguments, policy.as_ref())? {
+        Ok(chosen) => chosen,
+        Err(problem) => return Ok(Err(problem)),
+    };
+    let names: Vec<String> = arguments.reveal.iter().map(|name| field_name(name)).collect();
+    let tiles = tiles_of_checkpoint(&arguments.dir, &reader, &secret, chosen.signed.checkpoint())?;
+    let prover = Prover { reader, secret, tiles, checkpoint: chosen.signed.clone() };
+    let proven = match arguments.event {
+        Some(event) => prover.prove(event, &names, is_page)?,
+        None => prover.prove_all(arguments.from, arguments.to, &names)?,
+    };
+    output.write(proven.file.as_bytes())?;
+    proven.render(arguments, &chosen).map(Ok)
 }
 
 /// A name as `--reveal` takes it, as a JSON Pointer.
@@ -251,7 +260,7 @@ impl Prover {
 }
 
 impl Proven {
-    fn print(&self, arguments: &Arguments, chosen: &Chosen<'_>) -> Result<Outcome> {
+    fn render(&self, arguments: &Arguments, chosen: &Chosen<'_>) -> Result<String> {
         let output: &Path = &arguments.output;
         let events = chosen.signed.checkpoint().size;
         let cosigners = chosen.accepted.as_ref().map(|accepted| &accepted.cosigners);
@@ -279,7 +288,7 @@ impl Proven {
                 output: output.display().to_string(),
                 reveal: &self.names,
             };
-            return print(Json::of(&document)?.as_str(), Outcome::Passed);
+            return Ok(Json::of(&document)?.to_string());
         }
         let what = match arguments.all {
             true => format!("events {} to {}", self.first, self.last),
@@ -291,12 +300,11 @@ impl Proven {
             Some([]) => "accepted by the policy, cosigned by nobody".to_owned(),
             Some(witnesses) => format!("accepted by the policy, cosigned by {}", witnesses.join(", ")),
         };
-        let text = format!(
+        Ok(format!(
             "{}: {what} of {}; discloses {names}\ncheckpoint: {}; {accepted}",
             output.display(),
             counted(events, "event"),
             chosen.path.display()
-        );
-        print(&text, Outcome::Passed)
+        ))
     }
 }

@@ -1,6 +1,7 @@
 //! Runs the command blocks of all documents, and compares the output with the document. (The Rust
 //! block of the README is a documentation test of `zero-bus`; the SQL of `docs/QUERIES.md` is
-//! tested by `zero-mirror`, the Python of `docs/PYTHON.md` by `zero-python`.)
+//! tested by `zero-mirror`, the Python of `docs/PYTHON.md` and all of `docs/NOTEBOOK.md` by
+//! `zero-python`.)
 //!
 //! In a ```` ```console ```` block, a line after `$ ` is a command and the lines after it are its
 //! output. `...` stands for any text, and on a line of its own for any number of lines. `[1]` as

@@ -15,6 +15,7 @@ mod doctor;
 mod documents;
 mod edited;
 mod engine_run;
+mod export;
 mod full_disk;
 mod ingest;
 #[path = "../../../zero-proof/tests/it/judge.rs"]

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Callable, Iterable, Mapping, Optional, TypeVar, Union
 
 from . import _native
 from ._native import RuntimeBusEvent
@@ -20,7 +16,19 @@ from .errors import (
     StorageNotFoundError,
 )
 
-_T = TypeVar("_T")
+# Modules that take long to import are imported where they are used. Type checkers know this name.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+    from pathlib import Path
+    from typing import Any, Callable, Iterable, Mapping, Optional, TypeVar, Union
+
+    _T = TypeVar("_T")
+else:
+    from . import _frozen
+
+    def dataclass(*, frozen: bool) -> object:
+        return _frozen.frozen
 
 RUNTIME_EVENT_SCHEMA_VERSION = "zero.runtime.event.v1"
 RUNTIME_SNAPSHOT_SCHEMA_VERSION = "zero.runtime.snapshot.v1"
@@ -52,27 +60,6 @@ class RuntimeBusIntegrity:
         )
 
 
-@dataclass(frozen=True)
-class _EventFields:
-    """The fields of an event as `dataclasses` describes them."""
-
-    schema_version: str
-    event_id: str
-    event_index: int
-    event_type: str
-    as_of: float
-    payload: dict[str, Any]
-    previous_checksum: Optional[str]
-    checksum: str
-    trace_id: Optional[str] = None
-
-
-# `dataclasses.replace`, `asdict` and `fields`, and patterns of `match`, work with events as they did.
-for _name in ("__dataclass_fields__", "__dataclass_params__", "__match_args__"):
-    if hasattr(_EventFields, _name):
-        setattr(RuntimeBusEvent, _name, getattr(_EventFields, _name))
-
-
 class DurableRuntimeBus:
     """A bus with the interface of the old class. It can be shared by threads, and used after a fork.
 
@@ -85,6 +72,8 @@ class DurableRuntimeBus:
     snapshot_path: Path
 
     def __init__(self, root: Union[str, os.PathLike[str]]) -> None:
+        from pathlib import Path
+
         self.root = Path(root)
         self.events_path = self.root / "events.jsonl"
         self.snapshot_path = self.root / "state-snapshot.json"
@@ -137,6 +126,8 @@ class DurableRuntimeBus:
             text = self.snapshot_path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
+        import json
+
         snapshot: dict[str, Any] = json.loads(text)
         return snapshot
 
@@ -181,6 +172,8 @@ class DurableRuntimeBus:
             events: list[dict[str, Any]] = []
             summary = summarize_events(events)
         else:
+            import json
+
             audit = json.loads(reader.audit_json())
             integrity = RuntimeBusIntegrity.from_dict(audit["integrity"]).to_dict()
             snapshot, snapshot_integrity = audit["snapshot"], audit["snapshot_integrity"]
@@ -234,6 +227,8 @@ class DurableRuntimeBus:
 
 def _unverified(path: Path) -> Iterable[RuntimeBusEvent]:
     """The lines of a log that is not valid to its end, up to a torn tail."""
+    import json
+
     byte_offset = 0
     with open(path, "rb") as log:
         for number, line in enumerate(log, start=1):
@@ -269,6 +264,7 @@ def append_jsonl(path: Union[str, os.PathLike[str]], payload: Mapping[str, Any])
 def write_json_atomic(path: Union[str, os.PathLike[str]], payload: Mapping[str, Any]) -> None:
     """Replaces a file with a dictionary as one canonical line. A reader finds the old or the new content."""
     import tempfile
+    from pathlib import Path
 
     line = (_native.canonical(payload, _keys_as_text=True) + "\n").encode("ascii")
     target = Path(path)

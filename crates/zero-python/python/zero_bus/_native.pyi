@@ -12,6 +12,7 @@ from typing import (
     Iterator,
     Mapping,
     Optional,
+    Sequence,
     Union,
     overload,
 )
@@ -25,12 +26,15 @@ __all__ = [
     "Head",
     "Reader",
     "RuntimeBusEvent",
+    "Table",
     "Ticket",
     "VERSION",
     "_flush_open",
     "_run_program",
     "canonical",
+    "check",
     "checksum",
+    "export_parquet",
 ]
 
 VERSION: str
@@ -43,6 +47,21 @@ _ExpectHead = Union[int, RuntimeBusEvent, Head]
 def canonical(value: object, *, name: Optional[str] = None, _keys_as_text: bool = False) -> str:
     """The canonical JSON text of a value: the bytes that a log holds for it. `name` names the value in errors ("value" by
     default)."""
+
+def check(file: _Path, policy: _Path) -> dict[str, Any]:
+    """Checks a proof or a track record against a policy, as `zero-bus check --json`.
+
+    `ok` tells whether everything is proven; if not, `reason` tells why. Raises `ProofError` if a file cannot be read.
+    """
+
+def export_parquet(
+    bus: _Path, directory: _Path, *, tables: Union[str, Iterable[str], None] = None
+) -> dict[str, Any]:
+    """Writes tables as Parquet files, each in a subdirectory; by default all tables. Adds only what is new.
+
+    Returns `events`, the number of events that the tables cover, and `tables` with `files` and `rows` that were added
+    to each. A log that does not hold what was exported is refused with `ExportError`.
+    """
 
 def checksum(value: object, *, _keys_as_text: bool = False) -> str: ...
 def _flush_open() -> None: ...
@@ -273,6 +292,26 @@ class Follow(Iterator[RuntimeBusEvent], AsyncIterator[RuntimeBusEvent]):
     ) -> None: ...
 
 @final
+class Table:
+    """A table of a log, up to the end that the log had when the table was created.
+
+    Any library that reads Arrow takes it, as often as it likes: `pyarrow.table(t)`, `polars.DataFrame(t)`,
+    `pandas.DataFrame.from_arrow(t)`, and the name of the variable in DuckDB. Each reading verifies the events anew.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name of the table."""
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns."""
+    def __arrow_c_schema__(self) -> object:
+        """The schema, as a capsule of Arrow's C data interface."""
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The rows, as a capsule of Arrow's C stream interface. The types are those of the table, whatever schema is
+        requested."""
+
+@final
 class Reader:
     """A bus opened for reading: a sequence of verified events. It changes nothing, and stays usable in a child after a
     fork."""
@@ -322,6 +361,44 @@ class Reader:
         side."""
     def report(self) -> dict[str, Any]:
         """Profit and loss, costs, drawdown, trades and rejections of the last run."""
+    def to_arrow(self, table: str = "events", *, since: _Since = None) -> Table:
+        """A table of the events after `since`, up to the present end of the log, for any library that reads Arrow.
+
+        The tables are `events`, `decisions`, `rejections`, `fills`, `positions`, `cycles`, `equity`, `candles`,
+        `orders`, `expiries` and `strategy_failures`.
+        """
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The table of all events, as a capsule of Arrow's C stream interface."""
+    def prove(
+        self,
+        event: Union[int, str, RuntimeBusEvent, Head],
+        *,
+        secret: _Path,
+        output: _Path,
+        reveal: Sequence[str] = ...,
+        checkpoint: Optional[_Path] = None,
+        policy: Optional[_Path] = None,
+        state: Optional[_Path] = None,
+    ) -> dict[str, Any]:
+        """Writes a proof of one event, which discloses only the fields in `reveal`, as `zero-bus prove --json`.
+
+        `secret` is the file with the disclosure secret of the bus. The proof is bound to the newest stored checkpoint,
+        unless `checkpoint` or `state` names another. With `policy`, it must accept the checkpoint. Returns `bytes`,
+        `checkpoint`, `cosigned_by`, `events`, `first`, `last`, `output`, `reveal`.
+        """
+    def prove_all(
+        self,
+        *,
+        secret: _Path,
+        output: _Path,
+        reveal: Sequence[str],
+        first: Optional[int] = None,
+        last: Optional[int] = None,
+        checkpoint: Optional[_Path] = None,
+        policy: Optional[_Path] = None,
+        state: Optional[_Path] = None,
+    ) -> dict[str, Any]:
+        """Writes a track record: a proof of all events, or of those from `first` to `last`."""
     def audit_json(self) -> str:
         """The audit document as canonical JSON."""
     def __fspath__(self) -> str: ...

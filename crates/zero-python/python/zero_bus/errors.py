@@ -6,7 +6,9 @@ also of that type: a full disk is an `OSError`, an invalid payload a `ValueError
 
 from __future__ import annotations
 
-from typing import Any, Optional
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
 
 __all__ = [
     "AmbiguousError",
@@ -14,6 +16,7 @@ __all__ = [
     "ChangedError",
     "ClosedError",
     "DamagedError",
+    "ExportError",
     "ForkError",
     "HeadMismatchError",
     "InvalidEventError",
@@ -23,6 +26,7 @@ __all__ = [
     "PayloadError",
     "PayloadTypeError",
     "PoisonedError",
+    "ProofError",
     "StorageError",
     "StorageIsADirectoryError",
     "StorageNotADirectoryError",
@@ -149,3 +153,12 @@ class ForkError(BusError, RuntimeError):
 
 class ClosedError(BusError, ValueError):
     """The handle is closed."""
+
+
+class ExportError(BusError, ValueError):
+    """The directory cannot take the export: it belongs to another log, is in use, or is not a whole export."""
+
+
+class ProofError(BusError, ValueError):
+    """A proof cannot be made, or a file about proofs cannot be read. A proof that does not hold is no error: `check`
+    returns `ok` as false."""

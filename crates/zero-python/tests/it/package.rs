@@ -17,7 +17,9 @@ macro_rules! python_tests {
     };
 }
 
-python_tests!(documents, drop_in, native, payloads, programs, recording, runtime, typing);
+python_tests!(
+    documents, drop_in, native, notebook, payloads, programs, proofs, recording, runtime, tables, typing
+);
 
 /// Runs `tests/python/test_NAME.py`.
 fn run_pytest(name: &str) {
@@ -29,6 +31,8 @@ fn run_pytest(name: &str) {
         // The virtual environment alone decides what is imported.
         .env_remove("PYTHONPATH")
         .env("PYTHONDONTWRITEBYTECODE", "1")
+        // Importing the plugins of the test packages would take longer than most tests do.
+        .env("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
         .env("ZERO_CONFORMANCE", package().join("../../conformance"))
         .current_dir(environment));
     assert!(summary.contains(" passed"), "{summary}");

@@ -1,7 +1,7 @@
 """The old class as the specification describes it: each call reads the whole log.
 
-This is a re-creation for comparison. What it does for valid logs is specified and recorded; what it raises is inferred
-from the operations that the specification names (`json.loads` per line, `json.dumps` per event, ordinary files).
+This is a re-creation for comparison. What it does for valid logs is specified and recorded. What it raises was checked
+against the published source of the old class.
 """
 
 import hashlib

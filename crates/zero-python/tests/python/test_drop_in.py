@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import SOAK
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from old_bus import OldBus, checksum
@@ -105,7 +106,7 @@ def test_the_root_may_be_a_string_and_parents_are_created(tmp_path):
     assert stat.S_IMODE(os.stat(bus.events_path).st_mode) == 0o600
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60 if SOAK else 20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(st.dictionaries(st.text(), json_values, max_size=5), st.floats(0, 1e10), st.none() | st.text()),

@@ -3,6 +3,8 @@
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -201,3 +203,19 @@ def test_every_public_name_exists():
         assert hasattr(zero_bus, name), name
     for name in errors.__all__:
         assert issubclass(getattr(errors, name), zero_bus.BusError)
+
+
+@pytest.mark.parametrize("statement", ["import zero_bus", "from zero_bus import DurableRuntimeBus"])
+def test_importing_the_package_imports_only_what_it_needs(statement):
+    program = f"import sys; before = set(sys.modules); {statement}; print(*set(sys.modules) - before)"
+    imported = subprocess.check_output([sys.executable, "-c", program], text=True).split()
+    assert {"zero_bus", "zero_bus.errors", "zero_bus._native"} <= set(imported)
+    assert not {"asyncio", "dataclasses", "inspect", "json", "logging", "pathlib", "typing"} & set(imported)
+
+
+def test_every_name_of_the_package_can_be_imported():
+    names = {}
+    exec("from zero_bus import *", names)
+    assert set(zero_bus.__all__) <= set(names)
+    with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):
+        zero_bus.no_such_name

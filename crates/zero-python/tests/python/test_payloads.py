@@ -12,6 +12,7 @@ import uuid
 import numpy
 import pydantic
 import pytest
+from conftest import SOAK
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -31,13 +32,13 @@ def dumps(value):
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200 if SOAK else 100, deadline=None)
 @given(json_values)
 def test_any_json_value_has_the_bytes_of_json_dumps(value):
     assert canonical(value) == dumps(value)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40 if SOAK else 20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.dictionaries(st.text(), json_values, max_size=4), min_size=1, max_size=3))
 def test_any_payload_is_read_back_equal(bus, payloads):
     appended = bus.append_many([("p", payload) for payload in payloads])

@@ -15,10 +15,9 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from conftest import SOAK
 
 from zero_bus import Bus, Reader, errors
-
-SOAK = "ZERO_TEST_SOAK" in os.environ
 
 
 @pytest.fixture

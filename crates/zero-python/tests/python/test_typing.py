@@ -40,6 +40,13 @@ async def follow() -> None:
         print(found.event_id)
 
 
+table: zero_bus.Table = reader.to_arrow("fills", since=one)
+columns: list[str] = table.columns
+exported: dict[str, Any] = zero_bus.export_parquet(reader, "tables", tables=["fills"])
+proof: dict[str, Any] = reader.prove(one, secret="secret", output="proof", reveal=["event_type"])
+verified: bool = zero_bus.check("proof", "policy")["ok"]
+
+
 try:
     asyncio.run(follow())
 except errors.DamagedError as error:
@@ -47,22 +54,22 @@ except errors.DamagedError as error:
 '''
 
 
-def check(tmp_path, text):
-    (tmp_path / "program.py").write_text(text)
-    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path.parent / "mypy"), "program.py"]
+def mypy(tmp_path, *arguments):
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path.parent / "mypy"), *arguments]
     return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
 
 def test_mypy_accepts_correct_uses_and_finds_wrong_ones(tmp_path):
-    accepted = check(tmp_path, PROGRAM)
-    assert accepted.returncode == 0, accepted.stdout
-    wrong = check(tmp_path, PROGRAM + 'bus.append(1, {})\nold.append("a", {})\nreader["x"]\none.as_of = 1.0\n')
-    assert wrong.returncode == 1 and wrong.stdout.count("error:") >= 4, wrong.stdout
+    (tmp_path / "correct.py").write_text(PROGRAM)
+    wrong = 'bus.append(1, {})\nold.append("a", {})\nreader["x"]\none.as_of = 1.0\n'
+    (tmp_path / "wrong.py").write_text(PROGRAM + wrong)
+    checked = mypy(tmp_path, "correct.py", "wrong.py")
+    assert checked.returncode == 1 and "correct.py" not in checked.stdout, checked.stdout
+    assert checked.stdout.count("wrong.py:") >= 4, checked.stdout
 
 
 def test_the_package_itself_is_typed_strictly(tmp_path):
-    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path.parent / "mypy"), "-p", "zero_bus"]
-    checked = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    checked = mypy(tmp_path, "-p", "zero_bus")
     assert checked.returncode == 0, checked.stdout
 
 
