@@ -41,7 +41,9 @@ pub fn log_roots(reader: &Reader, secret: &DisclosureSecret, sizes: &[u64]) -> R
         },
     );
     match read {
-        Err(StoreError::Bus(error @ zero_bus::Error::Io { .. })) => return Err(error.into()),
+        Err(StoreError::Bus(error @ (zero_bus::Error::Io { .. } | zero_bus::Error::Retired { .. }))) => {
+            return Err(error.into());
+        }
         Err(StoreError::Bus(_)) | Ok(_) => {}
         Err(error) => return Err(error),
     }

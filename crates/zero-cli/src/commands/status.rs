@@ -88,7 +88,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let mut last_cycle = None;
     let is_needed =
         |event_type: &str, _: Option<&str>| [CYCLE, OPERATOR_COMMAND, OPERATOR_APPLIED].contains(&event_type);
-    let selected = reader.select(1, is_needed, |event| {
+    let selected = reader.select(reader.first_index()?, is_needed, |event| {
         commands_in_force.apply(&event);
         last_cycle = LastCycle::of(&event).or(last_cycle);
         Ok::<(), zero_bus::Error>(())

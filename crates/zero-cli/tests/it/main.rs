@@ -32,6 +32,7 @@ mod reconcile;
 mod repair;
 mod replay;
 mod report;
+mod retire;
 mod seal;
 mod sessions;
 mod signals;
