@@ -63,9 +63,9 @@ impl Reader {
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Retired`] if the log starts after that index, see
-    /// [`Reader::first_index`]. The iterator returns the first fault of the log as an error in place of the
-    /// faulty event, and ends. At the end of a log that is shorter than its sync mark or its
-    /// snapshot records, it returns [`Error::Missing`].
+    /// [`Reader::first_index`]. The iterator returns the first fault of the log as an error in
+    /// place of the faulty event, and ends. At the end of a log that is shorter than its sync mark
+    /// or its snapshot records, it returns [`Error::Missing`].
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();

@@ -25,8 +25,8 @@ pub enum UnsealError {
 
 impl Reader {
     /// Writes every byte of the log that is durable now, as it was before it was sealed, apart from
-    /// retired events. Returns the number of bytes. The segments are checked, but not the chain; [`Reader::verify`] does
-    /// that.
+    /// retired events. Returns the number of bytes. The segments are checked, but not the chain;
+    /// [`Reader::verify`] does that.
     ///
     /// # Errors
     /// [`UnsealError`], which tells whether reading or writing failed.

@@ -11,6 +11,7 @@ use zero_bus::sim::Rng;
 use zero_bus::storage::{Access, Directory, Lock, Storage};
 use zero_bus::{Reader, RetireOptions, Value};
 
+use crate::support::proofs::{KEYS, checkpoint, set_up};
 use crate::support::runs::{lines, run_cycles};
 use crate::support::{
     BUS, ENGINE, EXAMPLE_SCENARIO, RECORDS, append_events, bus, engine, temp_dir, wait_until,
@@ -234,6 +235,34 @@ fn a_run_on_market_data_is_compared_with_what_is_left() {
     fs::write(dir.join("c.jsonl"), format!("{start}{}", end.replacen("1.0", "0.9", 1))).unwrap();
     let doctor = bus(dir, &["doctor", "bus", "--journal", "c.jsonl"]);
     assert!(doctor.stdout.contains("FAIL  journal"), "{}", doctor.stdout);
+}
+
+#[test]
+fn proofs_go_on_with_the_tree_of_the_whole_log() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    set_up(dir, 50);
+    checkpoint(dir);
+    append_events(dir, 50);
+    bus(dir, &["seal", "bus", "--keep-events", "10"]).success();
+    let retire = ["retire", "bus", "--before", "last", "--without-copy", "--yes"];
+    let refused = bus(dir, &retire).failure(2);
+    assert!(
+        refused.contains("has the tree of 50 events") && refused.contains("Sign a checkpoint"),
+        "{refused}"
+    );
+    checkpoint(dir);
+    bus(dir, &retire).success();
+    assert_eq!(first_held(dir), 91);
+    append_events(dir, 5);
+    assert_eq!(checkpoint(dir).checkpoint().size, 106);
+    let prove = |event: &str| bus(dir, &[&["prove", "bus", event, "-o", "proof"], &KEYS[2..]].concat());
+    prove("95").success();
+    let refused = prove("5").failure(2);
+    assert!(refused.contains("the log starts at event 91"), "{refused}");
+    let verify = ["verify", "bus", "--policy", "policy", "--secret", "bus.secret"];
+    let refused = bus(dir, &verify).failure(2);
+    assert!(refused.contains("the log starts at event 91"), "{refused}");
 }
 
 #[test]
