@@ -47,7 +47,7 @@ pub(crate) struct Arguments {
     dir: PathBuf,
     /// Retire events before this one: an event (42, evt-000000000042, `last` or -1), a time
     /// (2026-05-01T09:00:00Z, Unix seconds) or an age such as 90d.
-    #[arg(long, value_name = "EVENT|TIME", value_parser = EventOrTime::parse)]
+    #[arg(long, value_name = "EVENT|TIME", value_parser = EventOrTime::parse, allow_negative_numbers = true)]
     before: EventOrTime,
     /// Where the events are kept: a backup directory or the address of a mirror, which must hold
     /// them, or a text that names another place, which is not checked.
