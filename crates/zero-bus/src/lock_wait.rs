@@ -71,7 +71,7 @@ pub(crate) fn lock(file: &Arc<dyn StorageFile>, lock: Lock, path: &Path, timeout
         }
     };
     if thread::Builder::new().name("zero-bus lock".to_owned()).spawn(wait).is_err() {
-        // No thread is left in this process or system.
+        // The system refuses another thread. Then this wait has no timeout.
         return file.lock(lock).map_err(failed());
     }
     let mut waited = Duration::ZERO;

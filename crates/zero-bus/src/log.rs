@@ -4,12 +4,15 @@
 //! of many threads and chooses the thread that commits. [`Writer::commit`] is the commit point:
 //! when it returns, the batch has been synced.
 //!
-//! Two locks, always taken in this order:
+//! Three locks, always taken in this order:
 //!
-//! 1. The mutex around [`Writer`] protects what this handle knows about the log. One thread of the
-//!    process holds it for one batch or one snapshot.
+//! 1. The mutex around [`Writer`] protects what this handle knows about the log. A thread holds it
+//!    for one batch, one snapshot, one step of a seal or one look at the end.
 //! 2. The exclusive `flock` on `bus.lock` protects the files against all other handles and
-//!    processes. Only [`Writer::with_lock`] takes it, so its holder also holds the mutex.
+//!    processes. A handle takes it only in [`Writer::with_lock`], so its holder also holds the
+//!    mutex.
+//! 3. The mutex in [`Queue`] protects the queue. The leader takes it for a moment per job while it
+//!    holds the other two. All other threads take it alone.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -36,14 +39,14 @@ use crate::writer::{Drafts, Events, Job, Settings, Writer};
 ///
 /// Any number of threads can share one handle, and any number of handles, in any number of
 /// processes, can append to one bus. Events that threads append while a batch is being synced form
-/// the next batch and share its write and its sync. No event is delayed to fill a batch. A batch
-/// holds the bus's lock while it is written and synced.
+/// the next batch and share its write and its sync. No timer delays an event to fill a batch. The
+/// bus's lock is held from before the first event of a batch is linked until the batch is synced.
 ///
 /// Opening and appending read only the tail of the log, so their cost does not grow with it.
 pub struct Bus {
     core: Arc<Core>,
     /// The thread that commits [submitted](Bus::submit) events for which no thread waits. The first
-    /// call of `submit` starts it. The mutex protects the handle only; the thread does not take it.
+    /// call of `submit` starts it. The mutex protects only this field; the thread does not take it.
     committer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -52,8 +55,9 @@ struct Core {
     storage: Arc<dyn Storage>,
     writer: Arc<Mutex<Writer>>,
     queue: Queue<Job, Result<Events>>,
-    /// A copy of `Writer::poisoned` that can be read without waiting for the batch that holds the
-    /// mutex. Set after the failed batch has given up the mutex.
+    /// A copy of `Writer::poisoned` that can be read without the mutex around the writer, which a
+    /// batch in progress holds. The leader of a failed batch sets it after it has released that
+    /// mutex. It is never cleared.
     poisoned: AtomicBool,
     automatic_seal: Option<AutomaticSeal>,
 }
@@ -206,9 +210,11 @@ impl Bus {
     /// use std::collections::BTreeMap;
     /// use zero_bus::{Bus, Draft, Error, Head};
     ///
-    /// let bus = Bus::open(dir.path())?; let draft = || Draft::new("lease.taken", 1777593600.0,
-    /// &BTreeMap::from([("by", "worker-1")])); let event = bus.append_expecting(Head::default(),
-    /// draft()?)?;
+    /// let bus = Bus::open(dir.path())?;
+    /// let draft = || {
+    ///     Draft::new("lease.taken", 1777593600.0, &BTreeMap::from([("by", "worker-1")]))
+    /// };
+    /// let event = bus.append_expecting(Head::default(), draft()?)?;
     ///
     /// // The log is no longer empty.
     /// match bus.append_expecting(Head::default(), draft()?) {
@@ -235,8 +241,8 @@ impl Bus {
     ///
     /// A submitted event is committed even if its ticket is dropped. Dropping the handle waits for
     /// that. Blocks while [`OpenOptions::max_pending_bytes`](crate::OpenOptions::max_pending_bytes)
-    /// (1 MiB by default) are pending, so that a thread that submits faster than the disk syncs
-    /// cannot exhaust the memory.
+    /// (1 MiB by default) are submitted to the next batch, so that a thread that submits faster
+    /// than the disk syncs cannot exhaust the memory.
     ///
     /// If the disk fails, the ticket returns the error, and so does every later call. A program
     /// that drops its tickets therefore learns of a failure from its next call, but not of a
@@ -302,9 +308,11 @@ impl Bus {
     /// use std::collections::BTreeMap;
     /// use zero_bus::{Bus, Draft};
     ///
-    /// let bus = Bus::open(dir.path())?; let event = bus.append(Draft::new("door.opened",
-    /// 1777593600.0, &BTreeMap::from([("by", "cat")]))?)?; bus.write_snapshot(1777593600.0,
-    /// Some(&event.id()), &BTreeMap::from([("doors_open", 1)]))?;
+    /// let bus = Bus::open(dir.path())?;
+    /// let opened = BTreeMap::from([("by", "cat")]);
+    /// let event = bus.append(Draft::new("door.opened", 1777593600.0, &opened)?)?;
+    /// let state = BTreeMap::from([("doors_open", 1)]);
+    /// bus.write_snapshot(1777593600.0, Some(&event.id()), &state)?;
     ///
     /// let snapshot = bus.reader().snapshot()?.expect("it was just written");
     /// assert_eq!((snapshot.event_count, snapshot.last_checksum), (1, Some(event.checksum)));
@@ -359,7 +367,8 @@ impl Bus {
         seal::seal(&self.core.storage, &self.core.writer, *options, progress)
     }
 
-    /// Calls `work` with the head that this handle last saw, under the bus's lock.
+    /// Calls `work` with the head that this handle last saw, under the bus's lock. Other handles
+    /// may have appended since, as the head is not refreshed.
     fn with_head<T>(&self, work: impl FnOnce(&dyn Storage, Head) -> Result<T>) -> Result<T> {
         let storage = &*self.core.storage;
         lock(&self.core.writer).with_lock(storage, |writer| {
@@ -402,7 +411,8 @@ impl Core {
     }
 
     /// Commits jobs as one batch and returns one result for each, in order. Only the leader of the
-    /// queue calls this. An invalid job fails alone; any other error fails the whole batch.
+    /// queue calls this. A job that is invalid or expects another head fails alone; any other error
+    /// fails the whole batch.
     fn commit(&self, jobs: &mut impl Iterator<Item = Job>) -> Vec<Result<Events>> {
         let storage = &*self.storage;
         let mut taken = 0;

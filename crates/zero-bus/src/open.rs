@@ -55,8 +55,8 @@ impl Default for OpenOptions {
 }
 
 impl OpenOptions {
-    /// Returns the defaults: create a missing bus, let 1 MiB be pending, refuse an ambiguous tail,
-    /// and wait 30 seconds for the bus's lock.
+    /// Returns the defaults: create a missing bus, let 1 MiB of submitted events be pending, refuse
+    /// an ambiguous tail, and wait 30 seconds for the bus's lock.
     pub fn new() -> Self {
         let settings = Settings {
             max_pending_bytes: 1 << 20,
@@ -76,9 +76,11 @@ impl OpenOptions {
     }
 
     /// Sets how many bytes of [submitted](Bus::submit) events may be pending before the next
-    /// submission blocks. This bounds the memory of the handle and the size of a batch; the last
-    /// event may exceed it. 0 counts as 1. Events that a thread waits for are not counted, since
-    /// each thread adds only one.
+    /// submission blocks. An event is pending until its batch is complete and is about to be
+    /// written. The bound limits the size of a batch; the last event may exceed it. While one batch
+    /// is written, the next one can fill up, so the handle holds at most about twice as many bytes.
+    /// 0 counts as 1. Events that a thread waits for are not counted, since each thread adds only
+    /// one.
     pub fn max_pending_bytes(&mut self, bytes: usize) -> &mut Self {
         self.settings.max_pending_bytes = bytes.max(1);
         self
@@ -157,7 +159,8 @@ impl Bus {
     ///
     /// A crash can leave an incomplete last line. It is moved to a file next to the log; see
     /// [`Bus::quarantined`]. Bytes that a crash left unsynced are made durable. Opening reads the
-    /// lines after the last sync, or the last two lines.
+    /// line that ends at the sync mark and those after it or, without a sync mark, at most the last
+    /// three lines.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Ambiguous`] or [`Error::Missing`] if the log needs an operator,

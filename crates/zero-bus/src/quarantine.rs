@@ -64,8 +64,8 @@ pub enum QuarantineReason {
     /// The tail is the beginning of an event that was synced as a whole. No crash of a program
     /// causes this: either the disk lost synced bytes, or the file was cut.
     Truncated,
-    /// An ambiguous tail: valid events follow an invalid line. The operator decided to quarantine
-    /// it.
+    /// An ambiguous tail: it begins with an invalid line, but holds valid events. An operator
+    /// decided to quarantine it, or the program that opened the bus was told to.
     Ambiguous,
 }
 
@@ -234,7 +234,7 @@ fn describe(storage: &dyn Storage, name: &str, pending: PendingRecord) -> io::Re
     Ok(QuarantinedTail { byte_offset, bytes, file, reason, sha256 })
 }
 
-/// Writes `line` over the rest of a quarantined tail, which starts at `offset`, and syncs it.
+/// Writes `line` over the placeholder of a quarantined tail, which is at `offset`, and syncs it.
 /// `base` as for [`cut_before_record`].
 pub(crate) fn overwrite_tail(
     storage: &dyn Storage,

@@ -1,12 +1,18 @@
 //! Group commit without a timer.
 //!
-//! Threads enqueue jobs. A thread that waits for the result of its job is a *waiter* of the job's
-//! batch. The first waiter that finds no leader becomes the *leader*: it takes the pending jobs one
-//! by one, commits them as one *batch*, publishes one result per job and wakes the batch's waiters.
-//! A job that arrives while the leader still takes jobs joins its batch. A job that arrives later,
-//! while the leader writes and syncs, joins the next batch. Before the leader returns, it nominates
-//! a waiter of the next batch to lead that one. A thread that appends alone therefore leads at once
-//! and commits its own job without sleeping.
+//! Threads enqueue jobs, and one thread at a time, the *leader*, commits them in *batches*:
+//!
+//! 1. It takes the pending jobs one by one. A job that arrives meanwhile joins the same batch.
+//! 2. It closes the batch when no job is pending and none is expected soon. A job that arrives from
+//!    then on joins the next batch.
+//! 3. It writes and syncs the batch, and publishes one result per job.
+//! 4. It gives up leadership. If the next batch has waiters, it nominates one of them as leader.
+//! 5. It wakes the waiters of its own batch.
+//!
+//! A thread that waits for the result of its job is a *waiter* of the job's batch. A waiter that
+//! finds no leader becomes the leader. A nomination wakes a waiter but reserves nothing: if another
+//! thread becomes leader first, that thread commits the waiter's job as well. A thread that appends
+//! alone leads at once and commits its own job without sleeping.
 //!
 //! All waiters of a batch sleep on one futex ([`Gate`]), so that waking them is a single system
 //! call. One wake-up per waiter would cost more than the sync itself.
@@ -15,11 +21,14 @@
 //! thread in [`Queue::run_committer`], does.
 //!
 //! Back-pressure: a waiting thread adds one job to a batch, but a thread that does not wait could
-//! add any number. [`Queue::submit`] therefore blocks while `max_unwaited_bytes` are submitted and
-//! not committed.
+//! add any number. [`Queue::submit`] therefore blocks while the batch that new jobs join holds
+//! `max_unwaited_bytes` of submitted jobs. A closed batch that is not committed yet does not count,
+//! so up to twice that many bytes can be uncommitted.
 //!
 //! Locks: the mutex in `Queue` protects all of `State`, and the mutex in each `Slot` protects that
-//! slot's result. No thread holds both. No thread holds either while it commits, sleeps or yields.
+//! slot's result. No thread holds two of them, and no thread holds one while it writes, syncs,
+//! sleeps or yields. `commit` is called without them, and may hold locks of its own when it takes
+//! a job, which takes the mutex in `Queue` for a moment.
 //!
 //! The module depends only on `crate::sync`, so that a test can replace its locks with a model
 //! checker's.
@@ -37,8 +46,8 @@ use crate::sync::{Arc, Condvar, Gate, MAX_IDLE_SPINS, Mutex, MutexGuard, Wake, l
 /// one whose leader panicked.
 pub(crate) struct Queue<J, R> {
     state: Mutex<State<J, R>>,
-    /// Wakes the committer. Signalled when a job may have no thread that waits for it, and on
-    /// close.
+    /// Wakes the committer. Signalled on close, and when there may be a pending job that no thread
+    /// waits for.
     committer: Condvar,
     /// Bound on `State::unwaited_bytes`. The last job submitted may carry the sum past it.
     max_unwaited_bytes: usize,
@@ -53,7 +62,8 @@ struct State<J, R> {
     /// Gate of the forming batch. Replaced by a new one when the batch closes, unless the batch has
     /// no slots and therefore no waiters.
     gate: Arc<Gate>,
-    /// Threads that sleep on `gate` or are about to.
+    /// Threads that sleep on `gate` or are about to, and those that were nominated and have not
+    /// taken the lock since. Includes threads that block in [`Queue::submit`].
     waiters: usize,
     /// Bytes submitted to the forming batch without waiting, taken by its leader or not. Bounded by
     /// `max_unwaited_bytes`.
@@ -63,23 +73,25 @@ struct State<J, R> {
     committing: bool,
     /// [`Queue::close`] was called: the committer returns once no job is left.
     closed: bool,
-    /// Jobs in the last batch plus those that were pending when its leader gave up leadership. A
-    /// leader yields while its batch has fewer, since the threads that were just woken are likely
-    /// to enqueue again.
-    last_batch_len: usize,
+    /// Jobs that the next batch is likely to have: those that were pending when the last leader
+    /// gave up leadership, and as many as its batch had, since the waiters that it woke are likely
+    /// to enqueue again. A leader yields while its batch has fewer.
+    expected_len: usize,
 }
 
 /// Where the leader publishes the result of one job.
 pub(crate) struct Slot<R> {
     /// Gate of the job's batch.
     gate: Arc<Gate>,
-    /// Set before the gate opens. Still `None` when the gate is open: the leader panicked.
+    /// Set before the gate opens. If it is `None` once the gate is open, the leader panicked, or
+    /// the result was already taken.
     result: Mutex<Option<R>>,
 }
 
 impl<J, R> Queue<J, R> {
-    /// Creates a queue in which [`Queue::submit`] blocks while `max_unwaited_bytes` or more are
-    /// submitted and not committed. A bound of 0 would block every submission for ever.
+    /// Creates a queue in which [`Queue::submit`] blocks while the forming batch holds
+    /// `max_unwaited_bytes` or more of submitted jobs. A bound of 0 would block every submission
+    /// for ever.
     pub(crate) fn new(max_unwaited_bytes: usize) -> Self {
         let state = State {
             pending: VecDeque::new(),
@@ -88,7 +100,7 @@ impl<J, R> Queue<J, R> {
             unwaited_bytes: 0,
             committing: false,
             closed: false,
-            last_batch_len: 0,
+            expected_len: 0,
         };
         Self { state: Mutex::new(state), committer: Condvar::new(), max_unwaited_bytes }
     }
@@ -97,8 +109,9 @@ impl<J, R> Queue<J, R> {
     ///
     /// The caller must then call [`Queue::wake`], or the job may stay until another thread leads.
     ///
-    /// Blocks while `max_unwaited_bytes` are submitted and not committed. A blocked thread leads
-    /// the batch itself if no other thread does, so that it makes progress without a committer.
+    /// Blocks while the forming batch holds `max_unwaited_bytes` of submitted jobs. The job then
+    /// joins a later batch. A blocked thread leads the full batch itself if no other thread does,
+    /// so that it makes progress without a committer.
     pub(crate) fn submit(
         &self,
         job: J,
@@ -144,7 +157,7 @@ impl<J, R> Queue<J, R> {
     }
 
     /// Returns once `gate` is open. Leads the gate's batch if no other thread does; otherwise
-    /// sleeps.
+    /// sleeps. `gate` must be that of a batch with a job, so that a leader opens it.
     fn wait_or_lead<'q>(
         &'q self,
         mut state: MutexGuard<'q, State<J, R>>,
@@ -161,8 +174,8 @@ impl<J, R> Queue<J, R> {
                     drop(state);
                 }
             } else {
-                // The queue has a new gate: a leader has taken all jobs of the batch of `gate`, and
-                // will open `gate`.
+                // The queue has a new gate: a leader has closed the batch of `gate`, and opens
+                // `gate` once it has committed that batch.
                 drop(state);
             }
             if gate.wait() == Wake::Opened {
@@ -203,7 +216,8 @@ impl<J, R> Queue<J, R> {
     /// the thread for which [`State::try_lead`] returned true may call this.
     fn lead(&self, own_job: Option<J>, commit: &impl Fn(&mut Batch<'_, J, R>) -> Vec<R>) -> Option<R> {
         let own_len = usize::from(own_job.is_some());
-        // Dropping the batch opens the gate and hands leadership on, even if `commit` panics.
+        // Dropped at the end, after the results are published, or when `commit` panics. The drop
+        // gives up leadership and opens the gate.
         let mut batch = Batch {
             queue: self,
             own_job,
@@ -255,8 +269,8 @@ pub(crate) struct Batch<'a, J, R> {
     own_len: usize,
     /// No more jobs join this batch.
     closed: bool,
-    /// Gate of this batch. Set when the batch closes. Stays `None` if the batch has no slots, that
-    /// is, if it holds at most the leader's own job.
+    /// Gate of this batch. Set when the batch closes. Stays `None` if the batch then has no slots,
+    /// that is, if it holds only the leader's own job.
     gate: Option<Arc<Gate>>,
     /// Slots of the jobs taken from `pending`, in the order in which they were taken.
     slots: Vec<Arc<Slot<R>>>,
@@ -274,10 +288,13 @@ impl<J, R> Batch<'_, J, R> {
 impl<J, R> Iterator for Batch<'_, J, R> {
     type Item = J;
 
-    /// Takes the next job. While none is pending and this batch is smaller than the last one,
-    /// yields to the threads that the last leader woke, so that their next jobs join this batch. No
-    /// timer is involved: yielding returns at once if no other thread is ready to run, and after
-    /// more than `MAX_IDLE_SPINS` yields in a row the batch closes.
+    /// Takes the next job, or closes the batch and returns `None`.
+    ///
+    /// While no job is pending and this batch has fewer than `expected_len` jobs, yields to the
+    /// threads that the last leader woke, so that their next jobs join this batch. No timer is
+    /// involved: yielding returns at once if no other thread is ready to run. After more than
+    /// `MAX_IDLE_SPINS` yields in a row the batch closes. A batch with `max_unwaited_bytes` of
+    /// submitted jobs does not wait for more.
     fn next(&mut self) -> Option<J> {
         if let Some(job) = self.own_job.take() {
             return Some(job);
@@ -291,7 +308,7 @@ impl<J, R> Iterator for Batch<'_, J, R> {
                 return Some(job);
             }
             let full = state.unwaited_bytes >= self.queue.max_unwaited_bytes;
-            if full || self.len() >= state.last_batch_len || self.idle_spins > MAX_IDLE_SPINS {
+            if full || self.len() >= state.expected_len || self.idle_spins > MAX_IDLE_SPINS {
                 self.closed = true;
                 // Without slots, no thread waits for this batch: the next batch can keep the gate.
                 if !self.slots.is_empty() {
@@ -312,16 +329,16 @@ impl<J, R> Drop for Batch<'_, J, R> {
     fn drop(&mut self) {
         let mut state = self.queue.state();
         if !self.closed {
-            // `commit` stopped before it had taken all jobs. The pending ones belong to this batch
-            // and get no result.
+            // `commit` panicked before it had taken all jobs. The pending ones belong to this
+            // batch and get no result.
             state.pending.clear();
             self.gate = Some(state.close_batch());
         }
         state.committing = false;
-        state.last_batch_len = self.len() + state.pending.len();
-        // The lock is held until the nomination is made. A thread that is not in `waiters` yet
-        // takes the lock afterwards: it leads, or it is counted and nominated later. No wake-up is
-        // lost.
+        state.expected_len = self.len() + state.pending.len();
+        // The lock is held until the nomination is made, so no wake-up is lost: a thread that is
+        // not in `waiters` yet takes the lock afterwards. It then leads, or another thread leads
+        // already and finds it in `waiters` here.
         if !state.pending.is_empty() && state.waiters > 0 {
             state.gate.nominate_one();
         } else if state.closed || !state.pending.is_empty() {

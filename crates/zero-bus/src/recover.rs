@@ -1,29 +1,37 @@
 //! Recovery: finds the end of a log that appends can continue from, and repairs what a crash left
 //! after it.
 //!
-//! A crash can lose or tear bytes that were never synced. It cannot change bytes that were. The
-//! *sync mark* in `bus.lock` says how far the log is known to be synced and names the last synced
-//! event. It decides what recovery makes of the tail:
+//! A crash can lose or tear bytes that were never synced. It cannot change synced bytes. The *sync
+//! mark* in `bus.lock` says up to which byte the log is known to be synced, and names the event
+//! that ends there. Recovery compares the log with it:
 //!
-//! - The last synced event is not at its place. Synced bytes changed, which is *damage*: recovery
+//! - *Damage*: the log does not hold that event at that place, so synced bytes changed. Recovery
 //!   changes nothing and refuses.
-//! - After the mark, an invalid line follows, and no valid event after it. That is a *torn tail*:
-//!   recovery moves the bytes to a file next to the log (*quarantine*), cuts the log and continues.
-//! - After the mark, an invalid line follows, and a valid event after it. That is an *ambiguous
-//!   tail*, since a crash or tampering could have left it: recovery changes nothing and refuses,
-//!   until an operator decides.
-//! - The log ends before the mark. Synced events are missing: recovery refuses. If the log still
-//!   holds the beginning of the last event, and all events before it, recovery quarantines that
-//!   beginning and continues. It reports that no crash of a program explains this.
+//! - *Torn tail*: after the mark, there is an invalid line, and no valid event in it or after it.
+//!   Recovery copies these bytes to a file next to the log and cuts them off (*quarantine*). Then
+//!   it continues.
+//! - *Ambiguous tail*: after the mark, there is an invalid line, and a valid event in it or after
+//!   it. A crash or tampering could have left it. Recovery changes nothing and refuses, unless
+//!   [`AmbiguousTail`] says otherwise.
+//! - *Missing events*: the log ends before the mark. Recovery refuses, with two exceptions. If only
+//!   the last line break is missing, recovery continues, and the next append writes it. If the log
+//!   ends with a part of the marked event, recovery quarantines that part and continues. It reports
+//!   that no crash of a program explains this.
 //!
-//! Without a sync mark (a log copied from elsewhere, or a deleted lock file), the last two lines
+//! "Valid event" here means a line with its own correct checksum, whether it links to the event
+//! before it or not.
+//!
+//! Without a sync mark (a log copied from elsewhere, or a deleted lock file), the last lines
 //! decide: an incomplete last line is a torn tail, and any other invalid line is damage.
 //!
-//! Recovery reads the lines after the mark, or the last two lines. It does not read the log before
-//! them, which verification checks. The exception is a log that it refuses: then a scan from the
-//! start finds the first fault, for the error message.
+//! An open also refuses a log with fewer events than its snapshot records.
 //!
-//! [`recover`] needs the exclusive lock on `bus.lock`. [`head`] only reads and needs no lock.
+//! Recovery reads the line that ends at the mark and those after it or, without a mark, at most the
+//! last three lines. It does not verify the log before them. If it finds damage or missing events,
+//! a scan from the start finds the first fault, for the error message.
+//!
+//! [`recover`] needs the exclusive lock on `bus.lock`. [`head`] only reads. It needs no lock,
+//! because its callers pass an end up to which the log is durable.
 
 use std::io;
 
@@ -69,9 +77,10 @@ pub enum AmbiguousTail {
     /// Refuse it with [`Error::Ambiguous`] and change nothing, until an operator decides.
     #[default]
     Refuse,
-    /// Quarantine it, wherever it starts. For a program that must start without an operator: events
-    /// that were acknowledged are before the tail, unless an old sync mark came back with a power
-    /// cut.
+    /// Quarantine it, wherever it starts. For a program that must start without an operator.
+    ///
+    /// The tail holds acknowledged events only if two faults meet: the sync mark is older than
+    /// these events, as after a power cut, and synced bytes after the mark were lost or changed.
     Quarantine,
     /// Quarantine it if it starts at this byte, by decision of an operator who has seen it; refuse
     /// any other.
@@ -88,11 +97,12 @@ impl AmbiguousTail {
     }
 }
 
-/// Finds the end of the log, quarantines what follows it, and makes everything before it durable.
-/// Refuses a log with any other fault, without changing it.
+/// Finds the end of the valid part of a log, quarantines the bytes after it, and makes the bytes
+/// before it durable. Refuses a log with any other fault, without changing it.
 ///
-/// Returns the end, and the quarantined tail. If there is one, a byte of it is still there: the
-/// caller overwrites it with the record of the quarantine before it appends anything.
+/// Returns the end, and the quarantined tail if there was one. Then the log still holds one
+/// placeholder byte after the end. The caller must overwrite that byte with the record of the
+/// quarantine before it appends anything else.
 ///
 /// The caller holds the exclusive lock on `lock_file`, so no other handle appends meanwhile.
 pub(crate) fn recover(
@@ -124,21 +134,23 @@ pub(crate) fn recover(
         let tail = copy_before_record(storage, LOG, file, lock_file, end.offset, length, reason);
         quarantined = Some(tail.map_err(failed())?);
         if reason == QuarantineReason::Truncated {
-            // Before the cut: a crash after it must not leave a mark beyond the end of the log.
+            // Before the cut: a crash after the cut must not leave a mark beyond the end of the
+            // log.
             write_mark()?;
         }
         cut_before_record(storage, LOG, file, file.base(), end.offset).map_err(failed())?;
     }
     if mark != Some(new_mark) {
-        // New events link to the last one, so it must be durable even if its writer died before the
-        // sync. Without a mark, nothing tells which bytes are unsynced: then the file is synced but
-        // not rewritten.
+        // New events link to the last one, so that one must be durable, even if its writer died
+        // before the sync. Without a mark, it is unknown which bytes are unsynced: then the file is
+        // synced but not rewritten.
         let synced_bytes = mark.map_or(end.offset, |mark| mark.bytes);
         rewrite_and_sync(storage, LOG, file, file.base(), synced_bytes..end.offset)
             .map_err(Error::io("sync", &path))?;
     }
     if mark != Some(new_mark) || purpose != Purpose::Refresh {
-        // Its record is complete, so a tail that is found later is another one.
+        // No tail is left, so the record of an earlier quarantine is complete, and a tail that is
+        // found later is another one.
         if quarantined.is_none()
             && PendingRecord::read(lock_file).map_err(Error::io("read", &storage.path(LOCK)))?.is_some()
         {
@@ -212,8 +224,8 @@ fn find_end_without_mark(storage: &dyn Storage, file: &LogFile, length: u64) -> 
     }
 }
 
-/// Refuses a log that is shorter than its snapshot says, since events are missing from it. A
-/// snapshot that cannot be read says nothing.
+/// Refuses a log with fewer events than its snapshot records, since events are missing. A snapshot
+/// that cannot be read is ignored.
 fn check_snapshot_not_ahead(storage: &dyn Storage, head: Head) -> Result<()> {
     let snapshot = Snapshot::read(storage).ok();
     let recorded = snapshot.map_or(0, |snapshot| snapshot.event_count());
@@ -223,8 +235,9 @@ fn check_snapshot_not_ahead(storage: &dyn Storage, head: Head) -> Result<()> {
     Err(missing_events(storage, head.index, recorded, SNAPSHOT))
 }
 
-/// Returns the head of the valid part of a log, or `None` if the tail is damaged. Reads the lines
-/// after the sync mark; if there is no mark that matches the log, the last two lines.
+/// Returns the head of the valid part of a log, or `None` if the tail is damaged. Reads the line
+/// that ends at the sync mark and those after it or, if no mark matches the log, at most the last
+/// three lines.
 pub(crate) fn head(file: &LogFile, mark: Option<SyncMark>, length: u64) -> io::Result<Option<Head>> {
     if let Some(mark) = mark.filter(|mark| mark.bytes <= length)
         && let Some(integrity) = scan_after_mark(file, mark, length)?
@@ -247,13 +260,14 @@ fn scan_after_mark(file: &LogFile, mark: SyncMark, length: u64) -> io::Result<Op
     integrity::scan_tail(lines, mark.head, Some(mark)).map(Some)
 }
 
-/// What the last two lines of a log show, without a sync mark.
+/// What the last lines of a log show without a sync mark.
 #[derive(Debug)]
 enum Tail {
     /// The log ends with a valid event.
     Whole(End),
-    /// An incomplete line follows the last valid event.
+    /// The last line is incomplete, or longer than any event. The event before it is valid.
     Torn(End),
+    /// The line that should be the last event is invalid or does not link to the one before it.
     Damaged,
 }
 
@@ -273,8 +287,9 @@ fn classify_tail(file: &LogFile, length: u64) -> io::Result<Tail> {
     }
 }
 
-/// Verifies the last line before `end` against the line before that one. Returns `tail` of the end
-/// with its head filled in, or [`Tail::Damaged`].
+/// Verifies the last line before `end.offset` against the line before that one. If it is valid,
+/// sets the head of `end` and wraps `end` in the variant `tail`; otherwise returns
+/// [`Tail::Damaged`].
 fn verify_last_event(file: &LogFile, end: End, tail: fn(End) -> Tail) -> io::Result<Tail> {
     let start = file.start().head;
     let Some(last) = last_line_before(file, end.offset)? else {

@@ -2,7 +2,7 @@
 //!
 //! [`Writer::commit`] is the commit point: when it returns, the batch has been synced. A mutex in
 //! [`Bus`](crate::Bus) protects the writer. The exclusive `flock` on `bus.lock` protects the files
-//! against all other handles and processes; only [`Writer::with_lock`] takes it.
+//! against all other handles and processes; a handle takes it only in [`Writer::with_lock`].
 
 use std::io;
 use std::sync::Arc;
@@ -153,8 +153,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the record of a quarantine over the byte that recovery left of the tail, so that the
-    /// record is the next event of the chain. Called under the bus's lock.
+    /// Writes the record of a quarantine over the placeholder that recovery left in place of the
+    /// tail, so that the record is the next event of the chain. Called under the bus's lock.
     fn append_recovery_record(&mut self, storage: &dyn Storage, record: &RecoveryRecord<'_>) -> Result<()> {
         let time = Some((self.settings.clock)()).filter(|time| time.is_finite());
         let draft = Draft::new(RECOVERED_TYPE, time.unwrap_or(0.0), record)?;

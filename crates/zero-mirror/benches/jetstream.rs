@@ -67,7 +67,7 @@ fn main() {
         )
         .unwrap();
         let mirrored = start.elapsed();
-        assert_eq!(report.mirrored, events);
+        assert_eq!(report.mirrored, Some(events));
         nats.wait_until_complete(&stream_of("BENCH", id));
         let per_second = |time: Duration| events as f64 / time.as_secs_f64();
         let ratio = per_second(mirrored) / per_second(bare);

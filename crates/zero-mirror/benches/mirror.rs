@@ -99,7 +99,7 @@ fn mirror(log: &Path, url: &str) -> f64 {
     let report =
         catch_up(log, &mut *mirror, &CatchUpOptions::default(), &CancelHandle::default(), &mut |_| {})
             .unwrap();
-    assert_eq!(report.mirrored, EVENTS);
+    assert_eq!(report.mirrored, Some(EVENTS));
     rate(start)
 }
 
@@ -155,7 +155,7 @@ fn measure_follow(directory: &Path) {
         let delays = (0..APPENDS).map(|number| {
             let index = bus.append(decision(number as u64)).unwrap().index;
             let appended = Instant::now();
-            let (_, mirrored_at) = reported.iter().find(|(mirrored, _)| *mirrored >= index).unwrap();
+            let (_, mirrored_at) = reported.iter().find(|(mirrored, _)| *mirrored >= Some(index)).unwrap();
             mirrored_at.saturating_duration_since(appended).as_secs_f64() * 1000.0
         });
         let delays = delays.collect();

@@ -66,8 +66,8 @@ pub struct CatchUpReport {
     pub destination: String,
     /// The bus; `None` while the log is empty.
     pub bus: Option<Checksum>,
-    /// Events that are durable at the destination, as of the last answer.
-    pub mirrored: u64,
+    /// Events that are durable at the destination, as of its last answer; `None` before its first.
+    pub mirrored: Option<u64>,
     /// Events in the log.
     pub events: u64,
     /// The last error, while the destination is unavailable.
@@ -79,7 +79,7 @@ pub struct CatchUpReport {
 impl CatchUpReport {
     /// Events that the destination lacks.
     pub fn lag(&self) -> u64 {
-        self.events.saturating_sub(self.mirrored)
+        self.events.saturating_sub(self.mirrored.unwrap_or(0))
     }
 }
 
@@ -136,7 +136,7 @@ pub fn catch_up(
     let status = CatchUpReport {
         destination: mirror.name(),
         bus: None,
-        mirrored: 0,
+        mirrored: None,
         events: 0,
         away: None,
         polling: None,
@@ -152,7 +152,7 @@ pub fn catch_up(
             // destination that reports a moved cursor twice without a move is treated as
             // unavailable, or the loop would never end.
             Error::CursorMoved { .. }
-                if run.moved_at.replace(run.status.mirrored) != Some(run.status.mirrored) => {}
+                if std::mem::replace(&mut run.moved_at, run.status.mirrored) != run.status.mirrored => {}
             Error::CursorMoved { .. } | Error::Unavailable { .. } => run.back_off(error)?,
             // The log was replaced or truncated. The next attempt compares what is there now with
             // the bus that was followed and with the destination.
@@ -192,7 +192,7 @@ impl Run<'_> {
         // than this cursor has lost events.
         let head = self.mirror.head(bus)?;
         check_log_continues(&reader, self.mirror, bus, head)?;
-        self.status.mirrored = head.index;
+        self.status.mirrored = Some(head.index);
         let mut source = EventSource::open(&reader, head.index.saturating_add(1), self.options.follow)?;
         if let EventSource::Following(follow) = &source {
             self.status.polling = follow.warning().map(str::to_owned);
@@ -241,7 +241,7 @@ impl Run<'_> {
     /// The error of a log that is no longer the one that this run has followed.
     fn log_replaced(&self, bus: Checksum, change: &'static str) -> Error {
         let CatchUpReport { destination, mirrored, .. } = &self.status;
-        Error::LogReplaced { destination: destination.clone(), bus, mirrored: *mirrored, change }
+        Error::LogReplaced { destination: destination.clone(), bus, mirrored: mirrored.unwrap_or(0), change }
     }
 
     fn append_all(
@@ -278,7 +278,7 @@ impl Run<'_> {
                     appended
                 })?;
                 (self.failures, self.moved_at, self.status.away) = (0, None, None);
-                self.status.mirrored = head.index;
+                self.status.mirrored = Some(head.index);
                 reported = false;
             }
             read?;

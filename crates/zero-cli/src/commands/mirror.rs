@@ -53,7 +53,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     follow: bool,
     /// Print one JSON object per report: {"away", "bus", "destination", "events", "lag",
-    /// "mirrored"}. While the destination is away, `events` and `lag` are null.
+    /// "mirrored"}. While the destination is away, `events` and `lag` are null; before its first
+    /// answer, `mirrored` is null.
     #[arg(long)]
     json: bool,
 }
@@ -205,7 +206,7 @@ impl<'a> Reporter<'a> {
         }
         let was_away = latest[number].is_away;
         latest[number] =
-            Latest { mirrored: report.mirrored, events: report.events, is_away: report.away.is_some() };
+            Latest { mirrored: report.mirrored.unwrap_or(0), events: report.events, is_away: report.away.is_some() };
         if self.arguments.json {
             return print_line(&Json::of(&JsonReport::from(report))?.to_string());
         }
@@ -227,7 +228,7 @@ impl<'a> Reporter<'a> {
             return Ok(());
         }
         let CatchUpReport { destination, bus, mirrored, .. } = report;
-        let events = counted(*mirrored, "event");
+        let events = counted(mirrored.unwrap_or(0), "event");
         let text = match bus {
             None => format!("{destination}: nothing to mirror: the log has no event yet"),
             Some(bus) if report.lag() > 0 => {
@@ -255,7 +256,8 @@ struct JsonReport<'a> {
     /// its length nor what the destination lacks is known.
     events: Option<u64>,
     lag: Option<u64>,
-    mirrored: u64,
+    /// Null before the destination's first answer.
+    mirrored: Option<u64>,
 }
 
 impl<'a> From<&'a CatchUpReport> for JsonReport<'a> {

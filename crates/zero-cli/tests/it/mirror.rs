@@ -352,7 +352,7 @@ fn reports_of_a_destination_that_is_away_claim_no_figures() {
     let mut reports = BufReader::new(child.stdout.take().unwrap()).lines();
     let report = Value::parse(&reports.next().unwrap().unwrap()).unwrap();
     assert!(report.get("away").unwrap().as_str().is_some());
-    for unknown in ["events", "lag"] {
+    for unknown in ["events", "lag", "mirrored"] {
         assert_eq!(report.get(unknown), Some(&Value::Null), "{unknown}");
     }
     terminate(&child);

@@ -54,7 +54,7 @@ fn mirror_log(log: &Path, url: &str) -> u64 {
     let report =
         catch_up(log, &mut *mirror, &CatchUpOptions::default(), &CancelHandle::default(), &mut |_| {})
             .unwrap();
-    report.mirrored
+    report.mirrored.unwrap()
 }
 
 #[track_caller]

@@ -183,7 +183,7 @@ fn a_file_moved_during_mirroring_is_detected() {
     let mut catch_up = || {
         let (plan, stop) = (crate::contract::plan(5), Default::default());
         zero_mirror::catch_up(log.path(), &mut *mirror, &plan, &stop, &mut |_| {})
-            .map(|report| report.mirrored)
+            .map(|report| report.mirrored.unwrap())
     };
     assert_eq!(catch_up().unwrap(), 9);
     fs::rename(file(&url), files.directory.path().join("elsewhere.db")).unwrap();
@@ -353,7 +353,7 @@ fn a_failed_look_up_is_not_reported_as_a_moved_file() {
     let mut again = || {
         let (plan, stop) = (crate::contract::plan(5), Default::default());
         zero_mirror::catch_up(log.path(), &mut *mirror, &plan, &stop, &mut |_| {})
-            .map(|report| report.mirrored)
+            .map(|report| report.mirrored.unwrap())
     };
     assert_eq!(again().unwrap(), 3);
     fs::rename(&parent, place.path().join("elsewhere")).unwrap();

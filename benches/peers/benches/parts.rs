@@ -1,5 +1,5 @@
 //! Times the parts of an append, a verification and a look-up, all in memory, to show which part
-//! became slower. Each run of `cargo bench -p zero-bus` is compared with the run before.
+//! became slower. `cargo bench --bench parts` in this folder compares each run with the run before.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, missing_docs)]
