@@ -42,6 +42,10 @@ impl State {
         let head = reader.head()?.index;
         let index = index.unwrap_or(head).min(head);
         let first = reader.first_index()?;
+        if (1..first).contains(&index) {
+            // An error: the event was retired.
+            reader.event(index)?;
+        }
         let mut window = FIRST_WINDOW;
         loop {
             let from = (index.saturating_sub(window) + 1).max(first);

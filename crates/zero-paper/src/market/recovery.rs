@@ -217,11 +217,11 @@ pub(super) struct Comparison {
 
 impl Comparison {
     pub(super) fn after(cursor: CommandCursor, reader: &Reader, journal: &Path) -> Result<Self> {
-        let (mut from, mut first_held_cycle) = (cursor.last().index + 1, 0);
+        let (mut from, mut first_cycle) = (cursor.last().index + 1, 0);
         if from == 1
             && let Some(cycle_id) = first_held_cycle(reader)?
         {
-            (from, first_held_cycle) = (reader.first_index()?, cycle_id);
+            (from, first_cycle) = (reader.first_index()?, cycle_id);
         }
         Ok(Self {
             events: reader.events(from)?,
@@ -229,7 +229,7 @@ impl Comparison {
             journal: journal.to_owned(),
             command_cursor: cursor,
             resumed_after: None,
-            first_held_cycle,
+            first_held_cycle: first_cycle,
         })
     }
 
