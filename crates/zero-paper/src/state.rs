@@ -42,16 +42,16 @@ impl State {
         let head = reader.head()?.index;
         let index = index.unwrap_or(head).min(head);
         let first = reader.first_index()?;
-        if (1..first).contains(&index) {
-            // An error: the event was retired.
-            reader.event(index)?;
-        }
         let mut window = FIRST_WINDOW;
         loop {
             let from = (index.saturating_sub(window) + 1).max(first);
             let state = Self::from_events(reader, from, index)?;
             let complete =
                 [&state.cycle, &state.health, &state.positions].iter().all(|part| part.as_str() != "null");
+            if !complete && from <= first && first > 1 {
+                // An error: what is missing may be in the retired events.
+                reader.event(first - 1)?;
+            }
             if complete || from <= first {
                 return Ok(state);
             }
