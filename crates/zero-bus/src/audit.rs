@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -13,6 +14,7 @@ use crate::canonical::Json;
 use crate::chain::Line;
 use crate::chunk;
 use crate::error::{Error, Result};
+use crate::head::Head;
 use crate::integrity::Progress;
 use crate::reader::Reader;
 use crate::snapshot::{LogAtSnapshot, Snapshot};
@@ -143,10 +145,19 @@ impl Reader {
         if let Some(error) = write_error {
             return Err(AuditError::Write(error));
         }
-        let verdict = Verdict { integrity: scanned?, snapshot_integrity: snapshot.integrity(&at_snapshot) };
+        let (integrity, retired) = scanned?;
+        at_snapshot.start = retired.as_ref().map_or(Head::default(), |retired| retired.head());
+        // Up to here it is the index of the last event.
+        summary.events = summary.events.saturating_sub(at_snapshot.start.index);
+        let snapshot_integrity = snapshot.integrity(&at_snapshot);
+        let verdict = Verdict { integrity, snapshot_integrity, retired: retired.map(Arc::unwrap_or_clone) };
         let members = |verdict: &Verdict, summary: &Summary| -> Result<String> {
+            let retired = match &verdict.retired {
+                Some(retired) => format!(r#""retired":{},"#, Json::of(retired)?),
+                None => String::new(),
+            };
             Ok(format!(
-                r#"],"integrity":{},"schema_version":"{AUDIT_SCHEMA}","snapshot":{},"snapshot_integrity":{},"source":"durable-runtime-bus","summary":{}}}"#,
+                r#"],"integrity":{},{retired}"schema_version":"{AUDIT_SCHEMA}","snapshot":{},"snapshot_integrity":{},"source":"durable-runtime-bus","summary":{}}}"#,
                 Json::of(&verdict.integrity)?,
                 snapshot.canonical(),
                 Json::of(&verdict.snapshot_integrity)?,

@@ -10,15 +10,18 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::bisect::find_event;
 use crate::chain::{Head, Line};
 use crate::chunk;
 use crate::durable_log::{DurableLog, OpenedLog, check_sync_mark_not_ahead};
 use crate::error::{Error, Result};
 use crate::fault::{Fault, FaultKind};
 use crate::integrity::{self, Finding, Progress};
-use crate::lines::{Lines, after_last_newline};
-use crate::log_file::{LOCK, LOG, LogFile};
+use crate::lines::{Lines, after_last_newline, last_line_before};
+use crate::log_file::{LOCK, LOG, LogFile, VerifiedEnd};
 use crate::reader::Reader;
+use crate::retired::{RETIRED, Retired};
+use crate::segment::SEGMENTS;
 use crate::snapshot::{LogAtSnapshot, SNAPSHOT, Snapshot, StoredSnapshot, missing_events};
 use crate::storage::{self, Access, Lock, Storage, StorageFile, read_exact_at};
 use crate::sync_mark::SyncMark;
@@ -75,6 +78,17 @@ pub enum BackupError {
         path: PathBuf,
         /// The first event that differs.
         index: u64,
+    },
+    /// The target ends before the first event that the log still has.
+    #[error("{}: ends at event {events}, but {retired}; copy the events between from there, or name another \
+             target", path.display())]
+    BehindRetired {
+        /// The target's log.
+        path: PathBuf,
+        /// The last event that it holds.
+        events: u64,
+        /// What the log of the bus no longer has.
+        retired: Arc<Retired>,
     },
     /// The target holds more events than the bus.
     #[error("{}: is longer than the log of the bus, which lost its end or was restored from an older copy; \
@@ -155,6 +169,7 @@ impl Reader {
         }
 
         let mut copy = TargetLog::open(target, &source)?;
+        self.check_start(&source, &copy)?;
         let mut buffers = [vec![0; BLOCK_BYTES as usize], vec![0; BLOCK_BYTES as usize]];
         if let Some(byte_offset) = self.first_difference(&source, &copy, end, &mut buffers, progress)? {
             let Some(sync_mark) = copy.sync_mark_of_interrupted_backup(byte_offset)? else {
@@ -232,18 +247,46 @@ impl Reader {
         }
     }
 
+    /// Checks that log and copy agree about the last event before the part that both have.
+    fn check_start(&self, source: &LogFile, copy: &TargetLog<'_>) -> Result<(), BackupError> {
+        let (ours, theirs) = (source.start(), copy.file.start());
+        let path = copy.path.clone();
+        if ours == theirs {
+            return Ok(());
+        }
+        let (later, other, end) = if ours.offset > theirs.offset {
+            (ours, &copy.file, copy.size)
+        } else {
+            (theirs, source, source.size().map_err(Error::io("read it", &self.log_path()))?)
+        };
+        match source.retired() {
+            Some(retired) if later == ours && ours.offset > end => {
+                let events = copy.last_index().map_err(copy.io("read it"))?;
+                return Err(BackupError::BehindRetired { path, events, retired: Arc::clone(retired) });
+            }
+            _ if later.offset > end => return Err(BackupError::Ahead { path }),
+            _ => {}
+        }
+        let found = find_event(other, end, later.head.index).map_err(copy.io("read it"))?;
+        if found.map(|(_, head)| head) == Some(later.head) {
+            return Ok(());
+        }
+        Err(BackupError::Fork { path, index: later.head.index })
+    }
+
     /// Compares the copy with the log up to `end`. Returns the offset of the first byte that
     /// differs.
     fn first_difference(
         &self,
-        source: &dyn StorageFile,
+        source: &LogFile,
         copy: &TargetLog<'_>,
         end: u64,
         buffers: &mut [Vec<u8>; 2],
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Option<u64>, BackupError> {
         let common_end = copy.size.min(end);
-        let mut offset = 0;
+        // The copy may hold events that the log no longer has, or the other way round.
+        let mut offset = source.start().offset.max(copy.file.start().offset);
         while offset < common_end {
             let length = (common_end - offset).min(BLOCK_BYTES) as usize;
             let [source_block, copy_block] = buffers.each_mut().map(|buffer| &mut buffer[..length]);
@@ -299,7 +342,7 @@ fn verify_copy(
     snapshot_events: u64,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> io::Result<CopyVerdict> {
-    let mut at_snapshot = LogAtSnapshot::default();
+    let mut at_snapshot = LogAtSnapshot { start: file.start().head, ..LogAtSnapshot::default() };
     let integrity = integrity::scan(
         file,
         end,
@@ -338,7 +381,7 @@ struct TargetLog<'a> {
 impl<'a> TargetLog<'a> {
     /// Opens and locks the target's log. Refuses a directory with files that are not part of a
     /// backup, before it creates or changes anything of a backup.
-    fn open(storage: &'a Arc<dyn Storage>, source: &dyn StorageFile) -> Result<Self, BackupError> {
+    fn open(storage: &'a Arc<dyn Storage>, source: &LogFile) -> Result<Self, BackupError> {
         let path = storage.path(LOG);
         let error_for = |name| {
             let path = storage.path(name);
@@ -362,15 +405,29 @@ impl<'a> TargetLog<'a> {
         if existing.is_ok_and(|existing| existing.identity().ok() == source.identity().ok()) {
             return Err(no_backup(LOG, "is the log of the bus itself under another name"));
         }
+        if let (Some(retired), true) = (source.retired(), is_new) {
+            // The copy starts where the log starts.
+            let written = storage.create_directory(SEGMENTS).and_then(|()| {
+                retired.write(&**storage, RETIRED)?;
+                storage.sync_directory(SEGMENTS)
+            });
+            written.map_err(error_for(RETIRED)("write it"))?;
+        }
         if is_new {
             let size = lock_file.size().map_err(lock_error("read the size of it"))?;
-            if sync_mark.map_or(size > 0, |mark| mark.bytes > 0) {
+            if sync_mark.map_or(size > 0, |mark| mark.bytes > source.start().offset) {
                 return Err(no_backup(LOCK, "belongs to a log that is missing, or is not a file of a bus"));
             }
         }
         let file = LogFile::open(storage, Access::Append).map_err(log_error("open it for appending"))?;
         let size = file.size().map_err(log_error("read the size of it"))?;
         Ok(Self { storage: &**storage, file, lock_file, sync_mark, size, path })
+    }
+
+    fn last_index(&self) -> io::Result<u64> {
+        let last = last_line_before(&self.file, self.size)?;
+        let line = last.as_ref().and_then(|last| Line::read(last.bytes.as_deref()?).ok());
+        Ok(line.and_then(|line| line.index()).unwrap_or(self.file.start().head.index))
     }
 
     fn io(&self, action: &'static str) -> impl FnOnce(io::Error) -> BackupError + use<> {
@@ -412,8 +469,9 @@ impl<'a> TargetLog<'a> {
     /// Records in a new target that nothing is synced yet. If this backup is interrupted, the next
     /// one can tell unsynced bytes from a damaged copy.
     fn write_first_sync_mark(&mut self) -> Result<(), BackupError> {
-        if self.sync_mark.is_none() && self.size == 0 {
-            self.write_sync_mark(SyncMark::default())
+        let VerifiedEnd { head, offset: bytes } = self.file.start();
+        if self.sync_mark.is_none() && self.size == bytes {
+            self.write_sync_mark(SyncMark { head, bytes })
         } else {
             Ok(())
         }

@@ -16,14 +16,17 @@ use crate::log_file::LogFile;
 const LINEAR_SEARCH_BYTES: u64 = 4 << 10;
 
 /// Finds the event at `index`, and returns the offset of the line after it with the head that the
-/// event makes. Beyond the last event it returns the last one; for index 0, the start of the log.
+/// event makes. Beyond the last event it returns the last one; for the index before the first
+/// event, the start of the log. An event that was retired is an error.
 ///
 /// Verifies the checksum of that event, but not the events before it. Returns `None` if a line on
 /// the way is not a valid event in its place.
 pub(crate) fn find_event(file: &LogFile, end: u64, index: u64) -> io::Result<Option<(u64, Head)>> {
-    if index == 0 {
-        return Ok(Some((0, Head::default())));
+    let start = file.start();
+    if index == start.head.index {
+        return Ok(Some((start.offset, start.head)));
     }
+    file.check_held(index)?;
     match file.range_of(index, end).and_then(|range| find_event_in(file, range, end, index)) {
         // A segment that cannot be read.
         Err(error) if Fault::of(&error).is_some() => Ok(None),
@@ -45,7 +48,8 @@ fn find_event_in(file: &LogFile, range: Range<u64>, end: u64, index: u64) -> io:
         }
     }
     let mut lines = Lines::new(file.clone(), low, end);
-    let mut last = (low == 0).then_some((0, Head::default()));
+    let start = file.start();
+    let mut last = (low == start.offset).then_some((start.offset, start.head));
     while let Some(raw) = lines.next()? {
         if is_torn(&raw) {
             break;

@@ -2,11 +2,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::canonical::JsonError;
 use crate::fault::Fault;
 use crate::head::Head;
+use crate::retired::Retired;
 use crate::storage::LockHolder;
 
 /// Every error of this library.
@@ -85,6 +87,15 @@ pub enum Error {
         /// well.
         also_in: Option<&'static str>,
     },
+    /// The events that were asked for were retired: they are no longer in the log. Read from
+    /// [`Retired::first_held`] on, or read the copy that [`Retired::parts`] name.
+    #[error("{}: {retired}", path.display())]
+    Retired {
+        /// The log.
+        path: PathBuf,
+        /// What was retired, and where it is kept.
+        retired: Arc<Retired>,
+    },
     /// The log is no longer the file that was opened, or was changed by another program.
     #[error("{}: {reason}", path.display())]
     Changed {
@@ -118,7 +129,8 @@ pub enum Error {
         /// How long this process waited.
         waited: Duration,
     },
-    /// Another process is sealing the bus. Nothing was sealed by this one. Try again later.
+    /// Another process is sealing the bus or retiring events. Nothing was done by this one. Try
+    /// again later.
     #[error("{}: {} is sealing the bus; try again once it has finished", path.display(), LockHolder::describe(holder.as_ref()))]
     Sealing {
         /// The lock file of sealers.
@@ -162,11 +174,14 @@ fn remedy(source: &io::Error) -> &'static str {
 
 impl Error {
     /// Returns a function for `map_err` that adds the action and the file to a system error. A
-    /// segment that cannot be read is damage.
+    /// segment that cannot be read is damage, unless it was retired.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| match Fault::of(&source) {
             Some(fault) => Self::Damaged { path: path.to_owned(), fault: fault.clone() },
-            None => Self::Io { action, path: path.to_owned(), source },
+            None => match Retired::of(&source) {
+                Some(retired) => Self::Retired { path: path.to_owned(), retired: Arc::clone(retired) },
+                None => Self::Io { action, path: path.to_owned(), source },
+            },
         }
     }
 
@@ -190,6 +205,9 @@ impl Error {
                 recorded_in,
                 also_in: *also_in,
             },
+            Self::Retired { path, retired } => {
+                Self::Retired { path: path.clone(), retired: Arc::clone(retired) }
+            }
             Self::Changed { path, reason } => Self::Changed { path: path.clone(), reason },
             Self::HeadMismatch { path, expected, actual } => {
                 Self::HeadMismatch { path: path.clone(), expected: *expected, actual: *actual }

@@ -16,6 +16,10 @@ pub const EVENT_SCHEMA: &str = "zero.runtime.event.v1";
 /// recovery writes it: a [`Draft`] of this type is refused.
 pub const RECOVERED_TYPE: &str = "bus.recovered";
 
+/// Event type of the record of retired events, see [`Retired`](crate::Retired). Only
+/// [`Bus::retire`](crate::Bus::retire) writes it: a [`Draft`] of this type is refused.
+pub const RETIRED_TYPE: &str = "bus.retired";
+
 /// Maximum characters of an event type.
 pub const MAX_TYPE_CHARACTERS: usize = 128;
 

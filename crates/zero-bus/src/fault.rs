@@ -52,6 +52,9 @@ pub enum FaultKind {
     LineTooLong,
     /// It is in a sealed segment that is missing or was changed: the file, and the problem.
     Segment(String, String),
+    /// The log starts at this event, and the record of the retired events before it contradicts the
+    /// chain: the problem.
+    Retired(String),
 }
 
 impl std::error::Error for Fault {}
@@ -102,6 +105,9 @@ impl fmt::Display for Fault {
             }
             FaultKind::Segment(file, problem) => {
                 write!(f, "invalid segment at event {event}: {file}: {problem}")
+            }
+            FaultKind::Retired(problem) => {
+                write!(f, "invalid record of retired events at event {event}: {problem}")
             }
             FaultKind::LineTooLong => write!(f, "line too long at event {event}: more than 16 MiB"),
         }

@@ -87,6 +87,8 @@ mod quarantine;
 mod queue;
 mod reader;
 mod recover;
+mod retire;
+mod retired;
 mod seal;
 mod segment;
 mod snapshot;
@@ -105,7 +107,8 @@ pub use canonical::{Integer, Json, JsonError, MAX_DEPTH, Value};
 pub use checksum::{Checksum, ChecksumError};
 pub use error::{Error, Result};
 pub use event::{
-    Draft, EVENT_SCHEMA, Event, MAX_LINE_BYTES, MAX_TYPE_CHARACTERS, RECOVERED_TYPE, event_id, index_of_id,
+    Draft, EVENT_SCHEMA, Event, MAX_LINE_BYTES, MAX_TYPE_CHARACTERS, RECOVERED_TYPE, RETIRED_TYPE, event_id,
+    index_of_id,
 };
 pub use fault::{Fault, FaultKind};
 pub use follow::{CancelHandle, Follow};
@@ -119,6 +122,8 @@ pub use open::OpenOptions;
 pub use quarantine::{QuarantineReason, QuarantinedTail, RECOVERED_SCHEMA};
 pub use reader::{Events, Reader, Selected};
 pub use recover::AmbiguousTail;
+pub use retire::{Retirable, RetireOptions};
+pub use retired::{RETIRED, RETIRED_SCHEMA, Retired, RetiredPart, RetiredPayload};
 pub use seal::{SealOptions, Sealed};
 pub use segment::SEGMENTS;
 pub use snapshot::{SNAPSHOT, SNAPSHOT_SCHEMA, Snapshot, SnapshotIntegrity};

@@ -45,7 +45,8 @@ impl Lines {
         Self { file, buffer: Vec::new(), start: 0, filled: 0, read_bytes: FIRST_READ_BYTES, offset, end }
     }
 
-    /// Reads from the first line that starts at or after `offset`, which must not be 0.
+    /// Reads from the first line that starts at or after `offset`, which must be after the start of
+    /// the log.
     pub(crate) fn from_next_line(file: LogFile, offset: u64, end: u64) -> io::Result<Self> {
         // If the byte before `offset` is a line break, a line starts at `offset` and only that byte
         // is skipped. Otherwise the remainder of the line that contains `offset` is skipped.
@@ -180,13 +181,13 @@ pub(crate) struct LastLine {
 /// Returns the offset after the last line break before `end`: the start of an unterminated last
 /// line, or `end` if a line break ends the last line.
 pub(crate) fn after_last_newline(log: &LogFile, end: u64) -> io::Result<u64> {
-    after_newline(log, 0..end, log.base())
+    after_newline(log, log.start().offset..end, log.base())
 }
 
 /// Returns the last line before `end` that is not blank. `end` must be the end of the log or the
 /// start of a line. Reads only that line and the white space after it.
 pub(crate) fn last_line_before(log: &LogFile, end: u64) -> io::Result<Option<LastLine>> {
-    last_line(log, 0..end, log.base())
+    last_line(log, log.start().offset..end, log.base())
 }
 
 /// As [`after_last_newline`], for a file that is not a log.

@@ -380,6 +380,10 @@ impl Bus {
     pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
         &self.core.storage
     }
+
+    pub(crate) fn writer(&self) -> &Mutex<Writer> {
+        &self.core.writer
+    }
 }
 
 impl Drop for Bus {

@@ -6,7 +6,8 @@
 //!
 //! The first line of the active file tells which segments are *in force*: those that begin before
 //! its event. A crash can leave segments that hold what the active file still holds, too; they are
-//! not in force.
+//! not in force. The same holds for the record of retired events: in force, it says where the log
+//! starts.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use crate::chain::{self, Head};
 use crate::event::MAX_LINE_BYTES;
 use crate::fault::{Fault, FaultKind};
+use crate::retired::{RETIRED, Retired};
 use crate::segment::{SEGMENTS, Segment, Span};
 use crate::storage::{Access, Lock, Storage, StorageFile, read_up_to};
 use crate::sync::lock;
@@ -34,6 +36,9 @@ const MAX_OPEN_SEGMENTS: usize = 4;
 /// neighbour, which is also the frame of another thread; there are at most 16 threads.
 const MAX_FRAMES: usize = 18;
 const MAX_FRAMES_BYTES: u64 = 32 << 20;
+
+/// Times that a log is opened again because it was sealed and retired meanwhile.
+const MAX_OPEN_ATTEMPTS: usize = 8;
 
 /// The end of the verified part of a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,38 +62,81 @@ struct Files {
     sealed: Option<Sealed>,
     /// Segments that are not in force.
     stale: Vec<Span>,
+    /// The events before the first one of the log.
+    retired: Option<Arc<Retired>>,
+    /// Segments of retired events that are still there.
+    leftovers: Vec<Span>,
 }
 
 impl LogFile {
     /// Opens the active file, and finds the segments. An unsealed bus costs one system call more
     /// than opening the file (`openat`).
     pub(crate) fn open(storage: &Arc<dyn Storage>, access: Access) -> io::Result<Self> {
+        for _ in 1..MAX_OPEN_ATTEMPTS {
+            if let Some(log) = Self::try_open(storage, access, false)? {
+                return Ok(log);
+            }
+        }
+        let opened = Self::try_open(storage, access, true)?;
+        opened.ok_or_else(|| io::Error::other("it was replaced again and again while it was opened"))
+    }
+
+    /// Returns `None` if the active file was replaced while it was opened, unless it `is_last_try`.
+    fn try_open(storage: &Arc<dyn Storage>, access: Access, is_last_try: bool) -> io::Result<Option<Self>> {
         // Before the segments are listed: whatever the active file no longer holds is in a segment
         // by then.
         let active = storage.open(LOG, access)?;
-        let mut spans: Vec<Span> =
-            storage.list(SEGMENTS)?.iter().filter_map(|name| Span::parse(name)).collect();
-        let (mut base, mut sealed, mut stale) = (0, None, Vec::new());
-        if !spans.is_empty() {
-            spans.sort_by_key(|span| span.first);
-            let first = first_index(&*active)?;
-            if let Some(first) = first {
-                stale = spans.split_off(spans.partition_point(|span| span.first < first));
-            }
-            if let Some(last) = spans.last() {
-                base = last.bytes.end;
-                let (followed, gap) = first_gap(&spans, first);
-                if gap.as_ref().is_some_and(|gap| gap.byte_offset == base) {
-                    // Where the active file begins is unknown. The gap must have a byte that a read
-                    // can meet.
-                    base = base.saturating_add(1);
-                }
-                spans.truncate(followed);
-                sealed = Some(Sealed::new(spans, gap));
-            }
+        let names = storage.list(SEGMENTS)?;
+        let mut files = Files {
+            storage: Arc::clone(storage),
+            active,
+            base: 0,
+            sealed: None,
+            stale: Vec::new(),
+            retired: None,
+            leftovers: Vec::new(),
+        };
+        if names.is_empty() {
+            return Ok(Some(Self(Arc::new(files))));
         }
-        let storage = Arc::clone(storage);
-        Ok(Self(Arc::new(Files { storage, active, base, sealed, stale })))
+        let mut spans: Vec<Span> = names.iter().filter_map(|name| Span::parse(name)).collect();
+        spans.sort_by_key(|span| span.first);
+        let first = first_index(&*files.active)?;
+        // After the segments are listed: those that are missing by then are retired in the record.
+        let (record, problem) = match Retired::read(&**storage, RETIRED)? {
+            Ok(record) => (record, None),
+            Err(problem) => (None, Some(problem)),
+        };
+        if let Some(first) = first {
+            files.stale = spans.split_off(spans.partition_point(|span| span.first < first));
+        }
+        match record {
+            Some(record) if first.is_none_or(|first| record.head().index < first) => {
+                let held = spans.split_off(spans.partition_point(|span| span.last <= record.head().index));
+                files.leftovers = std::mem::replace(&mut spans, held);
+                files.retired = Some(Arc::new(record));
+            }
+            // Another log was put in place of the active file, or a seal and a retirement came
+            // after it was opened.
+            Some(_) if !is_last_try && !storage.is_current(LOG, &*files.active)? => return Ok(None),
+            _ => {}
+        }
+        let start = files.start();
+        files.base = spans.last().map_or(start.offset, |last| last.bytes.end);
+        let (followed, mut gap) = first_gap(start, &spans, first);
+        if let (Some(Fault { event: 1, kind: FaultKind::Segment(_, text), .. }), Some(problem)) =
+            (&mut gap, problem)
+        {
+            *text = format!("{text}; {problem}");
+        }
+        if gap.as_ref().is_some_and(|gap| gap.byte_offset == files.base) {
+            // Where the active file begins is unknown. The gap must have a byte that a read can
+            // meet.
+            files.base = files.base.saturating_add(1);
+        }
+        spans.truncate(followed);
+        files.sealed = (!spans.is_empty() || gap.is_some()).then(|| Sealed::new(spans, gap));
+        Ok(Some(Self(Arc::new(files))))
     }
 
     /// If the path of the log leads to a file that a seal put in place of this one, opens that.
@@ -115,8 +163,31 @@ impl LogFile {
         self.0.base
     }
 
+    /// Where the log starts: after the retired events.
+    pub(crate) fn start(&self) -> VerifiedEnd {
+        self.0.start()
+    }
+
+    /// The events before the first one of the log.
+    pub(crate) fn retired(&self) -> Option<&Arc<Retired>> {
+        self.0.retired.as_ref()
+    }
+
+    /// Segments of retired events that an interrupted retirement left.
+    pub(crate) fn leftovers(&self) -> &[Span] {
+        &self.0.leftovers
+    }
+
+    /// Refuses an event that was retired.
+    pub(crate) fn check_held(&self, index: u64) -> io::Result<()> {
+        match &self.0.retired {
+            Some(retired) if index <= retired.head().index => Err(retired.error()),
+            _ => Ok(()),
+        }
+    }
+
     /// The segments that hold the beginning of the log, in order, up to a gap.
-    fn spans(&self) -> &[Span] {
+    pub(crate) fn spans(&self) -> &[Span] {
         self.0.sealed.as_ref().map_or(&[], |sealed| &sealed.spans)
     }
 
@@ -152,6 +223,10 @@ impl StorageFile for LogFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         match (offset.checked_sub(self.0.base), &self.0.sealed) {
             (Some(offset), _) => self.0.active.read_at(buffer, offset),
+            (None, _) if offset < self.start().offset => match &self.0.retired {
+                Some(retired) => Err(retired.error()),
+                None => Ok(0),
+            },
             (None, Some(sealed)) => sealed.read_at(&*self.0.storage, buffer, offset),
             // Without segments, the active file begins at 0.
             (None, None) => Ok(0),
@@ -192,6 +267,15 @@ impl StorageFile for LogFile {
 
     fn unlock(&self) -> io::Result<()> {
         self.0.active.unlock()
+    }
+}
+
+impl Files {
+    fn start(&self) -> VerifiedEnd {
+        self.retired.as_ref().map_or_else(VerifiedEnd::default, |retired| VerifiedEnd {
+            head: retired.head(),
+            offset: retired.byte_end(),
+        })
     }
 }
 
@@ -244,7 +328,15 @@ impl Sealed {
     }
 
     fn segment(&self, storage: &dyn Storage, position: usize) -> io::Result<Arc<Segment>> {
-        let open = || Ok((Segment::open(storage, &self.spans[position]).map(Arc::new)?, 0));
+        let span = &self.spans[position];
+        let open = || match Segment::open(storage, span) {
+            Ok(segment) => Ok((Arc::new(segment), 0)),
+            // It may have been retired since the log was opened.
+            Err(error) => match Retired::read(storage, RETIRED)? {
+                Ok(Some(retired)) if retired.head().index >= span.last => Err(Arc::new(retired).error()),
+                _ => Err(error),
+            },
+        };
         let mut segments = lock(&self.open);
         let segment = segments.get_or_insert(position, open)?;
         segments.shrink(MAX_OPEN_SEGMENTS, 0);
@@ -286,10 +378,10 @@ impl<K: PartialEq, T: Clone> Recent<K, T> {
     }
 }
 
-/// Returns how many segments follow each other, and the place where the next one, or the active
-/// file, whose first event is `active`, does not follow.
-fn first_gap(spans: &[Span], active: Option<u64>) -> (usize, Option<Fault>) {
-    let (mut next, mut offset) = (1_u64, 0);
+/// Returns how many segments follow the start of the log and each other, and the place where the
+/// next one, or the active file, whose first event is `active`, does not follow.
+fn first_gap(start: VerifiedEnd, spans: &[Span], active: Option<u64>) -> (usize, Option<Fault>) {
+    let (mut next, mut offset) = (start.head.index.saturating_add(1), start.offset);
     let fault = |event, byte_offset, problem: String| {
         Some(Fault { event, byte_offset, kind: FaultKind::Segment(format!("{SEGMENTS}/"), problem) })
     };

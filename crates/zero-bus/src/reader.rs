@@ -20,6 +20,7 @@ use crate::lock_wait::{self, LOCK_TIMEOUT};
 use crate::log::Bus;
 use crate::log_file::{LOCK, LOG, VerifiedEnd};
 use crate::recover::{self, locate_damage};
+use crate::retired::Retired;
 use crate::snapshot::{Snapshot, StoredSnapshot, missing_events};
 use crate::storage::{Access, Directory, Lock, Storage, StorageFile, read_up_to};
 use crate::sync_mark::{StoredSyncMark, SyncMark};
@@ -61,9 +62,10 @@ impl Reader {
     /// Finds the first event by bisection, which reads about twenty lines of a log of a million.
     ///
     /// # Errors
-    /// [`Error::Io`]. The iterator returns the first fault of the log as an error in place of the
-    /// faulty event, and ends. At the end of a log that is shorter than its sync mark or its
-    /// snapshot records, it returns [`Error::Missing`].
+    /// [`Error::Io`]; [`Error::Retired`] if the log starts after that index, see
+    /// [`Reader::first_index`]. The iterator returns the first fault of the log as an error in
+    /// place of the faulty event, and ends. At the end of a log that is shorter than its sync mark
+    /// or its snapshot records, it returns [`Error::Missing`].
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -175,8 +177,9 @@ impl Reader {
     /// Returns the event at an index; `None` beyond the end.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if that event or the one before it is not valid, [`Error::Missing`] if
-    /// the index is beyond the end of a log that lost its end, [`Error::Io`].
+    /// [`Error::Damaged`] if that event or the one before it is not valid, [`Error::Retired`] if it
+    /// was retired, [`Error::Missing`] if the index is beyond the end of a log that lost its end,
+    /// [`Error::Io`].
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -239,7 +242,13 @@ impl Reader {
         if head.index == 0 {
             return Ok(head == Head::default());
         }
-        Ok(self.event(head.index)?.is_some_and(|event| event.head() == head))
+        match self.event(head.index) {
+            // The log still tells the checksum of the last event before its start.
+            Err(Error::Retired { retired, .. }) if retired.head().index == head.index => {
+                Ok(retired.head() == head)
+            }
+            event => Ok(event?.is_some_and(|event| event.head() == head)),
+        }
     }
 
     /// Returns the last valid event of the log. Reads only the tail.
@@ -318,23 +327,25 @@ impl Reader {
         })
     }
 
-    /// Scans the log up to its present end, see [`integrity::scan`].
+    /// Scans the log up to its present end, see [`integrity::scan`]. Also returns which events were
+    /// retired.
     pub(crate) fn scan<T: Default>(
         &self,
         threads: NonZeroUsize,
         visit: impl Fn(&mut T, u64, &Line<'_>, Option<usize>) + Sync,
         merge: impl FnMut(&mut T, &mut [u8]) -> io::Result<()> + Send,
         progress: &mut (dyn FnMut(Progress) + Send),
-    ) -> Result<Integrity> {
+    ) -> Result<(Integrity, Option<Arc<Retired>>)> {
         match self.durable_log()? {
             OpenedLog::Present(DurableLog { file, end, sync_mark }) => {
-                integrity::scan(&file, end, sync_mark, threads, visit, merge, progress)
-                    .map_err(Error::io("read it", &self.log_path()))
+                let scanned = integrity::scan(&file, end, sync_mark, threads, visit, merge, progress);
+                let integrity = scanned.map_err(Error::io("read it", &self.log_path()))?;
+                Ok((integrity, file.retired().cloned()))
             }
             OpenedLog::Missing(sync_mark) => {
                 let recorded = sync_mark.map(|mark| mark.head.index).filter(|events| *events > 0);
                 let finding = recorded.map_or(Finding::Sound, Finding::Missing);
-                Ok(Integrity { head: Head::default(), finding })
+                Ok((Integrity { head: Head::default(), finding }, None))
             }
         }
     }
@@ -442,9 +453,9 @@ impl Events {
         };
         self.sync_mark = sync_mark;
         let start = find_event(&file, end, self.from - 1).map_err(Error::io("read it", &self.log_path()))?;
-        // If an invalid line stopped the bisection, reading starts at 0 and reports the first
-        // fault.
-        let (offset, head) = start.unwrap_or_default();
+        // If an invalid line stopped the bisection, reading starts with the log and reports the
+        // first fault.
+        let (offset, head) = start.unwrap_or((file.start().offset, file.start().head));
         self.head = head;
         self.lines = Some(Lines::new(file, offset, end));
         Ok(())

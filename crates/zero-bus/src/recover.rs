@@ -291,18 +291,22 @@ fn classify_tail(file: &LogFile, length: u64) -> io::Result<Tail> {
 /// sets the head of `end` and wraps `end` in the variant `tail`; otherwise returns
 /// [`Tail::Damaged`].
 fn verify_last_event(file: &LogFile, end: End, tail: fn(End) -> Tail) -> io::Result<Tail> {
-    let Some(last) = last_line_before(file, end.offset)? else { return Ok(tail(end)) };
+    let start = file.start().head;
+    let Some(last) = last_line_before(file, end.offset)? else {
+        return Ok(tail(End { head: start, ..end }));
+    };
     let previous = last_line_before(file, last.offset)?;
-    let head = verify_line(last.bytes.as_deref(), previous.map(|line| line.bytes));
+    let head = verify_line(last.bytes.as_deref(), previous.map(|line| line.bytes), start);
     Ok(head.map_or(Tail::Damaged, |head| tail(End { head, ..end })))
 }
 
 /// Returns the head after `line`, if it is a valid event and links to `previous`. `previous` is
-/// `None` for the first line of a log, and `Some(None)` if that line is too long to be an event.
-fn verify_line(line: Option<&[u8]>, previous: Option<Option<Vec<u8>>>) -> Option<Head> {
+/// `None` for the first line of a log, which links to `start`, and `Some(None)` if that line is too
+/// long to be an event.
+fn verify_line(line: Option<&[u8]>, previous: Option<Option<Vec<u8>>>, start: Head) -> Option<Head> {
     let line = Line::read(line?).ok()?;
     let head = match previous {
-        None => Head::default(),
+        None => start,
         Some(previous) => {
             let previous = previous?;
             let previous = Line::read(&previous).ok()?;

@@ -133,11 +133,14 @@ pub(crate) fn seal(
     Ok(sealed)
 }
 
-/// Keeps other sealers off. The lock lasts as long as its file is open.
-struct SealLock(#[expect(dead_code, reason = "the open file holds the lock")] Box<dyn StorageFile>);
+/// Keeps other sealers off, and those that retire events. The lock lasts as long as its file is
+/// open.
+pub(crate) struct SealLock(
+    #[expect(dead_code, reason = "the open file holds the lock")] Box<dyn StorageFile>,
+);
 
 impl SealLock {
-    fn take(storage: &dyn Storage) -> Result<Self> {
+    pub(crate) fn take(storage: &dyn Storage) -> Result<Self> {
         let path = storage.path(SEAL_LOCK);
         let file = storage.open(SEAL_LOCK, Access::ReadWrite).map_err(Error::io("open it", &path))?;
         if !file.try_lock(Lock::Exclusive).map_err(Error::io("lock it", &path))? {
@@ -191,8 +194,8 @@ fn check_equal(segment: &Segment, log: &LogFile) -> io::Result<()> {
 /// Returns where the active file begins, and the event before it.
 fn start_of_active(log: &LogFile, end: End) -> io::Result<VerifiedEnd> {
     let base = log.base();
-    if base == 0 {
-        return Ok(VerifiedEnd::default());
+    if base == log.start().offset {
+        return Ok(log.start());
     }
     let mut lines = Lines::new(log.clone(), base, end.offset);
     let line = lines.next()?.and_then(|raw| raw.bytes);

@@ -10,6 +10,7 @@ use crate::chain::Line;
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::event::MAX_LINE_BYTES;
+use crate::head::Head;
 use crate::log_file::LOG;
 use crate::storage::{self, Access, Storage};
 
@@ -129,13 +130,16 @@ impl StoredSnapshot {
         let (present, consistent, reason) = match self {
             Self::Missing => (false, true, "no snapshot".to_owned()),
             Self::Unreadable(problem) => (true, false, format!("snapshot cannot be read: {problem}")),
-            Self::Snapshot(snapshot, _) if snapshot.event_count > log.events => {
+            Self::Snapshot(snapshot, _) if snapshot.event_count > log.events.max(log.start.index) => {
                 (true, false, "snapshot references missing tail events".to_owned())
+            }
+            Self::Snapshot(snapshot, _) if snapshot.event_count < log.start.index => {
+                (true, true, "snapshot references retired events".to_owned())
             }
             // Every event has a checksum. So null only matches an empty log, and not a line whose
             // checksum is invalid.
             Self::Snapshot(snapshot, _)
-                if snapshot.last_checksum != log.checksum
+                if snapshot.last_checksum != log.checksum_at(snapshot.event_count)
                     || (snapshot.event_count > 0 && snapshot.last_checksum.is_none()) =>
             {
                 (true, false, "snapshot checksum does not match event log".to_owned())
@@ -215,6 +219,8 @@ pub(crate) struct LogAtSnapshot {
     pub(crate) checksum: Option<Checksum>,
     /// Number of the last event that the scan has passed, counted from 1.
     pub(crate) events: u64,
+    /// The last event before the start of the log.
+    pub(crate) start: Head,
 }
 
 impl LogAtSnapshot {
@@ -224,6 +230,10 @@ impl LogAtSnapshot {
         if event == event_count {
             self.checksum = line.checksum();
         }
+    }
+
+    fn checksum_at(&self, event_count: u64) -> Option<Checksum> {
+        if event_count == self.start.index { self.start.checksum } else { self.checksum }
     }
 
     /// Adds what a scan of the next chunk has seen.

@@ -24,9 +24,9 @@ pub enum UnsealError {
 }
 
 impl Reader {
-    /// Writes every byte of the log that is durable now, as it was before it was sealed. Returns
-    /// the number of bytes. The segments are checked, but not the chain; [`Reader::verify`] does
-    /// that.
+    /// Writes every byte of the log that is durable now, as it was before it was sealed, apart from
+    /// retired events. Returns the number of bytes. The segments are checked, but not the chain;
+    /// [`Reader::verify`] does that.
     ///
     /// # Errors
     /// [`UnsealError`], which tells whether reading or writing failed.
@@ -54,16 +54,17 @@ impl Reader {
     ) -> Result<u64, UnsealError> {
         let OpenedLog::Present(log) = self.durable_log()? else { return Ok(0) };
         let mut block = vec![0; BLOCK_BYTES as usize];
-        let mut offset = 0;
+        let start = log.file.start().offset;
+        let mut offset = start;
         while offset < log.end {
             let length = (log.end - offset).min(BLOCK_BYTES);
             let block = &mut block[..length as usize];
             read_exact_at(&log.file, block, offset).map_err(Error::io("read it", &self.log_path()))?;
             out.write_all(block).map_err(UnsealError::Write)?;
             offset += length;
-            progress(Progress { bytes: offset, bytes_total: log.end });
+            progress(Progress { bytes: offset - start, bytes_total: log.end - start });
         }
         out.flush().map_err(UnsealError::Write)?;
-        Ok(log.end)
+        Ok(log.end - start)
     }
 }

@@ -5,14 +5,16 @@
 //! bound to the event that it names. Deleting it costs one full verification.
 
 use std::io;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::canonical::{Json, Value};
 use crate::checksum::Checksum;
+use crate::durable_log::OpenedLog;
 use crate::error::{Error, Result};
 use crate::head::Head;
-use crate::integrity::{Finding, Integrity, Progress};
+use crate::integrity::{Finding, Integrity, Progress, find_false_record};
 use crate::reader::Reader;
 use crate::storage::{self, Access};
 use crate::sync_mark::StoredSyncMark;
@@ -121,6 +123,9 @@ impl Reader {
     /// Verifies the events after `head`, and the snapshot. The inner error is why that is not
     /// enough.
     fn verify_after(&self, head: Head) -> Result<Result<Verdict, String>> {
+        if head.index + 1 < self.first_index()? {
+            return Ok(Err("the event up to which the log was verified is retired".to_owned()));
+        }
         if !self.contains(head)? {
             return Ok(Err("the log does not have the event up to which it was verified".to_owned()));
         }
@@ -128,7 +133,18 @@ impl Reader {
         if selected.torn_bytes > 0 {
             return Ok(Err("the log has a torn tail".to_owned()));
         }
-        let last = self.event(selected.last)?.map(|event| event.head()).unwrap_or_default();
+        let OpenedLog::Present(log) = self.durable_log()? else {
+            return Ok(Err("there is no log any more".to_owned()));
+        };
+        let retired = log.file.retired().cloned();
+        let last = match &retired {
+            Some(retired) if retired.head().index == selected.last => retired.head(),
+            _ => self.event(selected.last)?.map(|event| event.head()).unwrap_or_default(),
+        };
+        let false_record = find_false_record(&log.file, log.end, last);
+        if false_record.map_err(Error::io("read it", &self.log_path()))?.is_some() {
+            return Ok(Err("the record of retired events does not match the log".to_owned()));
+        }
         if let StoredSyncMark::Valid { head: synced, .. } = self.sync_mark()?
             && synced.index <= last.index
             && !self.contains(synced)?
@@ -136,7 +152,11 @@ impl Reader {
             return Ok(Err("the log does not have the event of its sync mark".to_owned()));
         }
         let integrity = Integrity { head: last, finding: Finding::Sound };
-        Ok(Ok(Verdict { integrity, snapshot_integrity: self.verify_snapshot()? }))
+        Ok(Ok(Verdict {
+            integrity,
+            snapshot_integrity: self.verify_snapshot()?,
+            retired: retired.map(Arc::unwrap_or_clone),
+        }))
     }
 }
 

@@ -1,13 +1,16 @@
 //! Verifies a bus: the chain of its log, and whether the snapshot matches it.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::chunk;
 use crate::error::{Error, Result};
+use crate::head::Head;
 use crate::integrity::{Integrity, Progress};
 use crate::reader::Reader;
+use crate::retired::Retired;
 use crate::snapshot::{LogAtSnapshot, Snapshot, SnapshotIntegrity};
 
 /// The verdicts of a verification: one for the log, one for the snapshot.
@@ -17,6 +20,10 @@ pub struct Verdict {
     pub integrity: Integrity,
     /// The verdict of the snapshot.
     pub snapshot_integrity: SnapshotIntegrity,
+    /// The events before the first one of the log, which were not verified. `None` if the log
+    /// starts at event 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retired: Option<Retired>,
 }
 
 impl Verdict {
@@ -102,7 +109,11 @@ impl Reader {
     ) -> Result<Verdict> {
         loop {
             let size_before = self.size_bytes()?;
-            let verdict = self.verify_once(threads, progress)?;
+            let verdict = match self.verify_once(threads, progress) {
+                // Events were retired while they were read.
+                Err(Error::Retired { .. }) => continue,
+                verdict => verdict?,
+            };
             // During the scan, an appender may have quarantined a torn tail and written an event in
             // its place. Then the size has changed, and the verdict may mix both states.
             if verdict.ok() || self.size_bytes()? == size_before {
@@ -131,8 +142,13 @@ impl Reader {
     pub fn verify_snapshot(&self) -> Result<SnapshotIntegrity> {
         let snapshot = Snapshot::read(self.storage())?;
         let at_snapshot = match self.event(snapshot.event_count()) {
-            Ok(Some(event)) => LogAtSnapshot { events: event.index, checksum: Some(event.checksum) },
+            Ok(Some(event)) => {
+                LogAtSnapshot { events: event.index, checksum: Some(event.checksum), start: Head::default() }
+            }
             Ok(None) | Err(Error::Missing { .. }) => LogAtSnapshot::default(),
+            Err(Error::Retired { retired, .. }) => {
+                LogAtSnapshot { start: retired.head(), ..LogAtSnapshot::default() }
+            }
             Err(error) => return Err(error),
         };
         Ok(snapshot.integrity(&at_snapshot))
@@ -147,7 +163,7 @@ impl Reader {
         let snapshot = Snapshot::read(self.storage())?;
         let event_count = snapshot.event_count();
         let mut at_snapshot = LogAtSnapshot::default();
-        let integrity = self.scan(
+        let (integrity, retired) = self.scan(
             threads,
             |located: &mut LogAtSnapshot, number, line, _| located.observe(event_count, number, line),
             |located, _| {
@@ -156,7 +172,8 @@ impl Reader {
             },
             progress,
         )?;
+        at_snapshot.start = retired.as_ref().map_or(Head::default(), |retired| retired.head());
         let snapshot_integrity = snapshot.integrity(&at_snapshot);
-        Ok(Verdict { integrity, snapshot_integrity })
+        Ok(Verdict { integrity, snapshot_integrity, retired: retired.map(Arc::unwrap_or_clone) })
     }
 }

@@ -196,7 +196,7 @@ impl Writer {
             return Ok(false);
         }
         let last = last_line_before(&log, self.end.offset).map_err(reading())?;
-        let head = last.map_or(Some(Head::default()), |last| chain::head_of(last.bytes.as_deref()?));
+        let head = last.map_or(Some(log.start().head), |last| chain::head_of(last.bytes.as_deref()?));
         if head != Some(self.end.head) {
             return Ok(false);
         }

@@ -55,9 +55,10 @@ impl EventOrTime {
 /// The cost grows with the number of events after the time.
 fn last_event_at(reader: &Reader, time: f64) -> Result<Option<u64>> {
     let mut last = reader.head()?.index;
+    let first = reader.first_index()?;
     let mut window = FIRST_WINDOW;
-    while last > 0 {
-        let from = last.saturating_sub(window) + 1;
+    while last >= first {
+        let from = (last.saturating_sub(window) + 1).max(first);
         let mut found = None;
         for event in reader.events(from)? {
             let event = event?;

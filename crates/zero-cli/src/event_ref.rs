@@ -55,7 +55,9 @@ impl EventRef {
     pub(crate) fn first_index(self, reader: &Reader) -> Result<u64> {
         Ok(match self {
             Self::Index(index) => index,
-            Self::FromEnd(offset) => (reader.head()?.index + 1).saturating_sub(offset).max(1),
+            Self::FromEnd(offset) => {
+                (reader.head()?.index + 1).saturating_sub(offset).max(reader.first_index()?)
+            }
         })
     }
 }

@@ -202,6 +202,9 @@ impl Run<'_> {
 
     /// The id of the bus: the checksum of the log's first event.
     fn bus_id(&mut self, reader: &Reader) -> Result<Option<Checksum>> {
+        if let Some(retired) = reader.retired()? {
+            return Ok(retired.bus());
+        }
         let mut source = EventSource::open(reader, 1, self.options.follow)?;
         let mut first = source.next(Duration::ZERO)?;
         if first.is_none() {
@@ -355,10 +358,22 @@ fn fill_batch(
 /// Checks that the log continues the destination's chain: the event at the cursor is the same in
 /// both. If not, finds out why.
 fn check_log_continues(reader: &Reader, mirror: &mut dyn Mirror, bus: Checksum, head: Head) -> Result<()> {
-    if head.index == 0 {
+    let retired = reader.retired()?;
+    // The destination may hold the retired events. The last of them is the start of what both hold.
+    let start = retired.as_ref().map_or(Head::default(), |retired| retired.head());
+    if head.index < start.index || (head.index == 0 && start.index > 0) {
+        // Reading the events that follow the cursor tells where they are kept.
+        return reader.event(head.index + 1).map(drop).map_err(Error::from);
+    }
+    if head.index == 0 || head == start {
         return Ok(());
     }
-    if reader.event(head.index)?.is_some_and(|event| Some(event.checksum) == head.checksum) {
+    if start.index > 0 && read_event(mirror, bus, start.index)?.head() != start {
+        return Err(Error::Fork { destination: mirror.name(), bus, index: start.index });
+    }
+    if head.index > start.index
+        && reader.event(head.index)?.is_some_and(|event| Some(event.checksum) == head.checksum)
+    {
         return Ok(());
     }
     let events = reader.head()?.index;
@@ -367,7 +382,7 @@ fn check_log_continues(reader: &Reader, mirror: &mut dyn Mirror, bus: Checksum, 
         let log_event = reader.event(index)?.ok_or_else(|| log_replaced(reader))?;
         Ok(read_event(mirror, bus, index)?.checksum == log_event.checksum)
     };
-    if common_length == 0 || is_same_at(common_length)? {
+    if common_length == start.index || is_same_at(common_length)? {
         let destination = mirror.name();
         if events < head.index {
             return Err(Error::LogShorter { destination, bus, mirrored: head.index, events });
@@ -378,7 +393,7 @@ fn check_log_continues(reader: &Reader, mirror: &mut dyn Mirror, bus: Checksum, 
     }
     // Bisection: each checksum covers all earlier events, so two chains differ in every event from
     // the fork on.
-    let (mut same, mut differs) = (0, common_length);
+    let (mut same, mut differs) = (start.index, common_length);
     while differs - same > 1 {
         let middle = same + (differs - same) / 2;
         if is_same_at(middle)? {

@@ -147,7 +147,7 @@ impl Evidence {
         let in_order = |cycle: &PublishedCycle| {
             cycle.phases.iter().map(Option::as_deref).eq(Phase::ORDER.iter().map(|phase| Some(phase.name())))
         };
-        let Verdict { integrity, snapshot_integrity } = &self.verdict;
+        let Verdict { integrity, snapshot_integrity, .. } = &self.verdict;
         let events = integrity.head.index;
         let shadow_keys = self.shadow.iter().map(|record| Some(&record.idempotency_key));
         BTreeMap::from([

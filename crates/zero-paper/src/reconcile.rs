@@ -135,8 +135,17 @@ pub(crate) fn reconcile(
     start: &ReconcileStart,
     first_missing_record: Option<u64>,
 ) -> Result<Reconciliation> {
-    let events = reader.events(start.cursor.last().index + 1)?;
+    let events = reader.events(first_index(reader, start)?)?;
     reconcile_events(journal, reader, events, start, first_missing_record)
+}
+
+/// Returns where a comparison reads the bus. Cycles before the start of its log are retired; the
+/// journal has them.
+fn first_index(reader: &Reader, start: &ReconcileStart) -> Result<u64> {
+    Ok(match start.cursor.last().index {
+        0 => reader.first_index()?,
+        last => last + 1,
+    })
 }
 
 /// The state of a decision journal relative to a bus. A runtime may be writing to both.
@@ -161,7 +170,7 @@ pub struct JournalCheck {
 pub fn check_journal(journal: &Path, reader: &Reader) -> Result<JournalCheck> {
     // The end of the bus is fixed before the journal is read. A runtime writes the journal first,
     // so the journal has every decision up to that end.
-    let events = reader.events(1)?;
+    let events = reader.events(reader.first_index()?)?;
     let journal = Journal::File(LineFile::read_only(journal)?);
     let reconciliation = reconcile_events(&journal, reader, events, &ReconcileStart::default(), None)?;
     let mut decisions = 0;

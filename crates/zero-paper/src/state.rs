@@ -41,13 +41,18 @@ impl State {
     pub fn at(reader: &Reader, index: Option<u64>) -> Result<Self> {
         let head = reader.head()?.index;
         let index = index.unwrap_or(head).min(head);
+        let first = reader.first_index()?;
         let mut window = FIRST_WINDOW;
         loop {
-            let from = index.saturating_sub(window) + 1;
+            let from = (index.saturating_sub(window) + 1).max(first);
             let state = Self::from_events(reader, from, index)?;
             let complete =
                 [&state.cycle, &state.health, &state.positions].iter().all(|part| part.as_str() != "null");
-            if complete || from <= 1 {
+            if !complete && from <= first && first > 1 {
+                // An error: what is missing may be in the retired events.
+                reader.event(first - 1)?;
+            }
+            if complete || from <= first {
                 return Ok(state);
             }
             window = window.saturating_mul(4);

@@ -33,8 +33,10 @@ pub fn log_roots(reader: &Reader, secret: &DisclosureSecret, sizes: &[u64]) -> R
         Ok(())
     });
     match read {
-        Err(StoreError::Bus(error @ zero_bus::Error::Io { .. })) => return Err(error.into()),
-        Err(StoreError::Bus(_)) | Ok(()) => {}
+        Err(StoreError::Bus(error @ (zero_bus::Error::Io { .. } | zero_bus::Error::Retired { .. }))) => {
+            return Err(error.into());
+        }
+        Err(StoreError::Bus(_)) | Ok(_) => {}
         Err(error) => return Err(error),
     }
     Ok(LogRoots { events: growth.tree.end(), roots: growth.roots })

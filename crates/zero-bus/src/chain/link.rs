@@ -4,7 +4,8 @@ use crate::canonical::{self, Json};
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::event::{
-    Draft, EVENT_SCHEMA, Event, MAX_LINE_BYTES, RECOVERED_TYPE, type_problem, write_decimal, write_id,
+    Draft, EVENT_SCHEMA, Event, MAX_LINE_BYTES, RECOVERED_TYPE, RETIRED_TYPE, type_problem, write_decimal,
+    write_id,
 };
 use crate::head::{Head, write_previous};
 
@@ -29,6 +30,10 @@ impl Draft {
         }
         if self.event_type == RECOVERED_TYPE {
             let problem = format!("`{RECOVERED_TYPE}` is reserved: only recovery writes it");
+            return Err(Error::invalid("event_type", problem));
+        }
+        if self.event_type == RETIRED_TYPE {
+            let problem = format!("`{RETIRED_TYPE}` is reserved: only a retirement writes it");
             return Err(Error::invalid("event_type", problem));
         }
         if !self.as_of.is_finite() {

@@ -19,6 +19,8 @@ mod open;
 mod queue_model;
 mod read;
 mod recovered;
+mod retire;
+mod retire_crash;
 mod seal;
 mod seal_crash;
 mod segment_damage;

@@ -176,10 +176,10 @@ fn a_full_disk_in_the_middle_of_a_seal_leaves_the_log_as_it_was() {
 }
 
 /// A storage that does not sync its directory, or not the one of the segments.
-struct CarelessStorage {
-    disk: SimDisk,
-    syncs_root: bool,
-    syncs_segments: bool,
+pub(crate) struct CarelessStorage {
+    pub(crate) disk: SimDisk,
+    pub(crate) syncs_root: bool,
+    pub(crate) syncs_segments: bool,
 }
 
 impl Storage for CarelessStorage {

@@ -114,7 +114,7 @@ fn unapplied_before(reader: &Reader, index: u64) -> Result<Option<Command>> {
     let mut commands_in_force = CommandsInForce::default();
     let is_operator_event =
         |event_type: &str, _: Option<&str>| event_type == COMMAND || event_type == APPLIED;
-    reader.select(1, is_operator_event, |event| {
+    reader.select(reader.first_index()?, is_operator_event, |event| {
         commands_in_force.apply(&event);
         Ok::<(), zero_bus::Error>(())
     })?;

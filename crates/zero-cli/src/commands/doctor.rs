@@ -17,7 +17,7 @@ use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
 use crate::anchor::{Anchor, AnchorArguments};
-use crate::commands::verify::{byte_offset, describe_consistent_snapshot, explain_finding};
+use crate::commands::verify::{byte_offset, describe_consistent_snapshot, describe_held, explain_finding};
 use crate::liveness::{LastCycle, RuntimeLock, check_age};
 use crate::progress::Bar;
 use crate::terminal::{fail_mark, ok_mark, warn_mark};
@@ -209,6 +209,7 @@ fn check_chain(dir: &Path, verdict: &Verdict) -> Check {
         Finding::Sound if !dir.join(LOG).exists() => {
             Check::warn(name, format!("has no {LOG}; the bus is empty"), "is this the right directory?")
         }
+        Finding::Sound if verdict.retired.is_some() => Check::ok(name, describe_held(verdict)),
         Finding::Sound => match integrity.head.index {
             1 => Check::ok(name, "1 event"),
             events => Check::ok(name, format!("{events} events, each linked to the one before it")),
@@ -339,7 +340,10 @@ fn check_replay(reader: &Reader, is_readable_to_end: bool, recorded_cycles: u64)
     let replay = match replay(reader, &mut |progress| bar.show(progress)) {
         Ok(replay) => replay,
         // The records lack what the replay needs, so it shows nothing about them.
-        Err(error) if !matches!(error, zero_paper::Error::Bus(_)) => {
+        Err(error)
+            if !matches!(error, zero_paper::Error::Bus(_))
+                || matches!(error, zero_paper::Error::Bus(zero_bus::Error::Retired { .. })) =>
+        {
             let way_out = "the decisions of this bus cannot be checked against the engine";
             return Ok(Check::warn(name, format!("not run: {error}"), way_out));
         }
@@ -377,7 +381,14 @@ fn check_account(reader: &Reader) -> Result<Check> {
     let name = "account";
     let bar = Bar::new("adding up");
     let mut ignore_row = |_: report::Row<'_>| Ok::<(), anyhow::Error>(());
-    let report = report::read(reader, &mut ignore_row, &mut |progress| bar.show(progress))?.report;
+    let read = report::read(reader, &mut ignore_row, &mut |progress| bar.show(progress));
+    let report = match read {
+        Ok(read) => read.report,
+        Err(error) if matches!(error.downcast_ref(), Some(zero_bus::Error::Retired { .. })) => {
+            return Ok(Check::warn(name, format!("not checked: {error}"), "check it in the copy"));
+        }
+        Err(error) => return Err(error),
+    };
     drop(bar);
     let fills = counted(report.fills, "fill");
     if let Some(contradiction) = report.contradiction {
@@ -508,7 +519,7 @@ impl History {
     /// Reads the sound part of the log.
     fn read(reader: &Reader, bar: &Bar) -> Result<Self> {
         let mut history = Self::default();
-        let mut events = reader.events(1)?;
+        let mut events = reader.events(reader.first_index()?)?;
         // Stops at the first fault, which the check of the chain reports.
         while let Some(Ok(event)) = events.next() {
             if event.index % 4096 == 0 {

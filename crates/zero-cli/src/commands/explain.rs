@@ -67,7 +67,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
 fn last_cycle_of_trace(reader: &Reader, trace: &str) -> Result<Vec<Event>> {
     let mut events: Vec<Event> = Vec::new();
     reader.select(
-        1,
+        reader.first_index()?,
         |_, trace_id| trace_id == Some(trace),
         |event| {
             if begins_cycle(&event, events.last()) {
@@ -99,7 +99,8 @@ fn cycle_around(reader: &Reader, event: &Event) -> Result<Vec<Event>> {
     // The events of a cycle are appended together. Only if a crash cut a cycle in two may foreign
     // events stand between the parts, so going back stops at the first event of another trace.
     let (mut first_index, mut first) = (event.index, event.clone());
-    while first_index > 1 && event.index - first_index < MAX_DISTANCE {
+    let first_held = reader.first_index()?;
+    while first_index > first_held && event.index - first_index < MAX_DISTANCE {
         let previous =
             reader.event(first_index - 1)?.filter(|earlier| earlier.trace_id.as_ref() == Some(trace));
         match previous {

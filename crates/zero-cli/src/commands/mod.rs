@@ -25,6 +25,7 @@ pub(crate) mod repair;
 pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod restore;
+pub(crate) mod retire;
 pub(crate) mod seal;
 pub(crate) mod secret;
 pub(crate) mod show;

@@ -53,7 +53,7 @@ struct Document {
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let reader = Reader::open(&arguments.dir)?;
     let bar = Bar::new("verifying");
-    let Verdict { integrity, snapshot_integrity } =
+    let Verdict { integrity, snapshot_integrity, .. } =
         reader.verify_with_progress(&mut |progress| bar.show(progress))?;
     drop(bar);
     let mut document = Document {

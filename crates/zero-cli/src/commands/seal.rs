@@ -92,7 +92,7 @@ fn up_to(arguments: &Arguments, bus: &Bus) -> Result<Option<u64>> {
 /// Returns the index of the last event before a time, by bisection; 0 if every event is later.
 /// Events are in the order of their times, apart from those of programs whose clocks differ.
 fn last_before(reader: &Reader, head: u64, time: f64) -> Result<u64> {
-    let (mut before, mut after) = (0, head + 1);
+    let (mut before, mut after) = (reader.first_index()? - 1, head + 1);
     while after - before > 1 {
         let middle = before + (after - before) / 2;
         let Some(event) = reader.event(middle)? else {

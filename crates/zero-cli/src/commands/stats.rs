@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let reader = Reader::open(&arguments.dir)?;
     let mut stats = Stats { bytes: reader.size_bytes()?, ..Stats::default() };
     let bar = Bar::new("counting");
-    let mut events = reader.events(1)?;
+    let mut events = reader.events(reader.first_index()?)?;
     let mut damage = None;
     while let Some(event) = events.next() {
         match event {

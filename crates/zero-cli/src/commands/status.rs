@@ -166,9 +166,10 @@ impl LogEnd {
     fn read(dir: &Path, reader: &Reader) -> Result<Self> {
         let directory = Directory::open(dir).with_context(|| format!("{}: cannot open it", dir.display()))?;
         let (known_commands, known_until) = recorded_commands(Arc::new(directory), reader)?;
+        let first = reader.first_index()?;
         let mut events_before = EVENTS_BEFORE_CHECKPOINT;
         loop {
-            let from = known_until.saturating_sub(events_before) + 1;
+            let from = (known_until.saturating_sub(events_before) + 1).max(first);
             let mut commands_in_force = known_commands.clone();
             let mut last_cycle = None;
             let is_needed = |event_type: &str, _: Option<&str>| {
@@ -181,7 +182,7 @@ impl LogEnd {
                 last_cycle = LastCycle::of(&event).or(last_cycle);
                 Ok::<(), zero_bus::Error>(())
             })?;
-            if last_cycle.is_some() || from == 1 {
+            if last_cycle.is_some() || from == first {
                 return Ok(Self { commands_in_force, last_cycle, torn_bytes: selected.torn_bytes });
             }
             events_before = events_before.saturating_mul(4);

@@ -105,7 +105,10 @@ impl Arguments {
     /// The index of the first event to read. Without a filter, -n determines it, so that only the
     /// end is read.
     fn first_index(&self, reader: &Reader) -> Result<u64> {
-        let from = self.from.map_or(Ok(1), |event| event.first_index(reader))?;
+        let from = match self.from {
+            Some(event) => event.first_index(reader)?,
+            None => reader.first_index()?,
+        };
         Ok(match self.n {
             Some(n) if !self.has_filter() => {
                 from.max(reader.head()?.index.saturating_add(1).saturating_sub(n as u64))

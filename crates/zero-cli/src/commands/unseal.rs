@@ -5,16 +5,18 @@ use std::path::PathBuf;
 use anyhow::Result;
 use zero_bus::{Reader, UnsealError};
 use zero_paper::text::counted;
+use zero_program::message::print_warning;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
 use crate::output_file::OutputFile;
+use crate::program::PROGRAM;
 use crate::progress::Bar;
 
 /// Write the whole log of a bus as one plain file.
 ///
-/// The file is the log byte for byte, as events.jsonl was before the bus was sealed. Programs that
-/// do not know segments can read it. The bus itself is not changed.
+/// The file is the log byte for byte, as events.jsonl was before the bus was sealed. Retired events
+/// are not in it. Programs that do not know segments can read it. The bus itself is not changed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -50,6 +52,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         }
     };
     drop(bar);
+    if let Some(retired) = reader.retired()? {
+        print_warning(PROGRAM, &format!("{}: {retired}", arguments.dir.display()));
+    }
     let text = format!("{}: {}", arguments.output.display(), counted(bytes, "byte"));
     print(&text, Outcome::Passed)
 }

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use serde::Serialize;
-use zero_bus::{Finding, Head, Integrity, Json, LOG, Reader, SinceLast, SnapshotIntegrity, Verdict};
-use zero_paper::text::counted;
+use zero_bus::{
+    Finding, Head, Integrity, Json, LOG, Reader, Retired, RetiredPart, RetiredPayload, SinceLast,
+    SnapshotIntegrity, Verdict,
+};
+use zero_paper::text::{counted, escape, format_date_and_time};
 use zero_program::message::{print_message, print_warning};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
@@ -49,7 +52,9 @@ pub(crate) struct Arguments {
     /// log also {"log_exists": false}. With --policy also {"anchor": {"anchored", "cosigned_at",
     /// "cosigned_by", "events", "ok", "reason"}}. With --since-last also {"since_last":
     /// {"full_because", "not_read_again"}}: why the whole log was read, or the last event that was
-    /// not.
+    /// not. If events were retired also {"retired": {"first_held", "head", "parts"}}: the first
+    /// event of the log, the event before it, and what was retired when, by whom and where it is
+    /// kept.
     #[arg(long)]
     json: bool,
 }
@@ -79,6 +84,9 @@ struct Document<'a> {
     /// verdict alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     log_exists: Option<bool>,
+    /// Present if the log does not start at event 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retired: Option<&'a Retired>,
     /// Present with `--since-last`.
     #[serde(skip_serializing_if = "Option::is_none")]
     since_last: Option<Extent<'a>>,
@@ -117,12 +125,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         remember(&reader, verdict.integrity.head);
     }
     let text = if arguments.json {
-        let Verdict { integrity, snapshot_integrity } = &verdict;
+        let Verdict { integrity, snapshot_integrity, retired, .. } = &verdict;
         Json::of(&Document {
             anchor: anchor.as_ref(),
             expectations: &expectations,
             integrity,
             log_exists: (!log_exists).then_some(false),
+            retired: retired.as_ref(),
             since_last: since_last.as_ref().map(|since_last| Extent {
                 full_because: since_last.full_because.as_deref(),
                 not_read_again: since_last.not_read_again.index,
@@ -138,6 +147,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         );
         match since_last.as_ref().and_then(describe_extent) {
             Some(extent) if passed => lines.push(extent),
+            None if passed && verdict.retired.is_some() => lines.push(retired_scope(&verdict)),
             // An anchored chain shows what the scope of a chain alone excludes.
             None if passed && anchor.is_none() => lines.push(Verdict::SCOPE.to_owned()),
             _ => {}
@@ -218,7 +228,7 @@ fn render_expectation(expectation: &Expectation) -> String {
 }
 
 fn render(verdict: &Verdict, log_exists: bool) -> String {
-    let Verdict { integrity, snapshot_integrity } = verdict;
+    let Verdict { integrity, snapshot_integrity, retired, .. } = verdict;
     let head = &integrity.head;
     let last_event = match head.checksum {
         Some(checksum) if integrity.ok() => format!(", last {checksum}"),
@@ -226,9 +236,16 @@ fn render(verdict: &Verdict, log_exists: bool) -> String {
         None => String::new(),
     };
     let missing = if log_exists { "" } else { ": there is no log" };
-    let events = counted(head.index, "event");
+    let events = match retired {
+        Some(retired) if head.index < retired.first_held() => "0 events".to_owned(),
+        Some(retired) => format!("events {} to {}", retired.first_held(), head.index),
+        None => counted(head.index, "event"),
+    };
     let mut lines = vec![format!("log       {}  {events}{last_event}{missing}", mark(integrity.ok()))];
     let indent = " ".repeat(16);
+    for part in retired.iter().flat_map(|retired| retired.parts()) {
+        lines.push(format!("retired         {}", describe_part(part)));
+    }
     if let Some(meaning) = explain_finding(&integrity.finding) {
         let place = byte_offset(&integrity.finding);
         let place = place.map_or(String::new(), |offset| format!(" (byte {offset} of the log)"));
@@ -241,6 +258,42 @@ fn render(verdict: &Verdict, log_exists: bool) -> String {
     };
     lines.push(format!("snapshot  {}  {snapshot}", mark(snapshot_integrity.consistent)));
     lines.join("\n")
+}
+
+/// Says which events were retired, when, by whom, and where they are kept.
+fn describe_part(part: &RetiredPart) -> String {
+    let RetiredPayload { first, last, by, kept_in, checksum, .. } = &part.payload;
+    let kept = match kept_in {
+        Some(place) => format!("kept in {}", escape(place)),
+        None => "without a copy".to_owned(),
+    };
+    format!(
+        "events {first} to {last} on {} by {}, {kept}; their last checksum {checksum}",
+        format_date_and_time(part.as_of).0,
+        escape(by)
+    )
+}
+
+/// The events of a sound log that does not start at event 1, and why it does not.
+pub(crate) fn describe_held(verdict: &Verdict) -> String {
+    let held = match &verdict.retired {
+        Some(retired) => format!(", each linked to the one before it; {retired}"),
+        None => String::new(),
+    };
+    let first = verdict.retired.as_ref().map_or(1, Retired::first_held);
+    format!("events {first} to {}{held}", verdict.integrity.head.index)
+}
+
+/// What a passed verification of such a log covers.
+fn retired_scope(verdict: &Verdict) -> String {
+    let first = verdict.retired.as_ref().map_or(1, Retired::first_held);
+    format!(
+        "ok means: every event from {first} to the last is unmodified, in order and linked, and event {first} is linked to \
+         the last checksum above, which the chain records in bus.retired. The events before it are not checked: verify \
+         the copy, with --expect {}:CHECKSUM. An unanchored chain cannot show that its end was cut off at an event \
+         boundary or that the whole log was rewritten.",
+        first - 1
+    )
 }
 
 /// Where the finding starts, in bytes from the start of the log. A missing tail has no position in

@@ -102,6 +102,29 @@ fn test_mirror(dir: &Path, limit: Limit) {
     assert!(bus(dir, &["mirror-verify", "sqlite:m.db"]).success().contains("ok    300 events"));
 }
 
+/// Seals and retires, with a page of space more in each attempt until it succeeds. Returns how many
+/// attempts of each failed.
+fn test_seal_and_retire(dir: &Path) -> [u64; 2] {
+    append_events(dir, 600);
+    let attempt = |arguments: &[&str]| {
+        let is_done = |pages: &u64| {
+            let limit = Limit::Disk(4096 * pages);
+            let output = limit.run(dir, BUS, arguments, "");
+            bus(dir, &["verify", "bus", "--min-events", "600"]).success();
+            if !output.status.success() {
+                assert_eq!(output.status.code(), Some(2), "{limit:?}: {output:?}");
+                assert!(limit.is_reported(&output), "{limit:?}: {}", String::from_utf8_lossy(&output.stderr));
+            }
+            output.status.success()
+        };
+        (0..128).find(is_done).unwrap()
+    };
+    let sealed = attempt(&["seal", "bus", "--keep-events", "300"]);
+    let retired = attempt(&["retire", "bus", "--before", "last", "--without-copy", "--yes"]);
+    assert_eq!(Reader::open(dir.join("bus")).unwrap().first_index().unwrap(), 301);
+    [sealed, retired]
+}
+
 /// Runs cycles until there is no space, and then with space. Returns the number of decisions of the
 /// first run.
 fn test_runtime(dir: &Path, limit: Limit) -> u64 {
@@ -184,6 +207,10 @@ fn on_a_small_disk() {
     fs::create_dir(dir.join("mirrored")).unwrap();
     test_mirror(&dir.join("mirrored"), Limit::Disk(64 << 10));
     fs::remove_dir_all(dir.join("mirrored")).unwrap();
+    let failed = test_seal_and_retire(dir);
+    println!("{failed:?} seals and retirements failed on a full disk");
+    assert!(failed[0] > 5 && failed[1] > 0, "{failed:?}");
+    remove_records(dir);
     let (mut runs, mut decisions) = (0, 0);
     // In steps of a page, so that each of the files once finds no space.
     for pages in 4..=40 {

@@ -35,6 +35,7 @@ mod reconcile;
 mod repair;
 mod replay;
 mod report;
+mod retire;
 mod seal;
 mod sessions;
 mod signals;

@@ -151,13 +151,35 @@ pub(crate) fn is_market_bus(reader: &Reader, last: u64) -> Result<bool, zero_bus
     let mut is_market = false;
     let is_record =
         |event_type: &str, trace: Option<&str>| event_type == CYCLE && cycle_of_trace(trace).is_some();
-    reader.select(1, is_record, |event| {
+    reader.select(reader.first_index()?, is_record, |event| {
         if event.index <= last {
             is_market = schema_of(&event.payload.value()) == Some(CYCLE_SCHEMA);
         }
         Ok::<(), zero_bus::Error>(())
     })?;
     Ok(is_market)
+}
+
+/// Returns the first cycle of which the log of a bus has the observation, if events before it were
+/// retired; `None` if the log starts at event 1.
+///
+/// # Errors
+/// Any error of reading the bus.
+pub(super) fn first_held_cycle(reader: &Reader) -> Result<Option<u64>, zero_bus::Error> {
+    let first = reader.first_index()?;
+    if first == 1 {
+        return Ok(None);
+    }
+    for event in reader.events(first)? {
+        let event = event?;
+        if let Some(cycle_id) = cycle_of_trace(event.trace_id.as_deref())
+            && is_market_event(&event)
+            && event.event_type == OBSERVATION
+        {
+            return Ok(Some(cycle_id));
+        }
+    }
+    Ok(Some(u64::MAX))
 }
 
 /// Whether an event is an observation or a cycle record of a run on market data.

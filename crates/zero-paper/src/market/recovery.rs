@@ -23,7 +23,7 @@ use crate::start_checkpoint::{Companions, key_index_id};
 
 use super::events::{TypedPayload, after_record, of_cycle};
 use super::journal::{CycleEvents, MarketJournal};
-use super::reader::{CycleReader, EventClass, PendingObservation};
+use super::reader::{CycleReader, EventClass, PendingObservation, first_held_cycle};
 use super::record::{RecordedBar, RecordedCycle, read_candle};
 use super::run_file::RunFile;
 use super::state::RunState;
@@ -217,16 +217,25 @@ pub(super) struct Comparison {
     command_cursor: CommandCursor,
     /// The last cycle that had events on the bus when a resume was applied.
     resumed_after: Option<u64>,
+    /// Cycles before this one are retired: the log of the bus starts later.
+    first_held_cycle: u64,
 }
 
 impl Comparison {
     pub(super) fn after(cursor: CommandCursor, reader: &Reader, journal: &Path) -> Result<Self> {
+        let (mut from, mut first_cycle) = (cursor.last().index + 1, 0);
+        if from == 1
+            && let Some(cycle_id) = first_held_cycle(reader)?
+        {
+            (from, first_cycle) = (reader.first_index()?, cycle_id);
+        }
         Ok(Self {
-            events: reader.events(cursor.last().index + 1)?,
+            events: reader.events(from)?,
             log: reader.log_path(),
             journal: journal.to_owned(),
             command_cursor: cursor,
             resumed_after: None,
+            first_held_cycle: first_cycle,
         })
     }
 
@@ -250,6 +259,9 @@ impl Comparison {
     /// Advances over the events of a cycle. Returns how many of them the bus has. Fewer than all
     /// means that the bus ends there.
     pub(super) fn match_cycle(&mut self, cycle: &CycleEvents) -> Result<usize> {
+        if cycle.cycle_id < self.first_held_cycle {
+            return Ok(cycle.events.len());
+        }
         let mut matched = 0;
         while let Some((event_type, payload)) = cycle.events.get(matched) {
             let last_cycle_id = if matched == 0 { cycle.cycle_id - 1 } else { cycle.cycle_id };
@@ -529,7 +541,7 @@ pub(super) fn recorded_cycle(
     }
     let Some(bus) = bus else { return Ok(None) };
     // The record is at or after `low` and before `high`.
-    let (mut low, mut high) = (1, bus.head().index + 1);
+    let (mut low, mut high) = (bus.reader().first_index()?, bus.head().index + 1);
     while low < high {
         let middle = low + (high - low) / 2;
         match first_record(&bus.reader(), middle, high)? {

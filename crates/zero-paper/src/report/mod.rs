@@ -207,7 +207,8 @@ fn find_last_run(reader: &Reader) -> LastRun {
         trace == Some(&first_trace) && [CYCLE, OBSERVATION].contains(&event_type)
     };
     // Damage ends the search here; the reading after it reports the damage.
-    let _ = reader.select(1, is_needed, |event| {
+    let first_held = reader.first_index().unwrap_or(1);
+    let _ = reader.select(first_held, is_needed, |event| {
         if event.event_type == OBSERVATION {
             observation = Some(event.index);
         } else if events::is_first_cycle(&event) {
@@ -218,7 +219,9 @@ fn find_last_run(reader: &Reader) -> LastRun {
         Ok::<(), zero_bus::Error>(())
     });
     match runs {
-        0 | 1 => LastRun { first_index: 1, earlier_runs: 0 },
+        // A run that began before the start of the log cannot be reported about.
+        0 => LastRun { first_index: 1, earlier_runs: 0 },
+        1 if first_held == 1 => LastRun { first_index: 1, earlier_runs: 0 },
         _ => LastRun { first_index, earlier_runs: runs - 1 },
     }
 }

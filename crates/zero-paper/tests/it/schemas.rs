@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jsonschema::Validator;
 use serde_json::{Value, json};
-use zero_bus::{Bus, Event, Reader};
+use zero_bus::{Bus, Event, Reader, RetireOptions, SealOptions};
 use zero_paper::operator::{Action, command};
 use zero_paper::report::{Row, read};
 use zero_paper::{FixedClock, RecordPaths, Runtime, Scenario};
@@ -45,7 +45,8 @@ fn schema_name(event: &Event, payload: &Value) -> String {
 }
 
 fn events(dir: &Path) -> Vec<Event> {
-    Reader::open(dir).unwrap().events(1).unwrap().map(Result::unwrap).collect()
+    let reader = Reader::open(dir).unwrap();
+    reader.events(reader.first_index().unwrap()).unwrap().map(Result::unwrap).collect()
 }
 
 /// A scenario run in which the operator gives every command.
@@ -60,6 +61,17 @@ fn write_commanded_run(dir: &Path) {
         Bus::open(dir).unwrap().append(command(action, "ops", "", 1.0).unwrap()).unwrap();
     }
     let _ = runtime.run_cycle();
+}
+
+/// The same, of which the first events were retired in two parts.
+fn write_retired_run(dir: &Path) {
+    write_commanded_run(dir);
+    let bus = Bus::open(dir).unwrap();
+    let options = |up_to| RetireOptions::new(up_to, "ops", 1.0);
+    for options in [(4, options(4).kept_in("/backup")), (8, options(8))] {
+        bus.seal(SealOptions::default().up_to(options.0), &mut |_| {}).unwrap();
+        assert!(bus.retire(&options.1, &mut |_| {}).unwrap().is_some());
+    }
 }
 
 /// A run of the runtime on market data, with fills as the run file says.
@@ -82,11 +94,13 @@ const STRATEGY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 fn every_recorded_and_generated_payload_matches_its_schema() {
     let schemas = schemas();
     let temp = tempfile::tempdir().unwrap();
-    let generated = ["market", "commands", "next_open", "close"].map(|name| temp.path().join(name));
+    let names = ["market", "commands", "next_open", "close", "retired"];
+    let generated = names.map(|name| temp.path().join(name));
     write_run(&generated[0], 5, 60);
     write_commanded_run(&generated[1]);
     write_market_run(&generated[2], "next_open");
     write_market_run(&generated[3], "close");
+    write_retired_run(&generated[4]);
     let mut buses = Vec::from(generated);
     for session in fs::read_dir(root().join("conformance/sessions")).unwrap() {
         for run in ["one-run", "restarts", "parity"] {
