@@ -97,40 +97,38 @@ impl std::fmt::Debug for DisclosureSecret {
 }
 
 impl Salts {
-    /// Appends the salt of a field, as it stands in the disclosure.
-    fn write_salt(&self, name: &str, out: &mut String) {
-        let code = self.keyed.clone().chain_update(name).finalize().into_bytes();
-        encode_base64url_to(&code[..SALT_BYTES], out);
+    /// The salt of a field.
+    fn salt(&self, name: &str) -> [u8; SALT_BYTES] {
+        let code: [u8; 32] = self.keyed.clone().chain_update(name).finalize().into_bytes().into();
+        std::array::from_fn(|at| code[at])
     }
 }
 
 /// Computes digests of disclosures whose texts are not kept.
 pub(crate) struct Digester {
     salts: Salts,
-    array: String,
-    text: String,
+    array: Vec<u8>,
+    text: Vec<u8>,
 }
 
 impl Digester {
     pub(crate) fn new(salts: Salts) -> Self {
-        Self { salts, array: String::new(), text: String::new() }
+        Self { salts, array: Vec::with_capacity(256), text: Vec::with_capacity(512) }
     }
 
-    /// The digest of the field `name`, whose canonical JSON is `quoted_name`, with the canonical
-    /// value `value`.
-    pub(crate) fn digest(&mut self, name: &str, quoted_name: &str, value: &str) -> Hash {
+    /// The digest of the field `name`, whose canonical JSON is `spelled_name` in quotes, with the
+    /// canonical value `value`.
+    pub(crate) fn digest(&mut self, name: &str, spelled_name: &str, value: &str) -> Hash {
         let Self { salts, array, text } = self;
         array.clear();
-        array.push_str("[\"");
-        salts.write_salt(name, array);
-        array.push_str("\",");
-        array.push_str(quoted_name);
-        array.push(',');
-        array.push_str(value);
-        array.push(']');
+        array.extend_from_slice(b"[\"");
+        encode_base64url_to(&salts.salt(name), array);
+        for part in ["\",\"", spelled_name, "\",", value, "]"] {
+            array.extend_from_slice(part.as_bytes());
+        }
         text.clear();
-        encode_base64url_to(array.as_bytes(), text);
-        digest(text)
+        encode_base64url_to(array, text);
+        Hash::of(text)
     }
 }
 
@@ -139,8 +137,7 @@ impl Disclosure {
     /// accepts.
     pub(crate) fn new(salts: &Salts, name: String, value: Json) -> Self {
         let quoted = quote(&name);
-        let mut salt = String::new();
-        salts.write_salt(&name, &mut salt);
+        let salt = encode_base64url(salts.salt(&name));
         let array = format!("[\"{salt}\",{quoted},{value}]");
         Self { text: encode_base64url(array), name, value }
     }

@@ -19,8 +19,12 @@ pub(crate) fn encode_base64url(bytes: impl AsRef<[u8]>) -> String {
 }
 
 /// Appends the text of [`encode_base64url`].
-pub(crate) fn encode_base64url_to(bytes: &[u8], out: &mut String) {
-    URL_SAFE_NO_PAD.encode_string(bytes, out);
+pub(crate) fn encode_base64url_to(bytes: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    // The text fits.
+    let length = URL_SAFE_NO_PAD.encode_slice(bytes, &mut out[start..]).unwrap_or_default();
+    out.truncate(start + length);
 }
 
 /// Refuses padding, white space, and last digits with bits that encode nothing.
@@ -37,7 +41,17 @@ pub(crate) fn decode_decimal(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{decode_base64, decode_base64url, decode_decimal};
+    use super::{decode_base64, decode_base64url, decode_decimal, encode_base64url, encode_base64url_to};
+
+    #[test]
+    fn appended_base64_is_that_of_the_bytes() {
+        for length in 0..70 {
+            let bytes: Vec<u8> = (0..length).map(|byte| byte * 37).collect();
+            let mut text = b"before".to_vec();
+            encode_base64url_to(&bytes, &mut text);
+            assert_eq!(text, format!("before{}", encode_base64url(&bytes)).into_bytes());
+        }
+    }
 
     #[test]
     fn each_value_has_one_spelling() {

@@ -3,8 +3,6 @@
 //! It is a commitment to the fields of the event. Each field can be disclosed on its own. Without
 //! the secret of the bus, entries reveal nothing but their number.
 
-use std::borrow::Cow;
-
 use zero_bus::{Event, Json, Value};
 
 use crate::disclosure::{
@@ -77,7 +75,9 @@ impl Entry {
 
 /// The commitment to the fields with these digests, which must be in ascending order.
 pub fn commitment(digests: &[Hash]) -> Hash {
-    Hash::of(&digests.iter().flat_map(|digest| *digest.as_bytes()).collect::<Vec<u8>>())
+    let mut bytes = Vec::with_capacity(32 * digests.len());
+    digests.iter().for_each(|digest| bytes.extend_from_slice(digest.as_bytes()));
+    Hash::of(&bytes)
 }
 
 /// A disclosure of each field of an event. They reveal the whole event, except the checksum of the
@@ -106,37 +106,35 @@ pub fn disclosures(event: &Event, secret: &DisclosureSecret) -> Vec<Disclosure> 
 /// that is not hashed.
 fn digests(event: &Event, salts: Salts) -> Vec<Hash> {
     let mut digester = Digester::new(salts);
-    let mut of = |name: &str, value: &str| digester.digest(name, &format!("\"{name}\""), value);
+    let mut of = |name: &str, value: &str| digester.digest(name, name, value);
     let as_of = Json::try_from(&Value::Float(event.as_of)).unwrap_or_else(|_| Json::empty_object());
-    let mut digests = vec![
+    let mut digests = Vec::with_capacity(16);
+    digests.extend([
         of(EVENT_TYPE, quote(&event.event_type).as_str()),
         of(AS_OF, as_of.as_str()),
         of(CHECKSUM, &format!("\"{}\"", event.checksum)),
-    ];
+    ]);
     digests.extend(event.trace_id.as_deref().map(|trace_id| of(TRACE_ID, quote(trace_id).as_str())));
-    let (mut name, mut quoted) = (String::new(), String::new());
+    let mut spelled = String::with_capacity(64);
     for (key, value) in event.payload.members() {
+        spelled.clear();
         // Escapes of JSON contain neither `~` nor `/`, so both are the same in the spelled key.
-        let escaped = match key.contains(['~', '/']) {
-            true => Cow::Owned(payload_field(key)),
-            false => Cow::Borrowed(key),
-        };
-        quoted.clear();
-        quoted.push('"');
-        if matches!(escaped, Cow::Borrowed(_)) {
-            quoted.push_str(PAYLOAD);
-        }
-        quoted.push_str(&escaped);
-        quoted.push('"');
-        name.clear();
-        match key.contains('\\') {
-            false => name.push_str(&quoted[1..quoted.len() - 1]),
-            // The salt follows from the name, not from its spelling.
-            true => {
-                name.push_str(Value::parse(&quoted).ok().as_ref().and_then(Value::as_str).unwrap_or_default())
+        match key.contains(['~', '/']) {
+            true => spelled.push_str(&payload_field(key)),
+            false => {
+                spelled.push_str(PAYLOAD);
+                spelled.push_str(key);
             }
         }
-        digests.push(digester.digest(&name, &quoted, value));
+        digests.push(match key.contains('\\') {
+            false => digester.digest(&spelled, &spelled, value),
+            // The salt follows from the name, not from its spelling.
+            true => {
+                let name = Value::parse(&format!("\"{spelled}\"")).ok();
+                let name = name.as_ref().and_then(Value::as_str).unwrap_or_default();
+                digester.digest(name, &spelled, value)
+            }
+        });
     }
     digests
 }
