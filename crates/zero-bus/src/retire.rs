@@ -226,7 +226,7 @@ fn retire(
         None => None,
         Some(last) => {
             let removal = verify(&**storage, &log, &last, end, options, progress)?;
-            let record = log.retired().map(|retired| Retired::clone(retired)).unwrap_or_default();
+            let record = log.retired().cloned().map(Arc::unwrap_or_clone).unwrap_or_default();
             let part = append_event(storage, writer, &record, removal, options.at)?;
             put_in_force(&**storage)?;
             Some(part)

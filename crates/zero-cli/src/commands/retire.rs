@@ -87,7 +87,7 @@ struct Document {
 }
 
 /// Where the events are kept, as the record names it.
-struct Copy {
+struct KeptCopy {
     place: Option<String>,
     is_checked: bool,
 }
@@ -116,7 +116,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
 }
 
 /// Retires the events up to an index.
-fn retire(arguments: &Arguments, up_to: u64, copy: &Copy) -> Result<Option<RetiredPart>> {
+fn retire(arguments: &Arguments, up_to: u64, copy: &KeptCopy) -> Result<Option<RetiredPart>> {
     let bus = OpenOptions::new().create(false).open(&arguments.dir)?;
     for warning in bus.warnings() {
         print_warning(PROGRAM, &warning);
@@ -131,7 +131,7 @@ fn retire(arguments: &Arguments, up_to: u64, copy: &Copy) -> Result<Option<Retir
 
 /// Completes an interrupted retirement, if there is one.
 fn retire_nothing(arguments: &Arguments) -> Result<Outcome> {
-    let copy = Copy { place: None, is_checked: false };
+    let copy = KeptCopy { place: None, is_checked: false };
     let completed = if arguments.yes { retire(arguments, 0, &copy)? } else { None };
     print_part(arguments, completed, &copy)
 }
@@ -215,9 +215,13 @@ fn check_tiles(dir: &Path, reader: &Reader, retirable: &Retirable) -> Result<()>
 }
 
 /// Checks that the copy holds what is to be retired. The inner error is why it does not.
-fn check_copy(arguments: &Arguments, reader: &Reader, retirable: &Retirable) -> Result<Result<Copy, String>> {
+fn check_copy(
+    arguments: &Arguments,
+    reader: &Reader,
+    retirable: &Retirable,
+) -> Result<Result<KeptCopy, String>> {
     let Some(place) = &arguments.kept_in else {
-        return Ok(Ok(Copy { place: None, is_checked: false }));
+        return Ok(Ok(KeptCopy { place: None, is_checked: false }));
     };
     let scheme = place.split_once(':').map_or("", |(scheme, _)| scheme);
     if ["sqlite", "postgres", "postgresql", "nats", "tls", "http", "https"].contains(&scheme) {
@@ -230,11 +234,15 @@ fn check_copy(arguments: &Arguments, reader: &Reader, retirable: &Retirable) -> 
     if path.exists() || place.contains('/') || place.starts_with(['.', '~']) {
         bail!("{place}: is not a directory; name a backup directory, a mirror, or a place in words");
     }
-    Ok(Ok(Copy { place: Some(place.clone()), is_checked: false }))
+    Ok(Ok(KeptCopy { place: Some(place.clone()), is_checked: false }))
 }
 
 /// Verifies a backup.
-fn check_backup(path: &Path, arguments: &Arguments, retirable: &Retirable) -> Result<Result<Copy, String>> {
+fn check_backup(
+    path: &Path,
+    arguments: &Arguments,
+    retirable: &Retirable,
+) -> Result<Result<KeptCopy, String>> {
     let resolve = |path: &Path| path.canonicalize().with_context(|| path.display().to_string());
     let place = resolve(path)?;
     let Some(name) = place.to_str() else { bail!("{}: not a name in UTF-8", place.display()) };
@@ -255,14 +263,14 @@ fn check_backup(path: &Path, arguments: &Arguments, retirable: &Retirable) -> Re
     } else if !backup.contains(retirable.head)? {
         format!("its event {last} is another one")
     } else {
-        return Ok(Ok(Copy { place: Some(name.to_owned()), is_checked: true }));
+        return Ok(Ok(KeptCopy { place: Some(name.to_owned()), is_checked: true }));
     };
     Ok(Err(format!("{name}: does not hold the events {} to {last}: {problem}", retirable.first)))
 }
 
 /// Checks the first and the last of the events in a mirror. Each event there is linked to those
 /// before it; `mirror-verify` checks the links.
-fn check_mirror(address: &str, reader: &Reader, retirable: &Retirable) -> Result<Result<Copy, String>> {
+fn check_mirror(address: &str, reader: &Reader, retirable: &Retirable) -> Result<Result<KeptCopy, String>> {
     let mut mirror = open_for_reading(address)?;
     let bus = reader.bus_id()?.ok_or_else(|| anyhow!("the log is empty"))?;
     let first = reader.event(retirable.first)?.map(|event| event.head()).unwrap_or_default();
@@ -276,10 +284,10 @@ fn check_mirror(address: &str, reader: &Reader, retirable: &Retirable) -> Result
         }
     }
     // The record is for others to read, so it must not have the password of the address.
-    Ok(Ok(Copy { place: Some(mirror.name()), is_checked: true }))
+    Ok(Ok(KeptCopy { place: Some(mirror.name()), is_checked: true }))
 }
 
-fn describe_copy(copy: &Copy) -> String {
+fn describe_copy(copy: &KeptCopy) -> String {
     match &copy.place {
         None => "no copy is kept".to_owned(),
         Some(place) if copy.is_checked => format!("kept in {}, which holds them", escape(place)),
@@ -288,7 +296,7 @@ fn describe_copy(copy: &Copy) -> String {
 }
 
 /// Prints what would be done.
-fn print_plan(arguments: &Arguments, retirable: &Retirable, copy: &Copy) -> Result<Outcome> {
+fn print_plan(arguments: &Arguments, retirable: &Retirable, copy: &KeptCopy) -> Result<Outcome> {
     let Retirable { first, head, segments, bytes, bytes_sealed } = *retirable;
     let text = format!(
         "would retire events {first} to {} in {}: {}, {bytes_sealed} on the disk; {}\nnothing was done; give --yes to do \
@@ -314,12 +322,12 @@ fn print_plan(arguments: &Arguments, retirable: &Retirable, copy: &Copy) -> Resu
 }
 
 /// Prints what was done.
-fn print_part(arguments: &Arguments, part: Option<RetiredPart>, copy: &Copy) -> Result<Outcome> {
+fn print_part(arguments: &Arguments, part: Option<RetiredPart>, copy: &KeptCopy) -> Result<Outcome> {
     let Some(RetiredPart { event, payload, .. }) = part else {
         let text = "nothing to retire: no sealed segment has only events that may go";
         return print_result(arguments, text, &Document::default());
     };
-    let copy = Copy { place: payload.kept_in, is_checked: copy.is_checked };
+    let copy = KeptCopy { place: payload.kept_in, is_checked: copy.is_checked };
     let text = format!(
         "retired events {} to {} in {}: {}, {} on the disk; {}\nthe log starts at event {}; event {} records it",
         payload.first,

@@ -153,11 +153,9 @@ fn each_command_works_on_what_is_left_or_says_where_the_log_starts() {
     assert_eq!(doctor.code, 0, "{}", doctor.stdout);
     assert!(doctor.stdout.contains("events 23 to 31, each linked"), "{}", doctor.stdout);
 
-    // The runtime goes on, with and without its checkpoint.
-    run_cycles(dir, "1", &[]).success();
+    // The runtime goes on. So short a run has no checkpoint, so each start compares what is left.
+    run_cycles(dir, "1", &[]).success_with_warning("the bus lacks the cycles 1 to 5");
     run_cycles(dir, "1", &["--full-check"]).success_with_warning("the bus lacks the cycles 1 to 5");
-    fs::remove_file(dir.join("bus/start-checkpoint.json")).unwrap();
-    fs::remove_file(dir.join("bus/key-index")).unwrap();
     run_cycles(dir, "1", &[]).success_with_warning("the bus lacks the cycles 1 to 5");
     assert_eq!(lines(&dir.join("d.jsonl")).len(), 9);
     bus(dir, &["append", "bus", "--type", "t", "{}"]).success();
