@@ -57,6 +57,8 @@ pub fn end_as_init_on_stop_signal() -> Result<()> {
 /// The system refuses a handler or the thread.
 pub fn on_stop_signal(stop: impl FnOnce(i32) + Send + 'static) -> Result<()> {
     let stop_signals = stop_signals();
+    // Comes first: a signal that arrives before the flags below are registered must not be lost.
+    let mut signals = Signals::new(&stop_signals).context("cannot handle signals")?;
     let stop_requested = Arc::new(AtomicBool::new(false));
     for &signal in &stop_signals {
         // Handlers of a signal run in the order of registration: the first signal finds the flag
@@ -65,7 +67,6 @@ pub fn on_stop_signal(stop: impl FnOnce(i32) + Send + 'static) -> Result<()> {
             .and_then(|_| flag::register(signal, Arc::clone(&stop_requested)))
             .context("cannot handle signals")?;
     }
-    let mut signals = Signals::new(&stop_signals).context("cannot handle signals")?;
     let wait = move || {
         if let Some(signal) = signals.forever().next() {
             stop(signal);
