@@ -57,8 +57,8 @@ pub(crate) fn forget_use(file: &Path) -> Result<()> {
 
 fn check_use(file: &Path, reader: &Reader, state: Option<&Path>, hint: &str) -> Result<bool> {
     // A damaged log is reported by whatever reads it next.
-    let Ok(Some(first)) = reader.event(1) else { return Ok(false) };
-    let current = KeyUse { bus: first.checksum, state: state.map(Path::to_owned) };
+    let Ok(Some(bus)) = reader.bus_id() else { return Ok(false) };
+    let current = KeyUse { bus, state: state.map(Path::to_owned) };
     let record = record_path(file)?;
     let recorded = match record.exists() {
         true => Some(KeyUse::read(&record)?),

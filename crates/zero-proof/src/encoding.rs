@@ -46,7 +46,7 @@ mod tests {
     #[test]
     fn appended_base64_is_that_of_the_bytes() {
         for length in 0..70 {
-            let bytes: Vec<u8> = (0..length).map(|byte| byte * 37).collect();
+            let bytes: Vec<u8> = (0..length).map(|byte: u8| byte.wrapping_mul(37)).collect();
             let mut text = b"before".to_vec();
             encode_base64url_to(&bytes, &mut text);
             assert_eq!(text, format!("before{}", encode_base64url(&bytes)).into_bytes());

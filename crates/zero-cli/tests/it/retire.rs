@@ -257,7 +257,9 @@ fn proofs_go_on_with_the_tree_of_the_whole_log() {
     assert_eq!(first_held(dir), 91);
     append_events(dir, 5);
     assert_eq!(checkpoint(dir).checkpoint().size, 106);
-    let prove = |event: &str| bus(dir, &[&["prove", "bus", event, "-o", "proof"], &KEYS[2..]].concat());
+    let prove = |event: &str| {
+        bus(dir, &[&["prove", "bus", event, "--reveal", "*", "-o", "proof"], &KEYS[2..]].concat())
+    };
     prove("95").success();
     let refused = prove("5").failure(2);
     assert!(refused.contains("the log starts at event 91"), "{refused}");
