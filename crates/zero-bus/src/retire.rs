@@ -22,7 +22,7 @@ use crate::chunk;
 use crate::durable_log::OpenedLog;
 use crate::error::{Error, Result};
 use crate::event::{Draft, RETIRED_TYPE};
-use crate::integrity::Progress;
+use crate::integrity::{Progress, find_false_record};
 use crate::lines::Lines;
 use crate::log::Bus;
 use crate::log_file::{LOG, LogFile, VerifiedEnd};
@@ -92,8 +92,8 @@ impl Bus {
     ///
     /// # Errors
     /// [`Error::Sealing`] if another process seals the bus or retires events, [`Error::Damaged`] if
-    /// the events are not valid, [`Error::Invalid`] if the options cannot become an event,
-    /// [`Error::Io`], and errors as for an append.
+    /// the events are not valid or the record does not match the chain, [`Error::Invalid`] if the
+    /// options cannot become an event, [`Error::Io`], and errors as for an append.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -222,6 +222,7 @@ fn retire(
     let log = LogFile::open(storage, Access::Read).map_err(io_error(&**storage, LOG, "open"))?;
     let path = storage.path(LOG);
     let end = log.size().map_err(Error::io("read the size of it", &path))?;
+    check_record(storage, writer, &log, end)?;
     let removed = match spans_up_to(&log, options.up_to).last().cloned() {
         None => None,
         Some(last) => {
@@ -266,6 +267,19 @@ fn complete_interrupted(storage: &Arc<dyn Storage>, writer: &Mutex<Writer>) -> R
     storage.remove(RETIRING).map_err(Error::io("remove it", &path))?;
     sync_segments(&**storage)?;
     Ok(None)
+}
+
+/// Refuses a record that the chain does not confirm: it must not decide what is removed.
+fn check_record(storage: &Arc<dyn Storage>, writer: &Mutex<Writer>, log: &LogFile, end: u64) -> Result<()> {
+    let head = lock(writer).with_lock(&**storage, |writer| {
+        writer.refresh_end(&**storage)?;
+        Ok(writer.end.head)
+    })?;
+    let path = storage.path(LOG);
+    match find_false_record(log, end, head).map_err(Error::io("read it", &path))? {
+        Some(fault) => Err(Error::Damaged { path, fault }),
+        None => Ok(()),
+    }
 }
 
 /// Verifies the events up to the end of a segment, and that the log continues from them. Hashes the

@@ -137,6 +137,9 @@ impl Reader {
             return Ok(Err("there is no log any more".to_owned()));
         };
         let retired = log.file.retired().cloned();
+        if retired.is_none() && !matches!(self.event(1), Ok(Some(_))) {
+            return Ok(Err("the log does not start with event 1".to_owned()));
+        }
         let last = match &retired {
             Some(retired) if retired.head().index == selected.last => retired.head(),
             _ => self.event(selected.last)?.map(|event| event.head()).unwrap_or_default(),

@@ -85,7 +85,7 @@ impl CheckpointStore {
     /// The file cannot be read, or has another form. The message names it.
     pub(crate) fn read_state(&self) -> Result<Option<TreeHead>> {
         let path = self.state_path();
-        if !path.exists() {
+        if !is_there(&path) {
             return Ok(None);
         }
         let content = read_file(&path, MAX_STATE_BYTES)?;
@@ -122,7 +122,7 @@ impl CheckpointStore {
     /// The stored checkpoint of this size.
     pub(crate) fn load(&self, size: u64) -> Result<Option<SignedCheckpoint>> {
         let path = self.path(size);
-        if !path.exists() {
+        if !is_there(&path) {
             return Ok(None);
         }
         let signed = read_checkpoint(&path)?;
@@ -167,4 +167,9 @@ impl CheckpointStore {
         Directory::create(&self.directory)
             .with_context(|| format!("{}: cannot open the directory", self.directory.display()))
     }
+}
+
+/// A link without a target is there, too: what it led to may be what was signed.
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }

@@ -141,7 +141,13 @@ fn a_record_that_does_not_match_the_chain_fails_the_verification() {
     assert!(matches!(found.kind, FaultKind::Retired(_)), "{found}");
     assert_eq!(found.event, 17);
     assert!(found.to_string().contains("does not match event 31"), "{found}");
-    assert_eq!(Bus::open_in(disk.storage()).unwrap().append(draft(1)).unwrap().index, 32);
+    let bus = Bus::open_in(disk.storage()).unwrap();
+    assert_eq!(bus.append(draft(1)).unwrap().index, 32);
+    // Such a record does not decide what is removed.
+    let before = segments(&disk);
+    let refused = retire(&bus, 24).unwrap_err();
+    assert!(matches!(refused, Error::Damaged { .. }), "{refused}");
+    assert_eq!(segments(&disk), before);
 
     // Another checksum of the last retired event: the first event does not link to it.
     let part = &zero_bus::Value::parse(text.trim_end()).unwrap();
@@ -233,6 +239,12 @@ fn since_last_and_snapshots_work_at_and_before_the_start_of_the_log() {
         assert_eq!(since.full_because.is_some(), is_full, "{:?}", since.full_because);
         assert!(since.verdict.retired.is_some());
     }
+    // Without its record, the log does not start where it was verified.
+    let record = disk.content(RETIRED).unwrap();
+    disk.storage().remove(RETIRED).unwrap();
+    let since = reader.verify_since_last(&mut |_| {}).unwrap();
+    assert!(!since.verdict.ok() && since.full_because.is_some(), "{:?}", since.full_because);
+    disk.put(RETIRED, &record);
     // A snapshot of before the start, at it, and after it.
     let snapshot = |index: u64| {
         let checksum = events[index as usize - 1].checksum;

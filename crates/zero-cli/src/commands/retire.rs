@@ -268,20 +268,37 @@ fn check_backup(
     Ok(Err(format!("{name}: does not hold the events {} to {last}: {problem}", retirable.first)))
 }
 
-/// Checks the first and the last of the events in a mirror. Each event there is linked to those
-/// before it; `mirror-verify` checks the links.
+/// Verifies the events in a mirror: each line, its links, and that they end as those of the log do.
 fn check_mirror(address: &str, reader: &Reader, retirable: &Retirable) -> Result<Result<KeptCopy, String>> {
     let mut mirror = open_for_reading(address)?;
     let bus = reader.bus_id()?.ok_or_else(|| anyhow!("the log is empty"))?;
-    let first = reader.event(retirable.first)?.map(|event| event.head()).unwrap_or_default();
-    for head in [first, retirable.head] {
-        let page = mirror.lines(bus, head.index)?;
-        let line = page.first().filter(|(index, _)| *index == head.index);
-        let event = line.and_then(|(index, line)| Event::read_alone(line.as_bytes(), *index).ok());
-        if event.map(|event| event.head()) != Some(head) {
-            let problem = format!("{}: does not hold event {} as the log does", mirror.name(), head.index);
-            return Ok(Err(problem));
+    let last = retirable.head;
+    let mut expected = match reader.event(retirable.first)? {
+        Some(first) => Head { index: first.index - 1, checksum: first.previous_checksum },
+        None => bail!("the log does not hold event {}", retirable.first),
+    };
+    while expected.index < last.index {
+        let page = mirror.lines(bus, expected.index + 1)?;
+        let problem = |index| format!("{}: does not hold event {index} as the log does", mirror.name());
+        if page.is_empty() {
+            return Ok(Err(problem(expected.index + 1)));
         }
+        for (index, line) in &page {
+            if expected.index == last.index {
+                break;
+            }
+            let event = Event::read_alone(line.as_bytes(), *index).ok();
+            let follows = |event: &Event| {
+                event.index == expected.index + 1 && event.previous_checksum == expected.checksum
+            };
+            match event.filter(follows) {
+                Some(event) => expected = event.head(),
+                None => return Ok(Err(problem(expected.index + 1))),
+            }
+        }
+    }
+    if expected != last {
+        return Ok(Err(format!("{}: its event {} is another one", mirror.name(), last.index)));
     }
     // The record is for others to read, so it must not have the password of the address.
     Ok(Ok(KeptCopy { place: Some(mirror.name()), is_checked: true }))

@@ -86,6 +86,14 @@ fn nothing_is_retired_without_yes_or_without_a_copy() {
     assert!(done.contains("kept in tape 17, which was not checked\nthe log starts at event 13;"), "{done}");
     let rest = bus(dir, &["retire", "bus", "--before", "0", "--kept-in", "copy", "--yes"]).success();
     assert!(rest.starts_with("nothing to retire"), "{rest}");
+    // A mirror with a hole, which its ends do not show.
+    fs::copy(dir.join("mirror.db"), dir.join("hole.db")).unwrap();
+    let database = rusqlite::Connection::open(dir.join("hole.db")).unwrap();
+    assert_eq!(database.execute("delete from events where event_index = 15", []).unwrap(), 1);
+    drop(database);
+    let hole = ["retire", "bus", "--before", "last", "--kept-in", "sqlite:hole.db", "--yes"];
+    let refused = bus(dir, &hole).failure(1);
+    assert!(refused.contains("does not hold event 15 as the log does"), "{refused}");
     let mirror = ["retire", "bus", "--before", "last", "--kept-in", "sqlite:mirror.db", "--yes", "--json"];
     let done = bus(dir, &mirror).success();
     assert!(done.contains(r#""copy_checked":true"#) && done.contains(r#""first":13,"#), "{done}");

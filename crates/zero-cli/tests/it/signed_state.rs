@@ -165,6 +165,23 @@ fn a_file_that_is_no_checkpoint_is_named_and_does_not_hide_the_others() {
 }
 
 #[test]
+fn a_link_without_a_target_does_not_hide_what_was_signed() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    set_up(dir, 5);
+    checkpoint(dir);
+    fs::remove_file(dir.join("bus.checkpoints/signed")).unwrap();
+    let link = dir.join("bus.checkpoints/signed.999999999999");
+    std::os::unix::fs::symlink("/nonexistent", &link).unwrap();
+    let refused = try_checkpoint(dir, &[]).failure(2);
+    assert!(refused.contains("signed.999999999999"), "{refused}");
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("/nonexistent", dir.join("bus.checkpoints/signed")).unwrap();
+    let verify = ["verify", "bus", "--policy", "policy", "--secret", "bus.secret"];
+    assert_ne!(bus(dir, &verify).code, 0);
+}
+
+#[test]
 fn a_second_key_of_the_origin_keeps_the_cosignatures() {
     let temp = temp_dir();
     let dir = temp.path();
