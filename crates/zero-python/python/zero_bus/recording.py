@@ -8,7 +8,7 @@ import logging
 import traceback
 from typing import Any, Callable, Optional, TypeVar, cast
 
-from ._native import Bus
+from ._native import Bus, Ticket
 from .errors import BusError
 
 __all__ = ["BusHandler", "step"]
@@ -68,14 +68,20 @@ def step(
     """Records a function: the intent before each call, and the result or the exception after it.
 
     The function runs only once its intent is durable (`step.intent`). Then `step.result` or `step.failed` follows,
-    with the same trace. A crash in between leaves an intent without an outcome.
+    with the same trace. A crash in between leaves an intent without an outcome. If a part of the result cannot be
+    recorded, the event has `unrecorded` with the reason instead, and the caller gets the result as always.
 
     `name` is the function's name by default. `arguments(*args, **kwargs)` returns what of the arguments is recorded,
     and `result(value)` what of the result: nothing by default, since both may hold secrets. Works with functions and
     with coroutine functions.
     """
 
+    if not isinstance(bus, Bus):
+        raise TypeError("step: expects a Bus: @step(bus)")
+
     def decorate(function: F) -> F:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"step: {function.__qualname__} is a generator function, whose calls return before it runs")
         step_name = name or function.__qualname__
 
         def intent_of(args: Any, kwargs: Any) -> dict[str, Any]:
@@ -84,15 +90,18 @@ def step(
                 payload["arguments"] = arguments(*args, **kwargs)
             return payload
 
-        def result_of(value: Any) -> dict[str, Any]:
+        def submit_result(trace: str, value: Any) -> Ticket:
             payload: dict[str, Any] = {"step": step_name}
             if result is not None:
-                payload["result"] = result(value)
-            return payload
+                try:
+                    return bus.submit("step.result", {**payload, "result": result(value)}, trace_id=trace)
+                except Exception as error:
+                    # The function has run, so this must not look like a crash or a failure of it.
+                    payload["unrecorded"] = _describe(error)
+            return bus.submit("step.result", payload, trace_id=trace)
 
         def fail(trace: str, error: BaseException) -> None:
-            description = {"class": type(error).__qualname__, "message": _text(str(error))}
-            bus.append("step.failed", {"step": step_name, "exception": description}, trace_id=trace)
+            bus.append("step.failed", {"step": step_name, "exception": _describe(error)}, trace_id=trace)
 
         if inspect.iscoroutinefunction(function):
 
@@ -107,7 +116,7 @@ def step(
                     # Not awaited: a cancelled task would not get to the record.
                     fail(trace, error)
                     raise
-                await bus.submit("step.result", result_of(value), trace_id=trace)
+                await submit_result(trace, value)
                 return value
 
             return cast(F, run_async)
@@ -121,12 +130,16 @@ def step(
             except BaseException as error:
                 fail(trace, error)
                 raise
-            bus.append("step.result", result_of(value), trace_id=trace)
+            submit_result(trace, value).result()
             return value
 
         return cast(F, run)
 
     return decorate
+
+
+def _describe(error: BaseException) -> dict[str, str]:
+    return {"class": type(error).__qualname__, "message": _text(str(error))}
 
 
 def _new_trace() -> str:

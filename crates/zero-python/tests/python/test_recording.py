@@ -70,6 +70,27 @@ def test_a_step_records_intent_and_outcome(bus):
     assert [event.event_type for event in bus.reader()] == ["step.intent", "step.result", "step.intent", "step.failed"]
 
 
+def test_a_result_that_cannot_be_recorded_reaches_the_caller_and_has_an_outcome(bus):
+    def missing(value):
+        raise KeyError("missing")
+
+    for part, reason in [(lambda value: {value}, "PayloadTypeError"), (missing, "KeyError")]:
+        assert step(bus, "order", result=part)(lambda: "id-1")() == "id-1"
+        outcome = bus.reader()[-1]
+        assert outcome.event_type == "step.result"
+        assert outcome.payload["unrecorded"]["class"] == reason and "result" not in outcome.payload
+
+
+def test_what_cannot_be_a_step_is_refused_where_it_is_decorated(bus):
+    def numbers():
+        yield 1
+
+    with pytest.raises(TypeError, match="numbers is a generator function"):
+        step(bus)(numbers)
+    with pytest.raises(TypeError, match="expects a Bus"):
+        step(lambda: 1)
+
+
 def test_a_step_without_an_intent_does_not_run(bus):
     ran = []
 
