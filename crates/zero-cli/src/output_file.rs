@@ -2,7 +2,7 @@
 //! new one.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -51,6 +51,22 @@ impl OutputFile {
             return stream.map(Some).with_context(|| self.cannot_write());
         }
         Ok(None)
+    }
+
+    /// Refuses to replace a file that does not start with one of these texts: a key, for example.
+    pub(crate) fn check_replaces_only(&self, starts: &[&str], kind: &str) -> Result<()> {
+        if !fs::metadata(&self.target).is_ok_and(|metadata| metadata.is_file()) {
+            return Ok(());
+        }
+        let longest = starts.iter().map(|start| start.len()).max().unwrap_or(0);
+        let mut found = Vec::new();
+        fs::File::open(&self.target)
+            .and_then(|file| file.take(longest as u64).read_to_end(&mut found))
+            .with_context(|| self.cannot_write())?;
+        if !found.is_empty() && !starts.iter().any(|start| found.starts_with(start.as_bytes())) {
+            bail!("{}: exists already and is no {kind}; name another file", self.typed.display());
+        }
+        Ok(())
     }
 
     /// Creates the file under a temporary name (mode 0600).

@@ -17,7 +17,7 @@ use parquet::errors::ParquetError;
 use serde::Serialize;
 use thiserror::Error;
 use zero_bus::storage::{Access, Directory, Storage, StorageFile, replace};
-use zero_bus::{Head, Json, Reader, Value};
+use zero_bus::{Head, Json, LOG, Reader, Value};
 
 use crate::batch::Batch;
 use crate::extract::Extractor;
@@ -117,8 +117,8 @@ pub struct ExportedTable {
 /// other exports to this directory are refused.
 ///
 /// # Errors
-/// [`ExportError::Invalid`] if the directory is inside the bus, [`ExportError::Locked`],
-/// [`ExportError::Io`].
+/// [`ExportError::Invalid`] if the directory is inside the bus or holds a bus,
+/// [`ExportError::Locked`], [`ExportError::Io`].
 pub fn open_directory(path: &Path, bus: &Path) -> Result<Directory, ExportError> {
     let io_error = |action| move |source| ExportError::Io { path: path.to_owned(), action, source };
     let bus = bus.canonicalize().map_err(io_error("look up the bus for"))?;
@@ -126,6 +126,10 @@ pub fn open_directory(path: &Path, bus: &Path) -> Result<Directory, ExportError>
     let existing = absolute.ancestors().find_map(|ancestor| ancestor.canonicalize().ok());
     if existing.is_some_and(|existing| existing.starts_with(bus)) {
         let problem = "is inside the bus; name a directory elsewhere".to_owned();
+        return Err(ExportError::Invalid { path: path.to_owned(), problem });
+    }
+    if path.join(LOG).exists() {
+        let problem = "holds a bus; name a directory of its own".to_owned();
         return Err(ExportError::Invalid { path: path.to_owned(), problem });
     }
     let directory = Directory::create(path).map_err(io_error("open the directory"))?;

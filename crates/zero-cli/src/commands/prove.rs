@@ -12,8 +12,9 @@ use zero_program::output::print;
 use zero_proof::disclosure::DisclosureSecret;
 use zero_proof::entry::disclosures;
 use zero_proof::policy::Accepted;
+use zero_proof::proof::PROOF_HEADER;
 use zero_proof::tile_store::TileStore;
-use zero_proof::track_record::TrackRecordBuilder;
+use zero_proof::track_record::{TRACK_RECORD_SCHEMA, TrackRecordBuilder};
 use zero_proof::{Policy, Proof, SignedCheckpoint, page};
 
 use crate::checkpoint_store::CheckpointStore;
@@ -113,6 +114,7 @@ pub(crate) fn write(arguments: &Arguments) -> Result<Result<String, String>> {
     check_secret_use(&arguments.secret, &reader)?;
     let policy = arguments.policy.as_deref().map(read_policy).transpose()?;
     let output = OutputFile::resolve(&arguments.output, &arguments.dir)?;
+    output.check_replaces_only(&[PROOF_HEADER, TRACK_RECORD_SCHEMA, PAGE_START], "proof")?;
     let is_page = arguments.output.extension().is_some_and(|extension| extension == "html");
     if is_page && arguments.all {
         bail!("{}: a track record has no page; name another file", arguments.output.display());
@@ -138,6 +140,9 @@ fn field_name(name: &str) -> String {
 }
 
 const ALL_FIELDS: &str = "*";
+
+/// What the page of a proof starts with.
+const PAGE_START: &str = "<!DOCTYPE html>\n<html lang=\"en\">";
 
 /// The checkpoint of a proof.
 struct Chosen<'p> {

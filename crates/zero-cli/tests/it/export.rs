@@ -50,6 +50,7 @@ fn an_export_that_cannot_be_is_refused() {
     fs::write(&log, text).unwrap();
     for (arguments, expected) in [
         (&["--to", "parquet:bus/tables"][..], "is inside the bus"),
+        (&["--to", "parquet:other"], "holds a bus"),
         (&["--to", "tables"], "expected parquet: and a directory"),
         (&["--to", "parquet:tables", "--table", "fill"], "expected one of events, decisions"),
     ] {

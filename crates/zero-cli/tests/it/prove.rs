@@ -9,7 +9,8 @@ use crate::support::proofs::{checkpoint, cosign_stored, set_up, write_policy};
 use crate::support::{Finished, append_events, bus, bus_with_input, temp_dir};
 
 fn prove(dir: &Path, options: &[&str]) -> Finished {
-    bus(dir, &[&["prove", "bus", "--secret", "bus.secret", "-o", "p"], options].concat())
+    let output: &[&str] = if options.contains(&"-o") { &[] } else { &["-o", "p"] };
+    bus(dir, &[&["prove", "bus", "--secret", "bus.secret"], output, options].concat())
 }
 
 #[test]
@@ -63,6 +64,27 @@ fn names_without_a_field_are_refused_and_proofs_without_fields_warned_about() {
     assert!(!dir.join("p").exists());
     prove(dir, &["3"]).success_with_warning("discloses no field, and proves only that the event exists");
     prove(dir, &["--all"]).success_with_warning("discloses only the type of each event");
+}
+
+#[test]
+fn a_file_that_is_no_proof_is_not_replaced() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    set_up(dir, 3);
+    checkpoint(dir);
+    fs::write(dir.join("notes.txt"), "mine").unwrap();
+    for file in ["bus.secret", "notes.txt"] {
+        let before = fs::read(dir.join(file)).unwrap();
+        let message = prove(dir, &["2", "--reveal", "payload/n", "-o", file]).failure(2);
+        assert!(message.contains(&format!("{file}: exists already and is no proof")), "{message}");
+        assert_eq!(fs::read(dir.join(file)).unwrap(), before);
+    }
+    // A proof, a page and a track record are.
+    for arguments in [["2", "-o", "q"], ["2", "-o", "q.html"], ["--all", "-o", "r"]] {
+        for _ in 0..2 {
+            prove(dir, &[&["--reveal", "payload/n"], &arguments[..]].concat()).success();
+        }
+    }
 }
 
 /// A record may withhold a field of a whole type. The reader sees which fields that may concern.
