@@ -12,10 +12,8 @@ use zero_bus::storage::{Access, Directory, Lock, Storage};
 use zero_bus::{Reader, RetireOptions, Value};
 
 use crate::support::proofs::{KEYS, checkpoint, set_up};
-use crate::support::runs::{lines, run_cycles};
-use crate::support::{
-    BUS, ENGINE, EXAMPLE_SCENARIO, RECORDS, append_events, bus, engine, temp_dir, wait_until,
-};
+use crate::support::runs::{lines, run_cycles, start_cycles, wait_for_events};
+use crate::support::{BUS, append_events, bus, engine, temp_dir};
 
 /// Runs six cycles, seals them in segments of the events 1 to 12 and 13 to 22, and makes a backup
 /// and a mirror.
@@ -362,18 +360,9 @@ fn two_retirements_do_not_meet() {
 fn a_runtime_runs_on_while_its_events_are_retired() {
     let temp = temp_dir();
     let dir = temp.path();
-    let mut runtime = Command::new(*ENGINE)
-        .args(["--scenario", *EXAMPLE_SCENARIO, "--interval", "0", "--max-cycles", "300"])
-        .args(RECORDS)
-        .current_dir(dir)
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let has_events = |count: u64| {
-        Reader::open(dir.join("bus")).is_ok_and(|reader| reader.head().is_ok_and(|head| head.index >= count))
-    };
+    let mut runtime = start_cycles(dir, "300");
     for round in 1..=4 {
-        wait_until(|| has_events(60 * round));
+        wait_for_events(dir, 60 * round);
         bus(dir, &["seal", "bus", "--keep-events", "10"]).success();
         bus(dir, &["retire", "bus", "--before", "last", "--without-copy", "--yes"]).success();
     }

@@ -9,10 +9,8 @@ use std::time::Duration;
 
 use zero_bus::sim::Rng;
 
-use crate::support::runs::{lines, run_cycles};
-use crate::support::{
-    BUS, ENGINE, EXAMPLE_SCENARIO, RECORDS, append_events, bus, events, temp_dir, wait_until,
-};
+use crate::support::runs::{lines, run_cycles, start_cycles, wait_for_events};
+use crate::support::{BUS, append_events, bus, events, temp_dir};
 
 /// What the commands print about a bus, except the parts that depend on the time.
 fn outputs(dir: &Path) -> Vec<String> {
@@ -177,20 +175,10 @@ fn a_killed_sealer_loses_nothing_while_others_append_and_follow() {
 fn a_runtime_runs_on_while_its_bus_is_sealed() {
     let temp = temp_dir();
     let dir = temp.path();
-    let mut runtime = Command::new(*ENGINE)
-        .args(["--scenario", *EXAMPLE_SCENARIO, "--interval", "0", "--max-cycles", "400"])
-        .args(RECORDS)
-        .current_dir(dir)
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let has_events = |count: u64| {
-        zero_bus::Reader::open(dir.join("bus"))
-            .is_ok_and(|reader| reader.head().is_ok_and(|head| head.index >= count))
-    };
+    let mut runtime = start_cycles(dir, "400");
     let mut sealed = 0;
     for round in 1..=6 {
-        wait_until(|| has_events(50 * round));
+        wait_for_events(dir, 50 * round);
         sealed +=
             u32::from(bus(dir, &["seal", "bus", "--keep-events", "10"]).success() != "nothing to seal\n");
     }

@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
-use super::{CLOCK, EXAMPLE_SCENARIO, Finished, RECORDS, engine};
+use zero_bus::Reader;
+
+use super::{CLOCK, ENGINE, EXAMPLE_SCENARIO, Finished, RECORDS, engine, wait_until};
 
 pub(crate) const CYCLES: usize = 6;
 
@@ -11,6 +14,24 @@ pub(crate) const CYCLES: usize = 6;
 pub(crate) fn run_cycles(dir: &Path, cycles: &str, options: &[&str]) -> Finished {
     let base = ["--scenario", *EXAMPLE_SCENARIO, "--interval", "0", "--fixed-clock", CLOCK];
     engine(dir, &[&base, &RECORDS[..], &["--max-cycles", cycles], options].concat())
+}
+
+/// Starts a runtime that runs cycles of the example scenario with all records.
+pub(crate) fn start_cycles(dir: &Path, cycles: &str) -> Child {
+    Command::new(*ENGINE)
+        .args(["--scenario", *EXAMPLE_SCENARIO, "--interval", "0", "--max-cycles", cycles])
+        .args(RECORDS)
+        .current_dir(dir)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Waits until the bus has this many events.
+pub(crate) fn wait_for_events(dir: &Path, count: u64) {
+    wait_until(|| {
+        Reader::open(dir.join("bus")).is_ok_and(|reader| reader.head().is_ok_and(|head| head.index >= count))
+    });
 }
 
 /// Runs six cycles. Returns the lines of the journal and of the log.
