@@ -64,8 +64,9 @@ pub enum QuarantineReason {
     /// The tail is the beginning of an event that was synced as a whole. No crash of a program
     /// causes this: either the disk lost synced bytes, or the file was cut.
     Truncated,
-    /// An ambiguous tail: it begins with an invalid line, but holds valid events. An operator
-    /// decided to quarantine it, or the program that opened the bus was told to.
+    /// An ambiguous tail: it begins with an invalid line, but holds valid events. It was
+    /// quarantined because an operator ran `repair`, or because the options of the opening program
+    /// allow it.
     Ambiguous,
 }
 

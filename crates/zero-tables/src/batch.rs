@@ -22,7 +22,7 @@ pub struct Batch {
 pub struct Column {
     /// Whether each row has a value.
     pub valid: Vec<bool>,
-    /// A value for each row. Where there is none, it is 0, false, or an empty text.
+    /// One value per row. A row without a value has 0, false, or an empty text here.
     pub values: Values,
 }
 

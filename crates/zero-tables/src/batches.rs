@@ -57,7 +57,7 @@ impl Batches {
                 Ok(()) | Err(Stop::Ended) => return,
                 Err(Stop::Failed(error)) => error,
             };
-            // Fails if nobody reads on.
+            // An error only means that the receiver was dropped.
             let _ = sender.send(Err(error));
         };
         thread::Builder::new().name("zero-tables".to_owned()).spawn(read)?;
@@ -80,7 +80,7 @@ impl Iterator for Batches {
 
 /// Why no further row is read.
 enum Stop {
-    /// The last event was read, or nobody wants further rows.
+    /// The last event was read, or the receiver of the rows was dropped.
     Ended,
     Failed(Error),
 }

@@ -398,8 +398,8 @@ fn temporary(table: &Table) -> String {
     format!("{}/{TEMPORARY}", table.name)
 }
 
-/// Returns the last event that the files of a table cover; 0 if there is none. Checks that no file
-/// is missing between the first one and the last one.
+/// Returns the index of the last event that the files of a table cover, or 0 without files.
+/// Checks that no file is missing between the first one and the last one.
 fn last_exported(storage: &dyn Storage, table: &Table, recorded: Option<Head>) -> Result<u64, ExportError> {
     let names = storage.list(table.name).map_err(io_error(storage, table.name, "list the directory"))?;
     let mut ranges: Vec<(u64, u64)> = names.iter().filter_map(|name| range_of(name)).collect();

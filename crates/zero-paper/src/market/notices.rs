@@ -20,7 +20,7 @@ pub(super) struct Notices {
     /// Whether the strategy has answered a bar.
     pub(super) has_answered: bool,
     failures: u64,
-    /// Whether it was told that the strategy cannot be started again.
+    /// Whether the user has been told that the strategy cannot be started again.
     holds_to_the_end: bool,
     /// Symbols without a price that were named.
     symbols: BTreeSet<String>,
