@@ -16,8 +16,10 @@ use crate::private_file::replace_private_file;
 use crate::program::PROGRAM;
 use crate::proof_input::read_file;
 
-const SCHEMA: &str = "zero.runtime.key-use.v1";
-const MAX_RECORD_BYTES: usize = 16 << 10;
+pub(crate) const SCHEMA: &str = "zero.runtime.key-use.v1";
+/// The schema of the record next to the key of a witness.
+pub(crate) const WITNESS_SCHEMA: &str = "zero.runtime.witness-key-use.v1";
+pub(crate) const MAX_RECORD_BYTES: usize = 16 << 10;
 
 /// The use of a key or a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +92,7 @@ fn check_use(file: &Path, reader: &Reader, state: Option<&Path>, hint: &str) -> 
 }
 
 /// The record lies next to the file itself, not next to a link to it.
-fn record_path(file: &Path) -> Result<PathBuf> {
+pub(crate) fn record_path(file: &Path) -> Result<PathBuf> {
     let target = file.canonicalize().with_context(|| format!("{}: cannot look it up", file.display()))?;
     let mut name = target.into_os_string();
     name.push(".used-for");
@@ -109,6 +111,9 @@ impl KeyUse {
 
     fn read(record: &Path) -> Result<Self> {
         let content = read_file(record, MAX_RECORD_BYTES)?;
+        if content.starts_with(WITNESS_SCHEMA.as_bytes()) {
+            bail!("{}: says that the key is that of a witness; a log needs another one", record.display());
+        }
         Self::parse(&content).with_context(|| {
             let record = record.display();
             format!("{record}: is not a record of the bus that a key or secret is used for; if it is used for this bus \

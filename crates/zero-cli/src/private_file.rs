@@ -73,7 +73,7 @@ fn cannot_create(path: &Path) -> String {
 
 /// Refuses a path in a directory that holds a bus, or below one. A symbolic link is refused as its
 /// target is.
-fn check_is_outside_a_bus(path: &Path) -> Result<()> {
+pub(crate) fn check_is_outside_a_bus(path: &Path) -> Result<()> {
     let cannot_look_up = || format!("{}: cannot look it up", path.display());
     let mut places = vec![parent(path).canonicalize().with_context(cannot_look_up)?];
     // A file that is to be created has no target.

@@ -3,17 +3,20 @@
 //! A file is called `HASH.checkpoint`, where HASH is the SHA-256 of the origin in lower-case hex.
 //! It holds what the witness serves: the checkpoint, the log's signatures and the witness's own.
 //! Files are replaced atomically and durably. `HASH.conflict` is evidence against a log. A lock on
-//! `witness.lock` keeps other processes off.
+//! `witness.lock` keeps other processes off. `witness.id` tells one state from another, so that a
+//! key can be bound to it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use zero_bus::storage::{Access, Lock, Storage, StorageFile, replace};
-use zero_proof::SignedCheckpoint;
+use zero_proof::{Hash, SignedCheckpoint};
 
 use crate::error::{Error, Result};
 
 const LOCK: &str = "witness.lock";
+const IDENTITY: &str = "witness.id";
+const IDENTITY_SCHEMA: &str = "zero.runtime.witness-state.v1";
 
 /// Maximum bytes of a state file. A request is shorter, and the witness adds few signatures.
 const MAX_STATE_BYTES: usize = 512 << 10;
@@ -37,6 +40,42 @@ impl StateDirectory {
             return Err(Error::invalid(storage.path(LOCK).display().to_string(), problem));
         }
         Ok(Self { storage, _lock: lock })
+    }
+
+    /// The identity of this state, which moves and is restored with it. `None` if it has none yet.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the file has another form, [`Error::Io`].
+    pub fn identity(&self) -> Result<Option<Hash>> {
+        let Some(content) = self.read(IDENTITY)? else { return Ok(None) };
+        let text = String::from_utf8(content).unwrap_or_default();
+        let line = text.strip_prefix(IDENTITY_SCHEMA).and_then(|rest| rest.strip_prefix('\n')?.strip_suffix('\n'));
+        let identity = line.and_then(|line| line.parse().ok());
+        let invalid = || {
+            let problem = "is not the identity of a witness state; restore the file, or use a new key in a new directory";
+            Error::invalid(self.storage.path(IDENTITY).display().to_string(), problem)
+        };
+        identity.map(Some).ok_or_else(invalid)
+    }
+
+    /// Gives the state an identity: 32 random bytes. It is durable when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Io`]
+    pub fn set_identity(&self, identity: &Hash) -> Result<()> {
+        let content = format!("{IDENTITY_SCHEMA}\n{identity}\n");
+        replace(&*self.storage, IDENTITY, content.as_bytes())
+            .map_err(Error::io("replace", self.storage.path(IDENTITY)))
+    }
+
+    /// Whether a file with this name can be one of a state. Others in the directory are foreign.
+    pub fn is_state_file(name: &str) -> bool {
+        let name = name.strip_suffix(".tmp").unwrap_or(name);
+        let is_hash = |stem: &str| {
+            stem.len() == 64 && stem.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let stem = name.strip_suffix(".checkpoint").or_else(|| name.strip_suffix(".conflict"));
+        [LOCK, IDENTITY].contains(&name) || stem.is_some_and(is_hash)
     }
 
     /// The last checkpoint of a log; `None` before the first one.

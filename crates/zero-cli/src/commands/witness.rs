@@ -5,17 +5,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
-use zero_bus::storage::Directory;
+use anyhow::Result;
 use zero_program::message::{print_message, print_warning};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 use zero_program::signals::on_stop_signal;
 use zero_proof::VerifierKey;
-use zero_witness::{Limits, StateDirectory, Witness, WitnessServer, WitnessServerOptions};
+use zero_witness::{Limits, Witness, WitnessServer, WitnessServerOptions};
 
+use crate::commands::key::random;
 use crate::program::PROGRAM;
 use crate::proof_input::read_key;
+use crate::witness_state::open_witness_state;
 
 /// Cosign the checkpoints of other operators' logs.
 ///
@@ -32,6 +33,7 @@ Examples:
   zero-bus witness --listen 0.0.0.0:8701 --key witness.key --state witness --log VKEY --log VKEY \\
     --tls-cert cert.pem --tls-key key.pem
 
+FILE.used-for, next to the key, records which state the key is used with. Another state, an empty or a missing one is refused.
 Never restore the state from an older copy, and never run two witnesses with one key: either could cosign two trees.
 
 SIGINT, SIGTERM or SIGHUP stops it once the requests in progress are answered; a second signal stops it at once.
@@ -45,7 +47,8 @@ pub(crate) struct Arguments {
     /// The key file of the witness, see `zero-bus key new`. Do not use the key of a log.
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// The directory with the last cosigned checkpoint of each log. Created if it does not exist.
+    /// The directory with the last cosigned checkpoint of each log. Created at the first start with
+    /// this key.
     #[arg(long, value_name = "DIR")]
     state: PathBuf,
     /// The vkey of a log, whose name is the origin of the log. Repeat it for several logs, and for
@@ -68,9 +71,8 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: Arguments) -> Result<Outcome> {
     let key = read_key(&arguments.key)?;
-    let cannot_open = || format!("{}: cannot open the state", arguments.state.display());
-    let state = Directory::create(&arguments.state).with_context(cannot_open)?;
-    let witness = Witness::open(key, arguments.log, StateDirectory::open(Arc::new(state))?)?;
+    let state = open_witness_state(&arguments.state, &arguments.key, random)?;
+    let witness = Witness::open(key, arguments.log, state)?;
     for origin in witness.logs_with_own_key() {
         let problem = format!(
             "the log `{}` signs with the key of this witness, so its cosignatures prove nothing; create another key",

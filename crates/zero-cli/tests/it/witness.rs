@@ -13,6 +13,7 @@ use zero_proof::key::SignatureType;
 use zero_proof::{SignedCheckpoint, SigningKey};
 use zero_witness::witness::hash_origin;
 
+use crate::support::proofs::{checkpoint, set_up};
 use crate::support::{BUS, bus, temp_dir, wait_until};
 use crate::test_log::{ORIGIN, TestLog, ed25519_signer, log_vkey, vkey};
 
@@ -200,6 +201,100 @@ fn what_cannot_work_is_refused_at_the_start() {
     fs::set_permissions(dir.join("key"), fs::Permissions::from_mode(0o640)).unwrap();
     let message = run("127.0.0.1:0", "key", &vkey_of_log);
     assert!(message.contains("other users may access it; run: chmod 600"), "{message}");
+}
+
+/// Starts a witness that is refused, and returns the message.
+fn refused_start(dir: &Path, state: &str) -> String {
+    let log = log_vkey(ORIGIN).to_string();
+    bus(dir, &["witness", "--listen", "127.0.0.1:0", "--key", "key", "--state", state, "--log", &log]).failure(2)
+}
+
+#[test]
+fn a_witness_starts_with_the_state_of_its_key_only() {
+    let temp = witness_dir();
+    let dir = temp.path();
+    let witness = WitnessProcess::start(dir, &[]);
+    assert_eq!(submit(witness.address(), &TestLog::new(5), 0, 5), Some(200));
+    assert_eq!(witness.terminate(), Some(0));
+    // A mistyped path, an empty directory, and the state of another witness.
+    let message = refused_start(dir, "stat");
+    assert!(message.contains("stat: does not exist; the key key is used with the state that was in"), "{message}");
+    assert!(message.contains("Name that state with --state") && !dir.join("stat").exists(), "{message}");
+    fs::create_dir(dir.join("empty")).unwrap();
+    assert!(refused_start(dir, "empty").contains("empty: is not that state, or has lost its file witness.id"));
+    let other = witness_dir();
+    assert_eq!(WitnessProcess::start(other.path(), &[]).terminate(), Some(0));
+    fs::rename(other.path().join("state"), dir.join("other")).unwrap();
+    assert!(refused_start(dir, "other").contains("other: is another state"));
+    // The directory may move. The newest place is recorded.
+    fs::rename(dir.join("state"), dir.join("moved")).unwrap();
+    assert!(refused_start(dir, "state").contains("state: does not exist"));
+    fs::create_dir(dir.join("links")).unwrap();
+    std::os::unix::fs::symlink("../moved", dir.join("links/state")).unwrap();
+    std::os::unix::fs::symlink("../key", dir.join("links/key")).unwrap();
+    let witness = WitnessProcess::start(&dir.join("links"), &[]);
+    assert_eq!(witness.served().unwrap().checkpoint().size, 5);
+    assert_eq!(witness.terminate(), Some(0));
+    assert!(fs::read_to_string(dir.join("key.used-for")).unwrap().ends_with("/moved\n"));
+}
+
+#[test]
+fn a_witness_that_was_killed_before_its_key_was_recorded_starts_again() {
+    let temp = witness_dir();
+    let dir = temp.path();
+    assert_eq!(WitnessProcess::start(dir, &[]).terminate(), Some(0));
+    let (record, identity) = (dir.join("key.used-for"), dir.join("state/witness.id"));
+    let before = fs::read(&identity).unwrap();
+    // The identity of the state is written first.
+    fs::remove_file(&record).unwrap();
+    assert_eq!(WitnessProcess::start(dir, &[]).terminate(), Some(0));
+    assert_eq!(fs::read(&identity).unwrap(), before);
+    assert!(refused_start(dir, "elsewhere").contains("elsewhere: does not exist"));
+    // What is damaged is named.
+    fs::write(&identity, "").unwrap();
+    assert!(refused_start(dir, "state").contains("witness.id: is not the identity of a witness state"));
+    fs::write(&record, "").unwrap();
+    assert!(refused_start(dir, "state").contains("does not say with which state the key of a witness is used"));
+}
+
+#[test]
+fn a_foreign_or_writable_state_directory_is_refused() {
+    let temp = witness_dir();
+    let dir = temp.path();
+    bus(dir, &["append", "bus", "--type", "first", "{}"]).success();
+    for state in ["bus", "bus/state"] {
+        let message = refused_start(dir, state);
+        assert!(message.contains("is inside the bus"), "{message}");
+    }
+    fs::create_dir(dir.join("foreign")).unwrap();
+    fs::write(dir.join("foreign/letters"), "").unwrap();
+    assert!(refused_start(dir, "foreign").contains("foreign: holds letters, which no witness writes"));
+    let witness = WitnessProcess::start(dir, &[]);
+    assert_eq!(submit(witness.address(), &TestLog::new(5), 0, 5), Some(200));
+    assert_eq!(witness.terminate(), Some(0));
+    for path in [dir.join("state"), dir.join(format!("state/{}.checkpoint", hash_origin(ORIGIN)))] {
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode | 0o020)).unwrap();
+        let message = refused_start(dir, "state");
+        assert!(message.contains("other users may change it; run: chmod go-w"), "{message}");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    assert_eq!(WitnessProcess::start(dir, &[]).terminate(), Some(0));
+}
+
+#[test]
+fn a_key_is_that_of_a_log_or_of_a_witness() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    set_up(dir, 1);
+    checkpoint(dir);
+    fs::rename(dir.join("log.key"), dir.join("key")).unwrap();
+    fs::rename(dir.join("log.key.used-for"), dir.join("key.used-for")).unwrap();
+    assert!(refused_start(dir, "state").contains("says that the key is that of a log"));
+    fs::remove_file(dir.join("key.used-for")).unwrap();
+    assert_eq!(WitnessProcess::start(dir, &[]).terminate(), Some(0));
+    let message = bus(dir, &["checkpoint", "bus", "--key", "key", "--secret", "bus.secret"]).failure(2);
+    assert!(message.contains("says that the key is that of a witness"), "{message}");
 }
 
 #[test]
