@@ -22,6 +22,7 @@ mod table;
 mod terminal;
 mod tiles;
 mod time_arg;
+mod witness_clock;
 mod witness_state;
 
 use std::ffi::OsString;

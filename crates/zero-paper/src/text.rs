@@ -5,7 +5,7 @@
 
 use crate::clock::rfc3339;
 
-/// Escapes control characters, line separators and marks that change the writing direction.
+/// Escapes control characters, and characters that are invisible or change the writing direction.
 ///
 /// The text of events and scenarios was written by other programs. Unescaped, it could send
 /// commands to a terminal, break a message into two lines, or display characters in another order
@@ -15,11 +15,12 @@ use crate::clock::rfc3339;
 /// use zero_paper::text::escape;
 /// assert_eq!(escape("say \"hi\"\n\x1b[2J"), r#"say "hi"\n\u{1b}[2J"#);
 /// assert_eq!(escape("1\u{202e}32"), r"1\u{202e}32");
+/// assert_eq!(escape("fi\u{200b}ll\u{a0}"), r"fi\u{200b}ll\u{a0}");
 /// ```
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || is_line_separator(c) || is_direction_mark(c) {
+        if c.is_control() || is_invisible(c) {
             escaped.extend(c.escape_default());
         } else {
             escaped.push(c);
@@ -28,12 +29,16 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
-fn is_line_separator(c: char) -> bool {
-    matches!(c, '\u{2028}' | '\u{2029}')
-}
-
-fn is_direction_mark(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Whether a character could hide or rearrange others: the general categories Cf, Zl, Zp and, except
+/// for the space, Zs (Unicode 16), and letters and marks without a shape.
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{205f}'..='\u{206f}' | '\u{3000}'
+        | '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
+        | '\u{180b}'..='\u{180f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}'
+        | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
+        | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+        | '\u{ffa0}')
 }
 
 /// Cuts a text after `max_chars` characters and marks the cut with three dots.

@@ -82,6 +82,7 @@ pub mod signed_checkpoint;
 pub mod signing_key;
 
 pub mod aggregates;
+pub mod decimal;
 pub mod disclosure;
 pub mod entry;
 pub mod page;

@@ -163,8 +163,8 @@ impl Note {
     }
 
     /// Verifies each signature by a known key with `verify`, which returns `None` if the signature
-    /// is invalid. Returns each key that has signed once.
-    pub(crate) fn verify_each<'k, T>(
+    /// is invalid. Returns each key that has signed once, with the smallest result of `verify`.
+    pub(crate) fn verify_each<'k, T: PartialOrd>(
         &self,
         keys: impl IntoIterator<Item = &'k VerifierKey> + Clone,
         verify: impl Fn(&VerifierKey, &[u8]) -> Option<T>,
@@ -177,8 +177,10 @@ impl Note {
             let Some(key) = keys.clone().into_iter().find(is_by) else { continue };
             let verified = verify(key, &signature.bytes)
                 .ok_or_else(|| Error::BadSignature { number, key: key.label() })?;
-            if !signed.iter().any(|(other, _)| *other == key) {
-                signed.push((key, verified));
+            match signed.iter_mut().find(|(other, _)| *other == key) {
+                None => signed.push((key, verified)),
+                Some((_, first)) if verified < *first => *first = verified,
+                Some(_) => {}
             }
         }
         if signed.is_empty() {

@@ -7,6 +7,9 @@ use crate::key::{SignatureType, VerifierKey};
 use crate::note::{Note, Signature};
 use crate::signing_key::SigningKey;
 
+/// A signature without a time; later than every time that one can state.
+const NO_TIME: u64 = u64::MAX;
+
 /// A checkpoint and its signatures, which [`SignedCheckpoint::verify`] verifies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedCheckpoint {
@@ -90,7 +93,8 @@ impl SignedCheckpoint {
     }
 
     /// Verifies the signatures by these keys and returns those that have signed, in the order of
-    /// the signatures. Signatures by other keys are ignored.
+    /// the signatures. Signatures by other keys are ignored. Of several by one key, the earliest
+    /// counts.
     ///
     /// # Errors
     /// [`Error::NotSigned`] if none of the keys has signed; [`Error::BadSignature`] if a signature
@@ -100,10 +104,10 @@ impl SignedCheckpoint {
         keys: impl IntoIterator<Item = &'k VerifierKey> + Clone,
     ) -> Result<Vec<Signed<'k>>> {
         let signed = self.note.verify_each(keys, |key, bytes| match key.signature_type() {
-            SignatureType::Ed25519 => key.has_signed(self.note.text().as_bytes(), bytes).then_some(0),
-            _ => cosignature::verify(&self.checkpoint, key, bytes),
+            SignatureType::Ed25519 => key.has_signed(self.note.text().as_bytes(), bytes).then_some(NO_TIME),
+            _ => cosignature::verify(&self.checkpoint, key, bytes).map(|time| if time > 0 { time } else { NO_TIME }),
         })?;
-        let timed = |(key, timestamp)| Signed { key, timestamp: Some(timestamp).filter(|time| *time > 0) };
+        let timed = |(key, timestamp)| Signed { key, timestamp: Some(timestamp).filter(|time| *time != NO_TIME) };
         Ok(signed.into_iter().map(timed).collect())
     }
 }

@@ -63,6 +63,9 @@ pub struct ProvenRecord<'p> {
     /// By event type, the names that no event of the type discloses although it hides fields: the
     /// type lacks them, or the operator withholds them for all its events.
     pub unproven: BTreeMap<String, Vec<String>>,
+    /// Number of withheld fields of all events. Each can have the name of a disclosed one: an entry
+    /// does not show that its names differ.
+    pub withheld: u64,
     /// Aggregates over the disclosed fields.
     pub aggregates: Aggregates,
     /// The signers.
@@ -167,6 +170,7 @@ pub fn check<'p>(record: &[u8], policy: &'p Policy) -> Result<ProvenRecord<'p>> 
     let mut leaves = CompactRange::empty(first - 1);
     let before = parse_hashes(&mut lines, "before", Node::covering(0, first - 1).count())?;
     let (mut completeness, mut aggregates) = (Completeness::default(), Aggregates::default());
+    let mut withheld = 0;
     for event_index in first..=last {
         let line = lines.expect("an event")?;
         let event = RecordedEvent::parse(line, &names).map_err(|problem| lines.error(problem))?;
@@ -174,6 +178,7 @@ pub fn check<'p>(record: &[u8], policy: &'p Policy) -> Result<ProvenRecord<'p>> 
             event.event_type().ok_or_else(|| lines.error("must disclose /event_type, a string"))?;
         leaves.push(event.entry(event_index).leaf_hash(), &mut |_, _| {})?;
         completeness.add(event_index, &event_type, &names, &event);
+        withheld += event.hidden.len() as u64;
         let fields = event.revealed.iter().map(|field| (field.name(), field.value()));
         aggregates.add(&event_type, fields.filter(|(name, _)| names.iter().any(|revealed| revealed == name)));
     }
@@ -195,7 +200,7 @@ pub fn check<'p>(record: &[u8], policy: &'p Policy) -> Result<ProvenRecord<'p>> 
     completeness.check()?;
     let accepted = policy.check(&checkpoint)?;
     let (size, unproven) = (checkpoint.checkpoint().size, completeness.unproven());
-    Ok(ProvenRecord { first, last, size, names, unproven, aggregates, accepted })
+    Ok(ProvenRecord { first, last, size, names, unproven, withheld, aggregates, accepted })
 }
 
 /// The data of one event.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 use zero_bus::Json;
 use zero_paper::rfc3339;
-use zero_paper::text::{counted, escape, format_number};
+use zero_paper::text::{counted, escape};
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 use zero_proof::aggregates::{Aggregates, FieldAggregates};
@@ -18,6 +18,7 @@ use zero_proof::{Policy, Proof, track_record};
 
 use crate::proof_input::{read_file, read_policy};
 use crate::terminal::{fail_mark, ok_mark, warn_mark};
+use crate::witness_clock::warn_of_future;
 
 /// Check a proof, and show what it discloses.
 ///
@@ -41,9 +42,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     policy: PathBuf,
     /// Print one JSON object: {"accepted", "disclosures", "event_index", "events", "fields", "ok",
-    /// "origin"}; of a track record {"accepted", "aggregates", "events", "first", "last", "names",
-    /// "ok", "origin", "unproven"}; if nothing is proven {"ok", "reason"}. "unproven" has, by event
-    /// type, the names that are neither disclosed nor proven absent.
+    /// "origin", "warnings", "withheld"}; of a track record {"accepted", "aggregates", "events",
+    /// "first", "last", "names", "ok", "origin", "unproven", "warnings", "withheld"}; if nothing is
+    /// proven {"ok", "reason"}. "unproven" has, by event type, the names that are neither disclosed
+    /// nor proven absent. "withheld" is the number of fields that are not disclosed.
     #[arg(long)]
     json: bool,
 }
@@ -105,21 +107,43 @@ fn check_proof(file: &[u8], policy: &Policy, json: bool) -> Result<Checked> {
     };
     let checkpoint = proof.checkpoint.checkpoint();
     let (origin, events) = (checkpoint.origin.as_str(), checkpoint.size);
+    let withheld = (proven.fields - proven.disclosures.len()) as u64;
+    let mut warnings = Vec::from_iter(warn_of_withheld(withheld));
+    warnings.extend(warn_of_signers(&proven.accepted));
     if json {
-        return Ok(Ok(proof_document(&proven, origin, events)?));
+        return Ok(Ok(proof_document(&proven, origin, events, &warnings)?));
     }
     let Proven { event_index, disclosures, fields, accepted } = &proven;
     let mut lines = vec![format!("event {event_index} of the log {}", escape(origin)), String::new()];
     let width = disclosures.iter().map(|field| field.name().chars().count()).max().unwrap_or(0).min(40);
     let disclosed = disclosures.iter();
-    lines.extend(disclosed.map(|field| format!("{:<width$}  {}", escape(field.name()), field.value())));
+    lines.extend(disclosed.map(|field| format!("{:<width$}  {}", visible(field.name()), field.value())));
     lines.push(format!("{} of {} disclosed", disclosures.len(), counted(*fields as u64, "field")));
     lines.push(String::new());
     let ok = ok_mark();
     lines.push(format!("{ok}  the disclosed fields are those that the log committed to"));
     lines.push(format!("{ok}  the event is in the tree of the first {}", counted(events, "event")));
     lines.extend(render_signers(accepted));
+    lines.extend(render_warnings(&warnings));
     Ok(Ok(lines.join("\n")))
+}
+
+/// An entry does not show that the names of its fields differ: who writes a log with a program of
+/// his own can commit two values under one name, and choose later which to disclose.
+fn warn_of_withheld(withheld: u64) -> Option<String> {
+    (withheld > 0).then(|| {
+        let fields = counted(withheld, "field");
+        format!("{fields} withheld; a withheld field can have the same name as a disclosed one, and another value")
+    })
+}
+
+/// Text as it is, except that nothing in it is invisible, not even a space at its end.
+fn visible(text: &str) -> String {
+    let escaped = escape(text);
+    match escaped.strip_suffix(' ') {
+        Some(rest) => format!("{rest}\\u{{20}}"),
+        None => escaped,
+    }
 }
 
 /// Whether a file is a page that `zero-bus prove` has made, or another one.
@@ -129,17 +153,18 @@ fn is_page(file: &[u8]) -> bool {
 }
 
 /// Written member by member, because a value may be nested as deep as JSON may be.
-fn proof_document(proven: &Proven<'_>, origin: &str, events: u64) -> Result<String> {
+fn proof_document(proven: &Proven<'_>, origin: &str, events: u64, warnings: &[String]) -> Result<String> {
     let mut disclosures = BTreeMap::new();
     for field in &proven.disclosures {
         disclosures.insert(field.name(), format!("{}:{}", Json::of(&field.name())?, field.value()));
     }
     let disclosures: Vec<String> = disclosures.into_values().collect();
+    let (withheld, warnings) = (proven.fields - disclosures.len(), Json::of(&warnings)?);
     let (accepted, origin) = (Json::of(&Signers::of(&proven.accepted))?, Json::of(&origin)?);
     let (disclosures, event_index, fields) = (disclosures.join(","), proven.event_index, proven.fields);
     Ok(format!(
         r#"{{"accepted":{accepted},"disclosures":{{{disclosures}}},"event_index":{event_index},"events":{events},"#
-    ) + &format!(r#""fields":{fields},"ok":true,"origin":{origin}}}"#))
+    ) + &format!(r#""fields":{fields},"ok":true,"origin":{origin},"warnings":{warnings},"withheld":{withheld}}}"#))
 }
 
 fn check_track_record(file: &[u8], policy: &Policy, json: bool) -> Result<Checked> {
@@ -149,36 +174,33 @@ fn check_track_record(file: &[u8], policy: &Policy, json: bool) -> Result<Checke
     };
     // The origin is that of every key that has signed.
     let origin = proven.accepted.log_keys.first().map_or("", |key| key.name());
-    if json {
-        return Ok(Ok(record_document(&proven, origin)?));
+    let ProvenRecord { first, last, size, aggregates, unproven, withheld, accepted, .. } = &proven;
+    let mut warnings = Vec::new();
+    if (*first, *last) != (1, *size) {
+        warnings.push(format!("nothing is stated about the other events, before {first} or after {last}"));
     }
-    let ProvenRecord { first, last, size, aggregates, unproven, accepted, .. } = &proven;
+    warnings.extend(warn_of_withheld(*withheld));
+    warnings.extend(warn_of_signers(accepted));
+    if json {
+        return Ok(Ok(record_document(&proven, origin, &warnings)?));
+    }
     let mut lines = vec![format!("events {first} to {last} of the log {}", escape(origin)), String::new()];
     lines.extend(render_aggregates(aggregates));
     lines.push(String::new());
     let ok = ok_mark();
     lines.push(format!("{ok}  these are all events from {first} to {last}; none is left out"));
     lines.push(format!("{ok}  they are in the tree of the first {}", counted(*size, "event")));
-    if (*first, *last) != (1, *size) {
-        let warn = warn_mark();
-        lines.push(format!(
-            "{warn}  nothing is stated about the other events, before {first} or after {last}"
-        ));
-    }
-    for (event_type, names) in unproven {
-        let names: Vec<String> = names.iter().map(|name| escape(name)).collect();
-        lines.push(format!(
-            "{}  {}: neither disclosed nor proven absent: {}",
-            warn_mark(),
-            escape(event_type),
-            names.join(", ")
-        ));
-    }
     lines.extend(render_signers(accepted));
+    let unproven = unproven.iter().map(|(event_type, names)| {
+        let names: Vec<String> = names.iter().map(|name| visible(name)).collect();
+        format!("{}: neither disclosed nor proven absent: {}", visible(event_type), names.join(", "))
+    });
+    warnings.splice(0..0, unproven);
+    lines.extend(render_warnings(&warnings));
     Ok(Ok(lines.join("\n")))
 }
 
-fn record_document(proven: &ProvenRecord<'_>, origin: &str) -> Result<String> {
+fn record_document(proven: &ProvenRecord<'_>, origin: &str, warnings: &[String]) -> Result<String> {
     #[derive(Serialize)]
     struct Document<'a> {
         accepted: Signers,
@@ -190,6 +212,8 @@ fn record_document(proven: &ProvenRecord<'_>, origin: &str) -> Result<String> {
         ok: bool,
         origin: &'a str,
         unproven: &'a BTreeMap<String, Vec<String>>,
+        warnings: &'a [String],
+        withheld: u64,
     }
     let document = Document {
         accepted: Signers::of(&proven.accepted),
@@ -201,6 +225,8 @@ fn record_document(proven: &ProvenRecord<'_>, origin: &str) -> Result<String> {
         ok: true,
         origin,
         unproven: &proven.unproven,
+        warnings,
+        withheld: proven.withheld,
     };
     Ok(Json::of(&document)?.to_string())
 }
@@ -208,9 +234,9 @@ fn record_document(proven: &ProvenRecord<'_>, origin: &str) -> Result<String> {
 fn render_aggregates(aggregates: &Aggregates) -> Vec<String> {
     let mut lines = Vec::new();
     for (event_type, of_type) in &aggregates.event_types {
-        lines.push(format!("{}: {}", escape(event_type), counted(of_type.events, "event")));
+        lines.push(format!("{}: {}", visible(event_type), counted(of_type.events, "event")));
         let fields = of_type.fields.iter().filter(|(name, _)| *name != "/event_type");
-        lines.extend(fields.map(|(name, field)| format!("  {:<28} {}", escape(name), render_field(field))));
+        lines.extend(fields.map(|(name, field)| format!("  {:<28} {}", visible(name), render_field(field))));
     }
     lines
 }
@@ -219,21 +245,41 @@ fn render_aggregates(aggregates: &Aggregates) -> Vec<String> {
 fn render_field(field: &FieldAggregates) -> String {
     let mut parts = Vec::new();
     if field.numbers > 0 {
-        let number =
-            |number: Option<f64>| number.map_or("beyond the largest number".to_owned(), format_number);
-        parts.push(format!(
-            "{}, sum {}, smallest {}, largest {}",
-            counted(field.numbers, "number"),
-            number(field.sum),
-            number(field.min),
-            number(field.max)
-        ));
+        let sum = match (field.sum_exact, field.sum) {
+            (Some(sum), _) => sum.to_string(),
+            (None, Some(sum)) => format!("about {sum:e}"),
+            (None, None) => "beyond the largest number".to_owned(),
+        };
+        let [min, max] = [field.min, field.max].map(|number| number.map_or_else(String::new, render_number));
+        let numbers = counted(field.numbers, "number");
+        parts.push(format!("{numbers}, sum {sum}, smallest {min}, largest {max}"));
     }
     parts.extend((field.trues > 0).then(|| format!("{} true", field.trues)));
     parts.extend((field.falses > 0).then(|| format!("{} false", field.falses)));
     parts.extend(field.texts.iter().map(|(text, count)| format!("{count} \"{}\"", escape(text))));
     parts.extend((field.others > 0).then(|| format!("{} others", field.others)));
     parts.join(", ")
+}
+
+/// All digits that a double has. Integers beyond 2^53 may have been rounded to one.
+fn render_number(number: f64) -> String {
+    match number.abs() {
+        size if size > (1_u64 << 53) as f64 => format!("about {number:e}"),
+        size if size > 0.0 && size < 1e-9 => format!("{number:e}"),
+        _ => number.to_string(),
+    }
+}
+
+fn render_warnings(warnings: &[String]) -> impl Iterator<Item = String> {
+    warnings.iter().map(|warning| format!("{}  {warning}", warn_mark()))
+}
+
+fn warn_of_signers(accepted: &Accepted<'_>) -> Vec<String> {
+    if accepted.cosigners.is_empty() {
+        let text = "no witness has cosigned: the time is unknown, and the owner can show others another log";
+        return vec![text.to_owned()];
+    }
+    warn_of_future(&accepted.cosigners)
 }
 
 fn render_signers(accepted: &Accepted<'_>) -> Vec<String> {
@@ -245,10 +291,6 @@ fn render_signers(accepted: &Accepted<'_>) -> Vec<String> {
         let time = cosigner.timestamp.and_then(time_text).unwrap_or_else(|| "an unknown time".to_owned());
         let (name, key) = (escape(&cosigner.witness.name), escape(&key_label(&cosigner.witness.key)));
         lines.push(format!("{ok}  cosigned by witness {name} at {time}, key {key}"));
-    }
-    if accepted.cosigners.is_empty() {
-        let text = "no witness has cosigned: the time is unknown, and the owner can show others another log";
-        lines.push(format!("{}  {text}", warn_mark()));
     }
     lines
 }

@@ -101,11 +101,14 @@ fn names_that_are_neither_disclosed_nor_proven_absent_are_listed() {
     for expected in [
         "a.one: neither disclosed nor proven absent: /payload/pnl\n",
         "loss: neither disclosed nor proven absent: /payload/n\n",
+        "warn  11 fields withheld; a withheld field can have the same name as a disclosed one",
     ] {
         assert!(shown.contains(expected), "{shown}");
     }
     let json = bus(dir, &["check", "p", "--policy", "policy", "--json"]).success();
     let document = Value::parse(json.trim_end()).unwrap();
+    assert_eq!(document.get("withheld").and_then(Value::as_u64), Some(11));
+    assert!(json.contains("\"warnings\":[\"11 fields withheld; "), "{json}");
     let of_loss = document.get("unproven").and_then(|unproven| unproven.get("loss")).unwrap();
     assert_eq!(*of_loss, Value::Array(vec![Value::String("/payload/n".to_owned())]));
 }

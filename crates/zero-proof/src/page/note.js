@@ -185,7 +185,9 @@ async function verifySignatures(checkpoint, keys) {
       fail(`signature ${signature.number} is not by the key that it names, ${visible(key.name)}+${key.id}`);
     }
     signature.time = time;
-    if (!signed.has(key)) {
+    // Of several signatures by one key, the earliest counts.
+    const first = signed.get(key) ?? 0n;
+    if (!signed.has(key) || (time > 0n && (first === 0n || time < first))) {
       signed.set(key, time);
     }
   }

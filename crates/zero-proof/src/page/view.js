@@ -79,7 +79,7 @@ function withheldText({ claim, proven }) {
   const withheld = proven === null ? 0 : claim.fields - claim.disclosed;
   return withheld === 0
     ? "The proof discloses every field of the event."
-    : `The event has ${counted(withheld, "more field")}. Their number is proven; their names and values are not disclosed.`;
+    : `The event has ${counted(withheld, "more field")}. Their number is proven; their names and values are not disclosed, and a withheld field can have the same name as a disclosed one.`;
 }
 
 function fieldRow({ name, value }) {

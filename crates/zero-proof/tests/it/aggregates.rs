@@ -2,6 +2,7 @@
 
 use zero_bus::Json;
 use zero_proof::aggregates::{Aggregates, FieldAggregates, MAX_TEXTS};
+use zero_proof::decimal::Decimal;
 
 fn over(values: &[&str]) -> FieldAggregates {
     let mut aggregates = Aggregates::default();
@@ -17,6 +18,33 @@ fn each_value_counts_as_one_kind() {
     assert_eq!(field.events, 10);
     assert_eq!((field.numbers, field.sum, field.min, field.max), (2, Some(-1.5), Some(-2.5), Some(1.0)));
     assert_eq!((field.trues, field.falses, field.texts["a"], field.others), (1, 2, 2, 3));
+}
+
+#[test]
+fn sums_are_exact() {
+    for (values, sum, double) in [
+        (&["100000000000000000", "-900", "-100000000000000000"][..], "-900", -900.0),
+        (&["1e+22", "-900.0", "-1e+22"], "-900", -900.0),
+        (&["0.1", "0.2", "-0.3"], "0", 0.0),
+        (&["0.1", "0.2"], "0.3", 0.3),
+        (&["123456789012.75", "0.5"], "123456789013.25", 123456789013.25),
+        (&["-1e-05", "1e-12"], "-0.000009999999", -0.000009999999),
+        (&["12345678901234567890", "0.25"], "12345678901234567890.25", 12345678901234567890.25),
+        (&["-0.0"], "0", 0.0),
+        (&[], "0", 0.0),
+    ] {
+        let field = over(&[&["null"], values].concat());
+        assert_eq!((field.sum_exact.unwrap().to_string().as_str(), field.sum), (sum, Some(double)), "{values:?}");
+    }
+    assert!(Json::of(&over(&["0.1", "0.2"])).unwrap().as_str().contains(r#""sum":0.3,"sum_exact":"0.3""#));
+    // One that does not fit is a sum of doubles from there on.
+    for values in [["1e+30", "1e-12", "-1e+30"], ["1e-60", "1.0", "2.0"], ["1e+40", "1.0", "2.0"]] {
+        let field = over(&values);
+        assert!(field.sum_exact.is_none() && field.sum.is_some(), "{values:?}");
+    }
+    for text in ["", "-", "1e", "true", "1.-5", "1e+99999999999999999999", "1e-9223372036854775808", "1e9223372036854775807"] {
+        assert!(Decimal::parse(text).is_none(), "{text}");
+    }
 }
 
 #[test]
