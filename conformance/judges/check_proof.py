@@ -14,6 +14,7 @@ try:  # Decision: without ML-DSA-44, a 0x06 line is reported as not verified, co
 except Exception:
     MLDSA44PublicKey = None
 KEY_BYTES = {1: 32, 4: 32, 6: 1312}  # 0x01 Ed25519, 0x04 Ed25519 cosignature, 0x06 ML-DSA-44 cosignature
+ORDER_8 = 0x05fc536d880238b13933c6d305acdfd5f098eff289f4c345b027b2c28f95e826  # y of points of order 8; or p minus it
 MAX_SIGNATURES = 100  # Decision: more are refused; the standard asks for a limit of at least 16.
 sha256 = lambda data: hashlib.sha256(data).digest()
 FIELD_NAME = re.compile(r"/(event_type|as_of|trace_id|checksum|payload/([^/~]|~[01])*)")
@@ -53,7 +54,8 @@ def parse_vkey(vkey, types, where):
     raw = from_base64(encoded, where + "the key", 2)
     computed = sha256(name + b"\n" + raw)[:4]  # Decision: every type must have the recommended id.
     require(raw and raw[0] in types and len(raw) == 1 + KEY_BYTES[raw[0]], where + "unsuitable type of key", 2)
-    # Decision: an Ed25519 point of small order is not refused; whoever writes the policy answers for its keys.
+    y, p = int.from_bytes(raw[1:], "little") % (1 << 255), (1 << 255) - 19  # the eight torsion points have these y
+    require(raw[0] == 6 or y < p and min(y, p - y) not in (0, 1, ORDER_8), where + "weak or non-canonical key", 2)
     require(is_key_name(name) and key_id == computed.hex().encode(), where + "the id does not match the key", 2)
     return (name, computed), raw[0], raw[1:]
 
@@ -191,10 +193,8 @@ def main(arguments):
             lines = check(parse_policy(policy.read()), proof.read())
     except (Failed, OSError) as error:
         status, reason = error.args if isinstance(error, Failed) else (2, error)
-        print("%s: %s" % ("not proven" if status == 1 else "cannot check", reason), file=sys.stderr)
-        return status
-    print("\n".join(map(json.dumps, lines)))
-    return 0
+        return print("%s: %s" % ("not proven" if status == 1 else "cannot check", reason), file=sys.stderr) or status
+    return print("\n".join(map(json.dumps, lines))) or 0
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::Serialize;
-use zero_bus::Reader;
+use zero_bus::{Json, Reader};
 use zero_paper::rfc3339;
 use zero_paper::text::counted;
 use zero_program::message::print_warning;
+use zero_program::outcome::Outcome;
+use zero_program::output::print;
 use zero_proof::disclosure::DisclosureSecret;
 use zero_proof::log_roots::{LogRoots, log_roots};
 use zero_proof::policy::Accepted;
@@ -17,6 +19,8 @@ use zero_proof::{Hash, Policy, SignedCheckpoint, TreeHead};
 use crate::checkpoint_store::CheckpointStore;
 use crate::program::PROGRAM;
 use crate::proof_input::{read_policy, read_secret};
+use crate::terminal::mark;
+use crate::witness_clock::warn_of_future;
 
 /// The options of a comparison.
 #[derive(Debug, clap::Args)]
@@ -57,6 +61,23 @@ impl AnchorArguments {
         let secret = read_secret(secret)?;
         let store = CheckpointStore::of(dir, self.state.as_deref())?;
         compare(reader, &policy, &secret, &store).map(Some)
+    }
+}
+
+impl AnchorArguments {
+    /// Prints the comparison alone, for a command that cannot read the log any further.
+    pub(crate) fn print_alone(&self, dir: &Path, reader: &Reader, json: bool) -> Result<()> {
+        #[derive(Serialize)]
+        struct Document {
+            anchor: Anchor,
+            ok: bool,
+        }
+        let Some(anchor) = self.compare(dir, reader)? else { return Ok(()) };
+        let text = match json {
+            true => Json::of(&Document { anchor, ok: false })?.to_string(),
+            false => format!("anchor      {}  {}", mark(anchor.ok), anchor.describe()),
+        };
+        print(&text, Outcome::Failed).map(drop)
     }
 }
 
@@ -162,6 +183,8 @@ impl Comparison<'_> {
         for signed in self.stored.iter().rev().filter(|signed| self.matches(signed)) {
             match self.policy.check(signed) {
                 Ok(Accepted { cosigners, .. }) => {
+                    let future = warn_of_future(&cosigners);
+                    future.iter().for_each(|problem| print_warning(PROGRAM, problem));
                     return Anchor {
                         anchored: signed.checkpoint().size,
                         cosigned_at: cosigners.iter().filter_map(|cosigner| cosigner.timestamp).max(),
@@ -222,9 +245,13 @@ fn is_signed_by_log(policy: &Policy, signed: &SignedCheckpoint) -> bool {
 fn describe_contradiction(size: u64, equal: u64, events: u64, root: Option<Hash>) -> String {
     let signed = counted(size, "event");
     if root.is_none() {
+        let missing = match events + 1 {
+            first if first == size => format!("event {size} is missing or not valid"),
+            first => format!("events {first} to {size} are missing or not valid"),
+        };
         let events = counted(events, "valid event");
         return format!(
-            "a checkpoint of {signed} was signed, but the log has only {events}: it was truncated or damaged"
+            "a checkpoint of {signed} was signed, but the log has only {events}: it was truncated or damaged, and {missing}"
         );
     }
     if equal == 0 {

@@ -38,7 +38,7 @@ pub(crate) fn is_failed_check(error: &anyhow::Error) -> bool {
 /// Whether a log is not the one that was signed, or is damaged.
 fn is_failed_proof(error: &StoreError) -> bool {
     match error {
-        StoreError::LogChanged { .. } | StoreError::OtherTree { .. } => true,
+        StoreError::LogChanged { .. } | StoreError::LogDiffers { .. } | StoreError::OtherTree { .. } => true,
         StoreError::Bus(inner) => zero_program::exit::is_damaged_log(inner),
         _ => false,
     }

@@ -3,6 +3,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use rustls::ServerConfig;
@@ -94,6 +95,7 @@ impl Server {
                 Clients::WithToken | Clients::Everybody => {}
             }
         }
+        check_clock(SystemTime::now())?;
         let tls = tls.map(|files| files.load()).transpose()?;
         Ok(Self { listen, tls, limits })
     }
@@ -110,6 +112,16 @@ impl Server {
         listener.set_nonblocking(true).map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         Ok(Listening { listener, address, tls, limits, shutdown: Shutdown::new() })
+    }
+}
+
+/// Responses state their date, which HTTP can write for the years 1970 to 9999 only.
+fn check_clock(now: SystemTime) -> Result<()> {
+    /// 9999-12-31T23:59:59Z in POSIX seconds.
+    const LAST_S: u64 = 253_402_300_799;
+    match now.duration_since(UNIX_EPOCH) {
+        Ok(time) if time.as_secs() <= LAST_S => Ok(()),
+        _ => Err(Error::new("the clock of this machine", "is outside the years 1970 to 9999; set it")),
     }
 }
 

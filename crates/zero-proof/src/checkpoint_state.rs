@@ -44,6 +44,8 @@ pub struct CheckpointState {
     storage: Arc<dyn Storage>,
     name: String,
     last: Option<TreeHead>,
+    /// See [`CheckpointState::check_all`].
+    checks_all: bool,
     /// A signed checkpoint that is kept elsewhere, see [`CheckpointState::must_extend`].
     stored: Option<Checkpoint>,
     /// Holds the exclusive lock.
@@ -66,7 +68,7 @@ impl CheckpointState {
             Some(content) => Some(parse_state(&content)?),
             None => None,
         };
-        Ok(Self { storage, name: name.to_owned(), last, stored: None, _lock: lock })
+        Ok(Self { storage, name: name.to_owned(), last, checks_all: false, stored: None, _lock: lock })
     }
 
     /// The last checkpoint that was signed or was about to be signed. `None` before the first one.
@@ -80,12 +82,18 @@ impl CheckpointState {
         self.stored = Some(stored.clone());
     }
 
+    /// Has the next checkpoint read the whole log again. The kept tiles are used only to find the
+    /// first event that differs.
+    pub fn check_all(&mut self) {
+        self.checks_all = true;
+    }
+
     /// Signs a checkpoint of the whole log at a time in POSIX seconds. The name of the key is the
     /// origin. Brings the tiles up to date. The cost depends on the number of new events.
     ///
     /// Of the events that were signed before, only the last one is read. A change to earlier ones
     /// that leaves the chain's checksums as they were is not found, and not signed either: the root
-    /// is that of the kept tiles. With [`TileStore::clear`] before it, the whole log is read.
+    /// is that of the kept tiles. After [`CheckpointState::check_all`], the whole log is read.
     ///
     /// # Errors
     /// [`StoreError::LogChanged`] or [`StoreError::OtherTree`] if the log does not extend what was
@@ -102,6 +110,9 @@ impl CheckpointState {
         let signed = self.signed();
         for tree in &signed {
             check_log(tree, reader, tiles, secret)?;
+        }
+        if self.checks_all {
+            tiles.clear();
         }
         tiles.catch_up(reader, secret)?;
         for tree in &signed {

@@ -107,6 +107,6 @@ pub use policy::Policy;
 pub use proof::Proof;
 pub use signed_checkpoint::SignedCheckpoint;
 pub use signing_key::SigningKey;
-pub use store_error::StoreError;
+pub use store_error::{Difference, StoreError};
 pub use tree::Node;
 pub use tree_head::TreeHead;

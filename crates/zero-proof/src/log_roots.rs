@@ -6,7 +6,7 @@ use zero_bus::Reader;
 use crate::disclosure::DisclosureSecret;
 use crate::hash::Hash;
 use crate::leaves::for_each_leaf;
-use crate::store_error::StoreError;
+use crate::store_error::{Difference, StoreError};
 use crate::tree::CompactRange;
 
 /// The roots of a log at several sizes.
@@ -40,6 +40,34 @@ pub fn log_roots(reader: &Reader, secret: &DisclosureSecret, sizes: &[u64]) -> R
         Err(error) => return Err(error),
     }
     Ok(LogRoots { events: growth.tree.end(), roots: growth.roots })
+}
+
+/// Finds out how a log differs from a checkpoint of `signed` events, by the roots of smaller ones:
+/// pairs of size and root in ascending order. Reads and verifies the whole log. `None` if no event
+/// is known to be the signed one although the log has enough of them; then the secret may be wrong.
+///
+/// # Errors
+/// As [`log_roots`].
+pub fn locate_difference(
+    reader: &Reader,
+    secret: &DisclosureSecret,
+    signed: u64,
+    smaller: &[(u64, Hash)],
+) -> Result<Option<Difference>, StoreError> {
+    let smaller: Vec<_> = smaller.iter().copied().filter(|(size, _)| *size < signed).collect();
+    let sizes: Vec<u64> = smaller.iter().map(|(size, _)| *size).collect();
+    let log = log_roots(reader, secret, &sizes)?;
+    let mut equal = 0;
+    for (size, root) in smaller.into_iter().filter(|(size, _)| *size <= log.events) {
+        if !log.roots.contains(&(size, root)) {
+            return Ok((equal > 0).then_some(Difference::Between { first: equal + 1, last: size }));
+        }
+        equal = size;
+    }
+    Ok(match log.events < signed {
+        true => Some(Difference::Missing { event: log.events + 1, equal }),
+        false => (equal > 0).then_some(Difference::Between { first: equal + 1, last: signed }),
+    })
 }
 
 struct Growth<'a> {

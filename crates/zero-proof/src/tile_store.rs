@@ -6,6 +6,7 @@
 //! bytes after that are overwritten. A crash therefore costs at most the work since the last
 //! record.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use zero_bus::Reader;
@@ -48,13 +49,20 @@ type OnProgress = Box<dyn FnMut(u64) + Send + Sync>;
 
 impl TileStore {
     /// Opens the tiles in a directory, which may be empty. Blocks while another process has them
-    /// open. Tiles that are not intact count as missing.
+    /// open. Tiles that are not intact count as missing. Where nothing can be written, they are opened
+    /// for reading; [`TileStore::catch_up`] then fails unless they are up to date.
     ///
     /// # Errors
     /// [`StoreError::Io`]
     pub fn open(storage: Arc<dyn Storage>) -> Result<Self, StoreError> {
         let open = |name: &str| {
-            storage.open(name, Access::ReadWrite).map_err(StoreError::io("open", storage.path(name)))
+            let opened = storage.open(name, Access::ReadWrite).or_else(|error| match error.kind() {
+                ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+                    storage.open(name, Access::Read).map_err(|_| error)
+                }
+                _ => Err(error),
+            });
+            opened.map_err(StoreError::io("open", storage.path(name)))
         };
         let lock = open(LOCK)?;
         lock.lock(Lock::Exclusive).map_err(StoreError::io("lock", storage.path(LOCK)))?;
@@ -131,7 +139,7 @@ impl TileStore {
         let level = usize::from(node.level / TILE_HEIGHT);
         let first = node.index << (node.level % TILE_HEIGHT);
         let mut bytes = vec![0; (HASH_BYTES << (node.level % TILE_HEIGHT)) as usize];
-        let file = self.files.get(level).ok_or_else(|| self.damaged())?;
+        let file = self.files.get(level).ok_or_else(|| self.damaged(level))?;
         let mut read = 0;
         while read < bytes.len() {
             let offset = first * HASH_BYTES + read as u64;
@@ -140,7 +148,7 @@ impl TileStore {
                 .read_at(&mut bytes[read..], offset)
                 .map_err(|error| StoreError::io("read", path())(error))?
             {
-                0 => return Err(self.damaged()),
+                0 => return Err(self.damaged(level)),
                 more => read += more,
             }
         }
@@ -175,7 +183,7 @@ impl TileStore {
         let root = self.root(size)?;
         let path = tree::prove_inclusion(index, size, |node| self.node(node))?;
         tree::check_inclusion(&self.node(Node::leaf(index))?, index, size, &path, &root)
-            .map_err(|_| self.damaged())?;
+            .map_err(|_| self.damaged(0))?;
         Ok(path)
     }
 
@@ -186,7 +194,7 @@ impl TileStore {
     pub fn prove_consistency(&self, old_size: u64, size: u64) -> Result<Vec<Hash>, StoreError> {
         let (old_root, root) = (self.root(old_size)?, self.root(size)?);
         let proof = tree::prove_consistency(old_size, size, |node| self.node(node))?;
-        tree::check_consistency(old_size, &old_root, size, &root, &proof).map_err(|_| self.damaged())?;
+        tree::check_consistency(old_size, &old_root, size, &root, &proof).map_err(|_| self.damaged(0))?;
         Ok(proof)
     }
 
@@ -198,8 +206,8 @@ impl TileStore {
         Ok(())
     }
 
-    fn damaged(&self) -> StoreError {
-        StoreError::DamagedTiles { path: self.storage.path(TILES_HEAD) }
+    fn damaged(&self, level: usize) -> StoreError {
+        StoreError::DamagedTiles { path: self.storage.path(&level_name(level)) }
     }
 
     /// Whether the files lead to the recorded root.
@@ -290,7 +298,7 @@ fn level_name(level: usize) -> String {
 pub(crate) fn read_file(storage: &dyn Storage, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
     let failed = |error| StoreError::io("read", storage.path(name))(error);
     let file = match storage.open(name, Access::Read) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         file => file.map_err(failed)?,
     };
     // One byte more than allowed, so that the parser sees that it is too long.

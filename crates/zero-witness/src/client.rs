@@ -197,8 +197,9 @@ impl WitnessClient {
                 Answer::Cosignatures(signatures) => return Ok(signatures),
                 Answer::Size(its_size) if its_size > size => {
                     let problem = format!(
-                        "the witness has cosigned {its_size} events of this log, but the checkpoint has {size}: the log \
-                         was truncated or restored from an older copy, or its key signs another log too"
+                        "the witness says that it has cosigned {its_size} events of this log, but the checkpoint has \
+                         {size}: if so, the log was truncated or restored from an older copy, or its key signs another \
+                         log too"
                     );
                     return Err(SubmitError::Inconsistent { url: target.url.base.clone(), problem });
                 }

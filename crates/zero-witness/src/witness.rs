@@ -61,6 +61,18 @@ pub enum Rejection {
         /// with both, or why it could not be written.
         evidence: Option<Result<PathBuf>>,
     },
+    /// 503: the clock of the witness is behind its last cosignature of the log. A cosignature now
+    /// would be older than the one before.
+    #[error(
+        "the clock of the witness says {time}, before its last cosignature of this log, at {last} (seconds since 1970); its \
+         operator must set the clock"
+    )]
+    ClockBehind {
+        /// The time of the request, in POSIX seconds.
+        time: u64,
+        /// The time of the last cosignature.
+        last: u64,
+    },
     /// 500: the new checkpoint could not be persisted or signed. Nothing was given out.
     #[error(transparent)]
     Failed(Error),
@@ -84,6 +96,8 @@ struct Last {
     signed: SignedCheckpoint,
     /// What the witness answered, and when. `None` after a restart.
     answered: Option<(u64, Vec<Signature>)>,
+    /// The time of the witness's cosignature; 0 if another key made it.
+    cosigned_at: u64,
 }
 
 impl Witness {
@@ -111,10 +125,13 @@ impl Witness {
                 return Err(witness.state.unusable(&log.origin_hash, "is a checkpoint of another log"));
             }
             // Keys may have changed since, so a missing signature is no damage; an invalid one is.
-            if let Err(error @ zero_proof::Error::BadSignature { .. }) = signed.verify(&own_keys) {
-                return Err(witness.state.unusable(&log.origin_hash, &error.to_string()));
-            }
-            *lock(&log.last) = Some(Arc::new(Last { signed, answered: None }));
+            let cosigned_at = match signed.verify(&own_keys) {
+                Err(error @ zero_proof::Error::BadSignature { .. }) => {
+                    return Err(witness.state.unusable(&log.origin_hash, &error.to_string()));
+                }
+                verified => verified.unwrap_or_default().iter().filter_map(|by| by.timestamp).max().unwrap_or(0),
+            };
+            *lock(&log.last) = Some(Arc::new(Last { signed, answered: None, cosigned_at }));
         }
         Ok(witness)
     }
@@ -177,6 +194,11 @@ impl Witness {
             // persisted again. Anybody can repeat a request; this bounds what it costs.
             return Ok(cosignatures.clone());
         }
+        if let Some(last) = &last
+            && timestamp < last.cosigned_at
+        {
+            return Err(Rejection::ClockBehind { time: timestamp, last: last.cosigned_at });
+        }
         let last = self.cosign(log, signed, timestamp).map_err(Rejection::Failed)?;
         self.state.store(&log.origin_hash, &last.signed).map_err(Rejection::Failed)?;
         let cosignatures = last.answered.as_ref().map(|(_, cosignatures)| cosignatures.clone());
@@ -207,7 +229,7 @@ impl Witness {
         let note = format!("{text}\n{}", Note::encode_signatures(&by_log));
         let mut stored = SignedCheckpoint::parse(note.as_bytes()).map_err(failed)?;
         stored.add_signatures(cosignatures.iter().cloned()).map_err(failed)?;
-        Ok(Last { signed: stored, answered: Some((timestamp, cosignatures)) })
+        Ok(Last { signed: stored, answered: Some((timestamp, cosignatures)), cosigned_at: timestamp })
     }
 
     /// Two roots that a log has signed for one size prove that it misbehaves.

@@ -17,7 +17,8 @@ use zero_program::output::print;
 use zero_program::signals::on_stop_signal;
 use zero_proof::disclosure::DisclosureSecret;
 use zero_proof::key::SignatureType;
-use zero_proof::{Checkpoint, Hash, Policy, SignedCheckpoint, SigningKey, VerifierKey};
+use zero_proof::log_roots::locate_difference;
+use zero_proof::{Checkpoint, Hash, Policy, SignedCheckpoint, SigningKey, StoreError, VerifierKey};
 use zero_witness::{ClientOptions, Failure, SubmitError, WitnessClient};
 
 use crate::checkpoint_store::CheckpointStore;
@@ -26,6 +27,7 @@ use crate::program::{PROGRAM, is_failed_check};
 use crate::proof_input::{read_key, read_policy, read_secret};
 use crate::tiles::open_tiles;
 use crate::time_arg::parse_duration;
+use crate::witness_clock::warn_of_wrong_clock;
 
 /// Sign a checkpoint of a bus, and have it cosigned.
 ///
@@ -262,11 +264,12 @@ impl<'a> Log<'a> {
         }
         let mut tiles = open_tiles(dir, &reader)?;
         if self.arguments.full_check {
-            tiles.clear();
+            state.check_all();
         }
         let now_s = SystemClock.now() as u64;
-        let signed = state.sign_next(&reader, &mut tiles, &self.secret, &self.key, now_s)?;
+        let signed = state.sign_next(&reader, &mut tiles, &self.secret, &self.key, now_s);
         drop(tiles);
+        let signed = signed.map_err(|error| self.locate_difference(&reader, error))?;
         let size = signed.checkpoint().size;
         let (signed, is_new) = self.store_signed(signed)?;
         if is_new && size == 0 {
@@ -306,8 +309,11 @@ impl<'a> Log<'a> {
             Ok(open_tiles(dir, &Reader::open(dir)?)?.prove_consistency(old_size, size)?)
         };
         let submission = witnesses.submit(&made.signed, previous, prove);
-        let new = submission.cosigned.into_iter().filter(|cosigned| !has_cosigned(made, &cosigned.witness));
-        let new: Vec<_> = new.map(|cosigned| cosigned.signature).collect();
+        let new: Vec<_> =
+            submission.cosigned.into_iter().filter(|cosigned| !has_cosigned(made, &cosigned.witness)).collect();
+        let wrong_clocks = new.iter().filter_map(|new| warn_of_wrong_clock(&new.witness, new.timestamp));
+        wrong_clocks.for_each(|problem| print_warning(PROGRAM, &problem));
+        let new: Vec<_> = new.into_iter().map(|cosigned| cosigned.signature).collect();
         if !new.is_empty() {
             made.signed.add_signatures(new)?;
             self.store.store(&made.signed)?;
@@ -316,11 +322,28 @@ impl<'a> Log<'a> {
         for Failure { witness, error } in submission.failures {
             // One that has cosigned this checkpoint before need not be there again.
             if !has_cosigned(made, &witness) {
-                made.is_contradicted |= matches!(error, SubmitError::Inconsistent { .. });
-                made.failures.insert(witness, error.to_string());
+                let mut problem = error.to_string();
+                if matches!(error, SubmitError::Inconsistent { .. }) {
+                    match self.has_stored_cosignature(&witness) {
+                        true => made.is_contradicted = true,
+                        false => problem += "; nothing here confirms it, for no stored checkpoint has its cosignature",
+                    }
+                }
+                made.failures.insert(witness, problem);
             }
         }
         Ok(())
+    }
+
+    /// Whether a witness of the policy is known to have cosigned this log. A witness that has not
+    /// can say anything about it.
+    fn has_stored_cosignature(&self, witness: &str) -> bool {
+        let (Some(policy), Ok(sizes)) = (&self.policy, self.store.sizes()) else { return false };
+        let mut stored = sizes.into_iter().rev().filter_map(|size| self.store.load(size).ok()?);
+        stored.any(|stored| {
+            let cosigners = policy.cosigners(&stored).unwrap_or_default();
+            cosigners.iter().any(|cosigner| cosigner.witness.name == witness)
+        })
     }
 
     /// Stores a new checkpoint. The signatures of one of the same tree that is stored already are
@@ -366,6 +389,24 @@ impl<'a> Log<'a> {
             );
         }
         Ok(())
+    }
+
+    /// Without tiles of the signed log, the stored checkpoints tell where it differs.
+    fn locate_difference(&self, reader: &Reader, error: StoreError) -> StoreError {
+        let (StoreError::LogChanged { signed, first_difference: None } | StoreError::OtherTree { signed }) = error
+        else {
+            return error;
+        };
+        let sizes = self.store.sizes().unwrap_or_default();
+        let stored = sizes.into_iter().filter_map(|size| self.store.load(size).ok()?);
+        // Only the log's own word counts.
+        let vkeys = verifier_keys(&self.key);
+        let stored = stored.filter(|stored| stored.verify(&vkeys).is_ok());
+        let roots: Vec<_> = stored.map(|stored| (stored.checkpoint().size, stored.checkpoint().root)).collect();
+        match locate_difference(reader, &self.secret, signed, &roots) {
+            Ok(Some(difference)) => StoreError::LogDiffers { signed, difference },
+            _ => error,
+        }
     }
 
     fn report_missing_state(&self, newest: u64) {

@@ -48,7 +48,8 @@ pub(crate) struct Arguments {
     max_age: Option<f64>,
     #[command(flatten)]
     anchor: AnchorArguments,
-    /// Print one JSON object: {"checks": [{"found", "level", "name", "way_out"}], "ok", "scope"}.
+    /// Print one JSON object: {"checks": [{"found", "level", "name", "way_out"}], "ok", "scope"};
+    /// "scope" is null if the anchor is ok.
     #[arg(long)]
     json: bool,
 }
@@ -106,19 +107,27 @@ const SCOPE: &str = "an unanchored chain cannot show that its end was cut off at
     it was rewritten; zero-bus verify --expect INDEX:CHECKSUM can, with a head that was kept elsewhere";
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
+    let reader = Reader::open(&arguments.dir)?;
+    check(arguments, &reader).or_else(|error| {
+        // What was signed is compared even if the log cannot be read otherwise.
+        arguments.anchor.print_alone(&arguments.dir, &reader, arguments.json)?;
+        Err(error)
+    })
+}
+
+fn check(arguments: &Arguments, reader: &Reader) -> Result<Outcome> {
     let dir = &arguments.dir;
-    let reader = Reader::open(dir)?;
     // The lock comes before the log: the last cycle of a runtime that ends meanwhile is then read.
     let lock = RuntimeLock::of(dir)?;
     let bar = Bar::new("checking");
     let verdict = reader.verify_with_progress(&mut |progress| bar.show(progress))?;
-    let history = History::read(&reader, &bar)?;
+    let history = History::read(reader, &bar)?;
     drop(bar);
     let mut checks = vec![check_permissions(dir, arguments.journal.as_deref())?];
     checks.extend([
         check_chain(dir, &verdict),
         check_snapshot(&verdict),
-        check_sync_mark(&reader, &verdict)?,
+        check_sync_mark(reader, &verdict)?,
     ]);
     checks.extend(check_quarantine(dir)?);
     let is_readable_to_end = matches!(verdict.integrity.finding, Finding::Sound | Finding::Torn { .. });
@@ -129,13 +138,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
             .map(|check| if is_readable_to_end { check } else { check.known_up_to(history.events) }),
     );
     checks.push(check_runtime(lock, history.last_cycle_record, arguments.max_age, now));
-    checks.push(check_replay(&reader, is_readable_to_end, history.cycles)?);
-    checks.extend(arguments.anchor.compare(dir, &reader)?.map(check_anchor));
+    checks.push(check_replay(reader, is_readable_to_end, history.cycles)?);
+    let anchor = arguments.anchor.compare(dir, reader)?;
+    // An anchored chain shows what the scope of a chain alone excludes.
+    let is_anchored = anchor.as_ref().is_some_and(|anchor| anchor.ok);
+    checks.extend(anchor.map(check_anchor));
     if let Some(journal) = &arguments.journal {
-        checks.push(check_journal(journal, &reader));
+        checks.push(check_journal(journal, reader));
     }
     if is_readable_to_end {
-        checks.push(check_account(&reader)?);
+        checks.push(check_account(reader)?);
     }
     checks.push(check_disk(dir, &history, reader.size_bytes()?)?);
     let ok = checks.iter().all(|check| check.level < Level::Fail);
@@ -144,12 +156,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         struct Document<'a> {
             checks: &'a [Check],
             ok: bool,
-            scope: &'a str,
+            scope: Option<&'a str>,
         }
-        let document = Document { checks: &checks, ok, scope: SCOPE };
+        let document = Document { checks: &checks, ok, scope: (!is_anchored).then_some(SCOPE) };
         return print(Json::of(&document)?.as_str(), Outcome::of(ok));
     }
-    let lines = checks.iter().map(render).chain([SCOPE.to_owned()]);
+    let lines = checks.iter().map(render).chain((!is_anchored).then(|| SCOPE.to_owned()));
     print(&lines.collect::<Vec<_>>().join("\n"), Outcome::of(ok))
 }
 

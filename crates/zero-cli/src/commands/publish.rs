@@ -57,6 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let secret = read_secret(&arguments.secret)?;
     let signed = read_checkpoint(&arguments.checkpoint)?;
     check_directory_is_outside(to, dir)?;
+    check_holds_no_state(to, &arguments.checkpoint)?;
     let tiles = tiles_of_checkpoint(dir, &reader, &secret, signed.checkpoint())?;
     let published = published_size(to, &signed, &tiles)?;
     let publication = Publication { to, reader, secret, tiles, size: signed.checkpoint().size };
@@ -75,6 +76,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let events = counted(checkpoint.size, "event");
     let files = counted(files_new, "new file");
     print(&format!("{}: {events} of {}, {files}", to.display(), checkpoint.origin), Outcome::Passed)
+}
+
+/// Refuses the directory with the state of the log: what is published is for everybody, and the
+/// state is not.
+fn check_holds_no_state(to: &Path, checkpoint: &Path) -> Result<()> {
+    let stored = checkpoint.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned));
+    if to.canonicalize().ok().is_some_and(|to| Some(&to) == stored.as_ref() && !to.join(CHECKPOINT).exists()) {
+        bail!("{}: is the directory of the stored checkpoints; name another one", to.display());
+    }
+    Ok(())
 }
 
 /// The size of the tree that is published, after checking that the new one extends it.

@@ -86,11 +86,19 @@ struct CycleRecord {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
+    let reader = Reader::open(&arguments.dir)?;
+    check(arguments, &reader).or_else(|error| {
+        // What was signed is compared even if the log cannot be read otherwise.
+        arguments.anchor.print_alone(&arguments.dir, &reader, arguments.json)?;
+        Err(error)
+    })
+}
+
+fn check(arguments: &Arguments, reader: &Reader) -> Result<Outcome> {
     let dir = &arguments.dir;
-    let reader = Reader::open(dir)?;
     // The lock comes before the log: the last cycle of a runtime that ends meanwhile is then read.
     let lock = RuntimeLock::of(dir)?;
-    let LogEnd { commands_in_force, last_cycle, torn_bytes } = LogEnd::read(dir, &reader)?;
+    let LogEnd { commands_in_force, last_cycle, torn_bytes } = LogEnd::read(dir, reader)?;
     report_torn_tail(torn_bytes);
 
     let process_id = match lock {
@@ -111,7 +119,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     if let Err(problem) = &cycle {
         reasons.push(format!("last cycle: {problem}"));
     }
-    let anchor = arguments.anchor.compare(dir, &reader)?;
+    let anchor = arguments.anchor.compare(dir, reader)?;
     reasons
         .extend(anchor.iter().filter(|anchor| !anchor.ok).map(|anchor| format!("anchor: {}", anchor.reason)));
     let ok = reasons.is_empty();

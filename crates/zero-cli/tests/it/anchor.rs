@@ -68,6 +68,29 @@ fn verify_says_up_to_which_event_the_log_is_anchored() {
 }
 
 #[test]
+fn the_earliest_cosignature_counts_and_one_from_the_future_is_warned_of() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    set_up(dir, 5);
+    write_policy(dir, "both", &["w1", "w2"]);
+    checkpoint(dir);
+    // Until the year 2100.
+    cosign_stored(dir, 5, &[("w2", 4_102_444_800), ("w1", TIME + 60), ("w1", TIME)]);
+    let warning = "witness w2 states a time in the future, 2100-01-01T00:00:00Z";
+    let printed = bus(dir, &["verify", "bus", "--policy", "both", "--secret", "bus.secret"]);
+    assert!(printed.code == 0 && printed.stderr.contains(warning), "{}", printed.stderr);
+    bus(dir, &["prove", "bus", "5", "--secret", "bus.secret", "--reveal", "*", "-o", "p"]).success();
+    let shown = bus(dir, &["check", "p", "--policy", "both"]).success();
+    assert!(shown.contains("cosigned by witness w1 at 2026-05-01T00:00:00Z, "), "{shown}");
+    assert!(shown.contains(&format!("warn  {warning}")) && !shown.contains("withheld"), "{shown}");
+    let json = bus(dir, &["check", "p", "--policy", "both", "--json"]).success();
+    assert!(json.contains(&format!("\"warnings\":[\"{warning}")), "{json}");
+    let doctor = bus(dir, &["doctor", "bus", "--policy", "both", "--secret", "bus.secret"]).stdout;
+    assert!(doctor.contains("anchored up to 5 of 5") && !doctor.contains("unanchored"), "{doctor}");
+    assert!(bus(dir, &["doctor", "bus"]).stdout.contains("an unanchored chain cannot show"));
+}
+
+#[test]
 fn a_log_that_contradicts_its_checkpoints_fails() {
     let temp = temp_dir();
     let dir = temp.path();

@@ -35,6 +35,46 @@ fn python() -> Option<PathBuf> {
     Some(venv::with_package("cryptography", VERSION, SKIP).join("python3"))
 }
 
+/// Prints the vkey of a witness for each public key in hex.
+const VKEYS: &str = r#"
+import base64, hashlib, sys
+for public in sys.argv[1:]:
+    raw = b"\4" + bytes.fromhex(public)
+    print("w+%s+%s" % (hashlib.sha256(b"w\n" + raw).hexdigest()[:8], base64.b64encode(raw).decode()))
+"#;
+
+/// With a key of small order, anybody can sign.
+#[test]
+fn the_independent_checker_refuses_weak_keys() {
+    let Some(python) = python() else { return };
+    let integer = |low: &str, rest: &str, high: &str| format!("{low}{}{high}", rest.repeat(30));
+    let points = [
+        // The eight points of small order: y is 0, 1, -1, and two others.
+        integer("00", "00", "00"),
+        integer("00", "00", "80"),
+        integer("01", "00", "00"),
+        integer("ec", "ff", "7f"),
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05".to_owned(),
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85".to_owned(),
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a".to_owned(),
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa".to_owned(),
+        // Other spellings: a sign of x = 0, and y not below the prime.
+        integer("01", "00", "80"),
+        integer("ed", "ff", "7f"),
+        integer("f0", "ff", "ff"),
+    ];
+    let vkeys = Command::new(&python).args(["-c", VKEYS]).args(&points).output().unwrap();
+    let vkeys = String::from_utf8(vkeys.stdout).unwrap();
+    assert_eq!(vkeys.lines().count(), points.len());
+    let temp = temp_dir();
+    let policy = temp.path().join("policy");
+    for vkey in vkeys.lines() {
+        fs::write(&policy, format!("witness w {vkey}\nquorum w\n")).unwrap();
+        let (code, reason) = judge(&python, &policy, &policy).unwrap_err();
+        assert!(code == 2 && reason.contains("weak or non-canonical key"), "{vkey}: {reason}");
+    }
+}
+
 #[test]
 fn the_independent_checker_shows_what_zero_bus_proves() {
     let Some(python) = python() else { return };

@@ -137,6 +137,21 @@ fn only_what_is_new_is_published_and_the_checkpoint_last() {
 }
 
 #[test]
+fn nothing_is_published_into_the_directory_of_the_state() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    set_up(dir, 3);
+    checkpoint(dir);
+    let before = tree(dir);
+    let publish = ["publish", "bus", "--secret", "bus.secret", "--checkpoint", "bus.checkpoints/signed.000000000003"];
+    for to in ["bus.checkpoints", "bus.checkpoints/../bus.checkpoints"] {
+        let message = bus(dir, &[&publish[..], &["--to", to]].concat()).failure(2);
+        assert!(message.contains("is the directory of the stored checkpoints"), "{message}");
+    }
+    assert_eq!(tree(dir), before);
+}
+
+#[test]
 fn what_contradicts_the_log_or_the_publication_is_refused() {
     let temp = temp_dir();
     let dir = temp.path();

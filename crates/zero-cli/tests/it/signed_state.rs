@@ -3,11 +3,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use zero_proof::SignedCheckpoint;
+use zero_proof::key::SignatureType;
 
-use crate::support::proofs::{KEYS, checkpoint, cosign_stored, rewrite_log, set_up, write_policy};
-use crate::support::{Finished, append_events, bus, temp_dir, tree};
+use crate::support::proofs::{KEYS, checkpoint, cosign_stored, read_key, rewrite_log, set_up, write_policy};
+use crate::support::{Finished, append_events, bus, runs, temp_dir, tree};
 
 const STATE: &str = "bus.checkpoints/signed";
 
@@ -56,8 +58,8 @@ fn a_log_that_lacks_what_the_state_records_fails() {
     truncate_log(dir, 5);
     assert_anchor_fails(
         dir,
-        "a checkpoint of 7 events was signed, but the log has only 5 valid events: it was truncated or damaged \
-         (bus.checkpoints/signed)",
+        "a checkpoint of 7 events was signed, but the log has only 5 valid events: it was truncated or damaged, and events 6 to \
+         7 are missing or not valid (bus.checkpoints/signed)",
     );
     fs::write(dir.join("bus/events.jsonl"), log).unwrap();
     rewrite_log(dir, 6);
@@ -103,8 +105,8 @@ fn without_the_state_another_log_is_not_signed() {
         assert_refused("of 9 events: event 8 differs or is missing");
         // With tiles of the other log, or none.
         fs::remove_dir_all(dir.join("bus/tiles")).unwrap();
-        assert_refused("the first 9 events have another tree than the signed one");
-        assert_refused("the first 9 events have another tree than the signed one");
+        assert_refused("events 1 to 7 are the signed ones, and the first that differs is one of 8 to 9");
+        assert_refused("events 1 to 7 are the signed ones, and the first that differs is one of 8 to 9");
         // The log that was signed is signed on, and the state is made again.
         fs::write(dir.join("bus/events.jsonl"), &log).unwrap();
         let _ = fs::remove_file(dir.join("bus/bus.lock"));
@@ -114,6 +116,88 @@ fn without_the_state_another_log_is_not_signed() {
                        instead, of 9 events";
         assert_eq!(signed.stderr.contains(warning), older.is_none(), "{}", signed.stderr);
         assert!(fs::read_to_string(dir.join(STATE)).unwrap().contains("\n9\n"));
+    }
+}
+
+#[test]
+fn without_the_signed_tiles_the_stored_checkpoints_tell_what_differs() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    set_up_signed(dir);
+    let older = |name: &str| {
+        let _ = fs::remove_dir_all(dir.join(name));
+        Command::new("cp").args(["-r", "bus", name]).current_dir(dir).status().unwrap();
+    };
+    older("older");
+    append_events(dir, 5);
+    checkpoint(dir);
+    let log = fs::read_to_string(dir.join("bus/events.jsonl")).unwrap();
+    let restore = |events: usize| {
+        fs::remove_dir_all(dir.join("bus")).unwrap();
+        Command::new("cp").args(["-r", "older", "bus"]).current_dir(dir).status().unwrap();
+        let kept: String = log.split_inclusive('\n').take(events).collect();
+        fs::write(dir.join("bus/events.jsonl"), kept).unwrap();
+        let _ = fs::remove_file(dir.join("bus/bus.lock"));
+    };
+    let assert_refused = |expected: &str| {
+        for options in [&[][..], &["--full-check"]] {
+            let message = try_checkpoint(dir, options).failure(1);
+            assert!(message.contains(expected), "{message}");
+        }
+    };
+    // An older copy with its own, older tiles.
+    restore(7);
+    assert_refused("of 12 events: event 8 is missing or damaged, and those before it are the signed ones");
+    restore(9);
+    assert_refused(
+        "of 12 events: event 10 is missing or damaged; events 1 to 7 are the signed ones, and no checkpoint shows",
+    );
+    restore(12);
+    rewrite_log(dir, 9);
+    assert_refused("of 12 events: events 1 to 7 are the signed ones, and the first that differs is one of 8 to 12");
+    rewrite_log(dir, 6);
+    assert_refused("of 12 events: events 1 to 5 are the signed ones, and the first that differs is one of 6 to 7");
+}
+
+#[test]
+fn a_full_check_names_the_event_that_differs() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    set_up(dir, 20);
+    checkpoint(dir);
+    rewrite_log(dir, 12);
+    for options in [&["--full-check"][..], &[]] {
+        let message = try_checkpoint(dir, options).failure(1);
+        assert!(message.contains("of 20 events: event 12 differs or is missing"), "{message}");
+    }
+}
+
+#[test]
+fn status_and_doctor_compare_a_log_that_they_cannot_read() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    runs::run_cycles(dir, "3", &[]).success();
+    for arguments in [
+        &["key", "new", "--name", "example.com/bus", "-o", "log.key"][..],
+        &["secret", "new", "bus", "-o", "bus.secret"],
+    ] {
+        bus(dir, arguments).success();
+    }
+    checkpoint(dir);
+    let vkey = read_key(dir, "log.key").verifier_key(SignatureType::Ed25519).unwrap();
+    fs::write(dir.join("policy"), format!("log {vkey}\nquorum none\n")).unwrap();
+    truncate_log(dir, 9);
+    assert!(dir.join("bus/state-snapshot.json").exists());
+    let expected = "a checkpoint of 15 events was signed, but the log has only 9 valid events: it was truncated or damaged, and \
+                    events 10 to 15 are missing or not valid";
+    for command in ["status", "doctor"] {
+        for json in [&[][..], &["--json"]] {
+            let options = [command, "bus", "--policy", "policy", "--secret", "bus.secret"];
+            let checked = bus(dir, &[&options[..], json].concat());
+            assert_eq!(checked.code, 1, "{command}: {}", checked.stdout);
+            assert!(checked.stdout.contains(expected), "{command}: {}", checked.stdout);
+            assert!(checked.stderr.contains("its end is missing"), "{command}: {}", checked.stderr);
+        }
     }
 }
 

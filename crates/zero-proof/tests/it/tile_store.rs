@@ -1,8 +1,12 @@
 //! The tiles of a bus on disk: up to date, rebuilt, and intact after a crash.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use zero_bus::sim::SimDisk;
+use zero_bus::storage::{Access, Storage, StorageFile, Watch};
 use zero_bus::{Bus, Draft};
 use zero_proof::disclosure::DisclosureSecret;
 use zero_proof::tile_store::TileStore;
@@ -34,6 +38,56 @@ fn caught_up(tiles: &SimDisk, bus: &Bus) -> TileStore {
     let mut store = TileStore::open(tiles.storage()).unwrap();
     store.catch_up(&bus.reader(), &secret()).unwrap();
     store
+}
+
+/// A storage on which nothing can be written.
+struct ReadOnly(Arc<dyn Storage>);
+
+impl Storage for ReadOnly {
+    fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn StorageFile>> {
+        match access {
+            Access::Read => self.0.open(name, access),
+            _ => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+        }
+    }
+
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn is_current(&self, name: &str, file: &dyn StorageFile) -> io::Result<bool> {
+        self.0.is_current(name, file)
+    }
+
+    fn watch(&self) -> io::Result<Box<dyn Watch>> {
+        self.0.watch()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path(name)
+    }
+}
+
+#[test]
+fn whole_tiles_that_cannot_be_written_prove() {
+    let (_, bus) = bus_with(300);
+    let tiles = SimDisk::new();
+    assert!(TileStore::open(Arc::new(ReadOnly(tiles.storage()))).is_err());
+    drop(caught_up(&tiles, &bus));
+    let mut store = TileStore::open(Arc::new(ReadOnly(tiles.storage()))).unwrap();
+    store.catch_up(&bus.reader(), &secret()).unwrap();
+    let (leaves, path) = (leaves(&bus), store.prove_inclusion(7, 300).unwrap());
+    check_inclusion(&leaves.0[7], 7, 300, &path, &leaves.root()).unwrap();
+    drop(store);
+    // Tiles that are behind are not brought up to date, and not used.
+    extend(&bus, 1);
+    let mut store = TileStore::open(Arc::new(ReadOnly(tiles.storage()))).unwrap();
+    assert!(store.catch_up(&bus.reader(), &secret()).is_err());
+    assert_eq!(store.head().size, 300);
 }
 
 #[test]

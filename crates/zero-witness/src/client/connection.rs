@@ -114,7 +114,7 @@ fn read_answer(url: &WitnessUrl, old_size: u64, response: Response<Body>) -> Res
         StatusCode::UNPROCESSABLE_ENTITY => {
             let problem = format!(
                 "the witness refuses the proof that the checkpoint extends the one of {old_size} events that it cosigned: \
-                 {}; the log was rewritten, or its key signs another log too",
+                 {}; if the witness is right, the log was rewritten, or its key signs another log too",
                 detail(&body)
             );
             Err(SubmitError::Inconsistent { url: url.base.clone(), problem })

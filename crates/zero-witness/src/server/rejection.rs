@@ -37,6 +37,7 @@ pub(super) fn response(rejection: &Rejection) -> Response {
             "The checkpoint is not proven to extend the last cosigned one",
             detail,
         ),
+        Rejection::ClockBehind { .. } => Problem::unavailable(detail),
         Rejection::Failed(_) => Problem::internal(),
     };
     problem.into_response()

@@ -111,6 +111,9 @@ impl ServerState {
         let origin = checkpoint.origin.escape_debug();
         match rejection {
             Rejection::Failed(error) => self.log.print(Topic::Failed, &error.to_string()),
+            Rejection::ClockBehind { .. } => {
+                self.log.print(Topic::Failed, &format!("`{origin}` was not cosigned: {rejection}"));
+            }
             Rejection::Inconsistent { problem, evidence } => {
                 self.metrics.count_inconsistent();
                 let evidence = match evidence {

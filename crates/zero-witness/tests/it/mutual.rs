@@ -90,7 +90,7 @@ fn two_operators_witness_each_other() {
     let error = a.checkpoint(&b, 0, 25).unwrap_err();
     assert!(matches!(error, SubmitError::Inconsistent { .. }), "{error}");
     assert!(
-        error.to_string().contains("has cosigned 30 events of this log, but the checkpoint has 25"),
+        error.to_string().contains("it has cosigned 30 events of this log, but the checkpoint has 25"),
         "{error}"
     );
     let messages = b.server.messages();

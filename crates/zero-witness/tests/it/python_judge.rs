@@ -183,7 +183,7 @@ fn this_client_gets_cosignatures_from_its_witness() {
     assert!(matches!(error, SubmitError::Inconsistent { .. }), "{error}");
     let error = failure(&log, 70, 69);
     assert!(
-        error.to_string().contains("has cosigned 70 events of this log, but the checkpoint has 69"),
+        error.to_string().contains("it has cosigned 70 events of this log, but the checkpoint has 69"),
         "{error}"
     );
     let error = failure(&TestLog::with_origin("example.com/other", 80), 0, 80);

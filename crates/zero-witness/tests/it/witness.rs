@@ -52,6 +52,29 @@ fn every_growth_of_a_log_is_cosigned_with_both_keys() {
 }
 
 #[test]
+fn a_clock_before_the_last_cosignature_is_not_cosigned_with() {
+    let (log, disk) = (TestLog::new(9), SimDisk::new());
+    let witness = open_witness(disk.storage()).unwrap();
+    witness.add_checkpoint(&log.request(0, 5), COSIGNED_AT).unwrap();
+    let before = witness.checkpoint(&hash_origin(ORIGIN)).unwrap();
+    drop(witness);
+    // After a restart, too.
+    let witness = open_witness(disk.storage()).unwrap();
+    for size in [5, 9] {
+        match witness.add_checkpoint(&log.request(5, size), COSIGNED_AT - 1) {
+            Err(rejection @ Rejection::ClockBehind { .. }) => {
+                let message = rejection.to_string();
+                let times = [COSIGNED_AT - 1, COSIGNED_AT].map(|time| time.to_string());
+                assert!(times.iter().all(|time| message.contains(time)), "{message}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(witness.checkpoint(&hash_origin(ORIGIN)).unwrap(), before);
+    witness.add_checkpoint(&log.request(5, 9), COSIGNED_AT).unwrap();
+}
+
+#[test]
 fn an_old_size_that_is_not_the_last_one_is_answered_with_the_last_one() {
     let (log, witness) = (TestLog::new(9), new_witness());
     let conflict = |old_size, size| match witness.add_checkpoint(&log.request(old_size, size), COSIGNED_AT) {
