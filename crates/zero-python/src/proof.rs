@@ -32,8 +32,8 @@ impl<'py> FromPyObject<'_, 'py> for FieldNames {
 
 /// Warns of a proof for which the caller has named no field. An empty list is a decision.
 pub(crate) fn warn_without_reveal(py: Python<'_>) -> PyResult<()> {
-    let message = c"the proof discloses no field, and proves only that the event exists; name fields with reveal, or \
-                    pass reveal=[] if that is meant";
+    let message =
+        c"the proof discloses no field; name fields with reveal, or pass reveal=[] if that is meant";
     PyErr::warn(py, &py.get_type::<PyUserWarning>(), message, 1)
 }
 

@@ -95,12 +95,7 @@ impl Reader {
     /// Opens a bus for reading. A directory without a log is no bus.
     #[classmethod]
     #[pyo3(signature = (path, *, _without_log = false))]
-    fn open(
-        _class: &Bound<'_, PyType>,
-        py: Python<'_>,
-        path: PathBuf,
-        _without_log: bool,
-    ) -> PyResult<Self> {
+    fn open(_class: &Bound<'_, PyType>, py: Python<'_>, path: PathBuf, _without_log: bool) -> PyResult<Self> {
         let path = absolute(path);
         let opened_path = path.clone();
         let open = move || match _without_log {

@@ -96,7 +96,8 @@ pub(crate) fn export_parquet<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     if directory.as_os_str().as_encoded_bytes().starts_with(b"parquet:") {
         // How the command names it.
-        let problem = "directory: leave out `parquet:`, and write ./parquet:NAME for a directory of that name";
+        let problem =
+            "directory: leave out `parquet:`, and write ./parquet:NAME for a directory of that name";
         return Err(PyValueError::new_err(problem));
     }
     let tables = match tables {

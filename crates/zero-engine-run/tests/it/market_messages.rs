@@ -71,7 +71,8 @@ fn a_run_on_a_feed_without_new_candles_says_so() {
     let first = market(dir, SMA, &RECORDS).success();
     assert!(first.stdout.contains(r#""cycle_id": 3"#) && first.stderr.is_empty(), "{}", first.stderr);
     let again = market(dir, SMA, &RECORDS).success();
-    let expected = "a.csv: the feed has no candle after those of cycle 3, where the records end; no cycle ran";
+    let expected =
+        "a.csv: the feed has no candle after those of cycle 3, where the records end; no cycle ran";
     assert!(again.stdout.is_empty() && again.stderr.contains(expected), "{}{}", again.stdout, again.stderr);
     write_market(dir, 4, "");
     let continued = market(dir, SMA, &RECORDS).success();
