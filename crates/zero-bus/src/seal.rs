@@ -8,7 +8,9 @@
 //!    the segments are in force.
 //!
 //! Whatever is written is synced in small pieces. On a journaling file system, the sync of an
-//! append otherwise waits until all of it is on the disk.
+//! append otherwise waits until all of it is on the disk. And while others append, a seal rests
+//! most of the time ([`Pace`]): their syncs wait for interrupts and threads of the kernel, which
+//! need an idle processor more than a low priority of this thread.
 //!
 //! A crash before the rename leaves segments that are not in force, and the log as it was. The next
 //! seal compares them with the log and removes them.
@@ -18,6 +20,7 @@ use std::num::NonZeroUsize;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use serde::Serialize;
 
@@ -41,6 +44,11 @@ const UNFINISHED: &str = "segments/unfinished";
 
 /// The nice value of a thread that seals, from -20 (first) to 19 (last).
 const LOW_PRIORITY: i32 = 10;
+
+/// While others append, a seal rests this many times as long as it works: when it uses the
+/// processor, and when it writes.
+const REST_AFTER_FRAME: u32 = 4;
+const REST_AFTER_COPY: u32 = 10;
 
 /// Events that stay in the active file. Recovery needs at most the last three lines, so it does not
 /// depend on a segment.
@@ -170,6 +178,31 @@ fn in_background<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> 
     })
 }
 
+/// Leaves processor and disk to those that append: rests after each piece of work if there was an
+/// append since the piece before. Without appends, it does not rest.
+struct Pace<'a> {
+    log: &'a LogFile,
+    size: u64,
+    rested_at: Instant,
+}
+
+impl<'a> Pace<'a> {
+    fn new(log: &'a LogFile) -> Self {
+        Self { log, size: log.size().unwrap_or_default(), rested_at: Instant::now() }
+    }
+
+    /// Called after a piece of work. Rests so many times as long as the work has taken.
+    fn rest(&mut self, times: u32) -> io::Result<()> {
+        let size = self.log.size()?;
+        if size != self.size {
+            self.size = size;
+            std::thread::sleep(self.rested_at.elapsed().saturating_mul(times));
+        }
+        self.rested_at = Instant::now();
+        Ok(())
+    }
+}
+
 /// Lowers the priority of the calling thread, and of no other.
 #[cfg(target_os = "linux")]
 fn lower_priority() {
@@ -235,6 +268,7 @@ fn remove_stale(storage: &dyn Storage, log: &LogFile) -> Result<()> {
 /// Compares a segment with what the log holds at its place.
 fn check_equal(segment: &Segment, log: &LogFile) -> io::Result<()> {
     let (mut plain, mut sealed, mut reader) = (Vec::new(), Vec::new(), FrameReader::default());
+    let mut pace = Pace::new(log);
     for (number, frame) in segment.frames.iter().enumerate() {
         segment.read_frame(number, &mut reader, &mut sealed)?;
         plain.resize(sealed.len(), 0);
@@ -245,6 +279,7 @@ fn check_equal(segment: &Segment, log: &LogFile) -> io::Result<()> {
         if plain != sealed {
             return Err(io::Error::other("it does not hold what the log holds at its place"));
         }
+        pace.rest(REST_AFTER_FRAME)?;
     }
     Ok(())
 }
@@ -300,6 +335,7 @@ fn write_segment(
     storage.copy_permissions(LOG, UNFINISHED).map_err(failed("set the permissions of it"))?;
     let mut segment = SegmentWriter::new(file, start.offset, *latest).map_err(failed("write it"))?;
     let mut first = start.head.index + 1;
+    let mut pace = Pace::new(log);
     let visit = |latest: &mut Option<f64>, _, line: &Line<'_>, _| {
         let time = line.as_of();
         *latest = Some(latest.map_or(time, |latest| latest.max(time)));
@@ -320,7 +356,7 @@ fn write_segment(
         }
         first = verified.head.index + 1;
         on_frame(verified.offset);
-        Ok(())
+        pace.rest(REST_AFTER_FRAME)
     };
     // One thread, which leaves the processors to those that append.
     let verified = chunk::verify_chunks(log, start, to, None, NonZeroUsize::MIN, visit, merge);
@@ -354,7 +390,7 @@ fn replace_active(
     let failed = |action| io_error(storage, name, action);
     let next = storage.open(name, Access::Truncate).map_err(failed("create it"))?;
     storage.copy_permissions(LOG, name).map_err(failed("set the permissions of it"))?;
-    copy(log, &*next, cut, end.offset).map_err(failed("write it"))?;
+    copy(log, &*next, cut, end.offset, Some(&mut Pace::new(log))).map_err(failed("write it"))?;
     next.sync().map_err(failed("sync it"))?;
     let mut end = end.offset;
     // What was appended meanwhile.
@@ -366,7 +402,7 @@ fn replace_active(
         if end_now.saturating_sub(end) <= MAX_LOCKED_COPY_BYTES {
             break;
         }
-        copy(log, &*next, end, end_now).map_err(failed("write it"))?;
+        copy(log, &*next, end, end_now, None).map_err(failed("write it"))?;
         end = end_now;
     }
     lock(writer).with_lock(storage, |writer| {
@@ -374,13 +410,19 @@ fn replace_active(
         if writer.log().base() != log.base() {
             return Err(Error::Changed { path: storage.path(LOG), reason: "was sealed by another program" });
         }
-        copy(writer.log(), &*next, end, writer.end.offset).map_err(failed("write it"))?;
+        copy(writer.log(), &*next, end, writer.end.offset, None).map_err(failed("write it"))?;
         next.sync().map_err(failed("sync it"))?;
         writer.replace_active(storage)
     })
 }
 
-fn copy(log: &LogFile, to: &dyn StorageFile, from: u64, end: u64) -> io::Result<()> {
+fn copy(
+    log: &LogFile,
+    to: &dyn StorageFile,
+    from: u64,
+    end: u64,
+    mut pace: Option<&mut Pace<'_>>,
+) -> io::Result<()> {
     let mut buffer = vec![0; COPY_BYTES];
     let mut offset = from;
     while offset < end {
@@ -389,6 +431,7 @@ fn copy(log: &LogFile, to: &dyn StorageFile, from: u64, end: u64) -> io::Result<
         to.append(block)?;
         if block.len() == COPY_BYTES {
             to.sync()?;
+            pace.as_mut().map_or(Ok(()), |pace| pace.rest(REST_AFTER_COPY))?;
         }
         offset += block.len() as u64;
     }
