@@ -35,7 +35,7 @@ pub(crate) enum Bar {
     None,
 }
 
-/// The rows of the table. Each is printed at once, so that an interrupted run has shown its figures.
+/// The rows of the table. Each is printed at once, also for a run that is interrupted.
 pub(crate) struct Table;
 
 impl Table {
@@ -48,7 +48,9 @@ impl Table {
     pub(crate) fn row(&self, what: &str, bar: Bar, value: f64, details: &str) {
         let (bar, verdict) = match bar {
             Bar::AtMost(bar) => (format!("≤ {bar}"), if value <= bar { ", reached" } else { ", **missed**" }),
-            Bar::AtLeast(bar) => (format!("≥ {bar}"), if value >= bar { ", reached" } else { ", **missed**" }),
+            Bar::AtLeast(bar) => {
+                (format!("≥ {bar}"), if value >= bar { ", reached" } else { ", **missed**" })
+            }
             Bar::None => (String::new(), ""),
         };
         let digits = if value < 100.0 { 2 } else { 0 };

@@ -32,7 +32,7 @@ const YEAR_CYCLES: u64 = 6_307_200;
 const SHORT_CYCLES: u64 = 1_000;
 
 /// The run for what does not depend on the length of the log.
-const MIDDLE_CYCLES: u64 = 100_000;
+const MIDDLE_CYCLES: u64 = 50_000;
 
 /// A start with --full-check of a longer run takes many minutes.
 const MAX_FULL_CHECK_CYCLES: u64 = 1_000_000;
@@ -127,9 +127,11 @@ fn measure(arguments: &Arguments) -> Result<()> {
 
     println!();
     generate(&long, cycles)?;
+    // The starts below begin again with the time of the first cycle.
+    let since = sealed::last_hour(&long)?;
     let table = Table::begin();
     starts::measure(&table, [&short, &long], rounds, cycles <= MAX_FULL_CHECK_CYCLES)?;
-    sealed::measure(&table, &long, &program, rounds)
+    sealed::measure(&table, &long, since, &program, rounds)
 }
 
 /// Generates a run and prints its size.

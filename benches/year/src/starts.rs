@@ -40,7 +40,11 @@ pub(crate) fn measure(table: &Table, dirs: [&Path; 2], rounds: u16, has_full_che
 }
 
 /// Measures both runs in alternating order.
-fn compare(dirs: [&Path; 2], rounds: u16, measure: impl Fn(&Path) -> Result<Start>) -> Result<[Vec<Start>; 2]> {
+fn compare(
+    dirs: [&Path; 2],
+    rounds: u16,
+    measure: impl Fn(&Path) -> Result<Start>,
+) -> Result<[Vec<Start>; 2]> {
     let mut measured = [Vec::new(), Vec::new()];
     for _ in 0..rounds {
         for (dir, starts) in dirs.iter().zip(&mut measured) {
@@ -51,7 +55,8 @@ fn compare(dirs: [&Path; 2], rounds: u16, measure: impl Fn(&Path) -> Result<Star
 }
 
 fn row(table: &Table, what: &str, bar: Bar, starts: &[Vec<Start>; 2]) {
-    let [short, long] = starts.each_ref().map(|starts| Spread::of(starts.iter().map(|start| start.ms).collect()));
+    let [short, long] =
+        starts.each_ref().map(|starts| Spread::of(starts.iter().map(|start| start.ms).collect()));
     let details = format!("{} ms / {} ms", long.text(), short.text());
     table.row(what, bar, long.median / short.median, &details);
 }

@@ -3,9 +3,9 @@
 //! A chunk is 1 MiB of the log, or a frame of a sealed segment, and owns the lines that start in
 //! it. Nearly all of the work is to hash these lines and to check the links between them, which
 //! needs nothing from outside the chunk; a frame is also decompressed here, straight into the
-//! buffer of the thread. Each thread repeats four steps: it claims the next chunk, verifies its lines, waits until
-//! all earlier chunks are merged, and merges its own. A chunk merges only if its first line links
-//! to the last event merged before it.
+//! buffer of the thread. Each thread repeats four steps: it claims the next chunk, verifies its
+//! lines, waits until all earlier chunks are merged, and merges its own. A chunk merges only if its
+//! first line links to the last event merged before it.
 //!
 //! Only valid lines are merged. The first chunk with an invalid or unterminated line ends the pass,
 //! and [`crate::integrity`] scans the rest sequentially, because only that scan names faults and
@@ -237,8 +237,10 @@ impl ChunkBuffer {
     /// Reads the lines that start in a chunk. Returns `false` if the last one is unterminated or
     /// too long, or if the file was truncated meanwhile.
     fn read(&mut self, range: &LogRange<'_>, chunk: &Range<u64>) -> io::Result<bool> {
+        // A frame that cannot be unpacked leaves no lines.
+        self.lines = 0..0;
         if chunk.end <= range.end && range.file.read_frame(chunk, &mut self.frame_reader, &mut self.bytes)? {
-            // The chunk before it is a frame, too, or the start of the range, so a line starts here.
+            // The chunk before it ends with a frame, too, so a line starts here.
             self.lines = 0..self.bytes.len();
             self.offset = chunk.start;
             return Ok(self.bytes.ends_with(b"\n"));

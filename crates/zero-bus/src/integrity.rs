@@ -194,7 +194,11 @@ pub(crate) fn scan<T: Default>(
                 // A frame that did not hold whole lines.
                 let mut latest = Latest::default();
                 latest.observe(line);
-                false_index.check(file, VerifiedEnd { head: false_index.head, offset: byte_offset + 1 }, &mut latest)?;
+                false_index.check(
+                    file,
+                    VerifiedEnd { head: false_index.head, offset: byte_offset + 1 },
+                    &mut latest,
+                )?;
             }
             visit(&mut collector, number, line, None);
             merge(&mut collector, &mut [])

@@ -141,9 +141,10 @@ pub(crate) fn seal(
         while let Some(to) = segment_end(&log, start.offset, limit, options.segment_bytes, is_last_filled)
             .map_err(Error::io("read it", &log_path))?
         {
-            let (next, bytes_sealed) = write_segment(&**storage, &log, start, to, &mut latest, &mut |offset| {
-                progress(Progress { bytes: offset, bytes_total: limit });
-            })?;
+            let (next, bytes_sealed) =
+                write_segment(&**storage, &log, start, to, &mut latest, &mut |offset| {
+                    progress(Progress { bytes: offset, bytes_total: limit });
+                })?;
             sealed.segments += 1;
             sealed.bytes += next.offset - start.offset;
             sealed.bytes_sealed += bytes_sealed;

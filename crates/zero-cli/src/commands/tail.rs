@@ -24,7 +24,7 @@ use crate::time_arg::parse_time;
 ///
 /// On a terminal, a line says what happened; elsewhere it is the event's line in the log. Every
 /// event that is read is also verified. With -n and no filter only the end of the log is read,
-/// however long it is. With --since, sealed events that are all earlier are not read. Run
+/// however long it is. With --since, earlier events are skipped without being verified. Run
 /// `zero-bus verify` to check the whole log.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -104,7 +104,7 @@ impl Arguments {
     }
 
     /// The index of the first event to read. Without a filter, -n determines it, so that only the
-    /// end is read. With --since, sealed events that are earlier are skipped.
+    /// end is read. With --since, earlier events are skipped.
     fn first_index(&self, reader: &Reader) -> Result<u64> {
         let from = match self.from {
             Some(event) => event.first_index(reader)?,
