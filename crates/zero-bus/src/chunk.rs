@@ -36,7 +36,7 @@ const FIRST_READ_BYTES: usize = 4 << 10;
 const MAX_READ_BYTES: usize = 256 << 10;
 
 /// Below this length, starting threads costs more than they save.
-const MIN_PARALLEL_BYTES: u64 = 4 << 20;
+const MIN_PARALLEL_BYTES: u64 = 2 << 20;
 
 /// Bounds the memory, since each thread holds a chunk.
 const MAX_THREADS: NonZeroUsize = NonZeroUsize::new(16).unwrap();
