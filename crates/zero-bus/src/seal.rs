@@ -18,9 +18,10 @@
 use std::io;
 use std::num::NonZeroUsize;
 use std::panic::resume_unwind;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -49,6 +50,7 @@ const LOW_PRIORITY: i32 = 10;
 /// processor, and when it writes.
 const REST_AFTER_FRAME: u32 = 4;
 const REST_AFTER_COPY: u32 = 10;
+const MAX_REST: Duration = Duration::from_secs(1);
 
 /// Events that stay in the active file. Recovery needs at most the last three lines, so it does not
 /// depend on a segment.
@@ -137,7 +139,7 @@ pub(crate) fn seal(
     let mut sealed = Sealed { first: start.head.index + 1, ..Sealed::default() };
     let is_last_filled = options.up_to.is_none();
     let mut latest = latest_before_active(&**storage, &log).map_err(failed("read the last segment in"))?;
-    in_background(|| {
+    in_background(&log_path, || {
         while let Some(to) = segment_end(&log, start.offset, limit, options.segment_bytes, is_last_filled)
             .map_err(Error::io("read it", &log_path))?
         {
@@ -162,19 +164,15 @@ pub(crate) fn seal(
 }
 
 /// Calls `work` on a thread of low priority, so that it delays appenders as little as possible, and
-/// waits for it.
-fn in_background<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+/// waits for it. `path` is for messages.
+fn in_background<T: Send>(path: &Path, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let work = move || {
             lower_priority();
             work()
         };
         let thread = std::thread::Builder::new().name("zero-bus seal".to_owned()).spawn_scoped(scope, work);
-        let thread = thread.map_err(|source| Error::Io {
-            action: "start a thread for it",
-            path: SEGMENTS.into(),
-            source,
-        })?;
+        let thread = thread.map_err(Error::io("start a thread for", path))?;
         thread.join().unwrap_or_else(|panic| resume_unwind(panic))
     })
 }
@@ -197,7 +195,7 @@ impl<'a> Pace<'a> {
         let size = self.log.size()?;
         if size != self.size {
             self.size = size;
-            std::thread::sleep(self.rested_at.elapsed().saturating_mul(times));
+            std::thread::sleep(self.rested_at.elapsed().saturating_mul(times).min(MAX_REST));
         }
         self.rested_at = Instant::now();
         Ok(())
