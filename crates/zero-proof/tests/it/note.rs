@@ -202,7 +202,8 @@ fn a_cosignature_is_bound_to_origin_size_root_time_and_key() {
         ] {
             assert_eq!(verify(other, cosignature.clone()), refused);
         }
-        for byte in (0..cosignature.bytes.len()).step_by(7) {
+        // 102 of ML-DSA's 2,428 bytes, and all of Ed25519's.
+        for byte in (0..cosignature.bytes.len()).step_by(1 + cosignature.bytes.len() / 105) {
             let mut changed = cosignature.clone();
             changed.bytes[byte] ^= 1;
             assert_eq!(verify(checkpoint(), changed), refused, "byte {byte}");
