@@ -95,7 +95,7 @@ impl Bus {
         let expected = expect_head.map(expected_head).transpose()?;
         let draft = draft("", event_type, payload, as_of, trace_id, _keys_as_text.into())?;
         let size_bytes = draft.payload.as_str().len();
-        // If the lock is free, the append takes as long as one sync, and a signal can wait for that.
+        // If the lock is free, the append takes as long as one sync; a signal can wait for that.
         // Another process can still take the lock in between. Then a signal also waits for its
         // batch or, if that process is stopped at this very moment, for the timeout of the lock.
         let is_prompt = || size_bytes <= MAX_PENDING_BYTES && self.lock_probe.is_free();
