@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyType};
 use zero_bus::OpenOptions;
 
-use crate::directory::{absolute, check_not_foreign, is_lock_free};
+use crate::directory::{LockProbe, absolute, check_not_foreign};
 use crate::draft::{draft, draft_of_item, expected_head};
 use crate::error::to_python;
 use crate::event::{RuntimeBusEvent, from_canonical};
@@ -30,6 +30,8 @@ const MAX_PENDING_BYTES: usize = 1 << 20;
 #[pyclass(frozen, weakref, module = "zero_bus")]
 pub(crate) struct Bus {
     handle: Handle<zero_bus::Bus>,
+    /// Used by the main thread only.
+    lock_probe: LockProbe,
     pending: Arc<Pending>,
 }
 
@@ -61,10 +63,12 @@ impl Bus {
             let mut options = OpenOptions::new();
             // `Pending` blocks before this limit does, and lets signals through.
             options.create(create).lock_timeout(lock_timeout).max_pending_bytes(4 * MAX_PENDING_BYTES);
-            options.open(&opened_path)
+            let bus = options.open(&opened_path)?;
+            Ok((bus, LockProbe::open(&opened_path)))
         };
-        let bus = interruptible(py, open)?.map_err(|error| to_python(py, error))?;
-        Ok(Self { handle: Handle::new("bus", path, bus), pending: Pending::new(MAX_PENDING_BYTES) })
+        let (bus, lock_probe) = interruptible(py, open)?.map_err(|error| to_python(py, error))?;
+        let (handle, pending) = (Handle::new("bus", path, bus), Pending::new(MAX_PENDING_BYTES));
+        Ok(Self { handle, lock_probe, pending })
     }
 
     /// The directory of the bus, as an absolute path.
@@ -91,9 +95,10 @@ impl Bus {
         let expected = expect_head.map(expected_head).transpose()?;
         let draft = draft("", event_type, payload, as_of, trace_id, _keys_as_text.into())?;
         let size_bytes = draft.payload.as_str().len();
-        // If the lock is free, the append takes as long as one sync. Another process can still take
-        // the lock in between; then it takes as long as that process's batch, too.
-        let is_prompt = || size_bytes <= MAX_PENDING_BYTES && is_lock_free(self.handle.path());
+        // If the lock is free, the append takes as long as one sync; a signal can wait for that.
+        // Another process can still take the lock in between. Then a signal also waits for its
+        // batch or, if that process is stopped at this very moment, for the timeout of the lock.
+        let is_prompt = || size_bytes <= MAX_PENDING_BYTES && self.lock_probe.is_free();
         let append = move || match expected {
             Some(expected) => bus.append_expecting(expected, draft),
             None => bus.append(draft),

@@ -1,7 +1,8 @@
 //! What is looked at in the directory of a bus before the library opens it or takes its lock.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use zero_bus::{Error, LOCK, LOG, Reader, SNAPSHOT};
@@ -43,11 +44,24 @@ pub(crate) fn check_not_foreign(path: &Path) -> zero_bus::Result<()> {
     Err(Error::NotABus { path: path.to_owned(), reason: reason.to_owned() })
 }
 
-/// Returns whether nobody holds the lock of a bus at this moment.
-pub(crate) fn is_lock_free(path: &Path) -> bool {
-    let lock_file = OpenOptions::new().read(true).write(true).open(path.join(LOCK));
-    // Unlocked explicitly, since a child that another thread forks meanwhile shares the open file.
-    lock_file.is_ok_and(|file| file.try_lock().is_ok() && file.unlock().is_ok())
+/// The lock file of a bus, to see whether the lock is free. `None` if it cannot be opened.
+pub(crate) struct LockProbe(Option<File>);
+
+impl LockProbe {
+    /// Opens the lock file in the directory of a bus.
+    pub(crate) fn open(path: &Path) -> Self {
+        Self(OpenOptions::new().read(true).write(true).open(path.join(LOCK)).ok())
+    }
+
+    /// Returns whether nobody holds the lock at this moment, not even another thread of this
+    /// process. Only one thread at a time may call this. Costs three system calls.
+    pub(crate) fn is_free(&self) -> bool {
+        let Some(file) = &self.0 else { return false };
+        // If the lock file was replaced, this one says nothing about the lock.
+        let is_linked = file.metadata().is_ok_and(|metadata| metadata.nlink() > 0);
+        // Unlocked explicitly: a child that another thread forks meanwhile shares the open file.
+        is_linked && file.try_lock().is_ok() && file.unlock().is_ok()
+    }
 }
 
 fn is_missing(path: &Path) -> bool {
