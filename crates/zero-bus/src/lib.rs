@@ -91,6 +91,7 @@ mod retire;
 mod retired;
 mod seal;
 mod segment;
+mod since;
 mod snapshot;
 mod sync;
 mod sync_mark;

@@ -20,11 +20,15 @@ use crate::program::PROGRAM;
 use crate::terminal::report_torn_tail;
 use crate::time_arg::parse_time;
 
+/// Lines are written to standard output in pieces of this size.
+const OUTPUT_BUFFER_BYTES: usize = 64 << 10;
+
 /// Print events, one line each.
 ///
 /// On a terminal, a line says what happened; elsewhere it is the event's line in the log. Every
 /// event that is read is also verified. With -n and no filter only the end of the log is read,
-/// however long it is; run `zero-bus verify` to check all of it.
+/// however long it is. With --since, earlier events are skipped without being verified. Run
+/// `zero-bus verify` to check the whole log.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -103,11 +107,15 @@ impl Arguments {
     }
 
     /// The index of the first event to read. Without a filter, -n determines it, so that only the
-    /// end is read.
+    /// end is read. With --since, earlier events are skipped.
     fn first_index(&self, reader: &Reader) -> Result<u64> {
         let from = match self.from {
             Some(event) => event.first_index(reader)?,
             None => reader.first_index()?,
+        };
+        let from = match self.since {
+            Some(since) => from.max(reader.first_index_since(since)?),
+            None => from,
         };
         Ok(match self.n {
             Some(n) if !self.has_filter() => {
@@ -166,28 +174,42 @@ fn cancel_once_output_is_closed(follow: CancelHandle) -> Result<()> {
 /// events before it are printed.
 fn print_existing(arguments: &Arguments, reader: &Reader, from: u64, out: &mut Output) -> Result<u64> {
     let mut last_matches = VecDeque::new();
-    let selected = reader.select(
-        from,
-        |event_type, trace_id| arguments.matches(event_type, trace_id),
-        |event| {
-            match arguments.n {
-                _ if !arguments.matches_time(event.as_of) => {}
-                None => out.print(&event)?,
-                Some(n) => {
-                    last_matches.push_back(event);
-                    if last_matches.len() > n {
-                        last_matches.pop_front();
-                    }
+    let prints_all_lines = arguments.n.is_none() && matches!(out, Output::Lines(_));
+    // Called by the threads that verify the events, so that several of them write lines.
+    let map = |event: Event| match event {
+        event if !arguments.matches_time(event.as_of) => Match::None,
+        event if prints_all_lines => Match::Line(event.line()),
+        event => Match::Event(event),
+    };
+    let on_match = |found: Match| {
+        match (found, arguments.n) {
+            (Match::None, _) => {}
+            (Match::Line(line), _) => out.print_line(&line)?,
+            (Match::Event(event), None) => out.print(&event)?,
+            (Match::Event(event), Some(n)) => {
+                last_matches.push_back(event);
+                if last_matches.len() > n {
+                    last_matches.pop_front();
                 }
             }
-            Ok::<(), anyhow::Error>(())
-        },
-    );
+        }
+        Ok::<(), anyhow::Error>(())
+    };
+    let matches = |event_type: &str, trace_id: Option<&str>| arguments.matches(event_type, trace_id);
+    let selected = reader.select_map(from, matches, map, on_match);
     last_matches.iter().try_for_each(|event| out.print(event))?;
     out.flush()?;
     let Selected { last, torn_bytes } = selected?;
     report_torn_tail(torn_bytes);
     Ok(last.max(from - 1))
+}
+
+/// An event of the type and the trace that were asked for.
+enum Match {
+    /// Not of the time that was asked for.
+    None,
+    Line(String),
+    Event(Event),
 }
 
 /// Standard output, and the form in which events are printed.
@@ -202,18 +224,31 @@ impl Output {
     fn new(json: bool) -> Self {
         let stdout = std::io::stdout();
         if json || !stdout.is_terminal() {
-            return Self::Lines(BufWriter::new(stdout));
+            return Self::Lines(BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, stdout));
         }
         Self::Summaries { out: BufWriter::new(anstream::stdout()), lines: SummaryLines::default() }
     }
 
     fn print(&mut self, event: &Event) -> Result<()> {
-        let written = match self {
-            Self::Lines(out) => writeln!(out, "{}", event.line()),
-            Self::Summaries { out, lines } => {
+        let text = match self {
+            Self::Lines(_) => event.line() + "\n",
+            Self::Summaries { lines, .. } => {
                 let label = format!("#{:<5}", event.index);
-                write!(out, "{}", lines.format(&label, event.as_of, &summarize(event)))
+                lines.format(&label, event.as_of, &summarize(event))
             }
+        };
+        self.write(&text)
+    }
+
+    fn print_line(&mut self, line: &str) -> Result<()> {
+        self.write(line)?;
+        self.write("\n")
+    }
+
+    fn write(&mut self, text: &str) -> Result<()> {
+        let written = match self {
+            Self::Lines(out) => out.write_all(text.as_bytes()),
+            Self::Summaries { out, .. } => out.write_all(text.as_bytes()),
         };
         written.map_err(|error| OutputClosed(error).into())
     }
