@@ -91,7 +91,8 @@ impl Reader {
     /// use zero_bus::{Bus, Draft, Error};
     ///
     /// let bus = Bus::open(dir.path())?;
-    /// let event = bus.append(Draft::new("door.opened", 1777593600.0, &BTreeMap::from([("by", "cat")]))?)?;
+    /// let door = BTreeMap::from([("by", "cat")]);
+    /// let event = bus.append(Draft::new("door.opened", 1777593600.0, &door)?)?;
     /// let mut lines = Vec::new();
     /// bus.reader().select_lines(1, |_, _, as_of| as_of > 0.0, |line| {
     ///     lines.push(line.to_vec());
