@@ -228,7 +228,7 @@ pub(crate) fn scan<T: Default>(
 struct Latest {
     time: Option<f64>,
     /// The time of the last event, as text: those of a cycle have the same.
-    text: String,
+    text: Vec<u8>,
 }
 
 impl Latest {
@@ -238,7 +238,7 @@ impl Latest {
             return;
         }
         self.text.clear();
-        self.text.push_str(text);
+        self.text.extend_from_slice(text);
         let time = line.as_of();
         self.time = Some(self.time.map_or(time, |latest| latest.max(time)));
     }

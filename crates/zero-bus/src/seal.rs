@@ -48,8 +48,8 @@ const LOW_PRIORITY: i32 = 10;
 
 /// While others append, a seal rests this many times as long as it works: when it uses the
 /// processor, and when it writes.
-const REST_AFTER_FRAME: u32 = 4;
-const REST_AFTER_COPY: u32 = 10;
+const REST_AFTER_FRAME: u32 = 6;
+const REST_AFTER_COPY: u32 = 20;
 const MAX_REST: Duration = Duration::from_secs(1);
 
 /// Events that stay in the active file. Recovery needs at most the last three lines, so it does not

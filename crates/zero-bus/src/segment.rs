@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use crate::canonical::{Json, Value};
+use crate::canonical::{Json, Value, is_canonical};
 use crate::checksum::Checksum;
 use crate::event::MAX_LINE_BYTES;
 use crate::fault::{Fault, FaultKind};
@@ -28,6 +28,9 @@ pub const SEGMENTS: &str = "segments";
 /// one, whose frames lack [`Frame::latest`].
 const SCHEMA: &str = "zero.bus.segment.v2";
 const SCHEMA_1: &str = "zero.bus.segment.v1";
+
+/// What is before the value of the last member of an index.
+const SEAL_MEMBER: &str = r#","seal":""#;
 
 /// Plain bytes of a frame, apart from the part of its last line that extends past them.
 pub(crate) const FRAME_BYTES: u64 = 1 << 20;
@@ -280,7 +283,7 @@ impl SegmentWriter {
         let first = self.frames.first().map_or(last, |frame| frame.first);
         let start = self.frames.first().map_or(self.offset, |frame| frame.bytes.start);
         let span = Span { first, last, bytes: start..self.offset };
-        let text = write_index(SCHEMA, &span, &self.frames)?;
+        let text = write_index(&span, &self.frames)?;
         if text.len() as u64 + SKIPPABLE_HEADER_BYTES > MAX_INDEX_BYTES {
             return Err(io::Error::other("the segment has too many frames for its index"));
         }
@@ -296,47 +299,40 @@ struct Index<'a> {
     byte_end: u64,
     byte_start: u64,
     first: u64,
-    frames: Vec<Entry>,
+    /// For each frame: its first event, its compressed and its plain length, its SHA-256, and
+    /// from version 2 on [`Frame::latest`].
+    frames: Vec<(u64, u64, u64, Checksum, f64)>,
     last: u64,
     schema_version: &'a str,
 }
 
-/// A frame in the index: its first event, its compressed and its plain length, its SHA-256, and
-/// from version 2 on [`Frame::latest`].
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Entry {
-    WithoutTime(u64, u64, u64, Checksum),
-    WithTime(u64, u64, u64, Checksum, f64),
-}
-
 /// Returns the index as a canonical object. Its last member `seal` is the checksum of the object
 /// without it.
-fn write_index(schema: &str, span: &Span, frames: &[Frame]) -> io::Result<String> {
-    let entry = |frame: &Frame| {
-        let stored_bytes = frame.stored.end - frame.stored.start;
-        let plain_bytes = frame.bytes.end - frame.bytes.start;
-        match schema {
-            SCHEMA_1 => Entry::WithoutTime(frame.first, stored_bytes, plain_bytes, frame.sha256),
-            _ => Entry::WithTime(frame.first, stored_bytes, plain_bytes, frame.sha256, frame.latest),
-        }
-    };
+fn write_index(span: &Span, frames: &[Frame]) -> io::Result<String> {
+    let stored_bytes = |frame: &Frame| frame.stored.end - frame.stored.start;
+    let plain_bytes = |frame: &Frame| frame.bytes.end - frame.bytes.start;
+    let entry =
+        |frame: &Frame| (frame.first, stored_bytes(frame), plain_bytes(frame), frame.sha256, frame.latest);
     let index = Index {
         byte_end: span.bytes.end,
         byte_start: span.bytes.start,
         first: span.first,
         frames: frames.iter().map(entry).collect(),
         last: span.last,
-        schema_version: schema,
+        schema_version: SCHEMA,
     };
     let unsealed = Json::of(&index).map_err(io::Error::other)?;
     let seal = Checksum::of(unsealed.as_str().as_bytes()).to_text();
     let members = unsealed.as_str().strip_suffix('}').unwrap_or_default();
-    Ok(format!(r#"{members},"seal":"{}"}}"#, seal.as_str()))
+    Ok(format!(r#"{members}{SEAL_MEMBER}{}"}}"#, seal.as_str()))
 }
 
-/// Reads an index. Returns `None` unless it is exactly what [`write_index`] would write.
+/// Reads an index. Returns `None` unless it is canonical, sealed and in order.
 fn parse_index(text: &str) -> Option<(Span, Vec<Frame>)> {
+    let (members, seal) = text.strip_suffix("\"}")?.rsplit_once(SEAL_MEMBER)?;
+    if Checksum::of_parts([members.as_bytes(), b"}"]) != Checksum::parse(seal)? || !is_canonical(text) {
+        return None;
+    }
     let value = Value::parse(text).ok()?;
     let number = |field| value.get(field).and_then(Value::as_u64);
     let schema = value.get("schema_version")?.as_str()?;
@@ -373,7 +369,7 @@ fn parse_index(text: &str) -> Option<(Span, Vec<Frame>)> {
     let is_in_order = frames.first()?.first == span.first
         && offset == span.bytes.end
         && frames.is_sorted_by(|frame, next| frame.first < next.first && frame.latest <= next.latest);
-    (is_in_order && write_index(schema, &span, &frames).ok()? == text).then_some((span, frames))
+    is_in_order.then_some((span, frames))
 }
 
 /// Returns what follows the frames in the file: the index and the seek table.
@@ -417,8 +413,6 @@ fn length(range: &Range<u64>) -> usize {
 mod codec {
     use std::io;
 
-    use zstd::zstd_safe::CParameter;
-
     /// The default of zstd.
     const LEVEL: i32 = 3;
 
@@ -426,9 +420,9 @@ mod codec {
 
     impl Compressor {
         pub(super) fn new() -> io::Result<Self> {
-            let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
-            compressor.set_parameter(CParameter::ChecksumFlag(true))?;
-            Ok(Self(compressor))
+            // Without zstd's own checksum of the content: the index has a better one, and each
+            // event has, too.
+            Ok(Self(zstd::bulk::Compressor::new(LEVEL)?))
         }
 
         pub(super) fn compress(&mut self, plain: &[u8]) -> io::Result<Vec<u8>> {

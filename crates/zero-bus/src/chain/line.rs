@@ -195,12 +195,12 @@ impl<'a> Line<'a> {
 
     /// The field `as_of`. 0 if it is not a number, which no event has.
     pub(crate) fn as_of(&self) -> f64 {
-        self.as_of_text().parse().unwrap_or_default()
+        self.value_text(&self.layout.as_of).parse().unwrap_or_default()
     }
 
     /// The canonical form of the field `as_of`.
-    pub(crate) fn as_of_text(&self) -> &str {
-        self.value_text(&self.layout.as_of)
+    pub(crate) fn as_of_text(&self) -> &[u8] {
+        self.value(&self.layout.as_of)
     }
 
     /// The field `event_type`.

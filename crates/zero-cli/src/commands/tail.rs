@@ -174,42 +174,33 @@ fn cancel_once_output_is_closed(follow: CancelHandle) -> Result<()> {
 /// events before it are printed.
 fn print_existing(arguments: &Arguments, reader: &Reader, from: u64, out: &mut Output) -> Result<u64> {
     let mut last_matches = VecDeque::new();
-    let prints_all_lines = arguments.n.is_none() && matches!(out, Output::Lines(_));
-    // Called by the threads that verify the events, so that several of them write lines.
-    let map = |event: Event| match event {
-        event if !arguments.matches_time(event.as_of) => Match::None,
-        event if prints_all_lines => Match::Line(event.line()),
-        event => Match::Event(event),
-    };
-    let on_match = |found: Match| {
-        match (found, arguments.n) {
-            (Match::None, _) => {}
-            (Match::Line(line), _) => out.print_line(&line)?,
-            (Match::Event(event), None) => out.print(&event)?,
-            (Match::Event(event), Some(n)) => {
-                last_matches.push_back(event);
-                if last_matches.len() > n {
-                    last_matches.pop_front();
+    let matches = |event_type: &str, trace_id: Option<&str>| arguments.matches(event_type, trace_id);
+    let selected = match arguments.n {
+        None if matches!(out, Output::Lines(_)) => {
+            let matches = |event_type: &str, trace_id: Option<&str>, as_of| {
+                matches(event_type, trace_id) && arguments.matches_time(as_of)
+            };
+            reader.select_lines(from, matches, |line| out.print_line(line))
+        }
+        n => reader.select(from, matches, |event| {
+            match n {
+                _ if !arguments.matches_time(event.as_of) => {}
+                None => out.print(&event)?,
+                Some(n) => {
+                    last_matches.push_back(event);
+                    if last_matches.len() > n {
+                        last_matches.pop_front();
+                    }
                 }
             }
-        }
-        Ok::<(), anyhow::Error>(())
+            Ok::<(), anyhow::Error>(())
+        }),
     };
-    let matches = |event_type: &str, trace_id: Option<&str>| arguments.matches(event_type, trace_id);
-    let selected = reader.select_map(from, matches, map, on_match);
     last_matches.iter().try_for_each(|event| out.print(event))?;
     out.flush()?;
     let Selected { last, torn_bytes } = selected?;
     report_torn_tail(torn_bytes);
     Ok(last.max(from - 1))
-}
-
-/// An event of the type and the trace that were asked for.
-enum Match {
-    /// Not of the time that was asked for.
-    None,
-    Line(String),
-    Event(Event),
 }
 
 /// Standard output, and the form in which events are printed.
@@ -230,25 +221,21 @@ impl Output {
     }
 
     fn print(&mut self, event: &Event) -> Result<()> {
-        let text = match self {
-            Self::Lines(_) => event.line() + "\n",
-            Self::Summaries { lines, .. } => {
+        match self {
+            Self::Lines(_) => self.print_line(event.line().as_bytes()),
+            Self::Summaries { out, lines } => {
                 let label = format!("#{:<5}", event.index);
-                lines.format(&label, event.as_of, &summarize(event))
+                let written = write!(out, "{}", lines.format(&label, event.as_of, &summarize(event)));
+                written.map_err(|error| OutputClosed(error).into())
             }
-        };
-        self.write(&text)
+        }
     }
 
-    fn print_line(&mut self, line: &str) -> Result<()> {
-        self.write(line)?;
-        self.write("\n")
-    }
-
-    fn write(&mut self, text: &str) -> Result<()> {
+    fn print_line(&mut self, line: &[u8]) -> Result<()> {
+        let write = |out: &mut dyn Write| out.write_all(line).and_then(|()| out.write_all(b"\n"));
         let written = match self {
-            Self::Lines(out) => out.write_all(text.as_bytes()),
-            Self::Summaries { out, .. } => out.write_all(text.as_bytes()),
+            Self::Lines(out) => write(out),
+            Self::Summaries { out, .. } => write(out),
         };
         written.map_err(|error| OutputClosed(error).into())
     }
