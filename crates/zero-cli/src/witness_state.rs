@@ -1,10 +1,10 @@
 //! The state directory of a witness, and the record next to the witness's key of which state it is
 //! used with.
 //!
-//! A witness that starts with an empty state would cosign any tree with its old key. The first start
-//! therefore gives the state an identity and records it in `KEY.used-for`; later starts refuse every
-//! other state. The state gets its identity first: after a crash in between, the next start records
-//! it. The identity lies in the state, so that the directory can be moved.
+//! A witness that starts with an empty state would cosign any tree with its old key. The first
+//! start therefore gives the state an identity and records it in `KEY.used-for`; later starts
+//! refuse every other state. The state gets its identity first: after a crash in between, the next
+//! start records it. The identity lies in the state, so that the directory can be moved.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -62,7 +62,11 @@ pub(crate) fn open_witness_state(
             return Err(recorded.refuse(key, directory, "is another state"));
         }
         (None, Some(recorded)) => {
-            return Err(recorded.refuse(key, directory, "is not that state, or has lost its file witness.id"));
+            return Err(recorded.refuse(
+                key,
+                directory,
+                "is not that state, or has lost its file witness.id",
+            ));
         }
         (Some(identity), _) => identity,
         (None, None) => {
@@ -152,10 +156,14 @@ impl StateUse {
         let content = read_file(record, MAX_RECORD_BYTES)?;
         let name = record.display();
         if content.starts_with(key_use::SCHEMA.as_bytes()) {
-            bail!("{name}: says that the key is that of a log; a witness needs another one: zero-bus key new");
+            bail!(
+                "{name}: says that the key is that of a log; a witness needs another one: zero-bus key new"
+            );
         }
         Self::parse(&content).map(Some).with_context(|| {
-            format!("{name}: does not say with which state the key of a witness is used; restore it from a copy")
+            format!(
+                "{name}: does not say with which state the key of a witness is used; restore it from a copy"
+            )
         })
     }
 

@@ -29,8 +29,8 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
-/// Whether a character could hide or rearrange others: the general categories Cf, Zl, Zp and, except
-/// for the space, Zs (Unicode 16), and letters and marks without a shape.
+/// Whether a character could hide or rearrange others: the general categories Cf, Zl, Zp and,
+/// except for the space, Zs (Unicode 16), and letters and marks without a shape.
 fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{205f}'..='\u{206f}' | '\u{3000}'

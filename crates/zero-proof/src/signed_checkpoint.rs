@@ -105,9 +105,11 @@ impl SignedCheckpoint {
     ) -> Result<Vec<Signed<'k>>> {
         let signed = self.note.verify_each(keys, |key, bytes| match key.signature_type() {
             SignatureType::Ed25519 => key.has_signed(self.note.text().as_bytes(), bytes).then_some(NO_TIME),
-            _ => cosignature::verify(&self.checkpoint, key, bytes).map(|time| if time > 0 { time } else { NO_TIME }),
+            _ => cosignature::verify(&self.checkpoint, key, bytes)
+                .map(|time| if time > 0 { time } else { NO_TIME }),
         })?;
-        let timed = |(key, timestamp)| Signed { key, timestamp: Some(timestamp).filter(|time| *time != NO_TIME) };
+        let timed =
+            |(key, timestamp)| Signed { key, timestamp: Some(timestamp).filter(|time| *time != NO_TIME) };
         Ok(signed.into_iter().map(timed).collect())
     }
 }

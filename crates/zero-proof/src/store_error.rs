@@ -46,7 +46,7 @@ pub enum StoreError {
         /// missing or damaged.
         first_difference: Option<u64>,
     },
-    /// The same. The tiles of the signed log are missing, and smaller checkpoints tell what is known.
+    /// The same. The tiles of the signed log are missing; smaller checkpoints tell what is known.
     #[error(
         "the log does not extend the last signed checkpoint, of {signed} events: {difference}; it was truncated, rewritten \
          or restored from an older copy. Restore the log, or give a new log a new origin and key"
@@ -94,7 +94,10 @@ impl fmt::Display for Difference {
                 write!(f, "event {event} is missing or damaged, and those before it are the signed ones")
             }
             Self::Missing { event, equal: 0 } => {
-                write!(f, "event {event} is missing or damaged, and no smaller checkpoint shows whether others differ")
+                write!(
+                    f,
+                    "event {event} is missing or damaged, and no smaller checkpoint shows whether others differ"
+                )
             }
             Self::Missing { event, equal } => write!(
                 f,
@@ -103,7 +106,11 @@ impl fmt::Display for Difference {
             ),
             Self::Between { first, last } if first == last => write!(f, "event {first} differs"),
             Self::Between { first, last } => {
-                write!(f, "events 1 to {} are the signed ones, and the first that differs is one of {first} to {last}", first - 1)
+                write!(
+                    f,
+                    "events 1 to {} are the signed ones, and the first that differs is one of {first} to {last}",
+                    first - 1
+                )
             }
         }
     }

@@ -49,8 +49,8 @@ type OnProgress = Box<dyn FnMut(u64) + Send + Sync>;
 
 impl TileStore {
     /// Opens the tiles in a directory, which may be empty. Blocks while another process has them
-    /// open. Tiles that are not intact count as missing. Where nothing can be written, they are opened
-    /// for reading; [`TileStore::catch_up`] then fails unless they are up to date.
+    /// open. Tiles that are not intact count as missing. Where nothing can be written, they are
+    /// opened for reading; [`TileStore::catch_up`] then fails unless they are up to date.
     ///
     /// # Errors
     /// [`StoreError::Io`]

@@ -49,7 +49,8 @@ impl StateDirectory {
     pub fn identity(&self) -> Result<Option<Hash>> {
         let Some(content) = self.read(IDENTITY)? else { return Ok(None) };
         let text = String::from_utf8(content).unwrap_or_default();
-        let line = text.strip_prefix(IDENTITY_SCHEMA).and_then(|rest| rest.strip_prefix('\n')?.strip_suffix('\n'));
+        let line =
+            text.strip_prefix(IDENTITY_SCHEMA).and_then(|rest| rest.strip_prefix('\n')?.strip_suffix('\n'));
         let identity = line.and_then(|line| line.parse().ok());
         let invalid = || {
             let problem = "is not the identity of a witness state; restore the file, or use a new key in a new directory";

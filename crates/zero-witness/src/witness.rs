@@ -129,7 +129,9 @@ impl Witness {
                 Err(error @ zero_proof::Error::BadSignature { .. }) => {
                     return Err(witness.state.unusable(&log.origin_hash, &error.to_string()));
                 }
-                verified => verified.unwrap_or_default().iter().filter_map(|by| by.timestamp).max().unwrap_or(0),
+                verified => {
+                    verified.unwrap_or_default().iter().filter_map(|by| by.timestamp).max().unwrap_or(0)
+                }
             };
             *lock(&log.last) = Some(Arc::new(Last { signed, answered: None, cosigned_at }));
         }

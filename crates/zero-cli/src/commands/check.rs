@@ -133,7 +133,9 @@ fn check_proof(file: &[u8], policy: &Policy, json: bool) -> Result<Checked> {
 fn warn_of_withheld(withheld: u64) -> Option<String> {
     (withheld > 0).then(|| {
         let fields = counted(withheld, "field");
-        format!("{fields} withheld; a withheld field can have the same name as a disclosed one, and another value")
+        format!(
+            "{fields} withheld; a withheld field can have the same name as a disclosed one, and another value"
+        )
     })
 }
 
@@ -164,7 +166,9 @@ fn proof_document(proven: &Proven<'_>, origin: &str, events: u64, warnings: &[St
     let (disclosures, event_index, fields) = (disclosures.join(","), proven.event_index, proven.fields);
     Ok(format!(
         r#"{{"accepted":{accepted},"disclosures":{{{disclosures}}},"event_index":{event_index},"events":{events},"#
-    ) + &format!(r#""fields":{fields},"ok":true,"origin":{origin},"warnings":{warnings},"withheld":{withheld}}}"#))
+    ) + &format!(
+        r#""fields":{fields},"ok":true,"origin":{origin},"warnings":{warnings},"withheld":{withheld}}}"#
+    ))
 }
 
 fn check_track_record(file: &[u8], policy: &Policy, json: bool) -> Result<Checked> {

@@ -309,8 +309,11 @@ impl<'a> Log<'a> {
             Ok(open_tiles(dir, &Reader::open(dir)?)?.prove_consistency(old_size, size)?)
         };
         let submission = witnesses.submit(&made.signed, previous, prove);
-        let new: Vec<_> =
-            submission.cosigned.into_iter().filter(|cosigned| !has_cosigned(made, &cosigned.witness)).collect();
+        let new: Vec<_> = submission
+            .cosigned
+            .into_iter()
+            .filter(|cosigned| !has_cosigned(made, &cosigned.witness))
+            .collect();
         let wrong_clocks = new.iter().filter_map(|new| warn_of_wrong_clock(&new.witness, new.timestamp));
         wrong_clocks.for_each(|problem| print_warning(PROGRAM, &problem));
         let new: Vec<_> = new.into_iter().map(|cosigned| cosigned.signature).collect();
@@ -326,7 +329,10 @@ impl<'a> Log<'a> {
                 if matches!(error, SubmitError::Inconsistent { .. }) {
                     match self.has_stored_cosignature(&witness) {
                         true => made.is_contradicted = true,
-                        false => problem += "; nothing here confirms it, for no stored checkpoint has its cosignature",
+                        false => {
+                            problem +=
+                                "; nothing here confirms it, for no stored checkpoint has its cosignature"
+                        }
                     }
                 }
                 made.failures.insert(witness, problem);
@@ -393,7 +399,8 @@ impl<'a> Log<'a> {
 
     /// Without tiles of the signed log, the stored checkpoints tell where it differs.
     fn locate_difference(&self, reader: &Reader, error: StoreError) -> StoreError {
-        let (StoreError::LogChanged { signed, first_difference: None } | StoreError::OtherTree { signed }) = error
+        let (StoreError::LogChanged { signed, first_difference: None } | StoreError::OtherTree { signed }) =
+            error
         else {
             return error;
         };
@@ -402,7 +409,8 @@ impl<'a> Log<'a> {
         // Only the log's own word counts.
         let vkeys = verifier_keys(&self.key);
         let stored = stored.filter(|stored| stored.verify(&vkeys).is_ok());
-        let roots: Vec<_> = stored.map(|stored| (stored.checkpoint().size, stored.checkpoint().root)).collect();
+        let roots: Vec<_> =
+            stored.map(|stored| (stored.checkpoint().size, stored.checkpoint().root)).collect();
         match locate_difference(reader, &self.secret, signed, &roots) {
             Ok(Some(difference)) => StoreError::LogDiffers { signed, difference },
             _ => error,

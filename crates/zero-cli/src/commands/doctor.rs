@@ -124,11 +124,7 @@ fn check(arguments: &Arguments, reader: &Reader) -> Result<Outcome> {
     let history = History::read(reader, &bar)?;
     drop(bar);
     let mut checks = vec![check_permissions(dir, arguments.journal.as_deref())?];
-    checks.extend([
-        check_chain(dir, &verdict),
-        check_snapshot(&verdict),
-        check_sync_mark(reader, &verdict)?,
-    ]);
+    checks.extend([check_chain(dir, &verdict), check_snapshot(&verdict), check_sync_mark(reader, &verdict)?]);
     checks.extend(check_quarantine(dir)?);
     let is_readable_to_end = matches!(verdict.integrity.finding, Finding::Sound | Finding::Torn { .. });
     let now = SystemClock.now();

@@ -82,7 +82,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
 /// state is not.
 fn check_holds_no_state(to: &Path, checkpoint: &Path) -> Result<()> {
     let stored = checkpoint.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned));
-    if to.canonicalize().ok().is_some_and(|to| Some(&to) == stored.as_ref() && !to.join(CHECKPOINT).exists()) {
+    if to.canonicalize().ok().is_some_and(|to| Some(&to) == stored.as_ref() && !to.join(CHECKPOINT).exists())
+    {
         bail!("{}: is the directory of the stored checkpoints; name another one", to.display());
     }
     Ok(())

@@ -216,14 +216,20 @@ fn a_proof_shows_what_it_discloses_and_nothing_else() {
     }
     let json = bus(dir, &["check", "p", "--policy", "policy", "--json"]).success();
     assert!(json.contains("\"disclosures\":{\"/event_type\":\"a.two\",\"/payload/n\":7}"), "{json}");
-    assert!(json.contains("\"warnings\":[\"3 fields withheld; ") && json.contains("\"withheld\":3"), "{json}");
+    assert!(
+        json.contains("\"warnings\":[\"3 fields withheld; ") && json.contains("\"withheld\":3"),
+        "{json}"
+    );
     // All fields, and none.
     prove(&["-6", "--reveal", "*", "-o", "all"]).success();
     let shown = bus(dir, &["check", "all", "--policy", "policy"]).success();
     assert!(shown.contains("event 20 of the log") && shown.contains("5 of 5 fields disclosed"), "{shown}");
     assert!(!shown.contains("withheld"), "{shown}");
     let json = bus(dir, &["check", "all", "--policy", "policy", "--json"]).success();
-    assert!(json.contains("\"warnings\":[\"no witness has cosigned") && json.contains("\"withheld\":0"), "{json}");
+    assert!(
+        json.contains("\"warnings\":[\"no witness has cosigned") && json.contains("\"withheld\":0"),
+        "{json}"
+    );
     prove(&["1", "-o", "none"]).success_with_warning("discloses no field");
     assert!(bus(dir, &["check", "none", "--policy", "policy"]).success().contains("0 of 5 fields disclosed"));
     // A page with the same proof. The tests of zero-proof run it in a browser.

@@ -143,7 +143,8 @@ fn nothing_is_published_into_the_directory_of_the_state() {
     set_up(dir, 3);
     checkpoint(dir);
     let before = tree(dir);
-    let publish = ["publish", "bus", "--secret", "bus.secret", "--checkpoint", "bus.checkpoints/signed.000000000003"];
+    let publish =
+        ["publish", "bus", "--secret", "bus.secret", "--checkpoint", "bus.checkpoints/signed.000000000003"];
     for to in ["bus.checkpoints", "bus.checkpoints/../bus.checkpoints"] {
         let message = bus(dir, &[&publish[..], &["--to", to]].concat()).failure(2);
         assert!(message.contains("is the directory of the stored checkpoints"), "{message}");

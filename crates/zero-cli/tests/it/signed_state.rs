@@ -154,9 +154,13 @@ fn without_the_signed_tiles_the_stored_checkpoints_tell_what_differs() {
     );
     restore(12);
     rewrite_log(dir, 9);
-    assert_refused("of 12 events: events 1 to 7 are the signed ones, and the first that differs is one of 8 to 12");
+    assert_refused(
+        "of 12 events: events 1 to 7 are the signed ones, and the first that differs is one of 8 to 12",
+    );
     rewrite_log(dir, 6);
-    assert_refused("of 12 events: events 1 to 5 are the signed ones, and the first that differs is one of 6 to 7");
+    assert_refused(
+        "of 12 events: events 1 to 5 are the signed ones, and the first that differs is one of 6 to 7",
+    );
 }
 
 #[test]

@@ -206,7 +206,8 @@ fn what_cannot_work_is_refused_at_the_start() {
 /// Starts a witness that is refused, and returns the message.
 fn refused_start(dir: &Path, state: &str) -> String {
     let log = log_vkey(ORIGIN).to_string();
-    bus(dir, &["witness", "--listen", "127.0.0.1:0", "--key", "key", "--state", state, "--log", &log]).failure(2)
+    bus(dir, &["witness", "--listen", "127.0.0.1:0", "--key", "key", "--state", state, "--log", &log])
+        .failure(2)
 }
 
 #[test]
@@ -218,10 +219,15 @@ fn a_witness_starts_with_the_state_of_its_key_only() {
     assert_eq!(witness.terminate(), Some(0));
     // A mistyped path, an empty directory, and the state of another witness.
     let message = refused_start(dir, "stat");
-    assert!(message.contains("stat: does not exist; the key key is used with the state that was in"), "{message}");
+    assert!(
+        message.contains("stat: does not exist; the key key is used with the state that was in"),
+        "{message}"
+    );
     assert!(message.contains("Name that state with --state") && !dir.join("stat").exists(), "{message}");
     fs::create_dir(dir.join("empty")).unwrap();
-    assert!(refused_start(dir, "empty").contains("empty: is not that state, or has lost its file witness.id"));
+    assert!(
+        refused_start(dir, "empty").contains("empty: is not that state, or has lost its file witness.id")
+    );
     let other = witness_dir();
     assert_eq!(WitnessProcess::start(other.path(), &[]).terminate(), Some(0));
     fs::rename(other.path().join("state"), dir.join("other")).unwrap();
@@ -254,7 +260,9 @@ fn a_witness_that_was_killed_before_its_key_was_recorded_starts_again() {
     fs::write(&identity, "").unwrap();
     assert!(refused_start(dir, "state").contains("witness.id: is not the identity of a witness state"));
     fs::write(&record, "").unwrap();
-    assert!(refused_start(dir, "state").contains("does not say with which state the key of a witness is used"));
+    assert!(
+        refused_start(dir, "state").contains("does not say with which state the key of a witness is used")
+    );
 }
 
 #[test]

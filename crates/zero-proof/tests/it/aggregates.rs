@@ -34,7 +34,11 @@ fn sums_are_exact() {
         (&[], "0", 0.0),
     ] {
         let field = over(&[&["null"], values].concat());
-        assert_eq!((field.sum_exact.unwrap().to_string().as_str(), field.sum), (sum, Some(double)), "{values:?}");
+        assert_eq!(
+            (field.sum_exact.unwrap().to_string().as_str(), field.sum),
+            (sum, Some(double)),
+            "{values:?}"
+        );
     }
     assert!(Json::of(&over(&["0.1", "0.2"])).unwrap().as_str().contains(r#""sum":0.3,"sum_exact":"0.3""#));
     // One that does not fit is a sum of doubles from there on.
@@ -42,7 +46,16 @@ fn sums_are_exact() {
         let field = over(&values);
         assert!(field.sum_exact.is_none() && field.sum.is_some(), "{values:?}");
     }
-    for text in ["", "-", "1e", "true", "1.-5", "1e+99999999999999999999", "1e-9223372036854775808", "1e9223372036854775807"] {
+    for text in [
+        "",
+        "-",
+        "1e",
+        "true",
+        "1.-5",
+        "1e+99999999999999999999",
+        "1e-9223372036854775808",
+        "1e9223372036854775807",
+    ] {
         assert!(Decimal::parse(text).is_none(), "{text}");
     }
 }

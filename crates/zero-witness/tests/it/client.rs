@@ -130,7 +130,11 @@ fn a_witness_is_asked_again_with_the_size_that_it_has() {
 #[test]
 fn a_witness_with_a_larger_or_another_tree_is_reported_as_such() {
     for (status, body, text) in [
-        ("409 Conflict", "10\n", "the witness says that it has cosigned 10 events of this log, but the checkpoint has 9"),
+        (
+            "409 Conflict",
+            "10\n",
+            "the witness says that it has cosigned 10 events of this log, but the checkpoint has 9",
+        ),
         ("422 Unprocessable Entity", r#"{"detail":"no \"proof\""}"#, "no \"proof\"; the log was rewritten"),
     ] {
         let error = failure_for(status, body);
