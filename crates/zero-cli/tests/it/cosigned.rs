@@ -159,6 +159,8 @@ fn witnesses_refuse_a_log_that_was_rewritten() {
     let refused = checkpoint(dir, &["--json"]);
     assert_eq!(refused.code, 1, "{}", refused.stdout);
     assert!(refused.stderr.contains("warning: w1: "), "{}", refused.stderr);
+    // No stored checkpoint shows that it ever cosigned this log.
+    assert!(refused.stderr.contains("nothing here confirms it"), "{}", refused.stderr);
     assert_eq!(cosigners(&refused.stdout), []);
     let verified = bus(dir, &["verify", "bus", "--policy", "both", "--secret", "bus.secret"]);
     assert_eq!(verified.code, 1, "{}", verified.stdout);

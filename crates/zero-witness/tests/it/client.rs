@@ -135,7 +135,11 @@ fn a_witness_with_a_larger_or_another_tree_is_reported_as_such() {
             "10\n",
             "the witness says that it has cosigned 10 events of this log, but the checkpoint has 9",
         ),
-        ("422 Unprocessable Entity", r#"{"detail":"no \"proof\""}"#, "no \"proof\"; the log was rewritten"),
+        (
+            "422 Unprocessable Entity",
+            r#"{"detail":"no \"proof\""}"#,
+            "no \"proof\"; if the witness is right, the log was rewritten",
+        ),
     ] {
         let error = failure_for(status, body);
         assert!(matches!(error, SubmitError::Inconsistent { .. }), "{error}");
