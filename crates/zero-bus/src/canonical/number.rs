@@ -100,7 +100,8 @@ fn two_digit_runs(text: &[u8], at: usize) -> [usize; 2] {
         let others = (((values & repeated(0x7f)) + repeated(0x76)) | values) & repeated(0x80);
         let after_first = others & others.wrapping_sub(1);
         if after_first != 0 {
-            return [others, after_first].map(|others| at + others.trailing_zeros() as usize / 8);
+            let end = |others: u128| at + others.trailing_zeros() as usize / 8;
+            return [end(others), end(after_first)];
         }
     }
     let first = digit_run(text, at);

@@ -102,10 +102,14 @@ mod x86_64 {
         0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
     ];
 
+    // A closure here has these target features, but a library function that calls it has not, such
+    // as `array::map`. The compiler must not inline the one into the other, so no function below
+    // has a closure.
+
     /// Updates both states, alternating between four rounds of one message and four of the other.
     #[target_feature(enable = "sha,ssse3,sse4.1")]
     pub(super) fn compress_pair(states: &mut [State; 2], first: &[Block], second: &[Block]) {
-        let mut lanes = states.map(|state| Lane::load(&state));
+        let mut lanes = [Lane::load(&states[0]), Lane::load(&states[1])];
         for blocks in first.iter().zip(second) {
             let begin = lanes;
             let mut words = [load(blocks.0), load(blocks.1)];
@@ -113,12 +117,9 @@ mod x86_64 {
             rounds::<1>(&mut lanes, &mut words);
             rounds::<2>(&mut lanes, &mut words);
             rounds::<3>(&mut lanes, &mut words);
-            for (lane, begin) in lanes.iter_mut().zip(begin) {
-                lane.abef = _mm_add_epi32(lane.abef, begin.abef);
-                lane.cdgh = _mm_add_epi32(lane.cdgh, begin.cdgh);
-            }
+            lanes = [lanes[0].plus(begin[0]), lanes[1].plus(begin[1])];
         }
-        *states = lanes.map(|lane| lane.store());
+        *states = [lanes[0].store(), lanes[1].store()];
     }
 
     /// Sixteen rounds of each message, beginning at round `16 * SIXTEEN`.
@@ -143,7 +144,8 @@ mod x86_64 {
             words[0][FOUR] = next_words(&words[0], FOUR);
             words[1][FOUR] = next_words(&words[1], FOUR);
         }
-        let [first, second] = [words[0][FOUR], words[1][FOUR]].map(|words| _mm_add_epi32(words, constants));
+        let first = _mm_add_epi32(words[0][FOUR], constants);
+        let second = _mm_add_epi32(words[1][FOUR], constants);
         let [one, other] = lanes;
         // An instruction depends only on those of its own lane, so the processor runs the lanes in
         // parallel.
@@ -174,6 +176,12 @@ mod x86_64 {
             let [h, g, d, c] = of_words(self.cdgh);
             [a, b, c, d, e, f, g, h]
         }
+
+        #[target_feature(enable = "sse2")]
+        #[inline]
+        fn plus(self, other: Self) -> Self {
+            Self { abef: _mm_add_epi32(self.abef, other.abef), cdgh: _mm_add_epi32(self.cdgh, other.cdgh) }
+        }
     }
 
     /// The sixteen words of a block.
@@ -183,18 +191,26 @@ mod x86_64 {
         // Each word is big-endian.
         let swap = _mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203);
         let (eights, _) = block.as_chunks::<8>();
-        let quarter = |at: usize| {
-            let [low, high] = [eights[2 * at], eights[2 * at + 1]].map(i64::from_le_bytes);
-            _mm_shuffle_epi8(_mm_set_epi64x(high, low), swap)
-        };
-        [quarter(0), quarter(1), quarter(2), quarter(3)]
+        [
+            _mm_shuffle_epi8(four_words(eights[0], eights[1]), swap),
+            _mm_shuffle_epi8(four_words(eights[2], eights[3]), swap),
+            _mm_shuffle_epi8(four_words(eights[4], eights[5]), swap),
+            _mm_shuffle_epi8(four_words(eights[6], eights[7]), swap),
+        ]
+    }
+
+    #[target_feature(enable = "sse2")]
+    #[inline]
+    fn four_words(low: [u8; 8], high: [u8; 8]) -> __m128i {
+        _mm_set_epi64x(i64::from_le_bytes(high), i64::from_le_bytes(low))
     }
 
     /// The next four words of the schedule (FIPS 180-4, 6.2.2).
     #[target_feature(enable = "sha,ssse3")]
     #[inline]
     fn next_words(words: &[__m128i; 4], four: usize) -> __m128i {
-        let [oldest, older, newer, newest] = [0, 1, 2, 3].map(|age| words[(four + age) % 4]);
+        let [oldest, older] = [words[four], words[(four + 1) % 4]];
+        let [newer, newest] = [words[(four + 2) % 4], words[(four + 3) % 4]];
         let sum = _mm_add_epi32(_mm_sha256msg1_epu32(oldest, older), _mm_alignr_epi8::<4>(newest, newer));
         _mm_sha256msg2_epu32(sum, newest)
     }

@@ -351,6 +351,27 @@ fn zero_bus_has_no_trading_term() {
     }
 }
 
+/// Building a test binary or examples for a crate that has none costs seconds, so manifests say
+/// which have none.
+#[test]
+fn no_test_and_no_example_is_in_a_crate_whose_manifest_leaves_them_out() {
+    for name in crates() {
+        let folder = root().join("crates").join(&name);
+        let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+        let (_, library) = manifest.split_once("\n[lib]\n").unwrap_or_default();
+        let (library, _) = library.split_once("\n[").unwrap_or((library, ""));
+        for (setting, excluded) in [("test = false", "#[test]"), ("doctest = false", "/ ```")] {
+            if !library.lines().any(|line| line == setting) {
+                continue;
+            }
+            for file in files(&folder.join("src"), "rs") {
+                let text = fs::read_to_string(&file).unwrap();
+                assert!(!text.contains(excluded), "{}: {setting} in the manifest", file.display());
+            }
+        }
+    }
+}
+
 #[test]
 fn source_files_have_at_most_700_lines() {
     for file in files(&root().join("crates"), "rs") {
