@@ -70,7 +70,7 @@ fn nothing_is_retired_without_yes_or_without_a_copy() {
         ("  ", "is blank"),
         ("coppy", "there is no directory of this name"),
         ("sqlit:mirror.db", "it is not the address of a mirror"),
-        ("linked", "linked/segments/events-000000000001-000000000012"),
+        ("linked", "linked/segments/events-0000000000"),
         ("/no/such/backup", "is not a directory"),
         ("d.jsonl", "is not a directory"),
         ("sqlite:missing.db", "missing.db"),
@@ -327,8 +327,9 @@ fn proofs_go_on_with_the_tree_of_the_whole_log() {
         bus(dir, &verify).success_with_warning("is a checkpoint of 106 events").contains("anchored up to")
     );
     fs::write(&state, &signed).unwrap();
+    // The one that the producer's clock went back.
     let times = bus(dir, &["doctor", "bus"]);
-    assert!(times.stdout.contains("clock        does not go back"), "{}", times.stdout);
+    assert!(times.stdout.contains("went back 1 time, at most by 49.0 s"), "{}", times.stdout);
     // Nor does the time of the machine in bus.retired hide what is older.
     bus(dir, &["seal", "bus", "--keep-events", "4"]).success();
     let plan = bus(dir, &["retire", "bus", "--before", "99.5", "--without-copy"]).success();
@@ -352,7 +353,7 @@ fn a_retirement_after_which_nothing_could_be_signed_is_refused() {
     let (tiles, state) = (dir.join("bus/tiles"), dir.join("bus.checkpoints"));
     fs::rename(&tiles, dir.join("tiles")).unwrap();
     refuse("bus.checkpoints/signed shows that this bus is signed");
-    fs::remove_file(state.join("signed")).unwrap();
+    fs::rename(state.join("signed"), dir.join("signed")).unwrap();
     refuse("bus.checkpoints/signed.000000000050 shows that this bus is signed");
     // The checkpoints lie elsewhere: the record of the key names their place, or an option does.
     fs::rename(&state, dir.join("elsewhere")).unwrap();
@@ -366,6 +367,7 @@ fn a_retirement_after_which_nothing_could_be_signed_is_refused() {
         fs::rename(dir.join(format!("{name}.away")), dir.join(name)).unwrap();
     }
     fs::rename(dir.join("elsewhere"), &state).unwrap();
+    fs::rename(dir.join("signed"), state.join("signed")).unwrap();
 
     // The tiles of another log.
     fs::create_dir(dir.join("other")).unwrap();
@@ -452,6 +454,10 @@ fn a_lost_record_is_written_again_and_until_then_each_command_says_how() {
     ] {
         let refused = bus(dir, arguments);
         let output = refused.stdout.clone() + &refused.stderr;
+        // What needs the end of the log only still works.
+        if refused.code == 0 && ["show", "state", "explain"].contains(&arguments[0]) {
+            continue;
+        }
         assert_eq!(refused.code, 1, "{arguments:?}: {output}");
         let advice = ["run `zero-bus repair`", "run zero-bus repair bus"];
         assert!(advice.iter().any(|advice| output.contains(advice)), "{arguments:?}: {output}");
