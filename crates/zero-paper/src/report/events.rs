@@ -5,7 +5,7 @@ use zero_bus::{Event, Value};
 use crate::cycle::{CYCLE_SCHEMA, MARKET_CYCLE_SCHEMA};
 use crate::cycle_settings::CycleSettings;
 use crate::field::{Field, Problem};
-use crate::report::ledger::FillRow;
+use crate::report::ledger::{FillRow, HeldPosition};
 use crate::scenario::Side;
 
 /// A rejected order, as an event of the bus states it. Any program may append one, so a field may
@@ -146,15 +146,6 @@ pub(super) fn rejection(event: &Event) -> RejectionRow {
         source: text(&payload, "source"),
         symbol: text(&payload, "symbol"),
     }
-}
-
-/// A position, as a snapshot states it.
-pub(super) struct HeldPosition {
-    pub(super) symbol: String,
-    /// Signed.
-    pub(super) quantity: f64,
-    pub(super) avg_price: f64,
-    pub(super) mark_price: Option<f64>,
 }
 
 /// The positions of a snapshot. Symbol, quantity and average price are required.

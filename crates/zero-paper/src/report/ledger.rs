@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::Serialize;
 
 use crate::position::{Position, to_cents};
-use crate::report::events::HeldPosition;
 use crate::scenario::Side;
 
 /// A fill, as an event of the bus states it.
@@ -124,6 +123,15 @@ pub struct OpenPosition {
     pub symbol: String,
     /// Profit at the mark, in USD.
     pub unrealized_pnl_usd: f64,
+}
+
+/// A position, as a snapshot states it.
+pub(super) struct HeldPosition {
+    pub(super) symbol: String,
+    /// Signed.
+    pub(super) quantity: f64,
+    pub(super) avg_price: f64,
+    pub(super) mark_price: Option<f64>,
 }
 
 /// Where a mark comes from. A later variant is better evidence and replaces an earlier one.
