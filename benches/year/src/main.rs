@@ -1,23 +1,29 @@
-//! Measures what a year of running costs: start, memory and verification, after 1,000 cycles and
-//! after many.
+//! Measures what a year of running costs: start, memory, disk, reading, verification and sealing.
 //!
-//! Each start is measured in a process of its own, on files that the system has in its cache. The
-//! median of several rounds is printed, and the lowest and the highest of them.
+//! The steps follow each other, so that the plain log of a year is on the disk only once. What is
+//! measured in a process is measured in a new one each time, on files that the system has in its
+//! cache if they fit. A figure is the median of several rounds, followed by their range.
 
 #![forbid(unsafe_code)]
 
+mod appends;
+mod before;
+mod figures;
 mod records;
+mod sealed;
+mod starts;
 mod unsynced;
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
-use zero_bus::Reader;
-use zero_paper::start_checkpoint::{CHECKPOINT, CHECKPOINT_CYCLES, KEY_INDEX};
+use zero_bus::LOG;
+use zero_paper::start_checkpoint::{CHECKPOINT, KEY_INDEX};
+
+use crate::figures::{Table, peak_memory_kib};
+use crate::unsynced::JOURNAL;
 
 /// A year of cycles, one every five seconds.
 const YEAR_CYCLES: u64 = 6_307_200;
@@ -25,30 +31,44 @@ const YEAR_CYCLES: u64 = 6_307_200;
 /// The run that a year is compared with.
 const SHORT_CYCLES: u64 = 1_000;
 
-/// Measure a runtime with a long history against one with 1,000 cycles
+/// The run for what does not depend on the length of the log.
+const MIDDLE_CYCLES: u64 = 50_000;
+
+/// A start with --full-check of a longer run takes many minutes.
+const MAX_FULL_CHECK_CYCLES: u64 = 1_000_000;
+
+/// Measure a runtime and its log after a long time
 #[derive(Debug, Parser)]
 #[command(after_help = "\
 Examples:
   cargo run --release
-  cargo run --release -- --cycles 1000000 --dir /data
+  cargo run --release -- --cycles 20000 --rounds 3
+  cargo run --release -- --before old/zero-bus
   cargo run --release -- --year --dir /data
 
-A cycle takes 4.9 kB on the disk, a year 31 GB. The files are removed at the end.")]
+A cycle takes 4.9 kB on the disk: a year takes 31 GB, and 3 GB more while it is sealed. The files are removed at the end.
+Build the program first: `cargo build --profile dist -p zero-cli` in the checkout.")]
 struct Arguments {
     #[command(subcommand)]
     step: Option<Step>,
     /// Generate N cycles
-    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1000..))]
+    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(5000..))]
     cycles: u64,
     /// Generate a year: 6,307,200 cycles
     #[arg(long, conflicts_with = "cycles")]
     year: bool,
-    /// Measure each start N times
+    /// Measure in N rounds
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
     /// Create the files in a new directory in DIR
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
+    /// Use this zero-bus [default: target/dist/zero-bus of the checkout]
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+    /// Also compare with an earlier zero-bus on a bus that was never sealed
+    #[arg(long, value_name = "FILE")]
+    before: Option<PathBuf>,
 }
 
 /// The steps that run in a process of their own.
@@ -81,118 +101,53 @@ fn main() -> Result<()> {
     }
 }
 
-/// A measured start.
-#[derive(Clone, Copy, Debug)]
-struct Start {
-    ms: f64,
-    memory_kib: f64,
-}
-
 fn measure(arguments: &Arguments) -> Result<()> {
     let cycles = if arguments.year { YEAR_CYCLES } else { arguments.cycles };
-    let files = tempfile::tempdir_in(&arguments.dir)?;
-    let (short, long) = (files.path().join("short"), files.path().join("long"));
-    let begin = Instant::now();
-    for (dir, cycles) in [(&short, SHORT_CYCLES), (&long, cycles)] {
-        records::generate(dir, cycles)?;
-    }
-    let size = |name: &str| Ok::<_, anyhow::Error>(long.join(name).metadata()?.len());
-    println!("{cycles} cycles generated in {:.0} s", begin.elapsed().as_secs_f64());
-    println!(
-        "log {} MB, journal {} MB, key index {} kB, checkpoint {} kB",
-        size("events.jsonl")? / 1_000_000,
-        size("decisions.jsonl")? / 1_000_000,
-        size(KEY_INDEX)? / 1_000,
-        size(CHECKPOINT)? / 1_000
+    let checkout = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    let program = arguments.program.clone().unwrap_or_else(|| checkout.join("target/dist/zero-bus"));
+    ensure!(
+        program.is_file(),
+        "{}: there is no such program: run `cargo build --profile dist -p zero-cli`, or name it with --program",
+        program.display()
     );
+    let files = tempfile::tempdir_in(&arguments.dir)?;
+    let dir = |name: &str| files.path().join(name);
     println!("load average {}", std::fs::read_to_string("/proc/loadavg")?.trim());
+    let rounds = arguments.rounds;
 
-    println!("\n| what | 1,000 cycles | {cycles} cycles | ratio |\n|---|---|---|---|");
-    let after_stop = |dir: &Path| start(dir, false);
-    compare("start + one cycle, ms", arguments.rounds, [&short, &long], after_stop)?;
-    let after_kill = |dir: &Path| {
-        let count = (CHECKPOINT_CYCLES - 2).to_string();
-        run_self(&["cycles".as_ref(), dir.as_os_str(), count.as_ref()])?;
-        start(dir, false)
-    };
-    compare("the same after a kill, 254 cycles after the checkpoint, ms", 3, [&short, &long], after_kill)?;
-
-    let full = start(&long, true)?;
-    println!("\nstart with --full-check: {:.0} ms, {:.0} MiB", full.ms, full.memory_kib / 1024.0);
-    let reader = Reader::open(&long)?;
-    let whole = timed(|| Ok(drop(reader.verify_since_last(&mut |_| {})?)))?;
-    reader.remember_verified(reader.head()?)?;
-    let new = timed(|| Ok(drop(reader.verify_since_last(&mut |_| {})?)))?;
-    println!("verify: {:.1} ms; --since-last with nothing new: {:.1} ms", whole * 1e3, new * 1e3);
-    Ok(())
-}
-
-/// Measures both runs in alternating order and prints a row for the times and one for the memory.
-fn compare(
-    what: &str,
-    rounds: u16,
-    dirs: [&Path; 2],
-    measure: impl Fn(&Path) -> Result<Start>,
-) -> Result<()> {
-    let mut measured = [Vec::new(), Vec::new()];
-    for _ in 0..rounds {
-        for (dir, starts) in dirs.iter().zip(&mut measured) {
-            starts.push(measure(dir)?);
-        }
+    let (short, middle, long) = (dir("short"), dir("middle"), dir("long"));
+    generate(&short, SHORT_CYCLES)?;
+    generate(&middle, MIDDLE_CYCLES.min(cycles))?;
+    let table = Table::begin();
+    if let Some(before) = &arguments.before {
+        before::measure(&table, &middle, &program, before, rounds)?;
     }
-    let [short, long] = measured;
-    let row = |what: &str, value: fn(&Start) -> f64| {
-        let [short, long] = [&short, &long].map(|starts| spread(starts.iter().map(value).collect()));
-        println!("| {what} | {} | {} | {:.2} |", short.text(), long.text(), long.median / short.median);
-    };
-    row(what, |start| start.ms);
-    row("peak memory, MiB", |start| start.memory_kib / 1024.0);
-    Ok(())
+    appends::measure(&table, &middle, rounds)?;
+    std::fs::remove_dir_all(&middle)?;
+
+    println!();
+    generate(&long, cycles)?;
+    // The starts below begin again with the time of the first cycle.
+    let since = sealed::last_hour(&long)?;
+    let table = Table::begin();
+    starts::measure(&table, [&short, &long], rounds, cycles <= MAX_FULL_CHECK_CYCLES)?;
+    sealed::measure(&table, &long, since, &program, rounds)
 }
 
-struct Spread {
-    lowest: f64,
-    median: f64,
-    highest: f64,
-}
-
-impl Spread {
-    fn text(&self) -> String {
-        format!("{:.1} ({:.1} to {:.1})", self.median, self.lowest, self.highest)
-    }
-}
-
-fn spread(mut values: Vec<f64>) -> Spread {
-    values.sort_by(f64::total_cmp);
-    let at = |index: usize| values.get(index).copied().unwrap_or_default();
-    Spread { lowest: at(0), median: at(values.len() / 2), highest: at(values.len().saturating_sub(1)) }
-}
-
-fn start(dir: &Path, full_check: bool) -> Result<Start> {
-    let mut arguments = vec![OsStr::new("start"), dir.as_os_str()];
-    arguments.extend(full_check.then(|| OsStr::new("--full-check")));
-    let output = run_self(&arguments)?;
-    let (ms, memory_kib) = output.trim().split_once(' ').context("unexpected output")?;
-    Ok(Start { ms: ms.parse()?, memory_kib: memory_kib.parse()? })
-}
-
-fn run_self(arguments: &[&OsStr]) -> Result<String> {
-    let output = Command::new(std::env::current_exe()?).args(arguments).output()?;
-    if !output.status.success() {
-        bail!("{}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(String::from_utf8(output.stdout)?)
-}
-
-fn timed(work: impl FnOnce() -> Result<()>) -> Result<f64> {
+/// Generates a run and prints its size.
+fn generate(dir: &Path, cycles: u64) -> Result<()> {
     let begin = Instant::now();
-    work()?;
-    Ok(begin.elapsed().max(Duration::from_nanos(1)).as_secs_f64())
-}
-
-/// The most memory that this process has had resident.
-fn peak_memory_kib() -> Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
+    records::generate(dir, cycles)?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let size = |name: &str| Ok::<_, anyhow::Error>(dir.join(name).metadata()?.len() / 1_000);
+    println!(
+        "{cycles} cycles generated in {seconds:.1} s, {:.0} a second: log {} kB, journal {} kB, key index {} kB, \
+         checkpoint {} kB",
+        cycles as f64 / seconds,
+        size(LOG)?,
+        size(JOURNAL)?,
+        size(KEY_INDEX)?,
+        size(CHECKPOINT)?
+    );
+    Ok(())
 }

@@ -9,7 +9,7 @@ use zero_bus::storage::{Directory, Storage};
 use zero_paper::start_checkpoint::CheckpointOptions;
 use zero_paper::{Clock, PauseEnd, RecordPaths, Runtime, Scenario};
 
-use crate::unsynced::Unsynced;
+use crate::unsynced::{JOURNAL, Unsynced};
 
 const SCENARIO: &str = include_str!("../../../examples/paper-trading/scenario.json");
 
@@ -34,17 +34,19 @@ fn scenario() -> Result<Scenario> {
 /// Generates a bus and its journal in one directory. The runtime writes them as always, but on a
 /// storage that does not sync; the system does that at the end.
 pub(crate) fn generate(dir: &Path, cycles: u64) -> Result<()> {
-    let storage: Arc<dyn Storage> = Arc::new(Unsynced::new(Directory::create(dir)?));
+    let unsynced = Arc::new(Unsynced::new(Directory::create(dir)?));
+    let storage: Arc<dyn Storage> = Arc::clone(&unsynced) as _;
     let mut runtime = Runtime::start_in(scenario()?, &storage, clock())?;
     run(&mut runtime, cycles)?;
     drop(runtime);
+    unsynced.write_rest()?;
     ensure!(std::process::Command::new("sync").arg("-f").arg(dir).status()?.success(), "sync failed");
     Ok(())
 }
 
 fn start(dir: &Path, full_check: bool) -> Result<Runtime> {
     let records = RecordPaths {
-        journal: Some(dir.join("decisions.jsonl")),
+        journal: Some(dir.join(JOURNAL)),
         runtime_bus: Some(dir.to_owned()),
         checkpoint: CheckpointOptions { full_check, ..CheckpointOptions::default() },
         ..RecordPaths::default()

@@ -1,10 +1,11 @@
 //! Verifies a log in chunks on several threads and merges the results in log order.
 //!
-//! A chunk is 1 MiB of the log and owns the lines that start in it. Nearly all of the work is to
-//! hash these lines and to check the links between them, which needs nothing from outside the
-//! chunk. Each thread repeats four steps: it claims the next chunk, verifies its lines, waits until
-//! all earlier chunks are merged, and merges its own. A chunk merges only if its first line links
-//! to the last event merged before it.
+//! A chunk is 1 MiB of the log, or a frame of a sealed segment, and owns the lines that start in
+//! it. Nearly all of the work is to hash these lines and to check the links between them, which
+//! needs nothing from outside the chunk; a frame is also decompressed here, straight into the
+//! buffer of the thread. Each thread repeats four steps: it claims the next chunk, verifies its
+//! lines, waits until all earlier chunks are merged, and merges its own. A chunk merges only if its
+//! first line links to the last event merged before it.
 //!
 //! Only valid lines are merged. The first chunk with an invalid or unterminated line ends the pass,
 //! and [`crate::integrity`] scans the rest sequentially, because only that scan names faults and
@@ -15,14 +16,14 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::panic::resume_unwind;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::chain::{Head, Line, NextLineMatcher};
 use crate::event::MAX_LINE_BYTES;
 use crate::fault::Fault;
 use crate::lines::is_blank;
-use crate::log_file::VerifiedEnd;
-use crate::storage::{StorageFile, read_up_to};
+use crate::log_file::{LogFile, VerifiedEnd};
+use crate::segment::FrameReader;
+use crate::storage::read_up_to;
 use crate::sync::{Condvar, Mutex, lock, wait};
 use crate::sync_mark::SyncMark;
 
@@ -35,7 +36,7 @@ const FIRST_READ_BYTES: usize = 4 << 10;
 const MAX_READ_BYTES: usize = 256 << 10;
 
 /// Below this length, starting threads costs more than they save.
-const MIN_PARALLEL_BYTES: u64 = 4 << 20;
+const MIN_PARALLEL_BYTES: u64 = 2 << 20;
 
 /// Bounds the memory, since each thread holds a chunk.
 const MAX_THREADS: NonZeroUsize = NonZeroUsize::new(16).unwrap();
@@ -58,7 +59,7 @@ pub(crate) fn available_threads() -> NonZeroUsize {
 /// the text is still in its caches. Memory per thread: one chunk, the part of its last line that
 /// extends past it, and the collector.
 pub(crate) fn verify_chunks<T: Default>(
-    file: &dyn StorageFile,
+    file: &LogFile,
     start: VerifiedEnd,
     end: u64,
     sync_mark: Option<SyncMark>,
@@ -72,7 +73,13 @@ pub(crate) fn verify_chunks<T: Default>(
         if length < MIN_PARALLEL_BYTES { 1 } else { length.div_ceil(CHUNK_BYTES).min(threads.get() as u64) };
     // Hands out chunks in log order. A thread that waits for its turn holds a later chunk than the
     // one that is merged next, so the threads cannot wait for each other in a circle.
-    let next_unclaimed = AtomicU64::new(start.offset);
+    let next_unclaimed = Mutex::new(start.offset);
+    let claim = || {
+        let mut next_unclaimed = lock(&next_unclaimed);
+        let begin = *next_unclaimed;
+        *next_unclaimed = if begin < end { file.part_end(begin, CHUNK_BYTES) } else { begin };
+        begin..*next_unclaimed
+    };
     let merger = Merger {
         state: Mutex::new(MergeState { next_begin: Some(start.offset), verified: Ok(start), merge }),
         advanced: Condvar::new(),
@@ -80,12 +87,12 @@ pub(crate) fn verify_chunks<T: Default>(
     let work = || {
         let (mut buffer, mut collector) = (ChunkBuffer::default(), T::default());
         loop {
-            let begin = next_unclaimed.fetch_add(CHUNK_BYTES, Ordering::Relaxed);
-            if begin >= end {
+            let chunk = claim();
+            if chunk.is_empty() {
                 break;
             }
-            let claim = ClaimedChunk { merger: &merger, begin };
-            let is_complete = match buffer.read(&range, begin) {
+            let claim = ClaimedChunk { merger: &merger, bytes: chunk.clone() };
+            let is_complete = match buffer.read(&range, &chunk) {
                 // A segment that cannot be read makes the chunk invalid.
                 Err(error) if Fault::of(&error).is_some() => Ok(false),
                 read => read,
@@ -142,7 +149,7 @@ struct VerifiedChunk {
 /// A chunk that one thread works on. Later chunks wait until it is merged or dropped.
 struct ClaimedChunk<'a, M> {
     merger: &'a Merger<M>,
-    begin: u64,
+    bytes: Range<u64>,
 }
 
 impl<M> ClaimedChunk<'_, M> {
@@ -157,7 +164,7 @@ impl<M> ClaimedChunk<'_, M> {
         M: FnMut(&mut T, VerifiedEnd, &mut [u8]) -> io::Result<()>,
     {
         let mut state = lock(&self.merger.state);
-        while state.next_begin.is_some_and(|begin| begin != self.begin) {
+        while state.next_begin.is_some_and(|begin| begin != self.bytes.start) {
             state = wait(&self.merger.advanced, state);
         }
         // Taken, and restored only after success, so that an error or a panic of `merge` ends the
@@ -166,7 +173,7 @@ impl<M> ClaimedChunk<'_, M> {
             return false;
         }
         match verified.and_then(|chunk| state.append(chunk, collector, lines)) {
-            Ok(true) => state.next_begin = Some(self.begin + CHUNK_BYTES),
+            Ok(true) => state.next_begin = Some(self.bytes.end),
             Ok(false) => {}
             Err(error) => state.verified = Err(error),
         }
@@ -210,7 +217,7 @@ impl<M> MergeState<M> {
 
 /// The part of a log that one pass verifies.
 struct LogRange<'a> {
-    file: &'a dyn StorageFile,
+    file: &'a LogFile,
     start: u64,
     end: u64,
 }
@@ -223,17 +230,27 @@ struct ChunkBuffer {
     lines: Range<usize>,
     /// Byte offset of the first line in the log.
     offset: u64,
+    frame_reader: FrameReader,
 }
 
 impl ChunkBuffer {
     /// Reads the lines that start in a chunk. Returns `false` if the last one is unterminated or
     /// too long, or if the file was truncated meanwhile.
-    fn read(&mut self, range: &LogRange<'_>, begin: u64) -> io::Result<bool> {
-        let is_first = begin == range.start;
+    fn read(&mut self, range: &LogRange<'_>, chunk: &Range<u64>) -> io::Result<bool> {
+        // A frame that cannot be unpacked leaves no lines.
+        self.lines = 0..0;
+        if chunk.end <= range.end && range.file.read_frame(chunk, &mut self.frame_reader, &mut self.bytes)? {
+            // The chunk before it ends with a frame, too, so a line starts here.
+            self.lines = 0..self.bytes.len();
+            self.offset = chunk.start;
+            return Ok(self.bytes.ends_with(b"\n"));
+        }
+        // The active file begins with a line.
+        let is_first = chunk.start == range.start || chunk.start == range.file.base();
         // Reads one byte before the chunk. If that is a line break, a line starts with the chunk;
         // otherwise the bytes up to the next line break belong to a line of an earlier chunk.
-        let from = begin - u64::from(!is_first);
-        let mut length = (range.end.min(begin + CHUNK_BYTES) - from) as usize;
+        let from = chunk.start - u64::from(!is_first);
+        let mut length = (range.end.min(chunk.end) - from) as usize;
         if !self.fill(range, from, 0..length)? {
             return Ok(false);
         }

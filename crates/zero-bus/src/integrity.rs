@@ -152,11 +152,17 @@ pub(crate) fn scan<T: Default>(
     mut merge: impl FnMut(&mut T, &mut [u8]) -> io::Result<()> + Send,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> io::Result<Integrity> {
-    let visit_in_chunk = |collector: &mut T, head: Head, line: &Line<'_>, line_start| {
+    let is_sealed = !file.spans().is_empty();
+    let visit_in_chunk = |(collector, latest): &mut (T, Latest), head: Head, line: &Line<'_>, line_start| {
+        if is_sealed {
+            latest.observe(line);
+        }
         visit(collector, head.index, line, line_start);
     };
-    let merge_chunk = |collector: &mut T, verified: VerifiedEnd, lines: &mut [u8]| {
+    let mut false_index = FalseIndex { head: file.start().head, fault: None };
+    let merge_chunk = |(collector, latest): &mut (T, Latest), verified: VerifiedEnd, lines: &mut [u8]| {
         progress(Progress { bytes: verified.offset, bytes_total: end });
+        false_index.check(file, verified, latest)?;
         merge(collector, lines)
     };
     let verified =
@@ -184,6 +190,16 @@ pub(crate) fn scan<T: Default>(
         let byte_offset = raw.offset;
         scanner.check(&raw, |line| {
             number += 1;
+            if byte_offset < file.base() {
+                // A frame that did not hold whole lines.
+                let mut latest = Latest::default();
+                latest.observe(line);
+                false_index.check(
+                    file,
+                    VerifiedEnd { head: false_index.head, offset: byte_offset + 1 },
+                    &mut latest,
+                )?;
+            }
             visit(&mut collector, number, line, None);
             merge(&mut collector, &mut [])
         })?;
@@ -194,12 +210,59 @@ pub(crate) fn scan<T: Default>(
     }
     progress(Progress { bytes: end, bytes_total: end });
     let integrity = scanner.into_integrity(end, misplaced);
-    match find_false_record(file, end, integrity.head)? {
-        // A fault of the chain says more.
-        Some(fault) if !matches!(integrity.finding, Finding::Fault(_) | Finding::Ambiguous(_)) => {
-            Ok(Integrity { head: file.start().head, finding: Finding::Fault(fault) })
+    let false_record = find_false_record(file, end, integrity.head)?;
+    // A fault of the chain says more.
+    if matches!(integrity.finding, Finding::Fault(_) | Finding::Ambiguous(_)) {
+        return Ok(integrity);
+    }
+    let found = |head, fault| Integrity { head, finding: Finding::Fault(fault) };
+    Ok(match (false_record, false_index) {
+        (Some(fault), _) => found(file.start().head, fault),
+        (None, FalseIndex { head, fault: Some(fault) }) => found(head, fault),
+        (None, _) => integrity,
+    })
+}
+
+/// The latest time of the events of a chunk.
+#[derive(Default)]
+struct Latest {
+    time: Option<f64>,
+    /// The time of the last event, as text: those of a cycle have the same.
+    text: Vec<u8>,
+}
+
+impl Latest {
+    fn observe(&mut self, line: &Line<'_>) {
+        let text = line.as_of_text();
+        if text == self.text {
+            return;
         }
-        _ => Ok(integrity),
+        self.text.clear();
+        self.text.extend_from_slice(text);
+        let time = line.as_of();
+        self.time = Some(self.time.map_or(time, |latest| latest.max(time)));
+    }
+}
+
+/// Looks for the first index of a segment that gives an earlier time than its events have.
+/// `Reader::first_index_since` relies on these times.
+struct FalseIndex {
+    /// The last event before the frames that were not checked yet, or before the fault.
+    head: Head,
+    fault: Option<Fault>,
+}
+
+impl FalseIndex {
+    /// Checks the next frame, whose verified lines end at `verified`.
+    fn check(&mut self, file: &LogFile, verified: VerifiedEnd, latest: &mut Latest) -> io::Result<()> {
+        let time = std::mem::take(latest).time;
+        if self.fault.is_none() {
+            self.fault = time.map_or(Ok(None), |time| file.check_latest(verified.offset, time))?;
+        }
+        if self.fault.is_none() {
+            self.head = verified.head;
+        }
+        Ok(())
     }
 }
 

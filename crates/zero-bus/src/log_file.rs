@@ -19,7 +19,7 @@ use crate::chain::{self, Head};
 use crate::event::MAX_LINE_BYTES;
 use crate::fault::{Fault, FaultKind};
 use crate::retired::{RETIRED, Retired};
-use crate::segment::{SEGMENTS, Segment, Span};
+use crate::segment::{FrameReader, SEGMENTS, Segment, Span};
 use crate::storage::{Access, Lock, Storage, StorageFile, read_up_to};
 use crate::sync::lock;
 
@@ -33,9 +33,9 @@ pub const LOCK: &str = "bus.lock";
 /// Segments whose index is kept in memory. Threads that verify a log work on neighbours.
 const MAX_OPEN_SEGMENTS: usize = 4;
 
-/// Frames that are kept decompressed. A thread that verifies a chunk works on a frame and its
-/// neighbour, which is also the frame of another thread; there are at most 16 threads.
-const MAX_FRAMES: usize = 18;
+/// Frames that are kept decompressed, for those that read lines. A pass over the log reads whole
+/// frames and keeps none, see [`LogFile::read_frame`].
+const MAX_FRAMES: usize = 4;
 const MAX_FRAMES_BYTES: u64 = 32 << 20;
 
 /// Times that a log is opened again because it was sealed and retired meanwhile.
@@ -244,6 +244,67 @@ impl LogFile {
         }
     }
 
+    /// Returns where the part of the log ends that a pass should read at once: that of the frame,
+    /// or `length` bytes after `from`.
+    pub(crate) fn part_end(&self, from: u64, length: u64) -> u64 {
+        let is_sealed = (self.start().offset..self.0.base).contains(&from);
+        let Some(sealed) = self.0.sealed.as_ref().filter(|_| is_sealed) else {
+            return from.saturating_add(length);
+        };
+        match sealed.locate(&*self.0.storage, from) {
+            Ok((_, segment, number)) => segment.frames[number].bytes.end,
+            // Reading will find that, too.
+            Err(_) => from.saturating_add(length).min(self.0.base),
+        }
+    }
+
+    /// If these bytes of the log are a sealed frame, decompresses it into `plain` and returns
+    /// `true`. Decompresses it again each time.
+    pub(crate) fn read_frame(
+        &self,
+        bytes: &Range<u64>,
+        reader: &mut FrameReader,
+        plain: &mut Vec<u8>,
+    ) -> io::Result<bool> {
+        let is_sealed = (self.start().offset..self.0.base).contains(&bytes.start);
+        let Some(sealed) = self.0.sealed.as_ref().filter(|_| is_sealed) else { return Ok(false) };
+        let (_, segment, number) = sealed.locate(&*self.0.storage, bytes.start)?;
+        if segment.frames[number].bytes != *bytes {
+            return Ok(false);
+        }
+        segment.read_frame(number, reader, plain)?;
+        Ok(true)
+    }
+
+    /// Checks the time that the index of a segment gives for the frame before `end` against the
+    /// latest event in that frame. Returns the fault of an index that gives an earlier time.
+    pub(crate) fn check_latest(&self, end: u64, latest: f64) -> io::Result<Option<Fault>> {
+        let Some(sealed) = self.0.sealed.as_ref().filter(|_| end <= self.0.base) else { return Ok(None) };
+        let (_, segment, number) = sealed.locate(&*self.0.storage, end.saturating_sub(1))?;
+        let is_false = segment.frames[number].latest < latest;
+        Ok(is_false.then(|| segment.frame_fault(number, "has a later event than its index says")))
+    }
+
+    /// Returns the index of an event before which all events are earlier than `time`, as far as
+    /// the indexes of the segments tell. Costs three reads for each segment that may hold later
+    /// events.
+    pub(crate) fn first_since(&self, time: f64) -> io::Result<u64> {
+        let mut first = self.spans().last().map_or(self.start().head.index, |span| span.last) + 1;
+        let Some(sealed) = &self.0.sealed else { return Ok(first) };
+        for position in (0..sealed.spans.len()).rev() {
+            let segment = match sealed.segment(&*self.0.storage, position) {
+                Err(error) if Fault::of(&error).is_some() => return Ok(self.start().head.index + 1),
+                segment => segment?,
+            };
+            if segment.latest() < time {
+                break;
+            }
+            let number = segment.frames.partition_point(|frame| frame.latest < time);
+            first = segment.frames[number].first;
+        }
+        Ok(first)
+    }
+
     /// Returns the offset in the active file of an offset in the log.
     fn in_active(&self, offset: u64) -> io::Result<u64> {
         offset.checked_sub(self.0.base).ok_or_else(|| {
@@ -339,12 +400,7 @@ impl Sealed {
     /// Reads at most up to the end of the frame that holds `offset`, which is before the active
     /// file.
     fn read_at(&self, storage: &dyn Storage, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        if let Some(gap) = self.gap.as_ref().filter(|gap| gap.byte_offset <= offset) {
-            return Err(gap.clone().into());
-        }
-        let position = self.spans.partition_point(|span| span.bytes.end <= offset);
-        let segment = self.segment(storage, position)?;
-        let number = segment.frame_at(offset);
+        let (position, segment, number) = self.locate(storage, offset)?;
         let bytes = segment.frames[number].bytes.clone();
         let mut frames = lock(&self.frames);
         let cached =
@@ -354,13 +410,29 @@ impl Sealed {
         let mut cached = lock(&cached);
         let frame = match &*cached {
             Some(frame) => Arc::clone(frame),
-            None => Arc::clone(cached.insert(Arc::new(segment.read_frame(number)?))),
+            None => {
+                let mut plain = Vec::new();
+                segment.read_frame(number, &mut FrameReader::default(), &mut plain)?;
+                Arc::clone(cached.insert(Arc::new(plain)))
+            }
         };
         drop(cached);
         let rest = &frame[(offset - bytes.start) as usize..];
         let length = rest.len().min(buffer.len());
         buffer[..length].copy_from_slice(&rest[..length]);
         Ok(length)
+    }
+
+    /// Returns the segment that holds a byte of the log before the active file, its position, and
+    /// the number of the frame that holds the byte.
+    fn locate(&self, storage: &dyn Storage, offset: u64) -> io::Result<(usize, Arc<Segment>, usize)> {
+        if let Some(gap) = self.gap.as_ref().filter(|gap| gap.byte_offset <= offset) {
+            return Err(gap.clone().into());
+        }
+        let position = self.spans.partition_point(|span| span.bytes.end <= offset);
+        let segment = self.segment(storage, position)?;
+        let number = segment.frame_at(offset);
+        Ok((position, segment, number))
     }
 
     fn segment(&self, storage: &dyn Storage, position: usize) -> io::Result<Arc<Segment>> {

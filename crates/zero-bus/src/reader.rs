@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use crate::bisect::find_event;
 use crate::chain::{Head, Line};
-use crate::chunk;
 use crate::durable_log::{
     DurableLog, OpenedLog, check_snapshot_not_ahead, check_sync_mark_not_ahead, durable_end, open_lock_file,
 };
@@ -18,7 +17,7 @@ use crate::integrity::{self, Finding, Integrity, Progress};
 use crate::lines::{Lines, last_line_before};
 use crate::lock_wait::{self, LOCK_TIMEOUT};
 use crate::log::Bus;
-use crate::log_file::{LOCK, LOG, VerifiedEnd};
+use crate::log_file::{LOCK, LOG};
 use crate::recover::{self, locate_damage};
 use crate::retired::Retired;
 use crate::snapshot::{Snapshot, StoredSnapshot, missing_events};
@@ -85,93 +84,6 @@ impl Reader {
     /// ```
     pub fn events(&self, from: u64) -> Result<Events> {
         Events::open(Arc::clone(&self.storage), from.max(1))
-    }
-
-    /// Verifies the events from an index on, like [`Reader::events`], but on several threads. Calls
-    /// `on_event` in order with those for which `matches` returns true. `matches` gets the type and
-    /// the trace of each event.
-    ///
-    /// `on_event` is called by one thread at a time, but not always by the same one. Ends at the
-    /// present end of the log.
-    ///
-    /// # Errors
-    /// As [`Reader::events`], after all matching events before the fault were passed on; and the
-    /// error that `on_event` returns.
-    ///
-    /// ```
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// use std::collections::BTreeMap;
-    /// use zero_bus::{Bus, Draft, Error};
-    ///
-    /// let bus = Bus::open(dir.path())?;
-    /// for event_type in ["door.opened", "door.closed", "door.opened"] {
-    ///     bus.append(Draft::new(event_type, 1777593600.0, &BTreeMap::from([("by", "cat")]))?)?;
-    /// }
-    /// let mut opened = Vec::new();
-    /// bus.reader().select(1, |event_type, _| event_type == "door.opened", |event| {
-    ///     opened.push(event.index);
-    ///     Ok::<(), Error>(())
-    /// })?;
-    /// assert_eq!(opened, [1, 3]);
-    /// # Ok::<(), Error>(())
-    /// ```
-    pub fn select<E: From<Error> + Send>(
-        &self,
-        from: u64,
-        matches: impl Fn(&str, Option<&str>) -> bool + Sync,
-        on_event: impl FnMut(Event) -> Result<(), E> + Send,
-    ) -> Result<Selected, E> {
-        self.select_map(from, matches, |event| event, on_event)
-    }
-
-    /// Like [`Reader::select`], but calls `map` with each matching event on the thread that has
-    /// verified it, and `on_value` in order with what `map` returns. Use it where `map` is the
-    /// larger part of the work, such as hashing.
-    ///
-    /// # Errors
-    /// As [`Reader::select`].
-    pub fn select_map<T: Send, E: From<Error> + Send>(
-        &self,
-        from: u64,
-        matches: impl Fn(&str, Option<&str>) -> bool + Sync,
-        map: impl Fn(Event) -> T + Sync,
-        mut on_value: impl FnMut(T) -> Result<(), E> + Send,
-    ) -> Result<Selected, E> {
-        let mut events = self.events(from)?;
-        let from = events.from;
-        if let Some(lines) = &mut events.lines {
-            let start = VerifiedEnd { head: events.head, offset: lines.offset() };
-            let mut caller_error = None;
-            let visit = |selected: &mut Vec<T>, head: Head, line: &Line<'_>, _| {
-                if head.index >= from && matches(&line.event_type(), line.trace_id().as_deref()) {
-                    selected.extend(line.event(head).map(&map));
-                }
-            };
-            let merge = |selected: &mut Vec<T>, _, _: &mut [u8]| {
-                selected.drain(..).try_for_each(&mut on_value).map_err(|error| {
-                    caller_error = Some(error);
-                    io::Error::other("the caller stopped the selection")
-                })
-            };
-            let file = lines.file().clone();
-            let threads = chunk::available_threads();
-            let verified = chunk::verify_chunks(&file, start, lines.end(), None, threads, visit, merge);
-            if let Some(error) = caller_error {
-                return Err(error);
-            }
-            let verified = verified.map_err(Error::io("read it", &self.log_path()))?;
-            lines.seek(verified.offset);
-            events.head = verified.head;
-        }
-        // The rest: the last lines, or everything from the first chunk on that is not entirely
-        // valid.
-        for event in events.by_ref() {
-            let event = event?;
-            if matches(&event.event_type, event.trace_id.as_deref()) {
-                on_value(map(event))?;
-            }
-        }
-        Ok(Selected { last: events.head.index, torn_bytes: events.torn_bytes() })
     }
 
     /// Returns the event at an index; `None` beyond the end.
@@ -370,26 +282,17 @@ impl Bus {
     }
 }
 
-/// Where a [`Reader::select`] ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Selected {
-    /// The index of the last verified event.
-    pub last: u64,
-    /// Length of the torn tail after it in bytes; 0 if there is none.
-    pub torn_bytes: u64,
-}
-
 /// Verified events in order, see [`Reader::events`]. Ends at the end that the log had at the start,
 /// at a torn tail, or after the first error.
 pub struct Events {
     storage: Arc<dyn Storage>,
     /// `None` if there was no log at the start.
-    lines: Option<Lines>,
+    pub(crate) lines: Option<Lines>,
     /// The last verified event, or the event that reading started after.
-    head: Head,
+    pub(crate) head: Head,
     /// Index of the first event to return. If bisection failed, reading starts at the first event
     /// and verifies those before `from` without returning them.
-    from: u64,
+    pub(crate) from: u64,
     torn_bytes: u64,
     /// Offset of an invalid line that was read again once, see [`Events::read`].
     retry_offset: Option<u64>,

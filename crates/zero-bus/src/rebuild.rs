@@ -15,7 +15,7 @@ use crate::log_file::{LOG, LogFile};
 use crate::reader::Reader;
 use crate::retired::{RETIRED, Retired, RetiredPart};
 use crate::seal::SealLock;
-use crate::segment::{SEGMENTS, Segment, Span};
+use crate::segment::{FrameReader, SEGMENTS, Segment, Span};
 use crate::storage::{Access, Storage, StorageFile};
 use crate::writer::io_error;
 
@@ -100,10 +100,13 @@ fn first_in_active(log: &LogFile) -> io::Result<Option<u64>> {
 /// cannot be read are left out.
 fn read_parts(storage: &dyn Storage, log: &LogFile, spans: &[Span]) -> io::Result<Vec<RetiredPart>> {
     let mut parts = Vec::new();
+    let (mut frame, mut reader) = (Vec::new(), FrameReader::default());
     for span in spans {
         let Ok(segment) = Segment::open(storage, span) else { continue };
         for number in 0..segment.frames.len() {
-            let Ok(frame) = segment.read_frame(number) else { continue };
+            if segment.read_frame(number, &mut reader, &mut frame).is_err() {
+                continue;
+            }
             parts.extend(frame.split(|byte| *byte == b'\n').filter_map(read_part));
         }
     }

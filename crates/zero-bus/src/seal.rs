@@ -1,9 +1,16 @@
 //! Sealing: moves the beginning of the active file to compressed segments, while others append.
 //!
-//! 1. Without the bus's lock, the events are verified and compressed. A segment is synced, read
-//!    back and compared with the log before it gets its name.
-//! 2. Under the lock, what follows the sealed events is in a new file, synced. It is renamed over
-//!    the active file ([`Writer::replace_active`]), and the segments are in force.
+//! 1. Without the bus's lock, the events are verified and compressed, on a thread that leaves the
+//!    processors to others. A segment is synced, read back and compared with the log before it gets
+//!    its name.
+//! 2. What follows the sealed events is copied to a new file, and the last bit of it under the
+//!    lock. The file is synced and renamed over the active file ([`Writer::replace_active`]), and
+//!    the segments are in force.
+//!
+//! Whatever is written is synced in small pieces. On a journaling file system, the sync of an
+//! append otherwise waits until all of it is on the disk. And while others append, a seal rests
+//! most of the time ([`Pace`]): their syncs wait for interrupts and threads of the kernel, which
+//! need an idle processor more than a low priority of this thread.
 //!
 //! Before that, what the record of retired events says about events of the active file is removed:
 //! they were put back, and the record would hide them once they are sealed.
@@ -13,8 +20,11 @@
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::panic::resume_unwind;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -23,12 +33,13 @@ use crate::chain::{Head, Line};
 use crate::checksum::Checksum;
 use crate::chunk;
 use crate::error::{Error, Result};
+use crate::fault::Fault;
 use crate::integrity::Progress;
 use crate::lines::Lines;
 use crate::log_file::{LOG, LogFile, VerifiedEnd};
 use crate::recover::{End, locate_damage};
 use crate::retired::{RETIRED, RETIRING, Retired};
-use crate::segment::{FRAME_BYTES, SEGMENTS, Segment, SegmentWriter, Span};
+use crate::segment::{FRAME_BYTES, FrameReader, SEGMENTS, Segment, SegmentWriter, Span};
 use crate::storage::{Access, Lock, LockHolder, Storage, StorageFile, read_exact_at};
 use crate::sync::{Arc, Mutex, lock};
 use crate::writer::{Writer, io_error};
@@ -37,12 +48,26 @@ use crate::writer::{Writer, io_error};
 const SEAL_LOCK: &str = "segments/lock";
 const UNFINISHED: &str = "segments/unfinished";
 
+/// The nice value of a thread that seals, from -20 (first) to 19 (last).
+const LOW_PRIORITY: i32 = 10;
+
+/// While others append, a seal rests this many times as long as it works: when it uses the
+/// processor, and when it writes.
+const REST_AFTER_FRAME: u32 = 6;
+const REST_AFTER_COPY: u32 = 20;
+const MAX_REST: Duration = Duration::from_secs(1);
+
 /// Events that stay in the active file. Recovery needs at most the last three lines, so it does not
 /// depend on a segment.
 const MIN_ACTIVE_EVENTS: u64 = 3;
 
-/// Bytes copied at a time.
+/// Bytes copied at a time, and then synced.
 const COPY_BYTES: usize = 1 << 20;
+
+/// No more than this is copied under the lock, unless others append faster than a copy is made in
+/// so many rounds.
+const MAX_LOCKED_COPY_BYTES: u64 = 256 << 10;
+const MAX_COPY_ROUNDS: usize = 16;
 
 /// What [`Bus::seal`](crate::Bus::seal) seals.
 ///
@@ -119,17 +144,22 @@ pub(crate) fn seal(
     let Some((limit, _)) = last else { return Err(locate_damage(&**storage, &log, None, end.offset)) };
     let mut sealed = Sealed { first: start.head.index + 1, ..Sealed::default() };
     let is_last_filled = options.up_to.is_none();
-    while let Some(to) = segment_end(&log, start.offset, limit, options.segment_bytes, is_last_filled)
-        .map_err(Error::io("read it", &log_path))?
-    {
-        let (next, bytes_sealed) = write_segment(&**storage, &log, start, to, &mut |offset| {
-            progress(Progress { bytes: offset, bytes_total: limit });
-        })?;
-        sealed.segments += 1;
-        sealed.bytes += next.offset - start.offset;
-        sealed.bytes_sealed += bytes_sealed;
-        start = next;
-    }
+    let mut latest = latest_before_active(&**storage, &log).map_err(failed("read the last segment in"))?;
+    in_background(&log_path, || {
+        while let Some(to) = segment_end(&log, start.offset, limit, options.segment_bytes, is_last_filled)
+            .map_err(Error::io("read it", &log_path))?
+        {
+            let (next, bytes_sealed) =
+                write_segment(&**storage, &log, start, to, &mut latest, &mut |offset| {
+                    progress(Progress { bytes: offset, bytes_total: limit });
+                })?;
+            sealed.segments += 1;
+            sealed.bytes += next.offset - start.offset;
+            sealed.bytes_sealed += bytes_sealed;
+            start = next;
+        }
+        Ok(())
+    })?;
     if sealed.segments == 0 {
         return Ok(Sealed::default());
     }
@@ -137,6 +167,66 @@ pub(crate) fn seal(
     storage.sync_directory(SEGMENTS).map_err(failed("sync the directory"))?;
     replace_active(&**storage, writer, &log, start.offset, end)?;
     Ok(sealed)
+}
+
+/// Calls `work` on a thread of low priority, so that it delays appenders as little as possible, and
+/// waits for it. `path` is for messages.
+fn in_background<T: Send>(path: &Path, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let work = move || {
+            lower_priority();
+            work()
+        };
+        let thread = std::thread::Builder::new().name("zero-bus seal".to_owned()).spawn_scoped(scope, work);
+        let thread = thread.map_err(Error::io("start a thread for", path))?;
+        thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}
+
+/// Leaves processor and disk to those that append: rests after each piece of work if there was an
+/// append since the piece before. Without appends, it does not rest.
+struct Pace<'a> {
+    log: &'a LogFile,
+    size: u64,
+    rested_at: Instant,
+}
+
+impl<'a> Pace<'a> {
+    fn new(log: &'a LogFile) -> Self {
+        Self { log, size: log.size().unwrap_or_default(), rested_at: Instant::now() }
+    }
+
+    /// Called after a piece of work. Rests so many times as long as the work has taken.
+    fn rest(&mut self, times: u32) -> io::Result<()> {
+        let size = self.log.size()?;
+        if size != self.size {
+            self.size = size;
+            std::thread::sleep(self.rested_at.elapsed().saturating_mul(times).min(MAX_REST));
+        }
+        self.rested_at = Instant::now();
+        Ok(())
+    }
+}
+
+/// Lowers the priority of the calling thread, and of no other.
+#[cfg(target_os = "linux")]
+fn lower_priority() {
+    // On Linux, this is the priority of a thread. May fail: the work is then done at the usual one.
+    let _ = rustix::process::setpriority_process(None, LOW_PRIORITY);
+}
+
+/// On other systems, threads of a process have one priority.
+#[cfg(not(target_os = "linux"))]
+fn lower_priority() {}
+
+/// Returns a time that no sealed event is later than; `None` if no event is sealed.
+fn latest_before_active(storage: &dyn Storage, log: &LogFile) -> io::Result<Option<f64>> {
+    let Some(span) = log.spans().last() else { return Ok(None) };
+    match Segment::open(storage, span) {
+        // A damaged segment does not keep others from being sealed.
+        Err(error) if Fault::of(&error).is_some() => Ok(Some(f64::MAX)),
+        segment => Ok(Some(segment?.latest())),
+    }
 }
 
 /// Keeps other sealers off, and those that retire events. The lock lasts as long as its file is
@@ -245,9 +335,10 @@ pub(crate) fn first_checksum(log: &LogFile, end: u64) -> io::Result<Option<Check
 
 /// Compares a segment with what the log holds at its place.
 fn check_equal(segment: &Segment, log: &LogFile) -> io::Result<()> {
-    let mut plain = Vec::new();
+    let (mut plain, mut sealed, mut reader) = (Vec::new(), Vec::new(), FrameReader::default());
+    let mut pace = Pace::new(log);
     for (number, frame) in segment.frames.iter().enumerate() {
-        let sealed = segment.read_frame(number)?;
+        segment.read_frame(number, &mut reader, &mut sealed)?;
         plain.resize(sealed.len(), 0);
         if log.size()? < frame.bytes.end {
             return Err(io::Error::other("it holds events that the log does not hold"));
@@ -256,6 +347,7 @@ fn check_equal(segment: &Segment, log: &LogFile) -> io::Result<()> {
         if plain != sealed {
             return Err(io::Error::other("it does not hold what the log holds at its place"));
         }
+        pace.rest(REST_AFTER_FRAME)?;
     }
     Ok(())
 }
@@ -295,46 +387,54 @@ fn segment_end(
 }
 
 /// Writes the lines between two offsets to a segment, reads it back, compares it and gives it its
-/// name. Returns where it ends, and its size.
+/// name. Returns where it ends, and its size. `latest` is the latest time of an event before it,
+/// and then of an event up to its end.
 fn write_segment(
     storage: &dyn Storage,
     log: &LogFile,
     start: VerifiedEnd,
     to: u64,
+    latest: &mut Option<f64>,
     on_frame: &mut (dyn FnMut(u64) + Send),
 ) -> Result<(VerifiedEnd, u64)> {
     let failed = |action| io_error(storage, UNFINISHED, action);
     let file = storage.open(UNFINISHED, Access::Truncate).map_err(failed("create it"))?;
     // Whoever may read the log may read it in segments.
     storage.copy_permissions(LOG, UNFINISHED).map_err(failed("set the permissions of it"))?;
-    let mut segment = SegmentWriter::new(file, start.offset).map_err(failed("write it"))?;
+    let mut segment = SegmentWriter::new(file, start.offset, *latest).map_err(failed("write it"))?;
     let mut first = start.head.index + 1;
-    let merge = |(): &mut (), verified: VerifiedEnd, lines: &mut [u8]| {
+    let mut pace = Pace::new(log);
+    let visit = |latest: &mut Option<f64>, _, line: &Line<'_>, _| {
+        let time = line.as_of();
+        *latest = Some(latest.map_or(time, |latest| latest.max(time)));
+    };
+    let merge = |latest: &mut Option<f64>, verified: VerifiedEnd, lines: &mut [u8]| {
+        let latest = latest.take().unwrap_or(f64::MAX);
         // Chunks without an event are not merged. They are blank, and belong to the next frame.
         let blank_bytes = verified.offset - lines.len() as u64 - segment.offset();
         if blank_bytes == 0 {
-            segment.append(lines, first)?;
+            segment.append(lines, first, latest)?;
         } else if blank_bytes <= FRAME_BYTES {
             let mut frame = vec![0; blank_bytes as usize];
             read_exact_at(log, &mut frame, segment.offset())?;
             frame.extend_from_slice(lines);
-            segment.append(&frame, first)?;
+            segment.append(&frame, first, latest)?;
         } else {
             return Err(io::Error::other(format!("{blank_bytes} bytes before event {first} are blank")));
         }
         first = verified.head.index + 1;
         on_frame(verified.offset);
-        Ok(())
+        pace.rest(REST_AFTER_FRAME)
     };
     // One thread, which leaves the processors to those that append.
-    let verified =
-        chunk::verify_chunks(log, start, to, None, NonZeroUsize::MIN, |(): &mut (), _, _, _| {}, merge);
+    let verified = chunk::verify_chunks(log, start, to, None, NonZeroUsize::MIN, visit, merge);
     let verified = verified.map_err(failed("seal events in it"))?;
     let mut rest = Lines::new(log.clone(), verified.offset, to);
     let has_more = rest.next().map_err(Error::io("read it", &storage.path(LOG)))?.is_some();
     if has_more || verified.head == start.head {
         return Err(locate_damage(storage, log, None, to));
     }
+    *latest = segment.latest();
     let (span, bytes_sealed) = segment.finish(verified.head.index).map_err(failed("write it"))?;
     check_and_name(storage, log, &span).map_err(failed("seal events in it"))?;
     Ok((verified, bytes_sealed))
@@ -345,8 +445,8 @@ fn check_and_name(storage: &dyn Storage, log: &LogFile, span: &Span) -> io::Resu
     storage.rename(UNFINISHED, &span.path())
 }
 
-/// Puts a file with what follows `cut` in place of the active one. Most of it is copied before the
-/// lock is taken.
+/// Puts a file with what follows `cut` in place of the active one. Nearly all of it is copied
+/// before the lock is taken. `end` is an end that the log had.
 fn replace_active(
     storage: &dyn Storage,
     writer: &Mutex<Writer>,
@@ -358,26 +458,49 @@ fn replace_active(
     let failed = |action| io_error(storage, name, action);
     let next = storage.open(name, Access::Truncate).map_err(failed("create it"))?;
     storage.copy_permissions(LOG, name).map_err(failed("set the permissions of it"))?;
-    copy(log, &*next, cut, end.offset).map_err(failed("write it"))?;
+    copy(log, &*next, cut, end.offset, Some(&mut Pace::new(log))).map_err(failed("write it"))?;
     next.sync().map_err(failed("sync it"))?;
+    let mut end = end.offset;
+    // What was appended meanwhile.
+    for _ in 0..MAX_COPY_ROUNDS {
+        let end_now = lock(writer).with_lock(storage, |writer| {
+            writer.refresh_end(storage)?;
+            Ok(writer.end.offset)
+        })?;
+        if end_now.saturating_sub(end) <= MAX_LOCKED_COPY_BYTES {
+            break;
+        }
+        copy(log, &*next, end, end_now, None).map_err(failed("write it"))?;
+        end = end_now;
+    }
     lock(writer).with_lock(storage, |writer| {
         writer.refresh_end(storage)?;
         if writer.log().base() != log.base() {
             return Err(Error::Changed { path: storage.path(LOG), reason: "was sealed by another program" });
         }
-        copy(writer.log(), &*next, end.offset, writer.end.offset).map_err(failed("write it"))?;
+        copy(writer.log(), &*next, end, writer.end.offset, None).map_err(failed("write it"))?;
         next.sync().map_err(failed("sync it"))?;
         writer.replace_active(storage)
     })
 }
 
-fn copy(log: &LogFile, to: &dyn StorageFile, from: u64, end: u64) -> io::Result<()> {
+fn copy(
+    log: &LogFile,
+    to: &dyn StorageFile,
+    from: u64,
+    end: u64,
+    mut pace: Option<&mut Pace<'_>>,
+) -> io::Result<()> {
     let mut buffer = vec![0; COPY_BYTES];
     let mut offset = from;
     while offset < end {
         let block = &mut buffer[..(end - offset).min(COPY_BYTES as u64) as usize];
         read_exact_at(log, block, offset)?;
         to.append(block)?;
+        if block.len() == COPY_BYTES {
+            to.sync()?;
+            pace.as_mut().map_or(Ok(()), |pace| pace.rest(REST_AFTER_COPY))?;
+        }
         offset += block.len() as u64;
     }
     Ok(())

@@ -3,8 +3,9 @@
 //! The file is zstd in the seekable format: frames of about 1 MiB of the log, each with whole
 //! lines, and at its end a seek table. Before the seek table is one more skippable frame, the
 //! *index*, which only this library reads: it tells which events the segment and each frame hold,
-//! and the SHA-256 of each frame's compressed bytes. Every byte of the file is checked when it is
-//! used: a frame against its hash, the rest against what the index must make of it.
+//! how late they are, and the SHA-256 of each frame's compressed bytes. Every byte of the file is
+//! checked when it is used: a frame against its hash, the rest against what the index must make of
+//! it.
 //!
 //! Formats: RFC 8878 (zstd) and `zstd_seekable_compression_format.md` 0.1.0 of the zstd project.
 //! `docs/FORMAT.md` describes index and file name.
@@ -14,7 +15,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use crate::canonical::{Json, Value};
+use crate::canonical::{Json, Value, is_canonical};
 use crate::checksum::Checksum;
 use crate::event::MAX_LINE_BYTES;
 use crate::fault::{Fault, FaultKind};
@@ -23,8 +24,13 @@ use crate::storage::{Access, Storage, StorageFile, read_exact_at};
 /// The subdirectory of a bus that holds its sealed segments.
 pub const SEGMENTS: &str = "segments";
 
-/// Value of `schema_version` in the index of a segment.
-const SCHEMA: &str = "zero.bus.segment.v1";
+/// Values of `schema_version` in the index of a segment: the one that is written, and an earlier
+/// one, whose frames lack [`Frame::latest`].
+const SCHEMA: &str = "zero.bus.segment.v2";
+const SCHEMA_1: &str = "zero.bus.segment.v1";
+
+/// What is before the value of the last member of an index.
+const SEAL_MEMBER: &str = r#","seal":""#;
 
 /// Plain bytes of a frame, apart from the part of its last line that extends past them.
 pub(crate) const FRAME_BYTES: u64 = 1 << 20;
@@ -34,6 +40,9 @@ const MAX_FRAME_BYTES: u64 = 3 * FRAME_BYTES + MAX_LINE_BYTES as u64;
 
 /// Bound for the memory that an index takes.
 const MAX_INDEX_BYTES: u64 = 64 << 20;
+
+/// Compressed bytes that a [`SegmentWriter`] writes before it syncs them.
+const UNSYNCED_BYTES: u64 = 1 << 20;
 
 /// Skippable frames, as little-endian numbers: the index, and the seek table with its end.
 const INDEX_MAGIC: u32 = 0x184D_2A50;
@@ -81,7 +90,7 @@ impl Span {
 }
 
 /// One compressed frame of a segment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Frame {
     /// Index of the first event in it.
     pub(crate) first: u64,
@@ -91,6 +100,8 @@ pub(crate) struct Frame {
     stored: Range<u64>,
     /// SHA-256 of its bytes in the file.
     sha256: Checksum,
+    /// No event of the log up to the end of this frame is later. [`f64::MAX`] if that is unknown.
+    pub(crate) latest: f64,
 }
 
 /// A segment that was opened: its file, and its frames in order.
@@ -156,27 +167,58 @@ impl Segment {
         &self.frames[after.saturating_sub(1)]
     }
 
-    /// Reads and decompresses a frame.
+    /// Returns a time that no event up to the end of this segment is later than.
+    pub(crate) fn latest(&self) -> f64 {
+        self.frames.last().map_or(f64::MAX, |frame| frame.latest)
+    }
+
+    /// Returns the fault of a frame that is not what it must be.
+    pub(crate) fn frame_fault(&self, number: usize, problem: &str) -> Fault {
+        let frame = &self.frames[number];
+        let kind = FaultKind::Segment(self.span.path(), format!("frame {} {problem}", number + 1));
+        Fault { event: frame.first, byte_offset: frame.bytes.start, kind }
+    }
+
+    /// Reads and decompresses a frame into `plain`, whose content is replaced.
     ///
     /// # Errors
     /// A [`Fault`] in an [`io::Error`] if the frame was changed.
-    pub(crate) fn read_frame(&self, number: usize) -> io::Result<Vec<u8>> {
+    pub(crate) fn read_frame(
+        &self,
+        number: usize,
+        reader: &mut FrameReader,
+        plain: &mut Vec<u8>,
+    ) -> io::Result<()> {
         let frame = &self.frames[number];
-        let fault = |problem: String| -> io::Error {
-            let kind = FaultKind::Segment(self.span.path(), format!("frame {} {problem}", number + 1));
-            Fault { event: frame.first, byte_offset: frame.bytes.start, kind }.into()
-        };
-        let mut stored = vec![0; length(&frame.stored)];
-        read_exact_at(&*self.file, &mut stored, frame.stored.start)?;
-        if Checksum::of(&stored) != frame.sha256 {
-            return Err(fault("was changed".to_owned()));
+        let fault = |problem: &str| -> io::Error { self.frame_fault(number, problem).into() };
+        let stored_bytes = length(&frame.stored);
+        if reader.stored.len() < stored_bytes {
+            reader.stored.resize(stored_bytes, 0);
         }
-        let plain = codec::decompress(&stored, length(&frame.bytes))?;
+        let stored = &mut reader.stored[..stored_bytes];
+        read_exact_at(&*self.file, stored, frame.stored.start)?;
+        if Checksum::of(stored) != frame.sha256 {
+            return Err(fault("was changed"));
+        }
+        reader.decompressor.decompress(stored, length(&frame.bytes), plain).map_err(|error| {
+            match error.kind() {
+                io::ErrorKind::Unsupported => error,
+                _ => fault(&format!("cannot be unpacked: {error}")),
+            }
+        })?;
         if plain.len() != length(&frame.bytes) {
-            return Err(fault(format!("holds {} bytes, not {}", plain.len(), length(&frame.bytes))));
+            return Err(fault(&format!("holds {} bytes, not {}", plain.len(), length(&frame.bytes))));
         }
-        Ok(plain)
+        Ok(())
     }
+}
+
+/// What reading a frame needs, for any number of frames.
+#[derive(Default)]
+pub(crate) struct FrameReader {
+    /// The compressed bytes of a frame.
+    stored: Vec<u8>,
+    decompressor: codec::Decompressor,
 }
 
 /// Writes a segment, frame by frame.
@@ -186,13 +228,24 @@ pub(crate) struct SegmentWriter {
     /// Where the next frame goes, in the log and in the file.
     offset: u64,
     stored: u64,
+    /// Bytes of the file that are synced.
+    synced: u64,
+    /// See [`Frame::latest`]; `None` before the first event of the log.
+    latest: Option<f64>,
     compressor: codec::Compressor,
 }
 
 impl SegmentWriter {
-    /// Begins a segment of the log from `offset` on in an empty file.
-    pub(crate) fn new(file: Box<dyn StorageFile>, offset: u64) -> io::Result<Self> {
-        Ok(Self { file, frames: Vec::new(), offset, stored: 0, compressor: codec::Compressor::new()? })
+    /// Begins a segment of the log from `offset` on in an empty file. No event before it is later
+    /// than `latest`.
+    pub(crate) fn new(file: Box<dyn StorageFile>, offset: u64, latest: Option<f64>) -> io::Result<Self> {
+        let compressor = codec::Compressor::new()?;
+        Ok(Self { file, frames: Vec::new(), offset, stored: 0, synced: 0, latest, compressor })
+    }
+
+    /// Returns the latest time of an event of the log up to here.
+    pub(crate) fn latest(&self) -> Option<f64> {
+        self.latest
     }
 
     /// Byte offset of the next frame in the log.
@@ -200,23 +253,32 @@ impl SegmentWriter {
         self.offset
     }
 
-    /// Appends whole lines of the log as one frame. `first` is the index of their first event.
-    pub(crate) fn append(&mut self, lines: &[u8], first: u64) -> io::Result<()> {
+    /// Appends whole lines of the log as one frame. `first` is the index of their first event, and
+    /// `latest` the latest time of an event in them.
+    ///
+    /// Syncs the file now and then, so that no sync of an appender has to wait for all of it.
+    pub(crate) fn append(&mut self, lines: &[u8], first: u64, latest: f64) -> io::Result<()> {
         let compressed = self.compressor.compress(lines)?;
         self.file.append(&compressed)?;
+        let latest = self.latest.map_or(latest, |before| before.max(latest));
         let (end, stored_end) = (self.offset + lines.len() as u64, self.stored + compressed.len() as u64);
         self.frames.push(Frame {
             first,
             bytes: self.offset..end,
             stored: self.stored..stored_end,
             sha256: Checksum::of(&compressed),
+            latest,
         });
-        (self.offset, self.stored) = (end, stored_end);
+        (self.offset, self.stored, self.latest) = (end, stored_end, Some(latest));
+        if self.stored - self.synced >= UNSYNCED_BYTES {
+            self.file.sync()?;
+            self.synced = self.stored;
+        }
         Ok(())
     }
 
     /// Writes the end of a segment whose last event is `last`, and syncs the file. Returns what the
-    /// segment holds. Not to be called before a frame was appended.
+    /// segment holds, and its size. Not to be called before a frame was appended.
     pub(crate) fn finish(self, last: u64) -> io::Result<(Span, u64)> {
         let first = self.frames.first().map_or(last, |frame| frame.first);
         let start = self.frames.first().map_or(self.offset, |frame| frame.bytes.start);
@@ -237,8 +299,9 @@ struct Index<'a> {
     byte_end: u64,
     byte_start: u64,
     first: u64,
-    /// For each frame: its first event, its compressed and its plain length, and its SHA-256.
-    frames: Vec<(u64, u64, u64, Checksum)>,
+    /// For each frame: its first event, its compressed and its plain length, its SHA-256, and
+    /// from version 2 on [`Frame::latest`].
+    frames: Vec<(u64, u64, u64, Checksum, f64)>,
     last: u64,
     schema_version: &'a str,
 }
@@ -248,7 +311,8 @@ struct Index<'a> {
 fn write_index(span: &Span, frames: &[Frame]) -> io::Result<String> {
     let stored_bytes = |frame: &Frame| frame.stored.end - frame.stored.start;
     let plain_bytes = |frame: &Frame| frame.bytes.end - frame.bytes.start;
-    let entry = |frame: &Frame| (frame.first, stored_bytes(frame), plain_bytes(frame), frame.sha256);
+    let entry =
+        |frame: &Frame| (frame.first, stored_bytes(frame), plain_bytes(frame), frame.sha256, frame.latest);
     let index = Index {
         byte_end: span.bytes.end,
         byte_start: span.bytes.start,
@@ -260,13 +324,18 @@ fn write_index(span: &Span, frames: &[Frame]) -> io::Result<String> {
     let unsealed = Json::of(&index).map_err(io::Error::other)?;
     let seal = Checksum::of(unsealed.as_str().as_bytes()).to_text();
     let members = unsealed.as_str().strip_suffix('}').unwrap_or_default();
-    Ok(format!(r#"{members},"seal":"{}"}}"#, seal.as_str()))
+    Ok(format!(r#"{members}{SEAL_MEMBER}{}"}}"#, seal.as_str()))
 }
 
-/// Reads an index. Returns `None` unless it is exactly what [`write_index`] would write.
+/// Reads an index. Returns `None` unless it is canonical, sealed and in order.
 fn parse_index(text: &str) -> Option<(Span, Vec<Frame>)> {
+    let (members, seal) = text.strip_suffix("\"}")?.rsplit_once(SEAL_MEMBER)?;
+    if Checksum::of_parts([members.as_bytes(), b"}"]) != Checksum::parse(seal)? || !is_canonical(text) {
+        return None;
+    }
     let value = Value::parse(text).ok()?;
     let number = |field| value.get(field).and_then(Value::as_u64);
+    let schema = value.get("schema_version")?.as_str()?;
     let span = Span {
         first: number("first")?,
         last: number("last")?,
@@ -276,7 +345,15 @@ fn parse_index(text: &str) -> Option<(Span, Vec<Frame>)> {
     let (mut frames, mut offset, mut stored) = (Vec::new(), span.bytes.start, 0_u64);
     for entry in entries {
         let Value::Array(entry) = entry else { return None };
-        let [first, stored_bytes, plain_bytes, sha256] = &entry[..] else { return None };
+        let (first, stored_bytes, plain_bytes, sha256, latest) = match (schema, &entry[..]) {
+            (SCHEMA, [first, stored_bytes, plain_bytes, sha256, latest]) => {
+                (first, stored_bytes, plain_bytes, sha256, latest.as_f64()?)
+            }
+            (SCHEMA_1, [first, stored_bytes, plain_bytes, sha256]) => {
+                (first, stored_bytes, plain_bytes, sha256, f64::MAX)
+            }
+            _ => return None,
+        };
         let plain_bytes = plain_bytes.as_u64().filter(|bytes| (1..=MAX_FRAME_BYTES).contains(bytes))?;
         let stored_bytes = stored_bytes.as_u64().filter(|bytes| (1..=2 * MAX_FRAME_BYTES).contains(bytes))?;
         frames.push(Frame {
@@ -284,14 +361,15 @@ fn parse_index(text: &str) -> Option<(Span, Vec<Frame>)> {
             bytes: offset..offset.checked_add(plain_bytes)?,
             stored: stored..stored + stored_bytes,
             sha256: Checksum::parse(sha256.as_str()?)?,
+            latest,
         });
         offset += plain_bytes;
         stored += stored_bytes;
     }
     let is_in_order = frames.first()?.first == span.first
         && offset == span.bytes.end
-        && frames.is_sorted_by(|frame, next| frame.first < next.first);
-    (is_in_order && write_index(&span, &frames).ok()? == text).then_some((span, frames))
+        && frames.is_sorted_by(|frame, next| frame.first < next.first && frame.latest <= next.latest);
+    is_in_order.then_some((span, frames))
 }
 
 /// Returns what follows the frames in the file: the index and the seek table.
@@ -335,8 +413,6 @@ fn length(range: &Range<u64>) -> usize {
 mod codec {
     use std::io;
 
-    use zstd::zstd_safe::CParameter;
-
     /// The default of zstd.
     const LEVEL: i32 = 3;
 
@@ -344,9 +420,9 @@ mod codec {
 
     impl Compressor {
         pub(super) fn new() -> io::Result<Self> {
-            let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
-            compressor.set_parameter(CParameter::ChecksumFlag(true))?;
-            Ok(Self(compressor))
+            // Without zstd's own checksum of the content: the index has a better one, and each
+            // event has, too.
+            Ok(Self(zstd::bulk::Compressor::new(LEVEL)?))
         }
 
         pub(super) fn compress(&mut self, plain: &[u8]) -> io::Result<Vec<u8>> {
@@ -354,8 +430,24 @@ mod codec {
         }
     }
 
-    pub(super) fn decompress(stored: &[u8], plain_bytes: usize) -> io::Result<Vec<u8>> {
-        zstd::bulk::decompress(stored, plain_bytes)
+    /// Takes memory only once it is used.
+    #[derive(Default)]
+    pub(super) struct Decompressor(Option<zstd::bulk::Decompressor<'static>>);
+
+    impl Decompressor {
+        /// Replaces the content of `plain`. Fails if there are more bytes than `plain_bytes` and
+        /// than `plain` has room for.
+        pub(super) fn decompress(
+            &mut self,
+            stored: &[u8],
+            plain_bytes: usize,
+            plain: &mut Vec<u8>,
+        ) -> io::Result<()> {
+            plain.clear();
+            plain.reserve(plain_bytes);
+            self.0.get_or_insert_default().decompress_to_buffer(stored, plain)?;
+            Ok(())
+        }
     }
 }
 
@@ -379,7 +471,12 @@ mod codec {
         }
     }
 
-    pub(super) fn decompress(_: &[u8], _: usize) -> io::Result<Vec<u8>> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, PROBLEM))
+    #[derive(Default)]
+    pub(super) struct Decompressor;
+
+    impl Decompressor {
+        pub(super) fn decompress(&mut self, _: &[u8], _: usize, _: &mut Vec<u8>) -> io::Result<()> {
+            Err(io::Error::new(io::ErrorKind::Unsupported, PROBLEM))
+        }
     }
 }

@@ -11,7 +11,7 @@ use zero_paper::market::orders::{LineAnswer, OrderDesk, OrderInput};
 use zero_paper::market::record::MarketCycle;
 use zero_paper::market::run_file::RunFile;
 use zero_paper::market::runtime::MarketRuntime;
-use zero_paper::market::trading::{RunObserver, Trading};
+use zero_paper::market::trading::{RunEnd as TradingEnd, RunObserver, Trading};
 use zero_paper::repeated_keys::describe_repeated;
 use zero_paper::{Clock, Error, PauseEnd, feed, strategy};
 use zero_program::message::{print_error, print_warning};
@@ -59,7 +59,12 @@ pub(crate) fn run(arguments: &Arguments, source: &str, spec: &str, clock: Arc<dy
             trading.discard_if_unused();
             return Err(error.into());
         }
-        Ok(_) => Outcome::Passed,
+        Ok(end) => {
+            if end == TradingEnd::FeedEnded && trading.last_cycle().is_none() {
+                warn_without_cycle(source, trading.runtime());
+            }
+            Outcome::Passed
+        }
     };
     finished?;
     let killed_by = trading.killed_by();
@@ -71,6 +76,15 @@ pub(crate) fn run(arguments: &Arguments, source: &str, spec: &str, clock: Arc<dy
     display.show_summary(trading.runtime());
     report_kill(killed_by);
     Ok(RunEnd::of(killed_by, printed))
+}
+
+/// Says why the run has no cycle: otherwise it would end in silence, and with exit code 0.
+fn warn_without_cycle(source: &str, runtime: &MarketRuntime) {
+    let reason = match runtime.state().last_cycle_id() {
+        0 => "the feed has no candle".to_owned(),
+        last => format!("the feed has no candle after those of cycle {last}, where the records end"),
+    };
+    print_warning(PROGRAM, &format!("{source}: {reason}; no cycle ran"));
 }
 
 /// Answers orders, one line each.

@@ -1,5 +1,6 @@
 //! Measures what proofs cost: `cargo bench --profile dist -p zero-proof --bench cost -- [EVENTS]`,
-//! 1,000,000 by default. A log of 10 million events needs 4 GB in the directory for temporary files.
+//! 1,000,000 by default. A log of 10 million events needs 4 GB in the directory for temporary
+//! files.
 //!
 //! Files are read from the cache of the system, and each step opens what it needs as a command
 //! does.

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyType};
 use zero_bus::OpenOptions;
 
+use crate::directory::{LockProbe, absolute, check_not_foreign};
 use crate::draft::{draft, draft_of_item, expected_head};
 use crate::error::to_python;
 use crate::event::{RuntimeBusEvent, from_canonical};
@@ -18,7 +19,7 @@ use crate::head::Head;
 use crate::payload::{Keys, to_json};
 use crate::reader::Reader;
 use crate::ticket::{Pending, Ticket};
-use crate::wait::interruptible;
+use crate::wait::{check_signals_at, interruptible, interruptible_unless};
 
 /// Bytes of submitted events that may be pending before the next `submit` blocks.
 const MAX_PENDING_BYTES: usize = 1 << 20;
@@ -29,6 +30,8 @@ const MAX_PENDING_BYTES: usize = 1 << 20;
 #[pyclass(frozen, weakref, module = "zero_bus")]
 pub(crate) struct Bus {
     handle: Handle<zero_bus::Bus>,
+    /// Used by the main thread only.
+    lock_probe: LockProbe,
     pending: Arc<Pending>,
 }
 
@@ -37,30 +40,38 @@ static OPEN: Mutex<Vec<Weak<Pending>>> = Mutex::new(Vec::new());
 
 #[pymethods]
 impl Bus {
-    /// Opens a bus for appending. Creates it if it is missing, unless `create` is false.
+    /// Opens a bus for appending. Creates it if it is missing, unless `create` is false. A
+    /// directory with other files and no bus is refused.
     #[classmethod]
-    #[pyo3(signature = (path, *, create = true, lock_timeout = 30.0))]
+    #[pyo3(signature = (path, *, create = true, lock_timeout = 30.0, _anywhere = false))]
     fn open(
         _class: &Bound<'_, PyType>,
         py: Python<'_>,
         path: PathBuf,
         create: bool,
         lock_timeout: f64,
+        _anywhere: bool,
     ) -> PyResult<Self> {
         let lock_timeout = Duration::try_from_secs_f64(lock_timeout)
             .map_err(|error| PyValueError::new_err(format!("lock_timeout: {error}")))?;
+        let path = absolute(path);
         let opened_path = path.clone();
         let open = move || {
+            if create && !_anywhere {
+                check_not_foreign(&opened_path)?;
+            }
             let mut options = OpenOptions::new();
             // `Pending` blocks before this limit does, and lets signals through.
             options.create(create).lock_timeout(lock_timeout).max_pending_bytes(4 * MAX_PENDING_BYTES);
-            options.open(&opened_path)
+            let bus = options.open(&opened_path)?;
+            Ok((bus, LockProbe::open(&opened_path)))
         };
-        let bus = interruptible(py, open)?.map_err(|error| to_python(py, error))?;
-        Ok(Self { handle: Handle::new("bus", path, bus), pending: Pending::new(MAX_PENDING_BYTES) })
+        let (bus, lock_probe) = interruptible(py, open)?.map_err(|error| to_python(py, error))?;
+        let (handle, pending) = (Handle::new("bus", path, bus), Pending::new(MAX_PENDING_BYTES));
+        Ok(Self { handle, lock_probe, pending })
     }
 
-    /// The directory of the bus.
+    /// The directory of the bus, as an absolute path.
     #[getter]
     fn path(&self) -> PathBuf {
         self.handle.path().to_owned()
@@ -83,11 +94,16 @@ impl Bus {
         let bus = self.handle.get(py)?;
         let expected = expect_head.map(expected_head).transpose()?;
         let draft = draft("", event_type, payload, as_of, trace_id, _keys_as_text.into())?;
+        let size_bytes = draft.payload.as_str().len();
+        // If the lock is free, the append takes as long as one sync; a signal can wait for that.
+        // Another process can still take the lock in between. Then a signal also waits for its
+        // batch or, if that process is stopped at this very moment, for the timeout of the lock.
+        let is_prompt = || size_bytes <= MAX_PENDING_BYTES && self.lock_probe.is_free();
         let append = move || match expected {
             Some(expected) => bus.append_expecting(expected, draft),
             None => bus.append(draft),
         };
-        let event = interruptible(py, append)?.map_err(|error| to_python(py, error))?;
+        let event = interruptible_unless(py, is_prompt, append)?.map_err(|error| to_python(py, error))?;
         Ok(RuntimeBusEvent::recorded(event))
     }
 
@@ -102,19 +118,14 @@ impl Bus {
         trace_id: Option<String>,
     ) -> PyResult<Bound<'py, PyList>> {
         let bus = self.handle.get(py)?;
-        let drafts = events.try_iter()?.enumerate();
-        let drafts =
-            drafts.map(|(position, item)| draft_of_item(position, &item?, as_of, trace_id.as_deref()));
+        let drafts = events.try_iter()?.enumerate().map(|(position, item)| {
+            check_signals_at(py, position)?;
+            draft_of_item(position, &item?, as_of, trace_id.as_deref())
+        });
         let drafts = drafts.collect::<PyResult<Vec<_>>>()?;
         let appended =
             interruptible(py, move || bus.append_batch(drafts))?.map_err(|error| to_python(py, error))?;
-        PyList::new(
-            py,
-            appended.into_iter().map(RuntimeBusEvent::recorded).map(|event| {
-                // Creating a small object fails only if the memory is exhausted.
-                Py::new(py, event).map_or_else(|_| py.None(), Py::into_any)
-            }),
-        )
+        RuntimeBusEvent::list(py, appended.into_iter())
     }
 
     /// Enqueues one event and returns without waiting for its sync. The ticket is a future: its

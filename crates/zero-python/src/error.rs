@@ -1,5 +1,6 @@
 //! Errors of the library as exceptions of `zero_bus.errors`.
 
+use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -33,7 +34,7 @@ pub(crate) fn to_python(py: Python<'_>, error: Error) -> PyErr {
     let message = error.to_string();
     match error {
         Error::Io { path, source, .. } => storage(py, message, &path, &source),
-        Error::NotABus { path, .. } => raise!(py, "NotABusError", message, path = path.as_os_str()),
+        Error::NotABus { path, .. } => not_a_bus(py, message, &path),
         Error::Invalid { field, .. } => raise!(py, "InvalidEventError", message, field = field),
         Error::Damaged { path, fault } => damaged(py, "DamagedError", message, &path, &fault),
         Error::Ambiguous { path, fault } => damaged(py, "AmbiguousError", message, &path, &fault),
@@ -74,6 +75,18 @@ pub(crate) fn to_python(py: Python<'_>, error: Error) -> PyErr {
         Error::Poisoned { path } => raise!(py, "PoisonedError", message, path = path.as_os_str()),
         _ => raise!(py, "BusError", message),
     }
+}
+
+/// The path as the system sees it now decides the class, since programs that open files expect
+/// `FileNotFoundError` of a missing one.
+fn not_a_bus(py: Python<'_>, message: String, path: &Path) -> PyErr {
+    let (class, errno) = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => ("BusNotFoundError", Some(2)),
+        Ok(found) if !found.is_dir() => ("NotABusError", Some(20)),
+        _ => ("NotABusError", None),
+    };
+    let path = path.as_os_str();
+    raise!(py, class, message, path = path, filename = path, errno = errno)
 }
 
 fn damaged(py: Python<'_>, class: &str, message: String, path: &Path, fault: &Fault) -> PyErr {

@@ -7,10 +7,11 @@ use pyo3::basic::CompareOp;
 use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyFloat, PyInt, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
 use zero_bus::{Checksum, EVENT_SCHEMA, Event};
 
 use crate::payload::{Keys, to_json};
+use crate::wait::check_signals_at;
 
 /// One event. Immutable; equal to an event with the same fields.
 #[pyclass(frozen, subclass, weakref, module = "zero_bus")]
@@ -54,6 +55,18 @@ const FIELDS: [&str; 9] = [
 impl RuntimeBusEvent {
     pub(crate) fn recorded(event: Event) -> Self {
         Self { fields: Fields::Recorded(event), payload: PyOnceLock::new() }
+    }
+
+    /// Creates a list of recorded events.
+    pub(crate) fn list<'py>(
+        py: Python<'py>,
+        events: impl Iterator<Item = Event>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let events = events.enumerate().map(|(position, event)| {
+            check_signals_at(py, position)?;
+            Py::new(py, Self::recorded(event))
+        });
+        PyList::new(py, events.collect::<PyResult<Vec<_>>>()?)
     }
 
     /// The head of a log that ends with this event.

@@ -8,6 +8,7 @@
 #![deny(unsafe_code)]
 
 mod bus;
+mod directory;
 mod draft;
 mod error;
 mod event;
@@ -30,6 +31,8 @@ mod wait;
 mod _native {
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
+    #[pymodule_export]
+    const _SIGNAL_INTERVAL_S: f64 = crate::wait::SIGNAL_INTERVAL.as_secs_f64();
 
     #[pymodule_export]
     use crate::bus::{Bus, flush_open};

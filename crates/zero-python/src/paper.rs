@@ -7,7 +7,7 @@ use zero_paper::cycle::trace_id;
 use zero_paper::event_types::{CYCLE, OBSERVATION};
 use zero_paper::explain::Explanation;
 use zero_paper::replay::{LimitOverrides, replay, what_if};
-use zero_paper::report;
+use zero_paper::report::{self, Report};
 use zero_paper::state::State;
 
 /// Why there is no result.
@@ -97,6 +97,12 @@ pub(crate) fn report_run(reader: &Reader) -> Result<Json, Problem> {
     };
     match reading.damage {
         Some(damage) => Err(damage.into()),
+        None if !has_run(&reading.report) => Err(Problem::other("the log holds no run to report about")),
         None => Ok(reading.report.to_json(&verdict)?),
     }
+}
+
+/// Returns whether the events are those of a run. Otherwise the figures are defaults.
+fn has_run(report: &Report) -> bool {
+    report.cycles + report.decisions + report.fills > 0 || !report.rejections.is_empty()
 }

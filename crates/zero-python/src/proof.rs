@@ -2,13 +2,40 @@
 
 use std::path::PathBuf;
 
+use pyo3::exceptions::{PyTypeError, PyUserWarning};
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 use zero_bus::Json;
 use zero_cli::proofs::{self, Problem, Request};
 
 use crate::error;
 use crate::event::from_canonical;
 use crate::wait::interruptible;
+
+/// The argument `reveal`: names of fields.
+pub(crate) struct FieldNames(pub(crate) Vec<String>);
+
+impl<'py> FromPyObject<'_, 'py> for FieldNames {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        // A string is a collection of strings, too: its characters.
+        let names = match value.is_instance_of::<PyString>() {
+            true => None,
+            false => value.try_iter().and_then(|items| items.map(|item| item?.extract()).collect()).ok(),
+        };
+        names.map(Self).ok_or_else(|| {
+            PyTypeError::new_err("reveal: should be a list of field names, as in [\"payload/price\"]")
+        })
+    }
+}
+
+/// Warns of a proof for which the caller has named no field. An empty list is a decision.
+pub(crate) fn warn_without_reveal(py: Python<'_>) -> PyResult<()> {
+    let message =
+        c"the proof discloses no field; name fields with reveal, or pass reveal=[] if that is meant";
+    PyErr::warn(py, &py.get_type::<PyUserWarning>(), message, 1)
+}
 
 /// Checks a proof or a track record against a policy.
 #[pyfunction]

@@ -12,6 +12,7 @@ use pyo3::types::{PyCapsule, PyDict, PyInt, PyList, PySlice, PyString, PyType};
 use zero_bus::{Event, Events, Json, Progress, index_of_id};
 use zero_cli::proofs;
 
+use crate::directory::{absolute, open_reader};
 use crate::draft::expected_head;
 use crate::error::to_python;
 use crate::event::{RuntimeBusEvent, from_canonical};
@@ -19,7 +20,7 @@ use crate::follow::Follow;
 use crate::head::Head;
 use crate::paper::{self, Problem};
 use crate::payload::{Keys, to_json};
-use crate::proof;
+use crate::proof::{self, FieldNames};
 use crate::tables::{Table, table_named};
 use crate::type_filter::TypeFilter;
 use crate::verdict;
@@ -65,6 +66,20 @@ impl Reader {
         }
     }
 
+    /// Reads an argument that names an event: by its index, backwards from -1, by `last`, by its
+    /// id, or by itself. Returns its index, which may be beyond the end of the log.
+    fn index_of(&self, py: Python<'_>, argument: &str, event: &Bound<'_, PyAny>) -> PyResult<u64> {
+        let from_end = match event.cast::<PyString>() {
+            Ok(text) => (text.to_cow()? == "last").then_some(1),
+            Err(_) => event.extract::<i64>().ok().filter(|index| *index < 0).map(i64::unsigned_abs),
+        };
+        let Some(offset) = from_end else { return index_named(argument, event) };
+        let last = self.head(py)?.index();
+        last.checked_sub(offset - 1).filter(|index| *index > 0).ok_or_else(|| {
+            PyValueError::new_err(format!("{argument}: there is no event -{offset}; the log has {last}"))
+        })
+    }
+
     /// Returns the events at these positions, counted from 0.
     fn range(&self, py: Python<'_>, start: u64, count: u64) -> PyResult<Vec<Event>> {
         if count == 0 {
@@ -77,15 +92,21 @@ impl Reader {
 
 #[pymethods]
 impl Reader {
-    /// Opens a bus for reading. A directory without a log is an empty bus.
+    /// Opens a bus for reading. A directory without a log is no bus.
     #[classmethod]
-    fn open(_class: &Bound<'_, PyType>, py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+    #[pyo3(signature = (path, *, _without_log = false))]
+    fn open(_class: &Bound<'_, PyType>, py: Python<'_>, path: PathBuf, _without_log: bool) -> PyResult<Self> {
+        let path = absolute(path);
         let opened_path = path.clone();
-        let opened = interruptible(py, move || zero_bus::Reader::open(&opened_path))?;
+        let open = move || match _without_log {
+            true => zero_bus::Reader::open(&opened_path),
+            false => open_reader(&opened_path),
+        };
+        let opened = interruptible(py, open)?;
         Ok(Self::of(path, opened.map_err(|error| to_python(py, error))?))
     }
 
-    /// The directory of the bus.
+    /// The directory of the bus, as an absolute path.
     #[getter]
     fn path(&self) -> PathBuf {
         self.path.clone()
@@ -121,7 +142,7 @@ impl Reader {
                 events.reverse();
             }
             let selected = events.into_iter().step_by(indices.step.unsigned_abs());
-            return Ok(list(py, selected)?.into_any());
+            return Ok(RuntimeBusEvent::list(py, selected)?.into_any());
         }
         if !position.is_instance_of::<PyInt>() {
             return Err(PyTypeError::new_err("the position of an event should be an integer or a slice"));
@@ -178,7 +199,7 @@ impl Reader {
             )?;
             Ok(events)
         })?;
-        list(py, events.into_iter())
+        RuntimeBusEvent::list(py, events.into_iter())
     }
 
     /// Returns the events after `since`, and then each new one as it becomes durable.
@@ -241,7 +262,7 @@ impl Reader {
     /// The runtime's state after the event at an index, or after the last event.
     #[pyo3(signature = (*, at = None))]
     fn state<'py>(&self, py: Python<'py>, at: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
-        let index = at.map(|at| first_after(Some(at))).transpose()?.map(|next| next - 1);
+        let index = at.map(|at| self.index_of(py, "at", at)).transpose()?;
         self.ask(py, move |reader| paper::state(&reader, index))
     }
 
@@ -288,8 +309,7 @@ impl Reader {
     }
 
     /// Writes a proof of one event, which discloses only the fields in `reveal`.
-    #[pyo3(signature = (event, *, secret, output, reveal = Vec::new(), checkpoint = None, policy = None,
-        state = None))]
+    #[pyo3(signature = (event, *, secret, output, reveal = None, checkpoint = None, policy = None, state = None))]
     #[expect(clippy::too_many_arguments, reason = "they are the options of the command")]
     fn prove<'py>(
         &self,
@@ -297,14 +317,20 @@ impl Reader {
         event: &Bound<'py, PyAny>,
         secret: PathBuf,
         output: PathBuf,
-        reveal: Vec<String>,
+        reveal: Option<FieldNames>,
         checkpoint: Option<PathBuf>,
         policy: Option<PathBuf>,
         state: Option<PathBuf>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let events = proofs::Events::One(first_after(Some(event))? - 1);
-        let bus = self.path.clone();
-        proof::prove(py, proofs::Request { bus, events, secret, reveal, checkpoint, policy, state, output })
+        let events = proofs::Events::One(self.index_of(py, "event", event)?);
+        let (bus, is_named) = (self.path.clone(), reveal.is_some());
+        let reveal = reveal.map_or_else(Vec::new, |FieldNames(names)| names);
+        let request = proofs::Request { bus, events, secret, reveal, checkpoint, policy, state, output };
+        let proven = proof::prove(py, request)?;
+        if !is_named {
+            proof::warn_without_reveal(py)?;
+        }
+        Ok(proven)
     }
 
     /// Writes a proof of all events, or of those from `first` to `last`: a track record.
@@ -317,14 +343,17 @@ impl Reader {
         py: Python<'py>,
         secret: PathBuf,
         output: PathBuf,
-        reveal: Vec<String>,
-        first: Option<u64>,
-        last: Option<u64>,
+        reveal: FieldNames,
+        first: Option<&Bound<'py, PyAny>>,
+        last: Option<&Bound<'py, PyAny>>,
         checkpoint: Option<PathBuf>,
         policy: Option<PathBuf>,
         state: Option<PathBuf>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let first = first.map(|first| self.index_of(py, "first", first)).transpose()?;
+        let last = last.map(|last| self.index_of(py, "last", last)).transpose()?;
         let (bus, events) = (self.path.clone(), proofs::Events::Range(first, last));
+        let FieldNames(reveal) = reveal;
         proof::prove(py, proofs::Request { bus, events, secret, reveal, checkpoint, policy, state, output })
     }
 
@@ -351,26 +380,24 @@ impl Reader {
     }
 }
 
-/// Creates a list of events.
-fn list<'py>(py: Python<'py>, events: impl Iterator<Item = Event>) -> PyResult<Bound<'py, PyList>> {
-    let events = events.map(|event| Py::new(py, RuntimeBusEvent::recorded(event)));
-    PyList::new(py, events.collect::<PyResult<Vec<_>>>()?)
-}
-
 /// Reads the argument `since`: an index, an event id, an event or a head. Returns the index of the
 /// first event after it.
 pub(crate) fn first_after(since: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
     let Some(since) = since.filter(|since| !since.is_none()) else { return Ok(1) };
-    if let Ok(id) = since.cast::<PyString>() {
+    Ok(index_named("since", since)?.saturating_add(1))
+}
+
+/// Returns the index of the event that an argument names.
+fn index_named(argument: &str, event: &Bound<'_, PyAny>) -> PyResult<u64> {
+    if let Ok(id) = event.cast::<PyString>() {
         let id = id.to_cow()?;
-        let index =
-            index_of_id(&id).ok_or_else(|| PyValueError::new_err(format!("since: not an event id: {id}")))?;
-        return Ok(index.saturating_add(1));
+        let no_id = || PyValueError::new_err(format!("{argument}: not an event id: {id}"));
+        return index_of_id(&id).ok_or_else(no_id);
     }
-    let head = expected_head(since).map_err(|_| {
-        PyTypeError::new_err("since: should be an event, an event id, a Head, or the index of an event")
-    })?;
-    Ok(head.index.saturating_add(1))
+    expected_head(event).map(|head| head.index).map_err(|_| {
+        let problem = "should be an event, an event id, a Head, or the index of an event, from 1 on";
+        PyTypeError::new_err(format!("{argument}: {problem}"))
+    })
 }
 
 /// Verified events in order, up to the end that the log had at the start.

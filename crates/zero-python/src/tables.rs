@@ -11,6 +11,7 @@ use zero_bus::Json;
 use zero_tables::export::{EVENTS_PER_FILE, ExportError, Exported, export, open_directory};
 use zero_tables::{Batches, TABLES, arrow};
 
+use crate::directory::open_reader;
 use crate::error;
 use crate::event::from_canonical;
 use crate::wait::interruptible;
@@ -93,6 +94,12 @@ pub(crate) fn export_parquet<'py>(
     directory: PathBuf,
     tables: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    if directory.as_os_str().as_encoded_bytes().starts_with(b"parquet:") {
+        // How the command names it.
+        let problem =
+            "directory: leave out `parquet:`, and write ./parquet:NAME for a directory of that name";
+        return Err(PyValueError::new_err(problem));
+    }
     let tables = match tables {
         None => TABLES.iter().collect(),
         Some(name) if name.is_instance_of::<PyString>() => vec![table_named(&name.extract::<String>()?)?],
@@ -105,7 +112,7 @@ pub(crate) fn export_parquet<'py>(
     let is_interrupted = Arc::new(AtomicBool::new(false));
     let interrupted = Arc::clone(&is_interrupted);
     let work = move || {
-        let reader = zero_bus::Reader::open(&bus)?;
+        let reader = open_reader(&bus)?;
         let directory = open_directory(&directory, &bus)?;
         export(&reader, &directory, &tables, EVENTS_PER_FILE, &mut |_, _| {
             !interrupted.load(Ordering::Relaxed)

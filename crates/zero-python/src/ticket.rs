@@ -322,6 +322,12 @@ impl Ticket {
         call(slf.py(), &callback, &ticket);
     }
 
+    /// A `concurrent.futures.Future` with the same outcome, for the functions of that module that
+    /// take no other class.
+    fn future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("zero_bus._awaiting")?.call_method1("concurrent_future_of", (slf,))
+    }
+
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let future = py.import("zero_bus._awaiting")?.call_method1("future_of", (slf,))?;

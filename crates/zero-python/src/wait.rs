@@ -2,7 +2,8 @@
 //!
 //! Python runs signal handlers on the main thread only, and only while that thread holds the GIL.
 //! So the main thread hands the work to a worker thread and looks for signals while it waits. Any
-//! other thread does its work itself.
+//! other thread does its work itself. So does the main thread if the work waits for nothing but one
+//! sync of the disk: handing it over would cost a part of that.
 //!
 //! An interrupted call has not undone its work: the worker completes it in the background.
 
@@ -15,8 +16,12 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-/// How often a wait on the main thread lets Python run its signal handlers.
+/// How often a wait on the main thread lets Python run its signal handlers. Ctrl-C should end every
+/// wait within 200 ms, and a call can wait twice in a row.
 pub(crate) const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Turns of a loop between two looks at signals. A turn takes some microseconds.
+const TURNS_PER_CHECK: usize = 1_024;
 
 /// How long a worker stays awake after a job. A program that appends in a loop has the next one
 /// within some microseconds, and waking a thread takes several times as long.
@@ -49,6 +54,25 @@ pub(crate) fn interruptible<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> PyResult<T> {
     if is_main_thread(py)? { on_worker(py, work, |_| Ok(())) } else { Ok(py.detach(work)) }
+}
+
+/// As [`interruptible`], but the main thread does the work itself if `is_prompt` returns true: if
+/// the work takes so little time that a signal can wait for its end. Both run without the GIL.
+///
+/// # Errors
+/// As [`interruptible`].
+pub(crate) fn interruptible_unless<T: Send + 'static>(
+    py: Python<'_>,
+    is_prompt: impl FnOnce() -> bool + Send,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> PyResult<T> {
+    if !is_main_thread(py)? {
+        return Ok(py.detach(work));
+    }
+    match py.detach(|| if is_prompt() { Ok(work()) } else { Err(work) }) {
+        Ok(result) => Ok(result),
+        Err(work) => on_worker(py, work, |_| Ok(())),
+    }
 }
 
 /// Does `work` on a worker thread and calls `tick` about every [`SIGNAL_INTERVAL`].
@@ -96,6 +120,15 @@ pub(crate) fn on_worker<T: Send + 'static>(
             }
         }
     }
+}
+
+/// Lets Python run its signal handlers, once in a while. For a loop that holds the GIL, with the
+/// number of its turn.
+///
+/// # Errors
+/// What a signal handler raised.
+pub(crate) fn check_signals_at(py: Python<'_>, turn: usize) -> PyResult<()> {
+    if turn.is_multiple_of(TURNS_PER_CHECK) { py.check_signals() } else { Ok(()) }
 }
 
 fn start_worker(process_id: u32) -> Option<Worker> {

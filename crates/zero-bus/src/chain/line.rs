@@ -193,6 +193,16 @@ impl<'a> Line<'a> {
         Checksum::parse(canonical::unquoted(self.value_text(&self.layout.previous)))
     }
 
+    /// The field `as_of`. 0 if it is not a number, which no event has.
+    pub(crate) fn as_of(&self) -> f64 {
+        self.value_text(&self.layout.as_of).parse().unwrap_or_default()
+    }
+
+    /// The canonical form of the field `as_of`.
+    pub(crate) fn as_of_text(&self) -> &[u8] {
+        self.value(&self.layout.as_of)
+    }
+
     /// The field `event_type`.
     pub(crate) fn event_type(&self) -> Cow<'_, str> {
         canonical::decode(self.value_text(&self.layout.event_type))

@@ -65,7 +65,7 @@ impl Event {
 
     /// The canonical line as a log holds it, without its line break. Recomputes the checksum.
     pub fn line(&self) -> String {
-        let mut line = String::new();
+        let mut line = String::with_capacity(self.payload.as_str().len() + FIXED_BYTES_ESTIMATE);
         write_line(self.index, Content::from(self), self.previous_checksum, &mut line);
         line
     }

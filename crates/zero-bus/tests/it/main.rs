@@ -24,6 +24,7 @@ mod retire_crash;
 mod seal;
 mod seal_crash;
 mod segment_damage;
+mod segment_index;
 mod support;
 mod sync;
 mod verdicts;

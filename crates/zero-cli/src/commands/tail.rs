@@ -20,11 +20,15 @@ use crate::program::PROGRAM;
 use crate::terminal::report_torn_tail;
 use crate::time_arg::parse_time;
 
+/// Lines are written to standard output in pieces of this size.
+const OUTPUT_BUFFER_BYTES: usize = 64 << 10;
+
 /// Print events, one line each.
 ///
 /// On a terminal, a line says what happened; elsewhere it is the event's line in the log. Every
 /// event that is read is also verified. With -n and no filter only the end of the log is read,
-/// however long it is; run `zero-bus verify` to check all of it.
+/// however long it is. With --since, earlier events are skipped without being verified. Run
+/// `zero-bus verify` to check the whole log.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -103,11 +107,15 @@ impl Arguments {
     }
 
     /// The index of the first event to read. Without a filter, -n determines it, so that only the
-    /// end is read.
+    /// end is read. With --since, earlier events are skipped.
     fn first_index(&self, reader: &Reader) -> Result<u64> {
         let from = match self.from {
             Some(event) => event.first_index(reader)?,
             None => reader.first_index()?,
+        };
+        let from = match self.since {
+            Some(since) => from.max(reader.first_index_since(since)?),
+            None => from,
         };
         Ok(match self.n {
             Some(n) if !self.has_filter() => {
@@ -166,11 +174,16 @@ fn cancel_once_output_is_closed(follow: CancelHandle) -> Result<()> {
 /// events before it are printed.
 fn print_existing(arguments: &Arguments, reader: &Reader, from: u64, out: &mut Output) -> Result<u64> {
     let mut last_matches = VecDeque::new();
-    let selected = reader.select(
-        from,
-        |event_type, trace_id| arguments.matches(event_type, trace_id),
-        |event| {
-            match arguments.n {
+    let matches = |event_type: &str, trace_id: Option<&str>| arguments.matches(event_type, trace_id);
+    let selected = match arguments.n {
+        None if matches!(out, Output::Lines(_)) => {
+            let matches = |event_type: &str, trace_id: Option<&str>, as_of| {
+                matches(event_type, trace_id) && arguments.matches_time(as_of)
+            };
+            reader.select_lines(from, matches, |line| out.print_line(line))
+        }
+        n => reader.select(from, matches, |event| {
+            match n {
                 _ if !arguments.matches_time(event.as_of) => {}
                 None => out.print(&event)?,
                 Some(n) => {
@@ -181,8 +194,8 @@ fn print_existing(arguments: &Arguments, reader: &Reader, from: u64, out: &mut O
                 }
             }
             Ok::<(), anyhow::Error>(())
-        },
-    );
+        }),
+    };
     last_matches.iter().try_for_each(|event| out.print(event))?;
     out.flush()?;
     let Selected { last, torn_bytes } = selected?;
@@ -202,18 +215,27 @@ impl Output {
     fn new(json: bool) -> Self {
         let stdout = std::io::stdout();
         if json || !stdout.is_terminal() {
-            return Self::Lines(BufWriter::new(stdout));
+            return Self::Lines(BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, stdout));
         }
         Self::Summaries { out: BufWriter::new(anstream::stdout()), lines: SummaryLines::default() }
     }
 
     fn print(&mut self, event: &Event) -> Result<()> {
-        let written = match self {
-            Self::Lines(out) => writeln!(out, "{}", event.line()),
+        match self {
+            Self::Lines(_) => self.print_line(event.line().as_bytes()),
             Self::Summaries { out, lines } => {
                 let label = format!("#{:<5}", event.index);
-                write!(out, "{}", lines.format(&label, event.as_of, &summarize(event)))
+                let written = write!(out, "{}", lines.format(&label, event.as_of, &summarize(event)));
+                written.map_err(|error| OutputClosed(error).into())
             }
+        }
+    }
+
+    fn print_line(&mut self, line: &[u8]) -> Result<()> {
+        let write = |out: &mut dyn Write| out.write_all(line).and_then(|()| out.write_all(b"\n"));
+        let written = match self {
+            Self::Lines(out) => write(out),
+            Self::Summaries { out, .. } => write(out),
         };
         written.map_err(|error| OutputClosed(error).into())
     }

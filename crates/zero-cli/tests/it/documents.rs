@@ -87,6 +87,11 @@ fn run_text(document: &Path, text: &str) {
         if command == "cargo build --release" {
             continue;
         }
+        // The programs of the wheel are the binaries.
+        if command.starts_with("pip install ") {
+            exports += "export PATH=\"$PWD/target/release:$PATH\"\n";
+            continue;
+        }
         // Each command runs in a shell of its own.
         if command.starts_with("export ") {
             exports += &format!("{command}\n");

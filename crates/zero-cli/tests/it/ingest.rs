@@ -7,7 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{BUS, Finished, append_events, bus, events, root, run, temp_dir, venv, wait_until};
+use crate::support::{
+    BUS, Finished, append_events, bus, events, root, rounds, run, temp_dir, venv, wait_until,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use zero_bus::{Bus, Draft, Head, Reader};
 use zero_mirror::{Error, Http, Mirror, Record, Token};
@@ -416,7 +418,8 @@ fn the_api_conforms_to_its_openapi_document() {
         .arg(settings.join("schemathesis.toml"))
         .arg("run")
         .arg(document)
-        .args(["--url", &receiver.url, "--checks", "all", "--max-examples", "60", "--seed", "1"])
+        .args(["--url", &receiver.url, "--checks", "all", "--seed", "1"])
+        .args(["--max-examples", &rounds(15, 200).to_string()])
         .args(["--header", &format!("Authorization: Bearer {token}")])
         .args(["--generation-database", "none", "--no-color", "--continue-on-failure"])
         .env("SCHEMATHESIS_HOOKS", settings.join("hooks.py"))

@@ -48,11 +48,17 @@ fn every_command_prints_the_same_once_the_bus_is_sealed() {
     run_cycles(dir, "6", &[]).success();
     let plain = fs::read(dir.join("bus/events.jsonl")).unwrap();
     let before = outputs(dir);
+    // Each event's time, and a moment after the last one.
+    let times: Vec<f64> = events(dir).iter().step_by(5).map(|event| event.as_of).collect();
+    let times = [times, vec![f64::from(u32::MAX)]].concat();
+    let since = |time: &f64| bus(dir, &["tail", "bus", "--since", &format!("{time:?}")]).success();
+    let since_before: Vec<String> = times.iter().map(since).collect();
     bus(dir, &["backup", "bus", "copy"]).success();
     bus(dir, &["mirror", "bus", "--to", "sqlite:mirror.db"]).success();
     let sealed = bus(dir, &["seal", "bus", "--keep-events", "8"]).success();
     assert!(sealed.starts_with("sealed events 1 to 22 in 1 segment: "), "{sealed}");
     assert_eq!(outputs(dir), before);
+    assert_eq!(times.iter().map(since).collect::<Vec<_>>(), since_before);
     assert!(bus(dir, &["doctor", "bus", "--journal", "d.jsonl"]).stdout.contains("ok"));
     assert_eq!(lines(&dir.join("bus/events.jsonl")).len(), 8);
 

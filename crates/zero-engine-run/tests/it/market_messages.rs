@@ -64,6 +64,25 @@ fn a_start_names_each_setting_that_differs_from_the_last_cycle() {
 }
 
 #[test]
+fn a_run_on_a_feed_without_new_candles_says_so() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    write_market(dir, 3, "");
+    let first = market(dir, SMA, &RECORDS).success();
+    assert!(first.stdout.contains(r#""cycle_id": 3"#) && first.stderr.is_empty(), "{}", first.stderr);
+    let again = market(dir, SMA, &RECORDS).success();
+    let expected =
+        "a.csv: the feed has no candle after those of cycle 3, where the records end; no cycle ran";
+    assert!(again.stdout.is_empty() && again.stderr.contains(expected), "{}{}", again.stdout, again.stderr);
+    write_market(dir, 4, "");
+    let continued = market(dir, SMA, &RECORDS).success();
+    assert!(continued.stdout.contains(r#""cycle_id": 4"#) && continued.stderr.is_empty());
+    write_market(dir, 0, "");
+    let empty = market(dir, SMA, &["--dry"]);
+    assert!(empty.stderr.contains("no candle"), "{:?} {}", empty.code, empty.stderr);
+}
+
+#[test]
 fn failures_under_hold_are_shown_and_counted() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path();

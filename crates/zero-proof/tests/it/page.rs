@@ -163,7 +163,7 @@ fn flip(reader: &mut Reader<'_>, proof: &Proof, policy: &str, flips: &[(usize, u
     still_proven
 }
 
-fn is_soak() -> bool {
+pub(crate) fn is_soak() -> bool {
     std::env::var_os("ZERO_TEST_SOAK").is_some_and(|value| value == "1")
 }
 

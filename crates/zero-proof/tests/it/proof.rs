@@ -118,7 +118,8 @@ fn no_changed_byte_proves_anything_else() {
         // Signatures of ML-DSA-44 are longer than those of Ed25519.
         let is_ignored = line.starts_with('\u{2014}') && line.len() > 1000;
         for at in line_begin..line_begin + line.len() {
-            for bit in [0, 1, 5, 7] {
+            let bits = if crate::page::is_soak() { 0..8 } else { at % 8..at % 8 + 1 };
+            for bit in bits {
                 let mut changed = text.clone().into_bytes();
                 changed[at] ^= 1 << bit;
                 if let Ok(proof) = Proof::parse(&changed)

@@ -77,6 +77,8 @@ class DurableRuntimeBus:
         self.root = Path(root)
         self.events_path = self.root / "events.jsonl"
         self.snapshot_path = self.root / "state-snapshot.json"
+        # A change of the working directory must not begin a second log.
+        self._directory = self.root.absolute()
         self._bus: Optional[_native.Bus] = None
         self._process_id = 0
 
@@ -123,7 +125,7 @@ class DurableRuntimeBus:
     def read_snapshot(self) -> Optional[dict[str, Any]]:
         """The snapshot as it was written; None if there is none."""
         try:
-            text = self.snapshot_path.read_text(encoding="utf-8")
+            text = (self._directory / self.snapshot_path.name).read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
         import json
@@ -141,7 +143,7 @@ class DurableRuntimeBus:
         except BusError as error:
             if isinstance(error, StorageError):
                 raise
-            return list(_unverified(self.events_path))
+            return list(_unverified(self._directory / self.events_path.name))
 
     def verify_integrity(self) -> RuntimeBusIntegrity:
         """Verifies the whole log."""
@@ -205,15 +207,15 @@ class DurableRuntimeBus:
             return work(self._open())
 
     def _open(self) -> _native.Bus:
-        bus = _native.Bus.open(self.root)
+        bus = _native.Bus.open(self._directory, _anywhere=True)
         self._bus, self._process_id = bus, os.getpid()
         return bus
 
     def _reader(self) -> Optional[_native.Reader]:
         try:
-            return _native.Reader.open(self.root)
+            return _native.Reader.open(self._directory, _without_log=True)
         except NotABusError:
-            if self.root.exists():
+            if self._directory.exists():
                 raise
             return None
 

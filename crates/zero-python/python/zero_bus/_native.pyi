@@ -1,6 +1,7 @@
 """The extension module behind this package."""
 
 import os
+from concurrent.futures import Future
 from types import TracebackType
 from typing import (
     Any,
@@ -12,7 +13,6 @@ from typing import (
     Iterator,
     Mapping,
     Optional,
-    Sequence,
     Union,
     overload,
 )
@@ -29,6 +29,7 @@ __all__ = [
     "Table",
     "Ticket",
     "VERSION",
+    "_SIGNAL_INTERVAL_S",
     "_flush_open",
     "_run_program",
     "canonical",
@@ -38,9 +39,11 @@ __all__ = [
 ]
 
 VERSION: str
+_SIGNAL_INTERVAL_S: float
 
 _Path = Union[str, os.PathLike[str]]
-_Since = Union[int, str, RuntimeBusEvent, Head, None]
+_Event = Union[int, str, RuntimeBusEvent, Head]
+_Since = Union[_Event, None]
 _Types = Union[str, Iterable[str], None]
 _ExpectHead = Union[int, RuntimeBusEvent, Head]
 
@@ -170,6 +173,8 @@ class Ticket(Awaitable[RuntimeBusEvent]):
         """Whether the event is on its way to the disk."""
     def add_done_callback(self, callback: Callable[[Ticket], object]) -> None:
         """Calls `callback(ticket)` once the event is durable or has failed: at once, or on a thread of the bus."""
+    def future(self) -> Future[RuntimeBusEvent]:
+        """A future with the same outcome, for `concurrent.futures.wait` and `as_completed`, which take no other class."""
     def __await__(self) -> Generator[Any, None, RuntimeBusEvent]: ...
 
 @final
@@ -180,11 +185,17 @@ class Bus:
     """
 
     @classmethod
-    def open(cls, path: _Path, *, create: bool = True, lock_timeout: float = 30.0) -> Bus:
-        """Opens a bus for appending. Creates it if it is missing, unless `create` is false."""
+    def open(
+        cls, path: _Path, *, create: bool = True, lock_timeout: float = 30.0, _anywhere: bool = False
+    ) -> Bus:
+        """Opens a bus for appending. Creates it if it is missing, unless `create` is false.
+
+        A directory with other files and no bus is refused. An open or an append waits up to `lock_timeout` seconds for
+        a process that holds the lock of the bus; then `LockedError`.
+        """
     @property
     def path(self) -> os.PathLike[str]:
-        """The directory of the bus."""
+        """The directory of the bus, as an absolute path."""
     def append(
         self,
         event_type: str,
@@ -317,11 +328,14 @@ class Reader:
     fork."""
 
     @classmethod
-    def open(cls, path: _Path) -> Reader:
-        """Opens a bus for reading. A directory without a log is an empty bus."""
+    def open(cls, path: _Path, *, _without_log: bool = False) -> Reader:
+        """Opens a bus for reading. A directory without a log is no bus: `BusNotFoundError`.
+
+        Every call that reads waits up to 30 seconds for a process that holds the lock of the bus; then `LockedError`.
+        """
     @property
     def path(self) -> os.PathLike[str]:
-        """The directory of the bus."""
+        """The directory of the bus, as an absolute path."""
     def head(self) -> Head:
         """The end of the log. Reads only the tail."""
     def __len__(self) -> int: ...
@@ -351,8 +365,8 @@ class Reader:
         Calls `progress(bytes, bytes_total)` about twenty times a second on the calling thread. Returns `ok`, `events`,
         `last_checksum`, `reason`, `byte_offset`, `torn_bytes`, and `snapshot` with `present`, `consistent`, `reason`.
         """
-    def state(self, *, at: _Since = None) -> dict[str, Any]:
-        """The runtime's state after the event at an index, or after the last event."""
+    def state(self, *, at: Optional[_Event] = None) -> dict[str, Any]:
+        """The runtime's state after an event, or after the last one. `at` names it as in `prove`."""
     def explain(self, cycle: Union[int, str]) -> dict[str, Any]:
         """Explains a cycle, by its number or its trace: what the runtime observed, which limit decided, and what
         changed."""
@@ -360,7 +374,7 @@ class Reader:
         """Runs the recorded run again and compares it with the record; with `limits`, shows the run under them side by
         side."""
     def report(self) -> dict[str, Any]:
-        """Profit and loss, costs, drawdown, trades and rejections of the last run."""
+        """Profit and loss, costs, drawdown, trades and rejections of the last run. `ValueError` if there is none."""
     def to_arrow(self, table: str = "events", *, since: _Since = None) -> Table:
         """A table of the events after `since`, up to the present end of the log, for any library that reads Arrow.
 
@@ -371,18 +385,19 @@ class Reader:
         """The table of all events, as a capsule of Arrow's C stream interface."""
     def prove(
         self,
-        event: Union[int, str, RuntimeBusEvent, Head],
+        event: _Event,
         *,
         secret: _Path,
         output: _Path,
-        reveal: Sequence[str] = ...,
+        reveal: Optional[Iterable[str]] = None,
         checkpoint: Optional[_Path] = None,
         policy: Optional[_Path] = None,
         state: Optional[_Path] = None,
     ) -> dict[str, Any]:
         """Writes a proof of one event, which discloses only the fields in `reveal`, as `zero-bus prove --json`.
 
-        `secret` is the file with the disclosure secret of the bus. The proof is bound to the newest stored checkpoint,
+        The event is named by its index (1 is the first one, -1 the last one), by its id, by `"last"`, or by itself.
+        Without `reveal`, nothing is disclosed, and a `UserWarning` says so; pass `[]` if that is meant. `secret` is the file with the disclosure secret of the bus. The proof is bound to the newest stored checkpoint,
         unless `checkpoint` or `state` names another. With `policy`, it must accept the checkpoint. Returns `bytes`,
         `checkpoint`, `cosigned_by`, `events`, `first`, `last`, `output`, `reveal`.
         """
@@ -391,9 +406,9 @@ class Reader:
         *,
         secret: _Path,
         output: _Path,
-        reveal: Sequence[str],
-        first: Optional[int] = None,
-        last: Optional[int] = None,
+        reveal: Iterable[str],
+        first: Optional[_Event] = None,
+        last: Optional[_Event] = None,
         checkpoint: Optional[_Path] = None,
         policy: Optional[_Path] = None,
         state: Optional[_Path] = None,

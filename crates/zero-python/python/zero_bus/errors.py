@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AmbiguousError",
     "BusError",
+    "BusNotFoundError",
     "ChangedError",
     "ClosedError",
     "DamagedError",
@@ -84,6 +85,10 @@ class StorageNotADirectoryError(StorageError, NotADirectoryError):
 
 class NotABusError(BusError, OSError):
     """The path does not lead to a bus."""
+
+
+class BusNotFoundError(NotABusError, FileNotFoundError):
+    """There is no such directory, or no log in it."""
 
 
 class InvalidEventError(BusError, ValueError):

@@ -9,11 +9,12 @@
 
     strategy.run(on_bar)
 
-`docs/TRADING.md` describes the messages.
+`docs/PYTHON.md` lists the fields of bars and orders, and `docs/TRADING.md` describes the messages.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import sys
@@ -23,6 +24,8 @@ __all__ = ["run"]
 
 Bar = Mapping[str, Any]
 Order = Mapping[str, Any]
+
+_has_run = False
 
 
 def run(
@@ -39,6 +42,8 @@ def run(
     What the strategy prints goes to standard error, since standard output belongs to the runtime. An exception ends
     the program; the runtime records that, and places no order.
     """
+    global _has_run
+    _has_run = True
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         # Also what libraries below Python print.
         os.dup2(2, 1)
@@ -52,7 +57,7 @@ def run(
                 if on_start is not None:
                     on_start(message)
             elif kind == "bar":
-                orders = [dict(order) for order in on_bar(message, state) or ()]
+                orders = _orders(on_bar(message, state))
                 answer = {"cycle_id": message["cycle_id"], "orders": orders, "state": state}
                 answers.write(_encode(answer) + "\n")
                 answers.flush()
@@ -60,7 +65,35 @@ def run(
                 return
 
 
+def _orders(returned: object) -> list[dict[str, Any]]:
+    """What `on_bar` has returned, as a list of dictionaries."""
+    expected = "on_bar should return a list of orders, each a dictionary; an empty list or None to hold"
+    if returned is None:
+        return []
+    if isinstance(returned, Mapping):
+        raise TypeError(f"{expected}. It has returned one dictionary; write [order]")
+    if isinstance(returned, str) or not isinstance(returned, Iterable):
+        raise TypeError(f"{expected}. It has returned {returned!r}")
+    orders: list[dict[str, Any]] = []
+    for order in returned:
+        if not isinstance(order, Mapping):
+            raise TypeError(f"{expected}. Order {len(orders) + 1} is {order!r}")
+        orders.append(dict(order))
+    return orders
+
+
 def _encode(answer: Mapping[str, Any]) -> str:
     from ._native import canonical
 
     return canonical(answer, name="answer")
+
+
+def _report_missing_run() -> None:
+    """Tells the author of a program that imports this module, but ends without a call of `run`."""
+    program = vars(sys.modules["__main__"]).values()
+    imports_this = any(value is run or value is sys.modules[__name__] for value in program)
+    if imports_this and not _has_run and not hasattr(sys, "last_value"):
+        print("zero_bus.strategy: the program ends without a call of strategy.run(on_bar)", file=sys.stderr)
+
+
+atexit.register(_report_missing_run)

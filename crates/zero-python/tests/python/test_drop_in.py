@@ -197,6 +197,30 @@ def test_it_uses_the_files_that_are_there(bus):
     assert [event.event_type for event in bus.read_events()] == ["d", "e"]
 
 
+def test_a_relative_root_stays_the_same_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    bus = DurableRuntimeBus("bus")
+    assert (bus.root, bus.events_path) == (Path("bus"), Path("bus/events.jsonl"))
+    assert bus.snapshot_path == Path("bus/state-snapshot.json")
+    bus.append("a", {}, as_of=1.0)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert bus.append("b", {}, as_of=2.0).event_index == 2
+    bus.close()
+    assert bus.append("c", {}, as_of=3.0).event_index == 3
+    assert bus.read_snapshot() is None and bus.write_snapshot({}, as_of=3.0) == bus.read_snapshot()
+    assert len(bus.read_events()) == 3 and bus.verify_snapshot()["consistent"]
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_it_creates_its_files_beside_others_as_before(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    bus = DurableRuntimeBus(tmp_path)
+    assert bus.read_events() == [] and bus.verify_integrity().ok and bus.export_audit()["events"] == []
+    bus.append("a", {}, as_of=1.0)
+    assert len(bus.read_events()) == 1
+
+
 def test_events_are_frozen_values():
     event = RuntimeBusEvent(**FIELDS)
     same = RuntimeBusEvent.from_dict(event.to_dict())

@@ -1,5 +1,7 @@
 """The native interface: appending, reading, following, verifying."""
 
+import concurrent.futures
+import errno
 import json
 import pickle
 import shutil
@@ -83,6 +85,20 @@ def test_tickets_are_futures_in_order(bus):
     bus.submit("a", {"x": "y" * (2 << 20)})
     bus.flush()
     assert len(bus.reader()) == 504
+
+
+def test_tickets_become_futures_of_the_standard_library(bus, path):
+    futures = [bus.submit("a", {"n": n}).future() for n in range(20)]
+    done, pending = concurrent.futures.wait(futures, timeout=60)
+    assert len(done) == 20 and not pending
+    assert [future.result().payload["n"] for future in futures] == list(range(20))
+    assert not bus.submit("a", {}).future().cancel()
+    bus.flush()
+    (path / "events.jsonl").rename(path / "moved.jsonl")
+    failed = bus.submit("a", {}).future()
+    assert list(concurrent.futures.as_completed([failed], timeout=60)) == [failed]
+    with pytest.raises(errors.ChangedError):
+        failed.result()
 
 
 def test_a_failed_submission_fails_its_ticket(bus, path):
@@ -170,10 +186,6 @@ def test_handles_are_closed_and_paths_are_checked(path, tmp_path):
     bus.close()
     with pytest.raises(errors.ClosedError):
         bus.append("a", {})
-    with pytest.raises(errors.NotABusError):
-        Bus.open(tmp_path / "missing", create=False)
-    with pytest.raises(errors.NotABusError):
-        Reader.open(tmp_path / "missing")
     with pytest.raises(TypeError):
         Bus.open(1)
     with pytest.raises(errors.InvalidEventError) as raised:
@@ -183,11 +195,77 @@ def test_handles_are_closed_and_paths_are_checked(path, tmp_path):
         Bus.open(path).append("a", {}, as_of=float("inf"))
 
 
-def test_the_paper_runtime_can_be_asked(conformance):
+def test_a_relative_path_stays_the_same_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    with Bus.open("bus") as bus:
+        reader = Reader.open("bus")
+        follow = reader.follow()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        bus.append("a", {})
+        assert bus.submit("a", {}).result(30).event_index == len(reader) == len(bus.reader()) == 2
+        assert follow.next(timeout=30).event_index == 1
+        assert bus.path == reader.path == tmp_path / "bus"
+        zero_bus.export_parquet(reader, tmp_path / "tables")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_what_is_no_bus_is_left_alone(tmp_path):
+    missing, empty, foreign = tmp_path / "missing", tmp_path / "empty", tmp_path / "foreign"
+    empty.mkdir()
+    foreign.mkdir()
+    (foreign / "notes.txt").write_text("mine")
+    for open_it, path, filename in [
+        (Reader.open, missing, missing),
+        (Reader.open, empty, empty / "events.jsonl"),
+        (Reader.open, foreign, foreign / "events.jsonl"),
+        (lambda path: Bus.open(path, create=False), missing, missing),
+        (lambda path: Bus.open(path, create=False), empty, empty / "events.jsonl"),
+        (lambda path: zero_bus.export_parquet(path, tmp_path / "tables"), empty, empty / "events.jsonl"),
+    ]:
+        with pytest.raises(errors.BusNotFoundError) as raised:
+            open_it(path)
+        error = pickle.loads(pickle.dumps(raised.value))
+        assert isinstance(error, FileNotFoundError) and isinstance(error, errors.NotABusError)
+        assert (error.errno, error.filename, error.path) == (errno.ENOENT, str(filename), str(filename))
+    for open_it in (Reader.open, Bus.open):
+        with pytest.raises(errors.NotABusError) as raised:
+            open_it(foreign / "notes.txt")
+        assert raised.value.errno == errno.ENOTDIR
+    with pytest.raises(errors.NotABusError, match="it holds other files, and no bus") as raised:
+        Bus.open(foreign)
+    assert raised.value.filename == str(foreign)
+    assert [entry.name for entry in foreign.iterdir()] == ["notes.txt"] and not list(empty.iterdir())
+    assert not missing.exists() and not (tmp_path / "tables").exists()
+
+
+def test_a_bus_is_found_by_any_of_its_files(tmp_path, path):
+    Bus.open(path).close()
+    assert len(Reader.open(path)) == 0 and Reader.open(path).verify()["ok"]
+    (path / "notes.txt").write_text("mine")
+    Bus.open(path).append("a", {})
+    # A lost log is reported as lost, not as no bus.
+    (path / "events.jsonl").unlink()
+    with pytest.raises(errors.MissingError):
+        len(Reader.open(path))
+    with pytest.raises(errors.MissingError):
+        Bus.open(path)
+    # The old class may have written nothing but a snapshot.
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "state-snapshot.json").write_text("{}")
+    Bus.open(old).append("a", {})
+
+
+def test_the_paper_runtime_can_be_asked(conformance, bus):
+    fill(bus, 3)
+    with pytest.raises(ValueError, match="the log holds no run to report about"):
+        bus.reader().report()
     reader = Reader.open(conformance / "sessions/defaults/one-run/runtime-bus")
     state = reader.state()
     assert state["event_index"] == len(reader) and state["cycle"]["schema_version"] == "zero.runtime.cycle.v1"
     assert reader.state(at=5)["event_index"] == 5
+    assert reader.state(at=-1) == reader.state(at="last") == state
     cycle = reader.explain(1)
     assert cycle["cycle"] == reader.explain("runtime-cycle-1")["cycle"]
     assert reader.replay()["difference"] is None

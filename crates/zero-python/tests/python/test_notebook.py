@@ -38,7 +38,7 @@ def record_run(folder):
     (folder / "examples").symlink_to(PROJECT / "examples")
     environment = {**os.environ, "PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"}
     commands = [line[2:] for line in blocks(TEXT, "console")[0].splitlines() if line.startswith("$ ")]
-    for command in commands[2:]:
+    for command in commands[1:]:
         subprocess.run(command, shell=True, cwd=folder, env=environment, check=True, timeout=120)
 
 

@@ -142,6 +142,7 @@ REFUSED_VALUES = [
     datetime.datetime(2026, 5, 1),
     "\ud800",
     {"\udfff": 1},
+    10**5000,
 ]
 REFUSED_TYPES = [
     {1},
@@ -165,7 +166,7 @@ REFUSED_TYPES = [
 ]
 
 
-@pytest.mark.parametrize("value", REFUSED_VALUES, ids=[ascii(value)[:40] for value in REFUSED_VALUES])
+@pytest.mark.parametrize("value", REFUSED_VALUES, ids=range(len(REFUSED_VALUES)))
 def test_values_without_an_exact_form_are_refused_with_their_path(value, bus):
     head = bus.head()
     with pytest.raises(PayloadError) as raised:

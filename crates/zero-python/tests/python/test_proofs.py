@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sysconfig
+import warnings
 from pathlib import Path
 
 import pytest
@@ -68,14 +69,48 @@ def test_what_is_not_proven_is_not_ok(log, tmp_path):
     assert not checked["ok"] and checked["reason"] and "disclosures" not in checked
 
 
+def test_an_event_is_named_in_several_ways(log, tmp_path):
+    reader = Reader.open(log / "bus")
+    files = {"secret": log / "secret", "output": tmp_path / "proof"}
+    for name in (3, -1, "last", "evt-000000000003", reader[-1], reader.head()):
+        assert reader.prove(name, reveal=["event_type"], **files)["first"] == 3
+    assert reader.prove(-3, reveal=("event_type",), **files)["first"] == 1
+    made = reader.prove_all(reveal=["payload/price"], first=-2, last="last", **files)
+    assert (made["first"], made["last"]) == (2, 3)
+    for name in (-4, "first", 0, 4):
+        with pytest.raises(ValueError, match="event"):
+            reader.prove(name, reveal=[], **files)
+    for name in (1.5, None):
+        with pytest.raises(TypeError, match="event: should be"):
+            reader.prove(name, reveal=[], **files)
+
+
+def test_a_proof_without_fields_is_warned_of_unless_it_is_meant(log, tmp_path):
+    reader = Reader.open(log / "bus")
+    files = {"secret": log / "secret", "output": tmp_path / "proof"}
+    with pytest.warns(UserWarning, match="discloses no field") as warned:
+        assert reader.prove(1, **files)["reveal"] == []
+    assert warned[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert reader.prove(1, reveal=[], **files)["reveal"] == []
+    (tmp_path / "proof").unlink()
+    for wrong in ("payload/price", b"payload", 1, [1]):
+        with pytest.raises(TypeError, match="reveal: should be a list of field names"):
+            reader.prove(1, reveal=wrong, **files)
+        with pytest.raises(TypeError, match="reveal: should be a list of field names"):
+            reader.prove_all(reveal=wrong, **files)
+    assert not (tmp_path / "proof").exists()
+
+
 def test_what_cannot_be_proven_is_an_error(log, tmp_path):
     reader = Reader.open(log / "bus")
     with pytest.raises(errors.ProofError, match="cannot read it"):
         zero_bus.check(tmp_path / "missing", log / "policy")
     with pytest.raises(errors.ProofError, match="event 4"):
-        reader.prove(4, secret=log / "secret", output=tmp_path / "proof")
+        reader.prove(4, secret=log / "secret", output=tmp_path / "proof", reveal=[])
     with pytest.raises(errors.ProofError, match="inside the bus"):
-        reader.prove(1, secret=log / "secret", output=log / "bus/proof")
+        reader.prove(1, secret=log / "secret", output=log / "bus/proof", reveal=[])
     with pytest.raises(errors.ProofError):
-        reader.prove(1, secret=tmp_path / "missing", output=tmp_path / "proof")
+        reader.prove(1, secret=tmp_path / "missing", output=tmp_path / "proof", reveal=[])
     assert not (tmp_path / "proof").exists()

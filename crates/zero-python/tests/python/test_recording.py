@@ -125,6 +125,42 @@ def test_coroutines_are_steps(bus):
     assert bus.reader()[-1].payload["exception"]["class"] == "CancelledError"
 
 
+def run_strategy(program, *lines):
+    return subprocess.run(
+        [sys.executable, "-c", program], input="".join(lines), capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize(
+    "returned,problem",
+    [
+        ('{"symbol": "BTC"}', "It has returned one dictionary; write [order]"),
+        ('"buy"', "It has returned 'buy'"),
+        ("3", "It has returned 3"),
+        ('[{"symbol": "BTC"}, "sell"]', "Order 2 is 'sell'"),
+    ],
+)
+def test_what_is_no_list_of_orders_is_named(returned, problem):
+    program = f"from zero_bus import strategy\nstrategy.run(lambda bar, state: {returned})"
+    ended = run_strategy(program, '{"type": "start"}\n', '{"type": "bar", "cycle_id": 1}\n')
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "TypeError: on_bar should return a list of orders" in ended.stderr and problem in ended.stderr
+
+
+def test_a_program_that_does_not_call_run_is_told(tmp_path):
+    message = "the program ends without a call of strategy.run(on_bar)"
+    for imported in ("from zero_bus import strategy", "from zero_bus.strategy import run"):
+        ended = run_strategy(f"{imported}\ndef on_bar(bar, state): return []")
+        assert ended.returncode == 0 and message in ended.stderr, ended.stderr
+    (tmp_path / "mine.py").write_text("from zero_bus import strategy\ndef on_bar(bar, state): return []")
+    for program in (
+        "from zero_bus import strategy\nstrategy.run(lambda bar, state: [])",
+        "from zero_bus import strategy\nraise ValueError",
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import mine",
+    ):
+        assert message not in run_strategy(program).stderr
+
+
 STRATEGY = """
 import os
 from zero_bus import strategy

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import SOAK
 
+import zero_bus._awaiting
 from zero_bus import Bus, Reader, errors
 
 
@@ -78,6 +79,30 @@ def test_threads_share_a_handle_and_other_threads_run_while_one_waits(bus, path)
     for producer in producers:
         producer.join()
     assert bus.reader().verify()["events"] == 102
+
+
+def test_an_append_needs_no_other_thread_while_the_lock_is_free(path):
+    program = """
+import sys, zero_bus
+from pathlib import Path
+
+bus = zero_bus.Bus.open(sys.argv[1])
+tasks = Path("/proc/self/task").iterdir()
+[worker] = [task for task in tasks if (task / "comm").read_text() == "zero-bus worker\\n"]
+
+def status(name):
+    return [line for line in (worker / "status").read_text().splitlines() if line.startswith(name)]
+
+while not status("State:\\tS"):  # until it sleeps
+    pass
+before = status("voluntary_ctxt_switches")
+for n in range(50):
+    bus.append("a", {"n": n})
+    bus.append("a", {"n": n}, expect_head=2 * n + 1)
+assert status("voluntary_ctxt_switches") == before
+"""
+    subprocess.check_call([sys.executable, "-c", program, str(path)])
+    assert len(Reader.open(path)) == 100
 
 
 def test_asyncio_awaits_tickets_and_follows(bus, path):
@@ -171,6 +196,7 @@ WAITING = {
     "full": ("zero-bus lock", "[bus.submit('a', {'x': 'y' * (1 << 19)}) for _ in range(5)]"),
     "open": ("zero-bus lock", "zero_bus.Bus.open(sys.argv[1], lock_timeout=1e6)"),
     "follow": ("anon_inode:inotify", "next(bus.reader().follow(since=1))"),
+    "async": ("anon_inode:inotify", "asyncio.run(next_event(bus.reader().follow(since=1)))"),
     "ticket": ("zero-bus lock", "bus.submit('a', {}).exception(timeout=1e6)"),
 }
 
@@ -180,7 +206,14 @@ def test_an_interrupt_ends_every_call_that_waits(bus, path, name):
     name_of_wait, call = WAITING[name]
     bus.append("a", {})
     program = f"""
-import os, sys, zero_bus
+import asyncio, os, signal, sys, zero_bus
+
+# A shell that starts a program in the background may have it ignore this signal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+async def next_event(follow):
+    return await follow.__anext__()
+
 bus = zero_bus.Bus.open(sys.argv[1], lock_timeout=1e6)
 print("open", flush=True)
 sys.stdin.readline()
@@ -203,6 +236,31 @@ os._exit(1)
         child.send_signal(signal.SIGINT)
         assert child.communicate(timeout=60)[0] == "interrupted\n"
     assert child.returncode == 0
+
+
+def test_an_interrupt_ends_a_long_call_before_it_appends(bus, path):
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(_signal, _frame):
+        raise Interrupted
+
+    events = [("a", {"n": n, "list": [n, n, n]}) for n in range(200_000)]
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with pytest.raises(Interrupted):
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            bus.append_many(events)
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    bus.close()
+    assert len(Reader.open(path)) == 0
+
+
+def test_the_intervals_of_all_waits_leave_room_below_200_ms():
+    # A call can wait twice in a row, and the program has to get its turn.
+    assert 3 * zero_bus._native._SIGNAL_INTERVAL_S <= 0.2
+    assert zero_bus._awaiting._WAIT_S == zero_bus._native._SIGNAL_INTERVAL_S
 
 
 def test_an_exit_waits_for_submitted_events(path):

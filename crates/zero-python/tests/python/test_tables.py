@@ -193,6 +193,13 @@ def test_an_export_that_is_killed_is_completed(tmp_path):
         assert not (tmp_path / "tables" / name / "new.tmp").exists()
 
 
+def test_the_name_of_a_destination_of_the_command_is_no_directory(bus, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="leave out `parquet:`"):
+        zero_bus.export_parquet(bus, "parquet:tables")
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_interrupted_export_stops(tmp_path):
     with Bus.open(tmp_path / "bus") as bus:
         bus.append_many([("fill.record", {"price": n}) for n in range(5_000)])

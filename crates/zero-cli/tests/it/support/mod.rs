@@ -27,6 +27,11 @@ pub(crate) const CLOCK: &str = "1777593600.0";
 pub(crate) const RECORDS: [&str; 6] =
     ["--journal", "d.jsonl", "--cycle-journal", "c.jsonl", "--runtime-bus", "bus"];
 
+/// A number of rounds for every run, and one for the soak (`.ci/soak`).
+pub(crate) fn rounds(normal: usize, soak: usize) -> usize {
+    if std::env::var_os("ZERO_TEST_SOAK").is_some_and(|value| value == "1") { soak } else { normal }
+}
+
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
