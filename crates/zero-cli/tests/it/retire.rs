@@ -472,7 +472,7 @@ fn a_lost_record_is_written_again_and_until_then_each_command_says_how() {
     assert_eq!(fs::read(&path).unwrap(), record);
     assert!(bus(dir, &["repair", "bus"]).success().starts_with("nothing to repair"));
     bus(dir, &["verify", "bus", "--min-events", "32"]).success();
-    run_cycles(dir, "1", &[]).success_with_warning("the bus lacks the cycles 1 to 4");
+    run_cycles(dir, "1", &[]).success_with_warning("the bus lacks the cycles 1 to 5");
 }
 
 #[test]
