@@ -148,6 +148,31 @@ pub(super) fn rejection(event: &Event) -> RejectionRow {
     }
 }
 
+/// A position, as a snapshot states it.
+pub(super) struct HeldPosition {
+    pub(super) symbol: String,
+    /// Signed.
+    pub(super) quantity: f64,
+    pub(super) avg_price: f64,
+    pub(super) mark_price: Option<f64>,
+}
+
+/// The positions of a snapshot. Symbol, quantity and average price are required.
+pub(super) fn positions(event: &Event) -> Result<Vec<HeldPosition>, Problem> {
+    let payload = event.payload.value();
+    let root = Field::root(&payload);
+    let positions = root.required("positions")?;
+    let position = |position: Field<'_>| {
+        Ok(HeldPosition {
+            symbol: position.required("symbol")?.text()?.to_owned(),
+            quantity: position.required("quantity")?.number()?,
+            avg_price: position.required("avg_price")?.positive()?,
+            mark_price: position.optional("mark_price").map(|price| price.positive()).transpose()?,
+        })
+    };
+    positions.items()?.map(position).collect()
+}
+
 /// Cash and equity as a position snapshot states them.
 pub(super) fn stated_cash_and_equity(event: &Event) -> (Option<f64>, Option<f64>) {
     let payload = event.payload.value();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::Serialize;
 
 use crate::position::{Position, to_cents};
+use crate::report::events::HeldPosition;
 use crate::scenario::Side;
 
 /// A fill, as an event of the bus states it.
@@ -231,6 +232,23 @@ impl Ledger {
             last_trades: VecDeque::new(),
             holdings: BTreeMap::new(),
         }
+    }
+
+    /// Adds a position that was opened before. Its round trip counts from this time on.
+    pub(super) fn begin_with(&mut self, held: &HeldPosition, as_of: f64) {
+        let HeldPosition { symbol, quantity, avg_price, mark_price } = held;
+        if let Some(price) = mark_price {
+            self.set_mark(symbol, MarkSource::Fill, *price);
+        }
+        let holding = self.holding(symbol);
+        holding.position = Position { quantity: *quantity, avg_price: *avg_price };
+        holding.open = Some(OpenTrade {
+            long: *quantity > 0.0,
+            opened_as_of: as_of,
+            entry_quantity: quantity.abs(),
+            entry_usd: quantity.abs() * avg_price,
+            ..OpenTrade::default()
+        });
     }
 
     /// Sets the mark of a symbol, unless its present mark is from a better source.
