@@ -90,8 +90,9 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     match &arguments.step {
         Some(Step::Start { dir, full_check }) => {
+            let last = records::last_time(dir)?;
             let begin = Instant::now();
-            records::run_one_cycle(dir, *full_check)?;
+            records::run_one_cycle(dir, last, *full_check)?;
             let elapsed = begin.elapsed();
             println!("{} {}", elapsed.as_secs_f64() * 1e3, peak_memory_kib()?);
             Ok(())
@@ -127,11 +128,9 @@ fn measure(arguments: &Arguments) -> Result<()> {
 
     println!();
     generate(&long, cycles)?;
-    // The starts below begin again with the time of the first cycle.
-    let since = sealed::last_hour(&long)?;
     let table = Table::begin();
     starts::measure(&table, [&short, &long], rounds, cycles <= MAX_FULL_CHECK_CYCLES)?;
-    sealed::measure(&table, &long, since, &program, rounds)
+    sealed::measure(&table, &long, &program, rounds)
 }
 
 /// Generates a run and prints its size.

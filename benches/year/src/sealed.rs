@@ -3,23 +3,17 @@
 use std::cell::Cell;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use zero_bus::{Bus, LOG, Reader, SealOptions};
 
 use crate::figures::{Bar, Spread, Table, bytes_in, rounds, run, seconds};
+use crate::records::last_time;
 
 const HOUR_SECONDS: f64 = 3600.0;
 
-/// Returns the time of an hour before the last event.
-pub(crate) fn last_hour(bus: &Path) -> Result<f64> {
-    let reader = Reader::open(bus)?;
-    let last = reader.event(reader.head()?.index)?.context("the log is empty")?;
-    Ok(last.as_of - HOUR_SECONDS)
-}
-
 /// Measures the log of a bus, seals it, and measures it again. The plain log is gone afterwards.
-/// `since` is the time for `tail --since`.
-pub(crate) fn measure(table: &Table, bus: &Path, since: f64, program: &Path, count: u16) -> Result<()> {
+pub(crate) fn measure(table: &Table, bus: &Path, program: &Path, count: u16) -> Result<()> {
+    let since = last_time(bus)? - HOUR_SECONDS;
     let plain_bytes = Reader::open(bus)?.size_bytes()?;
     let is_cached = plain_bytes < 8 << 30;
     // A log that does not fit into the cache is read from the disk in each round.

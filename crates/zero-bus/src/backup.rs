@@ -21,12 +21,16 @@ use crate::lines::{Lines, after_last_newline, last_line_before};
 use crate::log_file::{LOCK, LOG, LogFile, VerifiedEnd};
 use crate::reader::Reader;
 use crate::retired::{RETIRED, Retired};
+use crate::seal::first_checksum;
 use crate::segment::SEGMENTS;
 use crate::snapshot::{LogAtSnapshot, SNAPSHOT, Snapshot, StoredSnapshot, missing_events};
 use crate::storage::{self, Access, Lock, Storage, StorageFile, read_exact_at};
 use crate::sync_mark::SyncMark;
 
 const BLOCK_BYTES: u64 = 1 << 20;
+
+/// Times that a backup begins again because events were retired before it had copied them.
+const MAX_ATTEMPTS: usize = 8;
 
 /// What a backup holds after [`Reader::backup`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -117,7 +121,8 @@ pub enum BackupError {
 
 impl Reader {
     /// Makes a backup of everything that is durable now, or brings an earlier one up to date. An
-    /// interrupted backup is continued. The bus may be written to meanwhile.
+    /// interrupted backup is continued. The bus may be written to meanwhile. If events are retired
+    /// before they are copied, a new backup begins again where the log then starts.
     ///
     /// Costs a pass over the log of the bus and one over that of the target; memory as for
     /// [`Reader::verify`].
@@ -148,6 +153,20 @@ impl Reader {
         target: &Arc<dyn Storage>,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Backup, BackupError> {
+        for _ in 1..MAX_ATTEMPTS {
+            match self.try_backup(target, progress) {
+                Err(BackupError::Bus(Error::Retired { .. })) => {}
+                done => return done,
+            }
+        }
+        self.try_backup(target, progress)
+    }
+
+    fn try_backup(
+        &self,
+        target: &Arc<dyn Storage>,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Backup, BackupError> {
         // Read before the log, so that the log holds every event that the snapshot refers to.
         let snapshot = Snapshot::read(self.storage())?;
         let recorded = snapshot.event_count();
@@ -169,6 +188,10 @@ impl Reader {
         }
 
         let mut copy = TargetLog::open(target, &source)?;
+        if copy.is_unfinished(&source)? {
+            copy.discard()?;
+            copy = TargetLog::open(target, &source)?;
+        }
         self.check_start(&source, &copy)?;
         let mut buffers = [vec![0; BLOCK_BYTES as usize], vec![0; BLOCK_BYTES as usize]];
         if let Some(byte_offset) = self.first_difference(&source, &copy, end, &mut buffers, progress)? {
@@ -405,6 +428,9 @@ impl<'a> TargetLog<'a> {
         if existing.is_ok_and(|existing| existing.identity().ok() == source.identity().ok()) {
             return Err(no_backup(LOG, "is the log of the bus itself under another name"));
         }
+        if is_new && source.retired().is_none() && storage.open(RETIRED, Access::Read).is_ok() {
+            return Err(no_backup(RETIRED, "is a record of retired events without its log"));
+        }
         if let (Some(retired), true) = (source.retired(), is_new) {
             // The copy starts where the log starts.
             let written = storage.create_directory(SEGMENTS).and_then(|()| {
@@ -422,6 +448,32 @@ impl<'a> TargetLog<'a> {
         let file = LogFile::open(storage, Access::Append).map_err(log_error("open it for appending"))?;
         let size = file.size().map_err(log_error("read the size of it"))?;
         Ok(Self { storage: &**storage, file, lock_file, sync_mark, size, path })
+    }
+
+    /// Whether this is the beginning of a backup of the same bus that never was complete, and ends
+    /// before the log of the bus starts by now.
+    fn is_unfinished(&self, source: &LogFile) -> Result<bool, BackupError> {
+        let start = self.file.start();
+        let is_complete = match self.sync_mark {
+            Some(mark) => mark.bytes > start.offset,
+            None => self.size > start.offset,
+        };
+        let Some(retired) = source.retired() else { return Ok(false) };
+        if is_complete || self.size >= source.start().offset {
+            return Ok(false);
+        }
+        let bus = match self.file.retired() {
+            Some(retired) => retired.bus(),
+            None => first_checksum(&self.file, self.size).map_err(self.io("read it"))?,
+        };
+        Ok(bus.is_none() || bus == retired.bus())
+    }
+
+    /// Removes the log of an unfinished backup.
+    fn discard(self) -> Result<(), BackupError> {
+        self.storage.remove(LOG).map_err(self.io("remove it"))?;
+        // Before a new record says where the log starts.
+        self.storage.sync().map_err(self.io("sync its directory"))
     }
 
     fn last_index(&self) -> io::Result<u64> {
@@ -470,7 +522,7 @@ impl<'a> TargetLog<'a> {
     /// one can tell unsynced bytes from a damaged copy.
     fn write_first_sync_mark(&mut self) -> Result<(), BackupError> {
         let VerifiedEnd { head, offset: bytes } = self.file.start();
-        if self.sync_mark.is_none() && self.size == bytes {
+        if self.sync_mark.is_none_or(|mark| mark.bytes < bytes) && self.size == bytes {
             self.write_sync_mark(SyncMark { head, bytes })
         } else {
             Ok(())

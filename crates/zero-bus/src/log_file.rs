@@ -6,8 +6,9 @@
 //!
 //! The first line of the active file tells which segments are *in force*: those that begin before
 //! its event. A crash can leave segments that hold what the active file still holds, too; they are
-//! not in force. The same holds for the record of retired events: in force, it says where the log
-//! starts.
+//! not in force. The same holds for the parts of the record of retired events: those in force say
+//! where the log starts. A part whose events the active file holds is not in force: the log was put
+//! back.
 
 use std::collections::VecDeque;
 use std::io;
@@ -58,6 +59,9 @@ struct Files {
     active: Box<dyn StorageFile>,
     /// Offset in the log of the first byte of the active file.
     base: u64,
+    /// Index of the first event of the active file, if a segment or a record made it matter and its
+    /// first line is an event.
+    first_in_active: Option<u64>,
     /// `None` if no segment is in force.
     sealed: Option<Sealed>,
     /// Segments that are not in force.
@@ -73,16 +77,28 @@ impl LogFile {
     /// than opening the file (`openat`).
     pub(crate) fn open(storage: &Arc<dyn Storage>, access: Access) -> io::Result<Self> {
         for _ in 1..MAX_OPEN_ATTEMPTS {
-            if let Some(log) = Self::try_open(storage, access, false)? {
+            if let Some(log) = Self::try_open(storage, access, None, false)? {
                 return Ok(log);
             }
         }
-        let opened = Self::try_open(storage, access, true)?;
+        let opened = Self::try_open(storage, access, None, true)?;
         opened.ok_or_else(|| io::Error::other("it was replaced again and again while it was opened"))
     }
 
+    /// Opens the log for reading as it would be with another record of retired events.
+    pub(crate) fn open_with_record(storage: &Arc<dyn Storage>, record: &Retired) -> io::Result<Self> {
+        let opened = Self::try_open(storage, Access::Read, Some(record), true)?;
+        opened.ok_or_else(|| io::Error::other("it was replaced while it was opened"))
+    }
+
     /// Returns `None` if the active file was replaced while it was opened, unless it `is_last_try`.
-    fn try_open(storage: &Arc<dyn Storage>, access: Access, is_last_try: bool) -> io::Result<Option<Self>> {
+    /// A `record` counts instead of the one that is there.
+    fn try_open(
+        storage: &Arc<dyn Storage>,
+        access: Access,
+        record: Option<&Retired>,
+        is_last_try: bool,
+    ) -> io::Result<Option<Self>> {
         // Before the segments are listed: whatever the active file no longer holds is in a segment
         // by then.
         let active = storage.open(LOG, access)?;
@@ -91,43 +107,51 @@ impl LogFile {
             storage: Arc::clone(storage),
             active,
             base: 0,
+            first_in_active: None,
             sealed: None,
             stale: Vec::new(),
             retired: None,
             leftovers: Vec::new(),
         };
-        if names.is_empty() {
+        if names.is_empty() && record.is_none() {
             return Ok(Some(Self(Arc::new(files))));
         }
         let mut spans: Vec<Span> = names.iter().filter_map(|name| Span::parse(name)).collect();
         spans.sort_by_key(|span| span.first);
         let first = first_index(&*files.active)?;
+        files.first_in_active = first;
         // After the segments are listed: those that are missing by then are retired in the record.
-        let (record, problem) = match Retired::read(&**storage, RETIRED)? {
-            Ok(record) => (record, None),
-            Err(problem) => (None, Some(problem)),
+        let (record, problem) = match record {
+            Some(record) => (Some(record.clone()), None),
+            None => match Retired::read(&**storage, RETIRED)? {
+                Ok(record) => (record, None),
+                Err(problem) => (None, Some(problem)),
+            },
         };
         if let Some(first) = first {
             files.stale = spans.split_off(spans.partition_point(|span| span.first < first));
         }
-        match record {
-            Some(record) if first.is_none_or(|first| record.head().index < first) => {
-                let held = spans.split_off(spans.partition_point(|span| span.last <= record.head().index));
-                files.leftovers = std::mem::replace(&mut spans, held);
-                files.retired = Some(Arc::new(record));
-            }
-            // Another log was put in place of the active file, or a seal and a retirement came
-            // after it was opened.
-            Some(_) if !is_last_try && !storage.is_current(LOG, &*files.active)? => return Ok(None),
-            _ => {}
+        let recorded_up_to = record.as_ref().map(|record| record.head().index);
+        let in_force = record.and_then(|record| record.before(first.unwrap_or(u64::MAX)));
+        // Another log was put in place of the active file, or a seal and a retirement came after it
+        // was opened.
+        if in_force.as_ref().map(|record| record.head().index) != recorded_up_to
+            && !is_last_try
+            && !storage.is_current(LOG, &*files.active)?
+        {
+            return Ok(None);
+        }
+        if let Some(record) = in_force {
+            let held = spans.split_off(spans.partition_point(|span| span.last <= record.head().index));
+            files.leftovers = std::mem::replace(&mut spans, held);
+            files.retired = Some(Arc::new(record));
         }
         let start = files.start();
         files.base = spans.last().map_or(start.offset, |last| last.bytes.end);
         let (followed, mut gap) = first_gap(start, &spans, first);
-        if let (Some(Fault { event: 1, kind: FaultKind::Segment(_, text), .. }), Some(problem)) =
-            (&mut gap, problem)
-        {
-            *text = format!("{text}; {problem}");
+        if let (0, Some(Fault { kind: FaultKind::Segment(_, text), .. })) = (followed, &mut gap) {
+            let problem = problem.map(|problem| format!("; {problem}")).unwrap_or_default();
+            *text += &format!("{problem}. If they were retired, run `zero-bus repair`");
         }
         if gap.as_ref().is_some_and(|gap| gap.byte_offset == files.base) {
             // Where the active file begins is unknown. The gap must have a byte that a read can
@@ -171,6 +195,18 @@ impl LogFile {
     /// The events before the first one of the log.
     pub(crate) fn retired(&self) -> Option<&Arc<Retired>> {
         self.0.retired.as_ref()
+    }
+
+    /// Index of the first event of the active file, if there are segments or a record of retired
+    /// events, and if its first line is an event.
+    pub(crate) fn first_in_active(&self) -> Option<u64> {
+        self.0.first_in_active
+    }
+
+    /// Whether the first events of the log are neither there nor retired.
+    pub(crate) fn lacks_its_beginning(&self) -> bool {
+        let gap = self.0.sealed.as_ref().and_then(|sealed| sealed.gap.as_ref());
+        gap.is_some_and(|gap| gap.byte_offset == self.start().offset)
     }
 
     /// Segments of retired events that an interrupted retirement left.

@@ -266,6 +266,10 @@ impl Reader {
         &*self.storage
     }
 
+    pub(crate) fn shared_storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
     pub(crate) fn durable_log(&self) -> Result<OpenedLog> {
         OpenedLog::open(&self.storage)
     }

@@ -8,7 +8,8 @@
 //! 4. The segments are removed.
 //!
 //! After a crash before the event, the record names an event that the log does not have, and is
-//! dropped. After a crash later, the next retirement renames the record, or removes the segments
+//! dropped. It is also dropped if the events were put back into the active file. After a crash
+//! later, the next retirement renames the record, or removes the segments
 //! that are left, which no reader uses.
 
 use std::io;
@@ -29,7 +30,7 @@ use crate::log_file::{LOG, LogFile, VerifiedEnd};
 use crate::reader::Reader;
 use crate::recover::locate_damage;
 use crate::retired::{RETIRED, RETIRING, Removal, Retired, RetiredPart};
-use crate::seal::SealLock;
+use crate::seal::{SealLock, first_checksum};
 use crate::segment::{SEGMENTS, Span};
 use crate::storage::{Access, Storage, StorageFile, read_up_to};
 use crate::sync::{Mutex, lock};
@@ -74,9 +75,18 @@ pub struct Retirable {
     pub bytes_sealed: u64,
 }
 
+/// What [`Bus::retire`](crate::Bus::retire) has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Retirement {
+    /// What an interrupted call had begun to remove, and this one has completed.
+    pub completed: Option<RetiredPart>,
+    /// What this call has removed; `None` if there was nothing to remove.
+    pub retired: Option<RetiredPart>,
+}
+
 impl Bus {
     /// Removes whole segments from the beginning of the log, and leaves a record of them. Returns
-    /// what was removed; `None` if there was nothing to remove.
+    /// what was removed.
     ///
     /// The events to be removed are verified first. Then an event [`bus.retired`] is appended,
     /// which says what is removed, and where it is kept; nothing is removed before it is durable.
@@ -106,7 +116,8 @@ impl Bus {
     /// }
     /// bus.seal(SealOptions::default().up_to(90), &mut |_| {})?;
     /// let options = RetireOptions::new(90, "anna", 1777593600.0).kept_in("/backup/bus");
-    /// let retired = bus.retire(&options, &mut |_| {})?.expect("a segment ends with event 90");
+    /// let done = bus.retire(&options, &mut |_| {})?;
+    /// let retired = done.retired.expect("a segment ends with event 90");
     /// assert_eq!((retired.payload.first, retired.payload.last), (1, 90));
     /// assert_eq!(bus.reader().first_index()?, 91);
     /// assert!(matches!(bus.reader().event(90), Err(Error::Retired { .. })));
@@ -117,7 +128,7 @@ impl Bus {
         &self,
         options: &RetireOptions,
         progress: &mut (dyn FnMut(Progress) + Send),
-    ) -> Result<Option<RetiredPart>> {
+    ) -> Result<Retirement> {
         retire(self.storage(), self.writer(), options, progress)
     }
 }
@@ -212,10 +223,10 @@ fn retire(
     writer: &Mutex<Writer>,
     options: &RetireOptions,
     progress: &mut (dyn FnMut(Progress) + Send),
-) -> Result<Option<RetiredPart>> {
+) -> Result<Retirement> {
     let listed = storage.list(SEGMENTS).map_err(io_error(&**storage, SEGMENTS, "list"))?;
     if listed.is_empty() {
-        return Ok(None);
+        return Ok(Retirement::default());
     }
     let _lock = SealLock::take(&**storage)?;
     let completed = complete_interrupted(storage, writer)?;
@@ -223,7 +234,10 @@ fn retire(
     let path = storage.path(LOG);
     let end = log.size().map_err(Error::io("read the size of it", &path))?;
     check_record(storage, writer, &log, end)?;
-    let removed = match spans_up_to(&log, options.up_to).last().cloned() {
+    // Only its segments are left of an interrupted one whose record is in force.
+    let left = log.retired().filter(|_| !log.leftovers().is_empty());
+    let completed = completed.or_else(|| left?.parts().last().cloned());
+    let retired = match spans_up_to(&log, options.up_to).last().cloned() {
         None => None,
         Some(last) => {
             let removal = verify(&**storage, &log, &last, end, options, progress)?;
@@ -233,14 +247,12 @@ fn retire(
             Some(part)
         }
     };
-    let has_left = remove_retired(storage)?;
-    // What this call has finished for an interrupted one is what it has done.
-    let last_part = || log.retired().and_then(|retired| retired.parts().last().cloned());
-    Ok(removed.or(completed).or_else(|| if has_left { last_part() } else { None }))
+    remove_retired(storage)?;
+    Ok(Retirement { completed, retired })
 }
 
-/// Completes a retirement whose event is in the log, and drops one whose event is not. Returns the
-/// part that was completed.
+/// Completes a retirement whose event is in the log, and drops one whose event is not, or whose
+/// events were put back into the active file. Returns the part that was completed.
 fn complete_interrupted(storage: &Arc<dyn Storage>, writer: &Mutex<Writer>) -> Result<Option<RetiredPart>> {
     let path = storage.path(RETIRING);
     let pending = Retired::read(&**storage, RETIRING).map_err(Error::io("read it", &path))?;
@@ -260,7 +272,9 @@ fn complete_interrupted(storage: &Arc<dyn Storage>, writer: &Mutex<Writer>) -> R
         Some(part) => reader.event(part.event.index)?.filter(|event| part.is_recorded_by(event)),
         None => None,
     };
-    if recorded.is_some() {
+    let log = LogFile::open(storage, Access::Read).map_err(io_error(&**storage, LOG, "open"))?;
+    let is_sealed = |part: &RetiredPart| log.first_in_active().is_none_or(|first| part.payload.last < first);
+    if recorded.is_some() && part.as_ref().is_some_and(is_sealed) {
         put_in_force(&**storage)?;
         return Ok(part);
     }
@@ -329,13 +343,6 @@ fn verify(
     })
 }
 
-/// Returns the checksum of the first line, which was verified before.
-fn first_checksum(log: &LogFile, end: u64) -> io::Result<Option<Checksum>> {
-    let mut lines = Lines::new(log.clone(), log.start().offset, end);
-    let line = lines.next()?.and_then(|raw| raw.bytes).and_then(|line| Line::read(line).ok());
-    Ok(line.and_then(|line| line.checksum()))
-}
-
 /// Returns the SHA-256 of the files of segments, one after the other, and their size.
 fn hash_files(storage: &dyn Storage, spans: &[Span]) -> io::Result<(Checksum, u64)> {
     let mut spans = spans.iter();
@@ -392,16 +399,16 @@ fn put_in_force(storage: &dyn Storage) -> Result<()> {
     sync_segments(storage)
 }
 
-/// Removes the segments of retired events. Returns whether there were any.
-fn remove_retired(storage: &Arc<dyn Storage>) -> Result<bool> {
+/// Removes the segments of retired events.
+fn remove_retired(storage: &Arc<dyn Storage>) -> Result<()> {
     let log = LogFile::open(storage, Access::Read).map_err(io_error(&**storage, LOG, "open"))?;
     for span in log.leftovers() {
         storage.remove(&span.path()).map_err(io_error(&**storage, &span.path(), "remove"))?;
     }
-    if !log.leftovers().is_empty() {
-        sync_segments(&**storage)?;
+    if log.leftovers().is_empty() {
+        return Ok(());
     }
-    Ok(!log.leftovers().is_empty())
+    sync_segments(&**storage)
 }
 
 fn sync_segments(storage: &dyn Storage) -> Result<()> {

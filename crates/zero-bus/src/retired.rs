@@ -62,8 +62,8 @@ pub struct RetiredPayload {
     pub bytes_sealed: u64,
     /// Checksum of the last of them, to which the first event of the log links.
     pub checksum: Checksum,
-    /// SHA-256 of the parts before this one in the record, as a canonical array; `None` for the
-    /// first.
+    /// SHA-256 of the part before this one in the record, in canonical form. That part names the
+    /// one before it in the same way. `None` for the first.
     pub earlier: Option<Checksum>,
     /// Index of the first event.
     pub first: u64,
@@ -113,6 +113,10 @@ impl Serialize for Retired {
 
 impl Retired {
     /// Returns the parts, in the order of their events. At least one, if the library returned this.
+    ///
+    /// The first one begins with event 1, unless the record was
+    /// [written again](crate::Reader::lost_record): the events that recorded earlier parts may
+    /// be retired themselves.
     pub fn parts(&self) -> &[RetiredPart] {
         &self.parts
     }
@@ -155,7 +159,7 @@ impl Retired {
             bytes: removal.byte_end - self.byte_end(),
             bytes_sealed: removal.bytes_sealed,
             checksum,
-            earlier: earlier(&self.parts)?,
+            earlier: self.parts.last().map(RetiredPart::hash).transpose()?,
             first: self.first_held(),
             kept_in: removal.kept_in,
             last: removal.head.index,
@@ -168,6 +172,34 @@ impl Retired {
     /// Returns the record with one more part.
     pub(crate) fn with(&self, part: RetiredPart) -> Self {
         Self { parts: self.parts.iter().cloned().chain([part]).collect() }
+    }
+
+    /// Returns the parts whose events all come before an event; `None` if there are none.
+    pub(crate) fn before(mut self, index: u64) -> Option<Self> {
+        self.parts.truncate(self.parts.partition_point(|part| part.payload.last < index));
+        (!self.parts.is_empty()).then_some(self)
+    }
+
+    /// Builds the record of the events up to `last` from the parts that events of the log record,
+    /// in any order: that part, and those before it as far as they are there.
+    pub(crate) fn of_parts(mut candidates: Vec<RetiredPart>, last: u64) -> Option<Self> {
+        // Of two events that record the same range, the later one counts: the events of the earlier
+        // one were put back.
+        candidates.sort_by_key(|part| part.event.index);
+        let of_last = |last| candidates.iter().rev().find(move |part| part.payload.last == last);
+        let mut parts = vec![of_last(last)?.clone()];
+        while let Some(RetiredPart { payload, .. }) = parts.last()
+            && let Some(earlier) = payload.earlier
+        {
+            let is_earlier = |part: &&RetiredPart| {
+                part.payload.last.checked_add(1) == Some(payload.first)
+                    && part.hash().is_ok_and(|hash| hash == earlier)
+            };
+            let Some(part) = candidates.iter().rev().find(is_earlier) else { break };
+            parts.push(part.clone());
+        }
+        parts.reverse();
+        Some(Self { parts })
     }
 
     /// Reads a record. `None` if there is no such file. The inner error tells why it is invalid.
@@ -208,28 +240,41 @@ impl Retired {
         Ok(format!("{{\"record\":{record},\"seal\":\"{seal}\"}}\n"))
     }
 
+    /// Returns whether the record can be read once it is written.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.to_text().is_ok_and(|text| Self::parse(&text).as_ref() == Some(self))
+    }
+
     /// Returns `None` unless the text is exactly what [`Retired::to_text`] would write, and its
     /// parts follow each other.
     fn parse(text: &str) -> Option<Self> {
         let value = Value::parse(text.strip_suffix('\n')?).ok()?;
         let Value::Array(parts) = value.get("record")?.get("parts")? else { return None };
         let parts = parts.iter().map(parse_part).collect::<Option<Vec<_>>>()?;
-        let (mut next, mut offset) = (1_u64, 0_u64);
-        for (position, RetiredPart { event, payload, .. }) in parts.iter().enumerate() {
+        let first = &parts.first()?.payload;
+        // Without the parts before it, the first one is as its event says.
+        let (mut next, mut offset) = (first.first, first.byte_end.checked_sub(first.bytes)?);
+        let mut earlier = first.earlier;
+        if (next == 1, offset == 0) != (earlier.is_none(), earlier.is_none()) {
+            return None;
+        }
+        for part in &parts {
+            let RetiredPart { event, payload, .. } = part;
             let follows = payload.first == next
-                && payload.bus == parts[0].payload.bus
+                && payload.bus == first.bus
                 && payload.last >= payload.first
                 && event.index > payload.last
                 && payload.byte_end > offset
                 && payload.bytes == payload.byte_end - offset
-                && payload.earlier == earlier(&parts[..position]).ok()?;
+                && payload.earlier == earlier;
             if !follows {
                 return None;
             }
             (next, offset) = (payload.last.checked_add(1)?, payload.byte_end);
+            earlier = Some(part.hash().ok()?);
         }
         let record = Self { parts };
-        (!record.parts.is_empty() && record.to_text().ok()? == text).then_some(record)
+        (record.to_text().ok()? == text).then_some(record)
     }
 
     /// Returns the record that a read of retired events reports as a system error.
@@ -244,6 +289,19 @@ impl Retired {
 }
 
 impl RetiredPart {
+    /// Reads the part that an event of the chain records.
+    pub(crate) fn of(event: &Event) -> Option<Self> {
+        let payload = Some(event).filter(|event| event.event_type == RETIRED_TYPE)?.payload.value();
+        let part = Self { as_of: event.as_of, event: event.head(), payload: parse_payload(&payload)? };
+        part.is_recorded_by(event).then_some(part)
+    }
+
+    /// Binds the part after this one to it.
+    fn hash(&self) -> io::Result<Checksum> {
+        let text = Json::of(self).map_err(io::Error::other)?;
+        Ok(Checksum::of(text.as_str().as_bytes()))
+    }
+
     /// Returns whether an event of the chain records this part.
     pub(crate) fn is_recorded_by(&self, event: &Event) -> bool {
         event.event_type == RETIRED_TYPE
@@ -262,9 +320,9 @@ impl fmt::Display for Retired {
             Some(place) => write!(f, "are kept in {place}")?,
             None => write!(f, "no copy was named")?,
         }
-        match self.parts.len() {
+        match payload.first {
             1 => Ok(()),
-            _ => write!(f, " (events 1 to {} were retired earlier, see {RETIRED})", payload.first - 1),
+            first => write!(f, " (events 1 to {} were retired earlier, see {RETIRED})", first - 1),
         }
     }
 }
@@ -281,45 +339,45 @@ impl fmt::Display for RetiredPlace {
 
 impl std::error::Error for RetiredPlace {}
 
-/// Binds a part to those before it.
-fn earlier(parts: &[RetiredPart]) -> io::Result<Option<Checksum>> {
-    if parts.is_empty() {
-        return Ok(None);
-    }
-    let text = Json::of(parts).map_err(io::Error::other)?;
-    Ok(Some(Checksum::of(text.as_str().as_bytes())))
-}
-
 fn parse_part(value: &Value) -> Option<RetiredPart> {
-    let (event, payload) = (value.get("event")?, value.get("payload")?);
-    let checksum = |value: &Value| value.as_str().and_then(Checksum::parse);
-    let optional = |value: &Value| if *value == Value::Null { Some(None) } else { checksum(value).map(Some) };
-    let number = |field| payload.get(field).and_then(Value::as_u64);
+    let event = value.get("event")?;
     Some(RetiredPart {
         as_of: value.get("as_of")?.as_f64()?,
         event: Head {
             index: event.get("index")?.as_u64()?,
             checksum: Some(checksum(event.get("checksum")?)?),
         },
-        payload: RetiredPayload {
-            bus: checksum(payload.get("bus")?)?,
-            by: payload.get("by")?.as_str()?.to_owned(),
-            byte_end: number("byte_end")?,
-            bytes: number("bytes")?,
-            bytes_sealed: number("bytes_sealed")?,
-            checksum: checksum(payload.get("checksum")?)?,
-            earlier: optional(payload.get("earlier")?)?,
-            first: number("first")?,
-            kept_in: match payload.get("kept_in")? {
-                Value::Null => None,
-                place => Some(place.as_str()?.to_owned()),
-            },
-            last: number("last")?,
-            schema_version: RETIRED_SCHEMA,
-            segments: number("segments")?,
-            sha256: checksum(payload.get("sha256")?)?,
-        },
+        payload: parse_payload(value.get("payload")?)?,
     })
+}
+
+fn parse_payload(payload: &Value) -> Option<RetiredPayload> {
+    let number = |field| payload.get(field).and_then(Value::as_u64);
+    Some(RetiredPayload {
+        bus: checksum(payload.get("bus")?)?,
+        by: payload.get("by")?.as_str()?.to_owned(),
+        byte_end: number("byte_end")?,
+        bytes: number("bytes")?,
+        bytes_sealed: number("bytes_sealed")?,
+        checksum: checksum(payload.get("checksum")?)?,
+        earlier: match payload.get("earlier")? {
+            Value::Null => None,
+            earlier => Some(checksum(earlier)?),
+        },
+        first: number("first")?,
+        kept_in: match payload.get("kept_in")? {
+            Value::Null => None,
+            place => Some(place.as_str()?.to_owned()),
+        },
+        last: number("last")?,
+        schema_version: RETIRED_SCHEMA,
+        segments: number("segments")?,
+        sha256: checksum(payload.get("sha256")?)?,
+    })
+}
+
+fn checksum(value: &Value) -> Option<Checksum> {
+    value.as_str().and_then(Checksum::parse)
 }
 
 #[cfg(test)]
@@ -329,7 +387,7 @@ mod tests {
     use crate::head::Head;
 
     fn record(parts: u64) -> Retired {
-        (1..=parts).fold(Retired::default(), |record, number| {
+        (1..=parts).fold(Retired::default(), |mut record, number| {
             let head = Head { index: 10 * number, checksum: Some(Checksum::of(b"last")) };
             let removal = Removal {
                 bus: Checksum::of(b"first"),
@@ -343,7 +401,8 @@ mod tests {
             };
             let payload = record.next_payload(removal).unwrap_or_else(|error| panic!("{error}"));
             let event = Head { index: 10 * number + 5, checksum: Some(Checksum::of(b"event")) };
-            record.with(RetiredPart { as_of: 1777593600.5, event, payload })
+            record.parts.push(RetiredPart { as_of: 1777593600.5, event, payload });
+            record
         })
     }
 
@@ -366,9 +425,47 @@ mod tests {
     #[test]
     fn a_record_of_parts_that_do_not_follow_each_other_is_not_read() {
         let Retired { parts } = record(3);
-        for parts in [vec![], vec![parts[1].clone()], vec![parts[0].clone(), parts[2].clone()]] {
+        let mut without_earlier = parts[1].clone();
+        without_earlier.payload.earlier = None;
+        let mut with_earlier = parts[0].clone();
+        with_earlier.payload.earlier = parts[1].payload.earlier;
+        let mut swapped = parts.clone();
+        swapped[0].payload.by = "otto".to_owned();
+        for parts in [
+            vec![],
+            vec![parts[0].clone(), parts[2].clone()],
+            vec![without_earlier],
+            vec![with_earlier],
+            swapped,
+        ] {
             let text = Retired { parts }.to_text().unwrap_or_default();
             assert_eq!(Retired::parse(&text), None);
         }
+    }
+
+    /// Checking each part against all parts before it would take half a minute.
+    #[test]
+    fn a_record_of_thousands_of_parts_is_read() {
+        let written = record(3_000);
+        let text = written.to_text().unwrap_or_default();
+        assert_eq!(Retired::parse(&text), Some(written));
+    }
+
+    #[test]
+    fn a_record_is_built_again_from_the_parts_that_events_record() {
+        let whole = record(4);
+        let build = |positions: &[usize], last| {
+            Retired::of_parts(positions.iter().map(|at| whole.parts[*at].clone()).collect(), last)
+        };
+        assert_eq!(build(&[3, 1, 0, 2], 40).as_ref(), Some(&whole));
+        assert_eq!(build(&[3, 1, 0, 2], 20), whole.clone().before(21));
+        assert_eq!(build(&[0, 1], 40), None);
+        // The events of the first two parts were retired.
+        let built = build(&[2, 3], 40);
+        assert_eq!(built.as_ref().map(|built| built.parts()), Some(&whole.parts[2..]));
+        let text = built.as_ref().and_then(|built| built.to_text().ok()).unwrap_or_default();
+        assert_eq!(Retired::parse(&text), built);
+        assert_eq!(built.and_then(|built| built.bus()), whole.bus());
+        assert_eq!((whole.clone().before(10), whole.clone().before(11)), (None, build(&[0], 10)));
     }
 }

@@ -12,6 +12,9 @@
 //! most of the time ([`Pace`]): their syncs wait for interrupts and threads of the kernel, which
 //! need an idle processor more than a low priority of this thread.
 //!
+//! Before that, what the record of retired events says about events of the active file is removed:
+//! they were put back, and the record would hide them once they are sealed.
+//!
 //! A crash before the rename leaves segments that are not in force, and the log as it was. The next
 //! seal compares them with the log and removes them.
 
@@ -27,6 +30,7 @@ use serde::Serialize;
 
 use crate::bisect::find_event;
 use crate::chain::{Head, Line};
+use crate::checksum::Checksum;
 use crate::chunk;
 use crate::error::{Error, Result};
 use crate::fault::Fault;
@@ -34,6 +38,7 @@ use crate::integrity::Progress;
 use crate::lines::Lines;
 use crate::log_file::{LOG, LogFile, VerifiedEnd};
 use crate::recover::{End, locate_damage};
+use crate::retired::{RETIRED, RETIRING, Retired};
 use crate::segment::{FRAME_BYTES, FrameReader, SEGMENTS, Segment, SegmentWriter, Span};
 use crate::storage::{Access, Lock, LockHolder, Storage, StorageFile, read_exact_at};
 use crate::sync::{Arc, Mutex, lock};
@@ -129,6 +134,7 @@ pub(crate) fn seal(
     })?;
     let log_path = storage.path(LOG);
     remove_stale(&**storage, &log)?;
+    remove_records_of_held_events(storage, end)?;
     let mut start = start_of_active(&log, end).map_err(Error::io("read it", &log_path))?;
     let up_to = end.head.index.saturating_sub(MIN_ACTIVE_EVENTS).min(options.up_to.unwrap_or(u64::MAX));
     if up_to <= start.head.index {
@@ -262,6 +268,69 @@ fn remove_stale(storage: &dyn Storage, log: &LogFile) -> Result<()> {
         return Ok(());
     }
     storage.sync_directory(SEGMENTS).map_err(Error::io("sync the directory", &storage.path(SEGMENTS)))
+}
+
+/// Removes what the record of retired events says about events that the active file holds: the log
+/// was put back. Once these events are sealed, the record would come into force and hide them.
+/// Refuses a record of another history.
+fn remove_records_of_held_events(storage: &Arc<dyn Storage>, end: End) -> Result<()> {
+    // The handle may be older than the last retirement.
+    let log = LogFile::open(storage, Access::Read).map_err(io_error(&**storage, LOG, "open"))?;
+    let Some(first) = log.first_in_active() else { return Ok(()) };
+    let mut is_changed = false;
+    // The one that a retirement has prepared would come into force later.
+    for name in [RETIRING, RETIRED] {
+        let path = storage.path(name);
+        let reading = || Error::io("read it", &path);
+        let refuse = |problem: &str| {
+            let problem = format!("{problem}. Move that file elsewhere, then seal again");
+            Error::Io {
+                action: "seal the log beside it",
+                path: path.clone(),
+                source: io::Error::other(problem),
+            }
+        };
+        let record = match Retired::read(&**storage, name).map_err(reading())? {
+            Ok(None) => continue,
+            Ok(Some(record)) => record,
+            Err(problem) if !log.lacks_its_beginning() && log.retired().is_none() => {
+                return Err(refuse(&format!("{problem}, and the log holds every event from 1 on")));
+            }
+            // Without it, the log lacks its beginning.
+            Err(_) => continue,
+        };
+        let (head, bus) = (record.head(), record.bus());
+        if head.index < first {
+            continue;
+        }
+        let found = find_event(&log, end.offset, head.index).map_err(reading())?;
+        let in_force = record.before(first);
+        let starts_as_recorded = match &in_force {
+            Some(earlier) => log.start().head == earlier.head(),
+            None => first_checksum(&log, end.offset).map_err(reading())? == bus,
+        };
+        if !starts_as_recorded || found.map(|(_, head)| head) != Some(head) {
+            return Err(refuse("it records retired events of another history"));
+        }
+        let removed = match in_force.filter(|_| name == RETIRED) {
+            Some(in_force) => in_force.write(&**storage, RETIRED),
+            None => storage.remove(name),
+        };
+        removed.map_err(Error::io("remove it, since the log holds the events", &path))?;
+        is_changed = true;
+    }
+    if !is_changed {
+        return Ok(());
+    }
+    // Before the events are sealed, or a power cut could bring the record back.
+    storage.sync_directory(SEGMENTS).map_err(Error::io("sync the directory", &storage.path(SEGMENTS)))
+}
+
+/// Returns the checksum of the first event.
+pub(crate) fn first_checksum(log: &LogFile, end: u64) -> io::Result<Option<Checksum>> {
+    let mut lines = Lines::new(log.clone(), log.start().offset, end);
+    let line = lines.next()?.and_then(|raw| raw.bytes).and_then(|line| Line::read(line).ok());
+    Ok(line.and_then(|line| line.checksum()))
 }
 
 /// Compares a segment with what the log holds at its place.

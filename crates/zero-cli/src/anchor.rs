@@ -3,16 +3,16 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::Serialize;
-use zero_bus::{Json, Reader};
+use zero_bus::{Json, Reader, Retired};
 use zero_paper::rfc3339;
 use zero_paper::text::counted;
 use zero_program::message::print_warning;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 use zero_proof::disclosure::DisclosureSecret;
-use zero_proof::log_roots::{LogRoots, log_roots};
+use zero_proof::log_roots::{LogRoots, log_roots, log_roots_with_tiles};
 use zero_proof::policy::Accepted;
 use zero_proof::{Hash, Policy, SignedCheckpoint, TreeHead};
 
@@ -20,6 +20,7 @@ use crate::checkpoint_store::CheckpointStore;
 use crate::program::PROGRAM;
 use crate::proof_input::{read_policy, read_secret};
 use crate::terminal::mark;
+use crate::tiles::{TILES, open_tiles};
 use crate::witness_clock::warn_of_future;
 
 /// The options of a comparison.
@@ -60,7 +61,7 @@ impl AnchorArguments {
         let policy = read_policy(policy)?;
         let secret = read_secret(secret)?;
         let store = CheckpointStore::of(dir, self.state.as_deref())?;
-        compare(reader, &policy, &secret, &store).map(Some)
+        compare(dir, reader, &policy, &secret, &store).map(Some)
     }
 }
 
@@ -105,6 +106,7 @@ impl Anchor {
 }
 
 fn compare(
+    dir: &Path,
     reader: &Reader,
     policy: &Policy,
     secret: &DisclosureSecret,
@@ -117,9 +119,33 @@ fn compare(
     sizes.extend(state.iter().flatten().map(|state| state.size));
     sizes.sort_unstable();
     sizes.dedup();
-    let comparison = Comparison { policy, store, stored, log: log_roots(reader, secret, &sizes)? };
+    let log = match reader.retired()? {
+        Some(retired) => roots_after(dir, reader, secret, &sizes, &retired)?,
+        None => log_roots(reader, secret, &sizes)?,
+    };
+    let comparison = Comparison { policy, store, stored, log };
     let contradiction = comparison.find_contradiction(state);
     Ok(contradiction.unwrap_or_else(|| comparison.find_anchor()))
+}
+
+/// The roots of a log whose first events were retired, if the tiles have their tree.
+fn roots_after(
+    dir: &Path,
+    reader: &Reader,
+    secret: &DisclosureSecret,
+    sizes: &[u64],
+    retired: &Retired,
+) -> Result<LogRoots> {
+    let path = dir.join(TILES);
+    let tiles = path.is_dir().then(|| open_tiles(dir, reader)).transpose()?;
+    let Some(tiles) = tiles.filter(|tiles| tiles.head().size >= retired.head().index) else {
+        bail!(
+            "{}: does not have the tree of the retired events, so the log cannot be compared with what was signed: \
+             {retired}. Verify that copy",
+            path.display()
+        );
+    };
+    Ok(log_roots_with_tiles(reader, secret, sizes, &tiles)?)
 }
 
 /// The stored checkpoints in ascending order of size. Warns of files that cannot be used.

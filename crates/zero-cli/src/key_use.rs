@@ -16,6 +16,9 @@ use crate::private_file::replace_private_file;
 use crate::program::PROGRAM;
 use crate::proof_input::read_file;
 
+/// What the name of a record has after that of the key or the secret.
+const SUFFIX: &str = ".used-for";
+
 pub(crate) const SCHEMA: &str = "zero.runtime.key-use.v1";
 /// The schema of the record next to the key of a witness.
 pub(crate) const WITNESS_SCHEMA: &str = "zero.runtime.witness-key-use.v1";
@@ -57,6 +60,32 @@ pub(crate) fn forget_use(file: &Path) -> Result<()> {
     }
 }
 
+/// A record of a key or a secret that is used for a bus.
+pub(crate) struct RecordedUse {
+    /// The file of the record.
+    pub(crate) record: PathBuf,
+    /// The state that a key's record names.
+    pub(crate) state: Option<PathBuf>,
+}
+
+/// Returns the records for a bus in the directory that the bus is in. Other files there are left
+/// out, also those that cannot be read.
+pub(crate) fn uses_next_to(dir: &Path, reader: &Reader) -> Result<Vec<RecordedUse>> {
+    let Some(bus) = reader.bus_id()? else { return Ok(Vec::new()) };
+    let resolved = dir.canonicalize().with_context(|| format!("{}: cannot look it up", dir.display()))?;
+    let Some(entries) = resolved.parent().and_then(|parent| fs::read_dir(parent).ok()) else {
+        return Ok(Vec::new());
+    };
+    let names_bus = |path: PathBuf| {
+        let is_record = path.to_str().is_some_and(|path| path.ends_with(SUFFIX));
+        let found = Some(&path).filter(|_| is_record).and_then(|path| KeyUse::read(path).ok());
+        found.filter(|found| found.bus == bus).map(|found| RecordedUse { record: path, state: found.state })
+    };
+    let mut uses: Vec<_> = entries.flatten().filter_map(|entry| names_bus(entry.path())).collect();
+    uses.sort_by(|one, other| one.record.cmp(&other.record));
+    Ok(uses)
+}
+
 fn check_use(file: &Path, reader: &Reader, state: Option<&Path>, hint: &str) -> Result<bool> {
     // A damaged log is reported by whatever reads it next.
     let Ok(Some(bus)) = reader.bus_id() else { return Ok(false) };
@@ -95,7 +124,7 @@ fn check_use(file: &Path, reader: &Reader, state: Option<&Path>, hint: &str) -> 
 pub(crate) fn record_path(file: &Path) -> Result<PathBuf> {
     let target = file.canonicalize().with_context(|| format!("{}: cannot look it up", file.display()))?;
     let mut name = target.into_os_string();
-    name.push(".used-for");
+    name.push(SUFFIX);
     Ok(name.into())
 }
 

@@ -18,6 +18,8 @@ mod program;
 mod progress;
 mod proof_input;
 pub mod proofs;
+mod retired_error;
+mod signing_check;
 mod table;
 mod terminal;
 mod tiles;

@@ -121,7 +121,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// emptied or removed, and that is an error.
 ///
 /// # Errors
-/// [`Error::Fork`], [`Error::LogShorter`] and [`Error::LogEmptied`], before anything is written.
+/// [`Error::Fork`], [`Error::LogShorter`], [`Error::BehindRetired`] and [`Error::LogEmptied`],
+/// before anything is written.
 /// [`Error::LogReplaced`] if the log is emptied, removed or replaced while it is followed.
 /// [`Error::Bus`] if the log is damaged, after all events before the damage were mirrored, or if it
 /// is empty although its sync mark or its snapshot records events. [`Error::Unavailable`] after the
@@ -361,9 +362,8 @@ fn check_log_continues(reader: &Reader, mirror: &mut dyn Mirror, bus: Checksum, 
     let retired = reader.retired()?;
     // The destination may hold the retired events. The last of them is the start of what both hold.
     let start = retired.as_ref().map_or(Head::default(), |retired| retired.head());
-    if head.index < start.index || (head.index == 0 && start.index > 0) {
-        // Reading the events that follow the cursor tells where they are kept.
-        return reader.event(head.index + 1).map(drop).map_err(Error::from);
+    if let Some(retired) = retired.filter(|_| head.index < start.index) {
+        return Err(Error::BehindRetired { destination: mirror.name(), bus, mirrored: head.index, retired });
     }
     if head.index == 0 || head == start {
         return Ok(());

@@ -1,8 +1,9 @@
 //! The error of this library. Its variants differ by what the caller does next.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use zero_bus::Checksum;
+use zero_bus::{Checksum, Retired};
 
 /// The error of a destination's own library.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -62,6 +63,21 @@ pub enum Error {
         mirrored: u64,
         /// Events in the log.
         events: u64,
+    },
+    /// The destination lacks events that were retired from the log. Nothing was written.
+    #[error(
+        "{destination}: ends at event {mirrored} of bus {bus}, but {retired}. Mirror that copy to it first, then the \
+         log again"
+    )]
+    BehindRetired {
+        /// The destination.
+        destination: String,
+        /// The bus.
+        bus: Checksum,
+        /// Events at the destination.
+        mirrored: u64,
+        /// What the log no longer has.
+        retired: Arc<Retired>,
     },
     /// The log holds no event and there is no lock file, but the destination holds events: the log
     /// was emptied. The bus is unknown, since its id is the checksum of the first event.

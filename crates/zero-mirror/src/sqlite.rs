@@ -81,8 +81,8 @@ impl Identity {
 }
 
 impl Sqlite {
-    /// A mirror in the file at a path. The first call creates the file (mode 0600) if it does not
-    /// exist.
+    /// A mirror in the file at a path. The first call but [`Mirror::head`] creates the file (mode
+    /// 0600) if it does not exist.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), read_only: false, open: None }
     }
@@ -118,6 +118,13 @@ impl Sqlite {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.inspection_failed(&error)),
             _ => Err(self.refused("was moved away or replaced while it was in use; mirror to it again")),
         }
+    }
+
+    /// Whether there is no file yet, and the directory in which it would be created is there.
+    fn can_be_created(&self) -> bool {
+        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let is_missing = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
+        fs::symlink_metadata(&self.path).is_err_and(is_missing) && directory.is_none_or(Path::is_dir)
     }
 
     fn connect(&self) -> Result<Open> {
@@ -438,6 +445,10 @@ impl Mirror for Sqlite {
     }
 
     fn head(&mut self, bus: Checksum) -> Result<Head> {
+        // Without a file: the log may be refused for what this mirror lacks.
+        if self.open.is_none() && !self.read_only && self.can_be_created() {
+            return Ok(Head::default());
+        }
         self.connection()?;
         let Some(Open { connection, .. }) = &self.open else { return Ok(Head::default()) };
         Ok(self.cursor(connection, bus)?.map(|(_, head)| head).unwrap_or_default())

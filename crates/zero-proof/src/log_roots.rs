@@ -7,6 +7,7 @@ use crate::disclosure::DisclosureSecret;
 use crate::hash::Hash;
 use crate::leaves::for_each_leaf;
 use crate::store_error::{Difference, StoreError};
+use crate::tile_store::TileStore;
 use crate::tree::CompactRange;
 
 /// The roots of a log at several sizes.
@@ -25,9 +26,17 @@ pub struct LogRoots {
 /// [`StoreError::Bus`] if the system cannot read the log. Damage is not an error here: it ends the
 /// valid events.
 pub fn log_roots(reader: &Reader, secret: &DisclosureSecret, sizes: &[u64]) -> Result<LogRoots, StoreError> {
-    let mut growth = Growth { tree: CompactRange::empty(0), sizes, roots: Vec::new() };
+    read_roots(reader, secret, Growth { tree: CompactRange::empty(0), sizes, roots: Vec::new() })
+}
+
+/// Lets a tree grow with the events after those that it has.
+fn read_roots(
+    reader: &Reader,
+    secret: &DisclosureSecret,
+    mut growth: Growth<'_>,
+) -> Result<LogRoots, StoreError> {
     growth.record();
-    let read = for_each_leaf(reader, 1, secret, |leaf| {
+    let read = for_each_leaf(reader, growth.tree.end() + 1, secret, |leaf| {
         growth.tree.push(leaf.hash, &mut |_, _| {})?;
         growth.record();
         Ok(())
@@ -40,6 +49,35 @@ pub fn log_roots(reader: &Reader, secret: &DisclosureSecret, sizes: &[u64]) -> R
         Err(error) => return Err(error),
     }
     Ok(LogRoots { events: growth.tree.end(), roots: growth.roots })
+}
+
+/// As [`log_roots`], for a log whose first events were retired: their tree is taken from the tiles
+/// of the bus, and the log is read from its start on.
+///
+/// The tiles are believed for the retired events alone. If the root of a size after them is one
+/// that was signed, they are those that were signed. The roots of smaller sizes are consistent with
+/// that.
+///
+/// # Errors
+/// As [`log_roots`]; [`StoreError::Proof`] if the tiles have fewer events than were retired, and
+/// [`StoreError::DamagedTiles`].
+pub fn log_roots_with_tiles(
+    reader: &Reader,
+    secret: &DisclosureSecret,
+    sizes: &[u64],
+    tiles: &TileStore,
+) -> Result<LogRoots, StoreError> {
+    let retired = reader.first_index()? - 1;
+    let known = sizes.partition_point(|size| *size < retired);
+    let mut roots = Vec::new();
+    for size in &sizes[..known] {
+        if *size > 0 {
+            tiles.prove_consistency(*size, retired)?;
+        }
+        roots.push((*size, tiles.root(*size)?));
+    }
+    let tree = CompactRange::from_hashes(0, retired, &tiles.covering(0, retired)?)?;
+    read_roots(reader, secret, Growth { tree, sizes: &sizes[known..], roots })
 }
 
 /// Finds out how a log differs from a checkpoint of `signed` events, by the roots of smaller ones:

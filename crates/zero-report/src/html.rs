@@ -134,6 +134,9 @@ fn figures(report: &Report) -> String {
     let (realized, realized_class) = signed(report.realized_pnl_usd);
     let (unrealized, unrealized_class) = signed(report.unrealized_pnl_usd);
     let start = match report.start_cash_recorded {
+        _ if report.begins_after.is_some() => {
+            format!("from {}, cash and positions at average cost", format_money(report.start_cash_usd))
+        }
         true => format!("from {}", format_money(report.start_cash_usd)),
         false => format!("from {}, assumed: the records state no cash", format_money(report.start_cash_usd)),
     };

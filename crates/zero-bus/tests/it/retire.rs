@@ -24,7 +24,8 @@ fn sealed_disk() -> (SimDisk, Vec<Event>) {
 }
 
 pub(crate) fn retire(bus: &Bus, up_to: u64) -> Result<Option<RetiredPart>> {
-    bus.retire(&RetireOptions::new(up_to, "anna", 1777593600.0).kept_in("/backup"), &mut |_| {})
+    let options = RetireOptions::new(up_to, "anna", 1777593600.0).kept_in("/backup");
+    bus.retire(&options, &mut |_| {}).map(|done| done.retired.or(done.completed))
 }
 
 /// Retires on a disk, and returns a reader.
@@ -226,6 +227,192 @@ fn a_whole_log_that_is_put_back_is_the_log_again() {
     assert_eq!(reader.events(1).unwrap().count() as u64, EVENTS + 1);
 }
 
+/// Retires up to 8 and up to 16, and puts the whole log back as one plain file. Returns its bytes.
+fn put_back_disk() -> (SimDisk, Vec<u8>) {
+    let (disk, events) = sealed_disk();
+    let lines = events[..16].iter().map(|event| event.line() + "\n").collect::<String>();
+    let mut plain = lines.into_bytes();
+    retire_on(&disk, 8);
+    retire_on(&disk, 16);
+    Reader::open_in(disk.storage()).unseal(&mut plain, &mut |_| {}).unwrap();
+    disk.put(LOG, &plain);
+    (disk, plain)
+}
+
+fn seal(bus: &Bus, up_to: u64) -> Result<zero_bus::Sealed> {
+    bus.seal(SealOptions::default().up_to(up_to), &mut |_| {})
+}
+
+#[test]
+fn events_that_were_put_back_are_not_hidden_once_they_are_sealed() {
+    let (disk, plain) = put_back_disk();
+    let reader = Reader::open_in(disk.storage());
+    for up_to in [12, 20, 29] {
+        let bus = Bus::open_in(disk.storage()).unwrap();
+        assert!(seal(&bus, up_to).unwrap().segments > 0);
+        assert!(disk.content(RETIRED).is_none());
+        let verdict = reader.verify().unwrap();
+        assert!(verdict.ok() && verdict.retired.is_none(), "{up_to}: {}", verdict.integrity.reason());
+        let mut unsealed = Vec::new();
+        reader.unseal(&mut unsealed, &mut |_| {}).unwrap();
+        assert_eq!(unsealed, plain);
+    }
+    // They can be retired again.
+    let part = retire_on(&disk, 20).0.unwrap();
+    assert_eq!((part.payload.first, part.payload.last, part.payload.earlier), (1, 20, None));
+    assert!(reader.verify().unwrap().ok());
+    assert_eq!(reader.first_index().unwrap(), 21);
+}
+
+#[test]
+fn a_log_that_is_put_back_in_part_starts_where_its_part_of_the_record_ends() {
+    let (disk, plain) = put_back_disk();
+    let (whole, record) = (Reader::open_in(disk.storage()), disk.content(RETIRED).unwrap());
+    let start = whole.events(1).unwrap().take(8).map(|event| event.unwrap().line().len() + 1).sum::<usize>();
+    let (disk, reader) = (SimDisk::new(), |disk: &SimDisk| Reader::open_in(disk.storage()));
+    disk.put(LOG, &plain[start..]);
+    disk.put(RETIRED, &record);
+    for up_to in [12, 20] {
+        let verdict = reader(&disk).verify().unwrap();
+        assert!(verdict.ok(), "{}", verdict.integrity.reason());
+        assert_eq!(reader(&disk).first_index().unwrap(), 9);
+        seal(&Bus::open_in(disk.storage()).unwrap(), up_to).unwrap();
+    }
+    assert!(reader(&disk).verify().unwrap().ok());
+    assert_eq!(reader(&disk).retired().unwrap().unwrap().parts().len(), 1);
+}
+
+#[test]
+fn a_seal_refuses_a_record_of_another_history_or_one_that_was_changed() {
+    let (disk, plain) = put_back_disk();
+    let record = disk.content(RETIRED).unwrap();
+    let other = SimDisk::new();
+    Bus::open_in(other.storage()).unwrap().append_batch((2..=30).map(draft).collect()).unwrap();
+    let mut changed = record.clone();
+    changed[40] ^= 1;
+    // The log ends before the retired events do.
+    let short = plain.split_inclusive(|byte| *byte == b'\n').take(10).flatten().copied().collect();
+    let other_log = other.content(LOG).unwrap();
+    for (log, record, problem) in [
+        (&other_log, &record, "it records retired events of another history"),
+        (&short, &record, "it records retired events of another history"),
+        (&plain, &changed, "the log holds every event from 1 on"),
+    ] {
+        let disk = SimDisk::new();
+        disk.put(LOG, log);
+        disk.put(RETIRED, record);
+        let refused = seal(&Bus::open_in(disk.storage()).unwrap(), 5).unwrap_err().to_string();
+        assert!(refused.contains(RETIRED) && refused.contains(problem), "{refused}");
+        assert!(refused.ends_with("Move that file elsewhere, then seal again"), "{refused}");
+        assert_eq!((disk.content(LOG).as_ref(), disk.content(RETIRED).as_ref()), (Some(log), Some(record)));
+        disk.storage().remove(RETIRED).unwrap();
+        assert_eq!(seal(&Bus::open_in(disk.storage()).unwrap(), 5).unwrap().last, 5);
+    }
+}
+
+#[test]
+fn a_retirement_that_was_begun_is_dropped_if_its_events_were_put_back() {
+    for is_sealed in [false, true] {
+        let (disk, _) = put_back_disk();
+        // As if the second retirement had been interrupted before it renamed its record.
+        disk.put("segments/retiring.json", &disk.content(RETIRED).unwrap());
+        disk.storage().remove(RETIRED).unwrap();
+        let bus = Bus::open_in(disk.storage()).unwrap();
+        if is_sealed {
+            seal(&bus, 20).unwrap();
+        }
+        assert_eq!(retire(&bus, 4).unwrap(), None);
+        seal(&bus, 29).unwrap();
+        assert!(disk.names().iter().all(|name| !name.ends_with(".json")), "{:?}", disk.names());
+        let reader = bus.reader();
+        assert!(reader.verify().unwrap().ok());
+        assert_eq!(reader.events(1).unwrap().count() as u64, EVENTS + 2);
+    }
+}
+
+/// Builds the lost record of a disk again, and writes it.
+fn rebuild(disk: &SimDisk) -> Option<usize> {
+    let found = Reader::open_in(disk.storage()).lost_record(&mut |_| {}).unwrap()?;
+    found.write().unwrap();
+    Some(found.retired().parts().len())
+}
+
+#[test]
+fn a_lost_record_is_written_again_from_the_events_of_the_chain() {
+    // With segments after the retired events, and without any.
+    for ups in [vec![8], vec![8, 16], vec![8, 16, 24]] {
+        let (disk, _) = sealed_disk();
+        ups.iter().for_each(|up_to| drop(retire_on(&disk, *up_to)));
+        let record = disk.content(RETIRED).unwrap();
+        assert_eq!(rebuild(&disk), None, "nothing is lost");
+        let reader = Reader::open_in(disk.storage());
+        for change in ["removed", "changed", "no directory"] {
+            disk.storage().remove(RETIRED).unwrap();
+            match change {
+                "changed" => disk.put(RETIRED, &record[1..]),
+                "no directory" if segments(&disk) == 0 => disk.storage().remove("segments/lock").unwrap(),
+                _ => {}
+            }
+            let integrity = reader.verify().unwrap().integrity;
+            assert!(!integrity.ok(), "{change}");
+            if change != "no directory" {
+                assert!(integrity.reason().contains("run `zero-bus repair`"), "{}", integrity.reason());
+            }
+            assert_eq!(rebuild(&disk), Some(ups.len()), "{change}");
+            assert_eq!(disk.content(RETIRED).as_ref(), Some(&record), "{change}");
+            let verdict = reader.verify().unwrap();
+            assert!(verdict.ok(), "{}", verdict.integrity.reason());
+        }
+        assert!(retire(&Bus::open_in(disk.storage()).unwrap(), 24).unwrap().is_some() || ups.len() == 3);
+        assert!(reader.verify().unwrap().ok());
+    }
+}
+
+#[test]
+fn a_record_is_written_again_without_the_parts_whose_events_were_retired() {
+    let (disk, _) = sealed_disk();
+    retire_on(&disk, 16);
+    let bus = Bus::open_in(disk.storage()).unwrap();
+    bus.append_batch((31..=40).map(draft).collect()).unwrap();
+    seal(&bus, 35).unwrap();
+    // The event of the first part, 31, goes with the second one.
+    retire_on(&disk, 35);
+    disk.storage().remove(RETIRED).unwrap();
+    assert_eq!(rebuild(&disk), Some(1));
+    let reader = bus.reader();
+    for more in 0..2 {
+        let retired = reader.verify().unwrap().retired.unwrap();
+        assert_eq!((retired.first_held(), retired.parts().len()), (36 + 4 * more, 1 + more as usize));
+        assert_eq!(retired.parts()[0].payload.first, 17);
+        assert!(reader.verify().unwrap().ok());
+        seal(&bus, 39).unwrap();
+        retire(&bus, 39).unwrap();
+    }
+    assert_eq!(bus.append(draft(50)).unwrap().index, 44);
+}
+
+#[test]
+fn a_record_is_not_invented_for_a_log_whose_beginning_is_missing() {
+    let (disk, _) = sealed_disk();
+    retire_on(&disk, 8);
+    disk.storage().remove(RETIRED).unwrap();
+    // A further segment is missing, of which no event says that it was retired.
+    let first = disk.names().into_iter().find(|name| name.ends_with(".zst")).unwrap();
+    let segment = disk.content(&first).unwrap();
+    disk.storage().remove(&first).unwrap();
+    assert_eq!(rebuild(&disk), None);
+    let reason = Reader::open_in(disk.storage()).verify().unwrap().integrity.reason();
+    assert!(reason.contains("no file holds the events 1 to 16"), "{reason}");
+    disk.put(&first, &segment);
+    // The event that tells what was retired was changed.
+    let log = disk.content(LOG).unwrap();
+    let changed = String::from_utf8(log.clone()).unwrap().replace("anna", "otto");
+    disk.put(LOG, changed.as_bytes());
+    assert_eq!(rebuild(&disk), None);
+    disk.put(LOG, &log);
+    assert_eq!(rebuild(&disk), Some(1));
+}
+
 #[test]
 fn since_last_and_snapshots_work_at_and_before_the_start_of_the_log() {
     let (disk, events) = sealed_disk();
@@ -301,6 +488,82 @@ fn a_backup_keeps_what_the_log_no_longer_has() {
     let other = SimDisk::new();
     Reader::open_in(fork.storage()).backup(&other.storage(), &mut |_| {}).unwrap();
     assert!(backup(&other).is_err());
+}
+
+/// A disk with a segment for each of 24 large events, more than a reader keeps open.
+fn disk_of_large_events() -> SimDisk {
+    let disk = SimDisk::new();
+    let bus = Bus::open_in(disk.storage()).unwrap();
+    let large = |number: u64| {
+        let payload = std::collections::BTreeMap::from([("text", number.to_string().repeat(60_000))]);
+        Draft::new("large", 1777593600.0, &payload).unwrap()
+    };
+    bus.append_batch((10..=36).map(large).collect()).unwrap();
+    for up_to in 1..=24 {
+        seal(&bus, up_to).unwrap();
+    }
+    disk
+}
+
+/// A disk whose files have other numbers than those of a bus on another disk. The numbers identify
+/// files.
+fn target_disk() -> SimDisk {
+    let disk = SimDisk::new();
+    (0..500).for_each(|number| disk.put(&format!("another-{number}"), b""));
+    disk
+}
+
+#[test]
+fn a_new_backup_begins_again_if_events_are_retired_before_they_are_copied() {
+    let (template, mut restarts, mut call) = (disk_of_large_events(), 0, 0);
+    loop {
+        call += 1;
+        let disk = template.survivors(1, 1).remove(0);
+        let (target, bus) = (target_disk(), Bus::open_in(disk.storage()).unwrap());
+        let mut calls = 0;
+        let made = bus.reader().backup(&target.storage(), &mut |_| {
+            calls += 1;
+            if calls == call {
+                retire(&bus, 23).unwrap().unwrap();
+            }
+        });
+        let events = made.unwrap_or_else(|error| panic!("call {call}: {error}")).events;
+        let copy = Reader::open_in(target.storage());
+        let verdict = copy.verify().unwrap();
+        assert!(verdict.ok(), "call {call}: {}", verdict.integrity.reason());
+        assert!([(1, 27), (24, 28)].contains(&(copy.first_index().unwrap(), events)), "call {call}");
+        if calls < call {
+            break;
+        }
+        restarts += u32::from(copy.first_index().unwrap() == 24);
+    }
+    assert!(restarts >= 2 && call > 6, "{restarts} of {call}");
+}
+
+#[test]
+fn a_backup_that_was_interrupted_before_its_events_were_retired_begins_again() {
+    let disk = disk_of_large_events();
+    let (mut call, mut discarded) = (0, 0);
+    loop {
+        call += 1;
+        let target = target_disk();
+        target.crash_at(target.calls() + call);
+        let made = Reader::open_in(disk.storage()).backup(&target.storage(), &mut |_| {});
+        if !target.crashed() {
+            assert_eq!(made.unwrap().events, 27);
+            break;
+        }
+        let later = disk.survivors(call, 1).remove(0);
+        retire(&Bus::open_in(later.storage()).unwrap(), 23).unwrap().unwrap();
+        for target in target.survivors(call, 2) {
+            let made = Reader::open_in(later.storage()).backup(&target.storage(), &mut |_| {});
+            assert_eq!(made.unwrap_or_else(|error| panic!("call {call}: {error}")).events, 28);
+            let copy = Reader::open_in(target.storage());
+            assert!(copy.verify().unwrap().ok(), "call {call}");
+            discarded += u32::from(copy.first_index().unwrap() == 24);
+        }
+    }
+    assert!(discarded > 5, "{discarded} of {call}");
 }
 
 #[test]

@@ -211,6 +211,86 @@ fn a_full_disk_before_the_event_leaves_the_log_as_it_was() {
     assert!(refused > 5, "{refused}");
 }
 
+/// A disk whose first eight events were retired, and whose whole log was then put back beside the
+/// record.
+fn put_back_disk() -> (SimDisk, History) {
+    let (disk, history) = sealed_disk();
+    let reader = Reader::open_in(disk.storage());
+    let mut plain = Vec::new();
+    reader.unseal(&mut plain, &mut |_| {}).unwrap();
+    let bus = Bus::open_in(disk.storage()).unwrap();
+    retire(&bus, 8).unwrap();
+    let record = reader.event(13).unwrap().unwrap().line() + "\n";
+    plain.extend(record.as_bytes());
+    disk.put("events.jsonl", &plain);
+    (disk, history)
+}
+
+/// Seals and appends through two handles.
+fn seal_put_back(storage: &Arc<dyn Storage>, history: &mut History) -> Result<()> {
+    let (one, other) = (Bus::open_in(Arc::clone(storage))?, Bus::open_in(Arc::clone(storage))?);
+    one.seal(SealOptions::default().up_to(6), &mut |_| {})?;
+    history.append(&other)?;
+    other.seal(SealOptions::default().up_to(10), &mut |_| {})?;
+    history.append(&one)
+}
+
+/// Checks that a disk holds all events from the first one on, and can be sealed and retired.
+fn check_put_back(disk: &SimDisk, history: &History) -> Result<(), String> {
+    let text = |error: Error| error.to_string();
+    let reader = Reader::open_in(disk.storage());
+    let first = reader.event(1).map_err(text)?.ok_or("event 1 is missing")?;
+    let bus = Bus::open_in(disk.storage()).map_err(text)?;
+    for up_to in [7, 11] {
+        bus.seal(SealOptions::default().up_to(up_to), &mut |_| {}).map_err(text)?;
+        let verdict = reader.verify().map_err(text)?;
+        let last = verdict.integrity.head.index;
+        if !verdict.ok()
+            || last <= history.acknowledged
+            || reader.event(1).map_err(text)? != Some(first.clone())
+        {
+            return Err(format!("{} events, {}", last, verdict.integrity.reason()));
+        }
+    }
+    retire(&bus, 11).map_err(text)?;
+    let verdict = reader.verify().map_err(text)?;
+    let first = reader.first_index().map_err(text)?;
+    if verdict.ok() && first > 7 {
+        Ok(())
+    } else {
+        Err(format!("{}, from {first}", verdict.integrity.reason()))
+    }
+}
+
+#[test]
+fn a_power_cut_or_a_failure_while_a_log_that_was_put_back_is_sealed_hides_no_event() {
+    let (mut points, mut disks) = (0, 0);
+    let failures = [None, Some(Failure::Failed), Some(Failure::FailedButPersisted), Some(Failure::Half)];
+    for failure in failures {
+        for call in 1.. {
+            let (disk, mut history) = put_back_disk();
+            let calls = disk.calls() + call;
+            match failure {
+                None => disk.crash_at(calls),
+                Some(failure) => disk.fail_at(calls, failure),
+            }
+            let done = seal_put_back(&disk.storage(), &mut history);
+            if disk.calls() < calls {
+                assert!(done.is_ok(), "{done:?}");
+                break;
+            }
+            points += 1;
+            for survivor in disk.survivors(call, 4) {
+                disks += 1;
+                check_put_back(&survivor, &history)
+                    .unwrap_or_else(|problem| panic!("call {call}, {failure:?}: {problem}"));
+            }
+        }
+    }
+    println!("{points} points, {disks} disks");
+    assert!(points > 150 && disks > 250, "{points} {disks}");
+}
+
 #[test]
 fn these_tests_find_a_missing_sync_of_the_directory_of_the_segments() {
     let is_found = (1..80).any(|call| {

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use zero_bus::{Event, Finding, Json, LOCK, LOG, Reader, SNAPSHOT, StoredSyncMark, Value, Verdict, event_id};
+use zero_bus::{
+    Event, FaultKind, Finding, Json, LOCK, LOG, RECOVERED_TYPE, RETIRED_TYPE, Reader, SNAPSHOT,
+    StoredSyncMark, Value, Verdict, event_id,
+};
 use zero_paper::operator::CommandsInForce;
 use zero_paper::replay::replay;
 use zero_paper::report;
@@ -225,6 +228,12 @@ fn check_chain(dir: &Path, verdict: &Verdict) -> Check {
         Finding::Torn { .. } => Check::warn(name, reason, meaning),
         Finding::Truncated { .. } => Check::fail(name, reason, meaning),
         Finding::Ambiguous(_) | Finding::Missing(_) => Check::fail(name, reason, repair),
+        // The record of retired events may be lost.
+        Finding::Fault(fault)
+            if matches!(fault.kind, FaultKind::Segment(..)) && reason.contains("repair") =>
+        {
+            Check::fail(name, reason, repair)
+        }
         Finding::Fault(_) => Check::fail(
             name,
             reason,
@@ -541,6 +550,10 @@ impl History {
     fn add(&mut self, event: &Event) {
         self.events = event.index;
         self.commands_in_force.apply(event);
+        if [RETIRED_TYPE, RECOVERED_TYPE].contains(&event.event_type.as_str()) {
+            // These have the time of the machine, also in a run on old bars.
+            return;
+        }
         let now = event.as_of;
         self.first_as_of.get_or_insert(now);
         if let Some(previous) = self.last_as_of.replace(now)

@@ -49,12 +49,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         None => {
             let trace = subject.parse().map_or_else(|_| subject.clone(), trace_id);
             let events = last_cycle_of_trace(&reader, &trace)?;
-            if events.is_empty() {
-                bail!(
+            match reader.retired()? {
+                Some(retired) if !has_beginning(&events) => {
+                    bail!(
+                        "{dir}: has no cycle {subject} from its start on: {retired}; the copy can explain it"
+                    )
+                }
+                _ if events.is_empty() => bail!(
                     "{dir}: has no cycle {subject}; name a cycle by its number, its trace or the id of an event"
-                );
+                ),
+                _ => events,
             }
-            events
         }
     };
     let first_id = events.first().map_or_else(String::new, Event::id);
@@ -86,6 +91,11 @@ fn begins_cycle(event: &Event, previous: Option<&Event>) -> bool {
     let follows_observation = previous
         .is_some_and(|previous| previous.event_type == OBSERVATION && previous.trace_id == event.trace_id);
     event.event_type == OBSERVATION || (event.event_type == CYCLE && !follows_observation)
+}
+
+/// Whether the record of the cycle is among its events. Every cycle has it at its beginning.
+fn has_beginning(events: &[Event]) -> bool {
+    events.iter().any(|event| event.event_type == CYCLE)
 }
 
 /// How many events before an event the beginning of its cycle is looked for, and half of how many
@@ -121,7 +131,13 @@ fn cycle_around(reader: &Reader, event: &Event) -> Result<Vec<Event>> {
             events.push(candidate);
         }
     }
-    if events.iter().all(|event| event.event_type != CYCLE) {
+    if !has_beginning(&events) {
+        if let Some(retired) = reader.retired()?.filter(|_| first_index == first_held) {
+            bail!(
+                "{}: the beginning of its cycle is missing: {retired}; the copy can explain it",
+                event.id()
+            );
+        }
         bail!(
             "{}: the cycle record before it is missing; name the cycle by its number",
             event_id(event.index)

@@ -11,6 +11,7 @@ use zero_program::output::print;
 
 use crate::json_option::AlwaysJson;
 use crate::proof_input::{read_checkpoint, read_secret};
+use crate::retired_error::with_advice;
 use crate::tiles::tiles_of_checkpoint;
 use crate::time_arg::parse_time;
 
@@ -92,9 +93,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
             // Only for a checkpoint of this log.
             tiles_of_checkpoint(&options.dir, &reader, &read_secret(secret)?, signed.checkpoint())?;
             request = request.with_checkpoint(events, signed.encode());
-            Aggregates::of_first_events(&reader, events)?
+            Aggregates::of_first_events(&reader, events)
+                .map_err(|error| with_advice(error, "take the figures from that copy"))?
         }
-        _ => Aggregates::of_bus(&reader)?,
+        _ => Aggregates::of_bus(&reader).map_err(|error| {
+            with_advice(error, "take the figures from the decision journal with --journal, or from that copy")
+        })?,
     };
     let export = match &arguments.export {
         Export::Profile(_) => profile(&aggregates, &request),

@@ -4,28 +4,31 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use serde::Serialize;
-use zero_bus::{AmbiguousTail, Finding, Json, OpenOptions, QuarantinedTail, Reader, Verdict};
+use zero_bus::{
+    AmbiguousTail, Finding, Json, LostRecord, OpenOptions, QuarantinedTail, RETIRED, Reader, Verdict,
+};
 use zero_paper::text::counted;
 use zero_program::outcome::Outcome;
 use zero_program::output::print;
 
 use crate::progress::Bar;
 
-/// Report a broken tail; with --yes, quarantine it.
+/// Report a broken tail or a lost record; with --yes, repair it.
 ///
-/// Nothing is deleted: the quarantined bytes are kept in a file next to the log. Damage before the
-/// tail is not repaired.
+/// A tail is quarantined: nothing is deleted, and the bytes are kept in a file next to the log. If
+/// the record of retired events is missing or was changed, it is written again from the events
+/// bus.retired, which the chain holds. Other damage before the tail is not repaired.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   zero-bus repair bus
   zero-bus repair bus --yes
 
-Exit codes: 0 passed (nothing is wrong, or it was quarantined), 1 failed, 2 could not run.")]
+Exit codes: 0 passed (nothing is wrong, or it was repaired), 1 failed, 2 could not run.")]
 pub(crate) struct Arguments {
     /// The bus directory.
     dir: PathBuf,
-    /// Quarantine a torn or ambiguous tail.
+    /// Quarantine a torn or ambiguous tail, or write the record of retired events again.
     #[arg(long)]
     yes: bool,
     /// Print one JSON object: {"byte_offset", "events", "ok", "quarantined", "reason",
@@ -41,12 +44,12 @@ struct Document {
     byte_offset: Option<u64>,
     /// Valid events of the log, and after a repair also its record.
     events: u64,
-    /// Nothing is wrong, or it was quarantined.
+    /// Nothing is wrong, or it was repaired.
     ok: bool,
     quarantined: Vec<QuarantinedTail>,
     /// `ok`, or what is wrong.
     reason: String,
-    /// `--yes` quarantines what is wrong, or has done so.
+    /// `--yes` repairs what is wrong, or has done so.
     repairable: bool,
 }
 
@@ -79,6 +82,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         }
         Finding::Fault(fault) => {
             document.byte_offset = Some(fault.byte_offset);
+            let bar = Bar::new("looking for what was retired");
+            let lost = reader.lost_record(&mut |progress| bar.show(progress))?;
+            drop(bar);
+            if let Some(lost) = lost {
+                return write_record(arguments, &reader, &lost, document);
+            }
             let advice = "a crash cannot have left this, and it is not repaired: restore the log, or keep it as evidence";
             let text = format!("{reason} (byte {} of the log)\n{advice}", fault.byte_offset);
             return print_result(arguments, &text, &document);
@@ -100,6 +109,32 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         }
     };
     repair(arguments, &finding, document)
+}
+
+/// Writes the record of retired events again, or says how to.
+fn write_record(
+    arguments: &Arguments,
+    reader: &Reader,
+    lost: &LostRecord,
+    mut document: Document,
+) -> Result<Outcome> {
+    document.repairable = true;
+    let finding = format!("{}\nthe chain records it: {}", document.reason, lost.retired());
+    if !arguments.yes {
+        let text = format!("{finding}\nrun again with --yes to write {RETIRED} again");
+        return print_result(arguments, &text, &document);
+    }
+    lost.write()?;
+    let integrity = reader.verify()?.integrity;
+    document.events = integrity.head.index;
+    document.ok = integrity.ok();
+    let rest = match document.ok {
+        true => String::new(),
+        false => format!("\nthat was not all: {}; run repair again", integrity.reason()),
+    };
+    let (first, last) = (lost.retired().first_held(), document.events);
+    let text = format!("{finding}\nwrote {RETIRED} again; the log holds the events {first} to {last}{rest}");
+    print_result(arguments, &text, &document)
 }
 
 /// Quarantines the tail that `document` describes, or says how to.

@@ -23,6 +23,7 @@ use crate::input::Input;
 use crate::output_file::OutputFile;
 use crate::program::PROGRAM;
 use crate::progress::Bar;
+use crate::retired_error::with_advice;
 use crate::table::column_width;
 
 /// Re-run a recorded run, and compare event by event.
@@ -74,6 +75,12 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
+    // The state of the engine follows from all events of a run.
+    let advice = "replay that copy; this log lacks what the run began with";
+    run_replay(arguments).map_err(|error| with_advice(error, advice))
+}
+
+fn run_replay(arguments: &Arguments) -> Result<Outcome> {
     let reader = Reader::open(&arguments.dir)?;
     let bar = Bar::new("replaying");
     let mut show_progress = |progress| bar.show(progress);

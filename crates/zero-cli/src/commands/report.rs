@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use zero_bus::{Finding, Reader, Verdict, event_id};
 use zero_paper::report::{self, OpenPosition, Report, Row, SettingsChange, SymbolFigures};
 use zero_paper::rfc3339;
@@ -13,9 +13,11 @@ use zero_program::output::print;
 use zero_report::csv::CsvFiles;
 use zero_report::html::{self, Chain};
 
+use crate::event_or_time::EventOrTime;
 use crate::output_file::{OutputFile, check_directory_is_outside};
 use crate::program::PROGRAM;
 use crate::progress::Bar;
+use crate::retired_error::with_advice;
 use crate::table::align;
 use crate::terminal::report_torn_tail;
 
@@ -24,6 +26,9 @@ use crate::terminal::report_torn_tail;
 /// The figures are sums over the fills on the bus; open positions are valued at the last price of
 /// their symbol. Profit is at average cost. If the bus has several runs, the report is about the
 /// last one.
+///
+/// With --from, the report is about a part of the run, as if the positions of its first position
+/// snapshot were opened then at their average price. It also works if earlier events were retired.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -31,6 +36,7 @@ Examples:
   zero-bus report bus --json
   zero-bus report bus -o report.html
   zero-bus report bus --csv tables
+  zero-bus report bus --from 30d
 
 Exit codes: 0 passed, 1 failed (the log is damaged; the report is about the events before the damage),
 2 could not run.")]
@@ -45,9 +51,15 @@ pub(crate) struct Arguments {
     /// directory, which is created if it does not exist.
     #[arg(long, value_name = "DIR")]
     csv: Option<PathBuf>,
+    /// Report what came after the first position snapshot at or after this event (42,
+    /// evt-000000000042, `last` or -1) or time (2026-05-01T09:00:00Z, Unix seconds, or an age such
+    /// as 30d); or about the last run, if that begins later.
+    #[arg(long, value_name = "EVENT|TIME", value_parser = EventOrTime::parse, allow_negative_numbers = true)]
+    from: Option<EventOrTime>,
     /// Print one JSON object: {"by_symbol", "cash_usd", "equity_usd", "expired", "fees_usd",
     /// "fills", "from", "head", "max_drawdown_pct", "positions", "realized_pnl_usd", "rejections",
-    /// "settings_changes", "to", "trades", "unrealized_pnl_usd", "verdict"}.
+    /// "settings_changes", "to", "trades", "unrealized_pnl_usd", "verdict"}. With --from also
+    /// "begins_after", the event of the position snapshot.
     #[arg(long)]
     json: bool,
 }
@@ -64,9 +76,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let bar = Bar::new("reading");
     let verdict = reader.verify_with_progress(&mut |progress| bar.show(progress))?;
     let mut add_row = |row: Row<'_>| csv.as_mut().map_or(Ok(()), |csv| csv.add(row));
-    let reading = report::read(&reader, &mut add_row, &mut |progress| bar.show(progress))?;
+    let mut show = |progress| bar.show(progress);
+    let reading = match arguments.from {
+        Some(from) => report::read_from(&reader, first_index(from, &reader)?, &mut add_row, &mut show),
+        None => report::read(&reader, &mut add_row, &mut show),
+    };
+    let advice = "report on that copy, or with --from about what is left";
+    let reading = reading.map_err(|error| with_advice(error, advice))?;
     drop(bar);
     let report = &reading.report;
+    if arguments.from.is_some() && report.from.is_none() && reading.damage.is_none() {
+        bail!("--from: no position snapshot comes after this place, so there is nothing to begin with");
+    }
     let verdict_text = describe_verdict(&verdict);
     let page = || html::page(report, Chain { sound: verdict.ok(), verdict: &verdict_text });
     if let Some(file) = page_file {
@@ -87,6 +108,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         // Reported after the figures of the sound part.
         Some(error) => Err(error.into()),
         None => Ok(Outcome::of(is_sound(&verdict))),
+    }
+}
+
+/// The index of the first event at or after a place.
+fn first_index(from: EventOrTime, reader: &Reader) -> Result<u64> {
+    match from {
+        EventOrTime::Event(event) => event.first_index(reader),
+        EventOrTime::Time(time) => {
+            let first = reader.first_index()?;
+            let mut events = reader.events(first)?;
+            let found = events.find(|event| event.as_ref().map_or(true, |event| event.as_of >= time));
+            Ok(found.transpose()?.map_or(u64::MAX, |event| event.index))
+        }
     }
 }
 
@@ -148,6 +182,10 @@ fn render_origin(report: &Report, verdict: &str) -> Vec<String> {
         format!("period  {} to {}", time(report.from), time(report.to)),
         format!("chain   {}, head {}", escape(verdict), report.head),
     ];
+    if let Some(index) = report.begins_after {
+        lines
+            .push(format!("        from {} on; its positions count at their average price", event_id(index)));
+    }
     if report.earlier_runs > 0 {
         let runs = counted(report.earlier_runs, "earlier run");
         lines.push(format!("        {runs} on this bus, not part of this report"));
@@ -166,8 +204,9 @@ fn figures(report: &Report) -> Vec<(&'static str, f64, String)> {
         0.0 => String::new(),
         costs => format!("spread and slippage of {} are in the prices", money(costs)),
     };
+    let start = if report.begins_after.is_some() { "start value" } else { "start cash" };
     let mut figures = vec![
-        ("start cash", report.start_cash_usd, assumed),
+        (start, report.start_cash_usd, assumed),
         ("realised profit", report.realized_pnl_usd, String::new()),
         ("unrealised profit", report.unrealized_pnl_usd, String::new()),
         ("fees", -report.fees_usd, included),

@@ -1,10 +1,16 @@
 //! `zero-bus retire`: remove old sealed segments, and leave a record of them.
 
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
-use zero_bus::{Checksum, Event, Head, Json, OpenOptions, Reader, Retirable, RetireOptions, RetiredPart};
+use zero_bus::{
+    Checksum, Event, Head, Json, LOG, OpenOptions, RECOVERED_TYPE, RETIRED_TYPE, Reader, Retirable,
+    RetireOptions, RetiredPart, Retirement, SEGMENTS,
+};
 use zero_mirror::Mirror;
 use zero_paper::event_types::{CYCLE, OPERATOR_APPLIED, OPERATOR_COMMAND};
 use zero_paper::operator::CommandsInForce;
@@ -18,7 +24,7 @@ use super::mirror::open_for_reading;
 use crate::event_or_time::EventOrTime;
 use crate::program::PROGRAM;
 use crate::progress::Bar;
-use crate::tiles::{TILES, open_tiles};
+use crate::signing_check::check_signing_goes_on;
 
 /// Remove old sealed segments, and leave a record of them.
 ///
@@ -28,20 +34,21 @@ use crate::tiles::{TILES, open_tiles};
 /// append or follow meanwhile continue. Without --yes, only prints what it would do.
 ///
 /// The last cycle of a runtime is kept, and so is everything from an operator command on that is
-/// still in force. A runtime needs its decision journal to start on such a bus.
+/// still in force. A runtime needs its decision journal to start on such a bus. If checkpoints of
+/// the bus were signed, its tree in `tiles` must hold the events, or none could be signed any more.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   zero-bus retire bus --before 90d --kept-in /backup/bus
   zero-bus retire bus --before 90d --kept-in /backup/bus --by anna --yes
   zero-bus retire bus --before 120001 --kept-in sqlite:bus.db --yes --json
-  zero-bus retire bus --before 2026-01-01T00:00:00Z --kept-in 'tape 17' --yes
+  zero-bus retire bus --before 2026-01-01T00:00:00Z --kept-in 'tape 17' --without-copy --yes
   zero-bus retire bus --before 2026-01-01T00:00:00Z --without-copy --yes
 
 Seal the bus first: only sealed segments are removed.
 
 Exit codes: 0 passed, 1 failed (the log is damaged, or the copy does not hold the events), 2 could not run.")]
-#[command(group(clap::ArgGroup::new("copy").required(true).args(["kept_in", "without_copy"])))]
+#[command(group(clap::ArgGroup::new("copy").required(true).multiple(true).args(["kept_in", "without_copy"])))]
 pub(crate) struct Arguments {
     /// The bus directory.
     dir: PathBuf,
@@ -50,20 +57,26 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "EVENT|TIME", value_parser = EventOrTime::parse, allow_negative_numbers = true)]
     before: EventOrTime,
     /// Where the events are kept: a backup directory or the address of a mirror, which must hold
-    /// them, or a text that names another place, which is not checked.
+    /// them. With --without-copy, a text that names another place.
     #[arg(long, value_name = "WHERE")]
     kept_in: Option<String>,
-    /// Retire events of which no copy is kept.
+    /// Retire events of which no copy can be checked. The record then names no place, or the one
+    /// that --kept-in names in words.
     #[arg(long)]
     without_copy: bool,
+    /// The state next to which the checkpoints of the bus are stored. [default:
+    /// DIR.checkpoints/signed]
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
     /// Who retires them.
     #[arg(long, value_name = "NAME", default_value = "operator")]
     by: String,
     /// Do it.
     #[arg(long)]
     yes: bool,
-    /// Print one JSON object: {"bytes", "bytes_sealed", "copy_checked", "event_index", "first",
-    /// "kept_in", "last", "last_checksum", "retired", "segments"}.
+    /// Print one JSON object: {"bytes", "bytes_sealed", "completed", "copy_checked", "event_index",
+    /// "first", "kept_in", "last", "last_checksum", "retired", "segments"}. "completed" is null, or
+    /// {"event_index", "first", "last"} of an interrupted retirement that this one has completed.
     #[arg(long)]
     json: bool,
 }
@@ -73,6 +86,7 @@ pub(crate) struct Arguments {
 struct Document {
     bytes: u64,
     bytes_sealed: u64,
+    completed: Option<Completed>,
     copy_checked: bool,
     /// The event that records it; null before it is done.
     event_index: Option<u64>,
@@ -84,6 +98,14 @@ struct Document {
     /// False without `--yes`, and if there is nothing to retire.
     retired: bool,
     segments: u64,
+}
+
+/// An interrupted retirement that this one has completed.
+#[derive(Serialize)]
+struct Completed {
+    event_index: u64,
+    first: u64,
+    last: u64,
 }
 
 /// Where the events are kept, as the record names it.
@@ -100,7 +122,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         return retire_nothing(arguments);
     };
     needed.check(&retirable)?;
-    check_tiles(&arguments.dir, &reader, &retirable)?;
+    check_signing_goes_on(&arguments.dir, arguments.state.as_deref(), &reader, retirable.head.index)?;
     let copy = match check_copy(arguments, &reader, &retirable)? {
         Ok(copy) => copy,
         Err(problem) => {
@@ -111,12 +133,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     if !arguments.yes {
         return print_plan(arguments, &retirable, &copy);
     }
-    let part = retire(arguments, retirable.head.index, &copy)?;
-    print_part(arguments, part, &copy)
+    let done = retire(arguments, retirable.head.index, &copy)?;
+    print_done(arguments, &done, &copy)
 }
 
 /// Retires the events up to an index.
-fn retire(arguments: &Arguments, up_to: u64, copy: &KeptCopy) -> Result<Option<RetiredPart>> {
+fn retire(arguments: &Arguments, up_to: u64, copy: &KeptCopy) -> Result<Retirement> {
     let bus = OpenOptions::new().create(false).open(&arguments.dir)?;
     for warning in bus.warnings() {
         print_warning(PROGRAM, &warning);
@@ -132,8 +154,8 @@ fn retire(arguments: &Arguments, up_to: u64, copy: &KeptCopy) -> Result<Option<R
 /// Completes an interrupted retirement, if there is one.
 fn retire_nothing(arguments: &Arguments) -> Result<Outcome> {
     let copy = KeptCopy { place: None, is_checked: false };
-    let completed = if arguments.yes { retire(arguments, 0, &copy)? } else { None };
-    print_part(arguments, completed, &copy)
+    let done = if arguments.yes { retire(arguments, 0, &copy)? } else { Retirement::default() };
+    print_done(arguments, &done, &copy)
 }
 
 /// Returns the index of the last event before a place, all of whose predecessors are before it too.
@@ -147,7 +169,9 @@ fn index_before(before: EventOrTime, reader: &Reader) -> Result<u64> {
     // The times of events need not be in order, so all of them are read.
     for event in reader.events(first)? {
         let event = event?;
-        if event.as_of >= time {
+        // The events of the library itself have the time of the machine, also in a run on old bars.
+        let is_of_library = [RETIRED_TYPE, RECOVERED_TYPE].contains(&event.event_type.as_str());
+        if event.as_of >= time && !is_of_library {
             break;
         }
         last = event.index;
@@ -196,24 +220,6 @@ impl Needed {
     }
 }
 
-/// Refuses to retire events that are not in the tree of the bus yet: it could not be completed.
-fn check_tiles(dir: &Path, reader: &Reader, retirable: &Retirable) -> Result<()> {
-    if !dir.join(TILES).is_dir() {
-        return Ok(());
-    }
-    let size = open_tiles(dir, reader)?.head().size;
-    if size > retirable.head.index {
-        return Ok(());
-    }
-    bail!(
-        "{}: has the tree of {}, and needs that of more than {} to prove anything later. Sign a checkpoint first, or \
-         remove the directory if you need no proofs",
-        dir.join(TILES).display(),
-        counted(size, "event"),
-        retirable.head.index
-    );
-}
-
 /// Checks that the copy holds what is to be retired. The inner error is why it does not.
 fn check_copy(
     arguments: &Arguments,
@@ -223,16 +229,29 @@ fn check_copy(
     let Some(place) = &arguments.kept_in else {
         return Ok(Ok(KeptCopy { place: None, is_checked: false }));
     };
+    if place.trim().is_empty() {
+        bail!("--kept-in: is blank; name a backup directory or the address of a mirror");
+    }
     let scheme = place.split_once(':').map_or("", |(scheme, _)| scheme);
-    if ["sqlite", "postgres", "postgresql", "nats", "tls", "http", "https"].contains(&scheme) {
+    let is_mirror = ["sqlite", "postgres", "postgresql", "nats", "tls", "http", "https"].contains(&scheme);
+    let path = Path::new(place);
+    if arguments.without_copy && (is_mirror || path.is_dir()) {
+        bail!("--without-copy: {place} can be checked; leave the option away");
+    }
+    if is_mirror {
         return check_mirror(place, reader, retirable);
     }
-    let path = Path::new(place);
     if path.is_dir() {
         return check_backup(path, arguments, retirable);
     }
     if path.exists() || place.contains('/') || place.starts_with(['.', '~']) {
         bail!("{place}: is not a directory; name a backup directory, a mirror, or a place in words");
+    }
+    if !arguments.without_copy {
+        bail!(
+            "{place}: there is no directory of this name, and it is not the address of a mirror, so nothing can be \
+             checked. If the events are kept in a place that is called so, give --without-copy, too"
+        );
     }
     Ok(Ok(KeptCopy { place: Some(place.clone()), is_checked: false }))
 }
@@ -248,6 +267,11 @@ fn check_backup(
     let Some(name) = place.to_str() else { bail!("{}: not a name in UTF-8", place.display()) };
     if place.starts_with(resolve(&arguments.dir)?) {
         bail!("{name}: is in the bus itself; name another directory");
+    }
+    if let Some(file) = shared_file(&arguments.dir, &place)? {
+        bail!(
+            "{name}: is the bus itself under another name: {file} is the same file; name another directory"
+        );
     }
     let backup = Reader::open(&place)?;
     let bar = Bar::new("verifying the copy");
@@ -266,6 +290,29 @@ fn check_backup(
         return Ok(Ok(KeptCopy { place: Some(name.to_owned()), is_checked: true }));
     };
     Ok(Err(format!("{name}: does not hold the events {} to {last}: {problem}", retirable.first)))
+}
+
+/// Returns a file or a directory that two buses share: the second one is a bind mount of the first,
+/// or made of links to its files.
+fn shared_file(bus: &Path, copy: &Path) -> Result<Option<String>> {
+    let mut names = vec![String::new(), LOG.to_owned(), SEGMENTS.to_owned()];
+    if let Ok(segments) = fs::read_dir(bus.join(SEGMENTS)) {
+        let of_segment = |name: String| Some(name).filter(|name| name.ends_with(".zst"));
+        let found = segments.filter_map(|entry| of_segment(entry.ok()?.file_name().into_string().ok()?));
+        names.extend(found.map(|name| format!("{SEGMENTS}/{name}")));
+    }
+    for name in names {
+        let identity = |directory: &Path| match fs::metadata(directory.join(&name)) {
+            Ok(metadata) => Ok(Some((metadata.dev(), metadata.ino()))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| directory.join(&name).display().to_string()),
+        };
+        let (ours, theirs) = (identity(bus)?, identity(copy)?);
+        if ours.is_some() && ours == theirs {
+            return Ok(Some(copy.join(name).display().to_string()));
+        }
+    }
+    Ok(None)
 }
 
 /// Verifies the events in a mirror: each line, its links, and that they end as those of the log do.
@@ -326,6 +373,7 @@ fn print_plan(arguments: &Arguments, retirable: &Retirable, copy: &KeptCopy) -> 
     let document = Document {
         bytes,
         bytes_sealed,
+        completed: None,
         copy_checked: copy.is_checked,
         event_index: None,
         first,
@@ -338,37 +386,62 @@ fn print_plan(arguments: &Arguments, retirable: &Retirable, copy: &KeptCopy) -> 
     print_result(arguments, &text, &document)
 }
 
-/// Prints what was done.
-fn print_part(arguments: &Arguments, part: Option<RetiredPart>, copy: &KeptCopy) -> Result<Outcome> {
-    let Some(RetiredPart { event, payload, .. }) = part else {
+/// Prints what was done. If nothing was to be retired, the figures are those of an interrupted
+/// retirement that was completed.
+fn print_done(arguments: &Arguments, done: &Retirement, copy: &KeptCopy) -> Result<Outcome> {
+    let Retirement { completed, retired } = done;
+    let Some(part) = retired.as_ref().or(completed.as_ref()) else {
         let text = "nothing to retire: no sealed segment has only events that may go";
         return print_result(arguments, text, &Document::default());
     };
-    let copy = KeptCopy { place: payload.kept_in, is_checked: copy.is_checked };
-    let text = format!(
-        "retired events {} to {} in {}: {}, {} on the disk; {}\nthe log starts at event {}; event {} records it",
-        payload.first,
-        payload.last,
-        counted(payload.segments, "segment"),
-        counted(payload.bytes, "byte"),
-        payload.bytes_sealed,
-        describe_copy(&copy),
-        payload.last + 1,
-        event.index
-    );
+    let RetiredPart { event, payload, .. } = part;
+    let mut lines: Vec<String> = completed.iter().map(describe_completed).collect();
+    if retired.is_some() {
+        lines.push(format!(
+            "retired events {} to {} in {}: {}, {} on the disk; {}",
+            payload.first,
+            payload.last,
+            counted(payload.segments, "segment"),
+            counted(payload.bytes, "byte"),
+            payload.bytes_sealed,
+            describe_copy(copy)
+        ));
+    }
+    lines.push(format!("the log starts at event {}; event {} records it", payload.last + 1, event.index));
     let document = Document {
         bytes: payload.bytes,
         bytes_sealed: payload.bytes_sealed,
-        copy_checked: copy.is_checked,
+        completed: completed.as_ref().map(|part| Completed {
+            event_index: part.event.index,
+            first: part.payload.first,
+            last: part.payload.last,
+        }),
+        // An interrupted retirement had a copy of its own.
+        copy_checked: retired.is_some() && copy.is_checked,
         event_index: Some(event.index),
         first: payload.first,
-        kept_in: copy.place,
+        kept_in: payload.kept_in.clone(),
         last: payload.last,
         last_checksum: Some(payload.checksum),
         retired: true,
         segments: payload.segments,
     };
-    print_result(arguments, &text, &document)
+    print_result(arguments, &lines.join("\n"), &document)
+}
+
+fn describe_completed(part: &RetiredPart) -> String {
+    let RetiredPart { event, payload, .. } = part;
+    let kept = match &payload.kept_in {
+        Some(place) => format!("kept in {}", escape(place)),
+        None => "without a copy".to_owned(),
+    };
+    format!(
+        "completed an interrupted retirement of the events {} to {} in {}, {kept}; event {} records it",
+        payload.first,
+        payload.last,
+        counted(payload.segments, "segment"),
+        event.index
+    )
 }
 
 fn print_result(arguments: &Arguments, text: &str, document: &Document) -> Result<Outcome> {

@@ -243,6 +243,10 @@ fn render(verdict: &Verdict, log_exists: bool) -> String {
     };
     let mut lines = vec![format!("log       {}  {events}{last_event}{missing}", mark(integrity.ok()))];
     let indent = " ".repeat(16);
+    let first_part = retired.iter().flat_map(|retired| retired.parts().first()).next();
+    if let Some(earlier) = first_part.map(|part| part.payload.first - 1).filter(|earlier| *earlier > 0) {
+        lines.push(format!("retired         events 1 to {earlier} earlier; the copy tells by whom"));
+    }
     for part in retired.iter().flat_map(|retired| retired.parts()) {
         lines.push(format!("retired         {}", describe_part(part)));
     }

@@ -58,8 +58,19 @@ fn nothing_is_retired_without_yes_or_without_a_copy() {
     assert!(plan.contains(r#""last":12"#) && plan.contains(r#""retired":false"#), "{plan}");
     assert_eq!(first_held(dir), 1);
 
+    // As a bind mount of the bus would be: the same files under another name.
+    fs::create_dir_all(dir.join("linked/segments")).unwrap();
+    fs::copy(dir.join("bus/events.jsonl"), dir.join("linked/events.jsonl")).unwrap();
+    for entry in fs::read_dir(dir.join("bus/segments")).unwrap() {
+        let entry = entry.unwrap();
+        fs::hard_link(entry.path(), dir.join("linked/segments").join(entry.file_name())).unwrap();
+    }
     for (place, message) in [
         ("bus/segments", "is in the bus itself"),
+        ("  ", "is blank"),
+        ("coppy", "there is no directory of this name"),
+        ("sqlit:mirror.db", "it is not the address of a mirror"),
+        ("linked", "linked/segments/events-0000000000"),
         ("/no/such/backup", "is not a directory"),
         ("d.jsonl", "is not a directory"),
         ("sqlite:missing.db", "missing.db"),
@@ -80,7 +91,9 @@ fn nothing_is_retired_without_yes_or_without_a_copy() {
     assert!(refused.contains("checksum mismatch") && refused.contains("nothing was retired"), "{refused}");
     assert_eq!(first_held(dir), 1);
 
-    let done = bus(dir, &["retire", "bus", "--before", "13", "--kept-in", "tape 17", "--yes"]).success();
+    let in_words = ["retire", "bus", "--before", "13", "--kept-in", "tape 17", "--yes"];
+    assert!(bus(dir, &in_words).failure(2).contains("give --without-copy, too"));
+    let done = bus(dir, &[&in_words[..], &["--without-copy"]].concat()).success();
     assert!(done.contains("kept in tape 17, which was not checked\nthe log starts at event 13;"), "{done}");
     let rest = bus(dir, &["retire", "bus", "--before", "0", "--kept-in", "copy", "--yes"]).success();
     assert!(rest.starts_with("nothing to retire"), "{rest}");
@@ -146,6 +159,9 @@ fn each_command_works_on_what_is_left_or_says_where_the_log_starts() {
         &["state", "bus", "--at", "25"],
         &["diff", "bus", "3", "30"],
         &["explain", "bus", "evt-000000000003"],
+        &["explain", "bus", "1"],
+        &["explain", "bus", "runtime-cycle-4"],
+        &["public", "profile", "bus", "--handle", "desk-1"],
         &["replay", "bus"],
         &["report", "bus"],
         &["verify", "bus", "--expect", &format!("3:sha256:{}", "0".repeat(64))],
@@ -155,6 +171,24 @@ fn each_command_works_on_what_is_left_or_says_where_the_log_starts() {
         assert!(refused.stderr.contains("the log starts at event 23"), "{arguments:?}: {}", refused.stderr);
         assert!(refused.stderr.contains("/copy"), "{arguments:?}: {}", refused.stderr);
     }
+    let replay = bus(dir, &["replay", "bus"]).failure(2);
+    assert!(replay.ends_with("replay that copy; this log lacks what the run began with"), "{replay}");
+    let report = bus(dir, &["report", "bus"]).failure(2);
+    assert!(report.ends_with("report on that copy, or with --from about what is left"), "{report}");
+    let report = bus(dir, &["report", "bus", "--from", "23", "--json"]).success();
+    assert!(report.contains(r#""begins_after":24,"#), "{report}");
+    let whole = bus(dir, &["report", "copy", "--from", "23", "--json"]).success();
+    let figures = |report: &str| Value::parse(report.trim()).unwrap().get("by_symbol").cloned();
+    assert_eq!(figures(&report), figures(&whole));
+    let none = bus(dir, &["report", "bus", "--from", "31"]).failure(2);
+    assert!(none.contains("no position snapshot comes after this place"), "{none}");
+    let public = bus(dir, &["public", "profile", "bus", "--handle", "desk-1"]).failure(2);
+    assert!(public.contains("from the decision journal with --journal"), "{public}");
+    let public = |bus_or_copy: &str| {
+        let options = ["--handle", "desk-1", "--journal", "d.jsonl", "--generated-at", "0"];
+        bus(dir, &[&["public", "profile", bus_or_copy], &options[..]].concat()).success()
+    };
+    assert_eq!(public("bus"), public("copy"));
     let doctor = bus(dir, &["doctor", "bus", "--journal", "d.jsonl"]);
     assert_eq!(doctor.code, 0, "{}", doctor.stdout);
     assert!(doctor.stdout.contains("events 23 to 31, each linked"), "{}", doctor.stdout);
@@ -180,7 +214,14 @@ fn each_command_works_on_what_is_left_or_says_where_the_log_starts() {
         fs::read(dir.join("copy/events.jsonl")).unwrap()
     );
     let new = bus(dir, &["mirror", "bus", "--to", "sqlite:new.db"]).failure(2);
-    assert!(new.contains("the log starts at event 23"), "{new}");
+    assert!(
+        new.contains("the log starts at event 23") && new.contains("Mirror that copy to it first"),
+        "{new}"
+    );
+    assert!(!dir.join("new.db").exists());
+    for place in ["copy", "bus"] {
+        bus(dir, &["mirror", place, "--to", "sqlite:new.db"]).success();
+    }
     for arguments in [&["replay", "copy"][..], &["report", "copy"]] {
         bus(dir, arguments).success();
     }
@@ -269,9 +310,195 @@ fn proofs_go_on_with_the_tree_of_the_whole_log() {
     prove("95").success();
     let refused = prove("5").failure(2);
     assert!(refused.contains("the log starts at event 91"), "{refused}");
+    // The tree of the retired events is in the tiles, that of the others is computed from the log.
     let verify = ["verify", "bus", "--policy", "policy", "--secret", "bus.secret"];
+    let anchored = bus(dir, &verify).success();
+    assert!(anchored.contains("anchored up to 106 of 106"), "{anchored}");
+    fs::rename(dir.join("bus/tiles"), dir.join("tiles")).unwrap();
     let refused = bus(dir, &verify).failure(2);
+    assert!(refused.contains("does not have the tree of the retired events"), "{refused}");
     assert!(refused.contains("the log starts at event 91"), "{refused}");
+    fs::rename(dir.join("tiles"), dir.join("bus/tiles")).unwrap();
+    // What was signed of the retired events still counts.
+    let state = dir.join("bus.checkpoints/signed.000000000050");
+    let signed = fs::read(&state).unwrap();
+    fs::write(&state, fs::read(dir.join("bus.checkpoints/signed.000000000106")).unwrap()).unwrap();
+    assert!(
+        bus(dir, &verify).success_with_warning("is a checkpoint of 106 events").contains("anchored up to")
+    );
+    fs::write(&state, &signed).unwrap();
+    // The one that the producer's clock went back.
+    let times = bus(dir, &["doctor", "bus"]);
+    assert!(times.stdout.contains("went back 1 time, at most by 49.0 s"), "{}", times.stdout);
+    // Nor does the time of the machine in bus.retired hide what is older.
+    bus(dir, &["seal", "bus", "--keep-events", "4"]).success();
+    let plan = bus(dir, &["retire", "bus", "--before", "99.5", "--without-copy"]).success();
+    assert!(plan.starts_with("would retire events 91 to 102"), "{plan}");
+}
+
+#[test]
+fn a_retirement_after_which_nothing_could_be_signed_is_refused() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    set_up(dir, 50);
+    checkpoint(dir);
+    append_events(dir, 50);
+    bus(dir, &["seal", "bus", "--keep-events", "10"]).success();
+    let retire = ["retire", "bus", "--before", "last", "--without-copy", "--yes"];
+    let refuse = |message: &str| {
+        let refused = bus(dir, &retire).failure(2);
+        assert!(refused.contains(message), "{message}: {refused}");
+        assert_eq!(first_held(dir), 1);
+    };
+    let (tiles, state) = (dir.join("bus/tiles"), dir.join("bus.checkpoints"));
+    fs::rename(&tiles, dir.join("tiles")).unwrap();
+    refuse("bus.checkpoints/signed shows that this bus is signed");
+    fs::rename(state.join("signed"), dir.join("signed")).unwrap();
+    refuse("bus.checkpoints/signed.000000000050 shows that this bus is signed");
+    // The checkpoints lie elsewhere: the record of the key names their place, or an option does.
+    fs::rename(&state, dir.join("elsewhere")).unwrap();
+    refuse(".used-for shows that this bus is signed. Without the tree");
+    for name in ["log.key.used-for", "bus.secret.used-for"] {
+        fs::rename(dir.join(name), dir.join(format!("{name}.away"))).unwrap();
+    }
+    let refused = bus(dir, &[&retire[..], &["--state", "elsewhere/signed"]].concat()).failure(2);
+    assert!(refused.contains("elsewhere/signed.000000000050 shows"), "{refused}");
+    for name in ["log.key.used-for", "bus.secret.used-for"] {
+        fs::rename(dir.join(format!("{name}.away")), dir.join(name)).unwrap();
+    }
+    fs::rename(dir.join("elsewhere"), &state).unwrap();
+    fs::rename(dir.join("signed"), state.join("signed")).unwrap();
+
+    // The tiles of another log.
+    fs::create_dir(dir.join("other")).unwrap();
+    set_up(&dir.join("other"), 120);
+    checkpoint(&dir.join("other"));
+    fs::rename(dir.join("other/bus/tiles"), &tiles).unwrap();
+    refuse("is not the tree of this log. Run zero-bus checkpoint --full-check");
+    fs::remove_dir_all(&tiles).unwrap();
+    fs::rename(dir.join("tiles"), &tiles).unwrap();
+    refuse("has the tree of 50 events");
+
+    // The last signed size may be among the retired events if the tiles cover them.
+    bus(dir, &[&["prove", "bus", "5", "--reveal", "*", "-o", "proof"], &KEYS[2..]].concat()).success();
+    bus(dir, &retire).success();
+    assert_eq!(first_held(dir), 91);
+    assert_eq!(checkpoint(dir).checkpoint().size, 101);
+    append_events(dir, 1);
+    assert_eq!(checkpoint(dir).checkpoint().size, 102);
+    // Without the tiles, the log itself still tells why nothing is signed.
+    fs::rename(&tiles, dir.join("tiles")).unwrap();
+    let refused = bus(dir, &[&["checkpoint", "bus"], &KEYS[..]].concat()).failure(2);
+    assert!(refused.contains("the log starts at event 91"), "{refused}");
+}
+
+#[test]
+fn an_interrupted_retirement_is_reported_with_its_own_figures() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    sealed_run(dir);
+    let segment = fs::read_dir(dir.join("bus/segments")).unwrap().map(|entry| entry.unwrap().path());
+    let segment = segment.filter(|path| path.extension().is_some_and(|end| end == "zst")).min().unwrap();
+    let content = fs::read(&segment).unwrap();
+    retire(dir, "13");
+    let options = ["--before", "last", "--kept-in", "sqlite:mirror.db", "--yes"];
+    let again = |more: &[&str]| bus(dir, &[&["retire", "bus"], &options[..], more].concat()).success();
+    // As if it had been killed before it renamed its record.
+    let segments = dir.join("bus/segments");
+    fs::rename(segments.join("retired.json"), segments.join("retiring.json")).unwrap();
+    fs::write(&segment, &content).unwrap();
+    let text = again(&[]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(
+        lines[0].starts_with("completed an interrupted retirement of the events 1 to 12 in 1 segment"),
+        "{text}"
+    );
+    assert!(lines[0].ends_with("copy; event 31 records it"), "{text}");
+    assert!(lines[1].starts_with("retired events 13 to 22 in 1 segment: "), "{text}");
+    assert!(lines[1].ends_with("mirror.db, which holds them"), "{text}");
+    assert_eq!(lines[2], "the log starts at event 23; event 32 records it");
+    // As if the first one had been killed before it removed its segment.
+    fs::write(&segment, &content).unwrap();
+    let json = again(&["--json"]);
+    assert!(json.contains(r#""completed":{"event_index":32,"first":13,"last":22}"#), "{json}");
+    assert!(json.contains(r#""copy_checked":false"#) && json.contains(r#""retired":true"#), "{json}");
+    assert!(again(&[]).starts_with("nothing to retire"));
+}
+
+#[test]
+fn a_lost_record_is_written_again_and_until_then_each_command_says_how() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    sealed_run(dir);
+    retire(dir, "13");
+    retire(dir, "last");
+    let path = dir.join("bus/segments/retired.json");
+    let record = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    for arguments in [
+        &["verify", "bus"][..],
+        &["verify", "bus", "--since-last"],
+        &["tail", "bus"],
+        &["stats", "bus"],
+        &["show", "bus", "25"],
+        &["state", "bus"],
+        &["explain", "bus", "6"],
+        &["audit", "bus"],
+        &["doctor", "bus"],
+        &["report", "bus"],
+        &["append", "bus", "--type", "t", "{}"],
+        &["seal", "bus"],
+        &["backup", "bus", "copy"],
+        &["mirror", "bus", "--to", "sqlite:mirror.db"],
+        &["retire", "bus", "--before", "last", "--without-copy", "--yes"],
+    ] {
+        let refused = bus(dir, arguments);
+        let output = refused.stdout.clone() + &refused.stderr;
+        // What needs the end of the log only still works.
+        if refused.code == 0 && ["show", "state", "explain"].contains(&arguments[0]) {
+            continue;
+        }
+        assert_eq!(refused.code, 1, "{arguments:?}: {output}");
+        let advice = ["run `zero-bus repair`", "run zero-bus repair bus"];
+        assert!(advice.iter().any(|advice| output.contains(advice)), "{arguments:?}: {output}");
+    }
+    let found = bus(dir, &["repair", "bus"]);
+    assert_eq!(found.code, 1, "{found:?}");
+    assert!(found.stdout.contains("events 13 to 22 were retired by anna"), "{}", found.stdout);
+    assert!(found.stdout.contains("run again with --yes to write segments/retired.json"), "{}", found.stdout);
+    assert!(!path.exists());
+    let done = bus(dir, &["repair", "bus", "--yes", "--json"]).success();
+    assert!(done.contains(r#""ok":true"#) && done.contains(r#""repairable":true"#), "{done}");
+    assert_eq!(fs::read(&path).unwrap(), record);
+    assert!(bus(dir, &["repair", "bus"]).success().starts_with("nothing to repair"));
+    bus(dir, &["verify", "bus", "--min-events", "32"]).success();
+    run_cycles(dir, "1", &[]).success_with_warning("the bus lacks the cycles 1 to 5");
+}
+
+#[test]
+fn a_backup_beside_retirements_is_good_or_absent() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    append_events(dir, 3_000);
+    for keep in (1..=10).rev() {
+        bus(dir, &["seal", "bus", "--keep-events", &(keep * 280).to_string()]).success();
+    }
+    for round in 1..=10 {
+        let target = format!("target-{round}");
+        let mut backup = Command::new(BUS);
+        let backup = backup.args(["backup", "bus", &target]).current_dir(dir).stdout(Stdio::null());
+        let mut backup = backup.stderr(Stdio::piped()).spawn().unwrap();
+        let before = (280 * round + 1).to_string();
+        bus(dir, &["retire", "bus", "--before", &before, "--without-copy", "--yes"]).success();
+        if round % 3 == 0 {
+            backup.kill().unwrap();
+        }
+        let ended = backup.wait_with_output().unwrap();
+        let message = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success() || ended.status.code().is_none(), "{round}: {message}");
+        bus(dir, &["backup", "bus", &target]).success();
+        bus(dir, &["verify", &target, "--min-events", "3000"]).success();
+    }
 }
 
 #[test]
@@ -344,7 +571,7 @@ fn two_retirements_do_not_meet() {
         let retire = |bus| {
             let options = RetireOptions::new(30, "anna", 1.0);
             move || match zero_bus::Bus::retire(bus, &options, &mut |_| {}) {
-                Ok(part) => usize::from(part.is_some()),
+                Ok(done) => usize::from(done.retired.is_some()),
                 Err(zero_bus::Error::Sealing { .. }) => 0,
                 Err(error) => panic!("{error}"),
             }

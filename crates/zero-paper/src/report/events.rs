@@ -5,7 +5,7 @@ use zero_bus::{Event, Value};
 use crate::cycle::{CYCLE_SCHEMA, MARKET_CYCLE_SCHEMA};
 use crate::cycle_settings::CycleSettings;
 use crate::field::{Field, Problem};
-use crate::report::ledger::FillRow;
+use crate::report::ledger::{FillRow, HeldPosition};
 use crate::scenario::Side;
 
 /// A rejected order, as an event of the bus states it. Any program may append one, so a field may
@@ -146,6 +146,22 @@ pub(super) fn rejection(event: &Event) -> RejectionRow {
         source: text(&payload, "source"),
         symbol: text(&payload, "symbol"),
     }
+}
+
+/// The positions of a snapshot. Symbol, quantity and average price are required.
+pub(super) fn positions(event: &Event) -> Result<Vec<HeldPosition>, Problem> {
+    let payload = event.payload.value();
+    let root = Field::root(&payload);
+    let positions = root.required("positions")?;
+    let position = |position: Field<'_>| {
+        Ok(HeldPosition {
+            symbol: position.required("symbol")?.text()?.to_owned(),
+            quantity: position.required("quantity")?.number()?,
+            avg_price: position.required("avg_price")?.positive()?,
+            mark_price: position.optional("mark_price").map(|price| price.positive()).transpose()?,
+        })
+    };
+    positions.items()?.map(position).collect()
 }
 
 /// Cash and equity as a position snapshot states them.

@@ -125,6 +125,15 @@ pub struct OpenPosition {
     pub unrealized_pnl_usd: f64,
 }
 
+/// A position, as a snapshot states it.
+pub(super) struct HeldPosition {
+    pub(super) symbol: String,
+    /// Signed.
+    pub(super) quantity: f64,
+    pub(super) avg_price: f64,
+    pub(super) mark_price: Option<f64>,
+}
+
 /// Where a mark comes from. A later variant is better evidence and replaces an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum MarkSource {
@@ -231,6 +240,23 @@ impl Ledger {
             last_trades: VecDeque::new(),
             holdings: BTreeMap::new(),
         }
+    }
+
+    /// Adds a position that was opened before. Its round trip counts from this time on.
+    pub(super) fn begin_with(&mut self, held: &HeldPosition, as_of: f64) {
+        let HeldPosition { symbol, quantity, avg_price, mark_price } = held;
+        if let Some(price) = mark_price {
+            self.set_mark(symbol, MarkSource::Fill, *price);
+        }
+        let holding = self.holding(symbol);
+        holding.position = Position { quantity: *quantity, avg_price: *avg_price };
+        holding.open = Some(OpenTrade {
+            long: *quantity > 0.0,
+            opened_as_of: as_of,
+            entry_quantity: quantity.abs(),
+            entry_usd: quantity.abs() * avg_price,
+            ..OpenTrade::default()
+        });
     }
 
     /// Sets the mark of a symbol, unless its present mark is from a better source.

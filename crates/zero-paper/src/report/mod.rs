@@ -15,7 +15,7 @@ mod ledger;
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::Serialize;
-use zero_bus::{Event, Head, Json, JsonError, Progress, Reader, event_id};
+use zero_bus::{Event, Head, Json, JsonError, Progress, RECOVERED_TYPE, RETIRED_TYPE, Reader, event_id};
 
 use crate::cycle::trace_id;
 use crate::cycle_settings::CycleSettings;
@@ -49,6 +49,9 @@ const OTHER_REASONS: &str = "(others)";
 /// The report about a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
+    /// The position snapshot after which the report begins, if it does not begin with the run. The
+    /// positions of the snapshot count as opened then, at their average price.
+    pub begins_after: Option<u64>,
     /// Figures by symbol, for each symbol with a fill or a rejection.
     pub by_symbol: BTreeMap<String, SymbolFigures>,
     /// Start cash plus sales minus purchases and fees.
@@ -97,7 +100,8 @@ pub struct Report {
     pub settings_changes: Vec<SettingsChange>,
     /// How many more there are.
     pub settings_changes_left_out: u64,
-    /// The cash before the first fill.
+    /// The cash before the first fill; with [`Report::begins_after`], cash and positions of that
+    /// snapshot, these at their average price.
     pub start_cash_usd: f64,
     /// Whether the records state the start cash. Otherwise it is [`DEFAULT_START_CASH_USD`].
     pub start_cash_recorded: bool,
@@ -173,7 +177,35 @@ pub fn read<E: From<zero_bus::Error>>(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Reading, E> {
     let LastRun { first_index, earlier_runs } = find_last_run(reader);
-    let mut fold = Fold { earlier_runs, ..Fold::default() };
+    read_events(reader, first_index, Fold { earlier_runs, ..Fold::default() }, row, progress)
+}
+
+/// Reads a bus from an event on, and reports about what came after the first position snapshot from
+/// there on. If a run begins later, that run is reported about instead, as by [`read`]. For logs
+/// whose first events were retired, and for a part of a long run.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_from<E: From<zero_bus::Error>>(
+    reader: &Reader,
+    from: u64,
+    row: &mut dyn FnMut(Row<'_>) -> Result<(), E>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Reading, E> {
+    let LastRun { first_index, earlier_runs } = find_last_run(reader);
+    if first_index >= from && first_index > 1 {
+        return read_events(reader, first_index, Fold { earlier_runs, ..Fold::default() }, row, progress);
+    }
+    read_events(reader, from, Fold { waits_for_snapshot: true, ..Fold::default() }, row, progress)
+}
+
+fn read_events<E: From<zero_bus::Error>>(
+    reader: &Reader,
+    first_index: u64,
+    mut fold: Fold,
+    row: &mut dyn FnMut(Row<'_>) -> Result<(), E>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Reading, E> {
     let mut events = reader.events(first_index)?;
     let mut damage = None;
     while let Some(event) = events.next() {
@@ -228,6 +260,9 @@ fn find_last_run(reader: &Reader) -> LastRun {
 
 /// What the events so far add up to.
 struct Fold {
+    begins_after: Option<u64>,
+    /// Events count only after the next position snapshot.
+    waits_for_snapshot: bool,
     contradiction: Option<String>,
     curve: Curve,
     cycles: u64,
@@ -258,6 +293,8 @@ struct Fold {
 impl Default for Fold {
     fn default() -> Self {
         Self {
+            begins_after: None,
+            waits_for_snapshot: false,
             contradiction: None,
             curve: Curve::default(),
             cycles: 0,
@@ -288,6 +325,16 @@ impl Default for Fold {
 impl Fold {
     fn add<E>(&mut self, event: &Event, row: &mut dyn FnMut(Row<'_>) -> Result<(), E>) -> Result<(), E> {
         self.head = Head { index: event.index, checksum: Some(event.checksum) };
+        if [RETIRED_TYPE, RECOVERED_TYPE].contains(&event.event_type.as_str()) {
+            // Not of the run: these have the time of the machine, also in a run on old bars.
+            return Ok(());
+        }
+        if self.waits_for_snapshot {
+            if event.event_type == POSITIONS {
+                self.begin_after(event);
+            }
+            return Ok(());
+        }
         self.from.get_or_insert(event.as_of);
         self.to = Some(event.as_of);
         match event.event_type.as_str() {
@@ -310,6 +357,28 @@ impl Fold {
         if ends_step { self.add_point(event, row) } else { Ok(()) }
     }
 
+    /// Begins with the positions and the cash of a snapshot. Without a cash, the default is what
+    /// cash and positions were worth.
+    fn begin_after(&mut self, event: &Event) {
+        let positions = match events::positions(event) {
+            Ok(positions) => positions,
+            // The next snapshot may have what is needed.
+            Err(problem) => return self.ignore(event, &problem),
+        };
+        self.waits_for_snapshot = false;
+        self.begins_after = Some(event.index);
+        (self.from, self.to) = (Some(event.as_of), Some(event.as_of));
+        let cost_usd: f64 = positions.iter().map(|held| held.quantity * held.avg_price).sum();
+        for held in &positions {
+            self.ledger.begin_with(held, event.as_of);
+        }
+        let cash_usd = events::stated_cash_and_equity(event).0;
+        self.start_cash_recorded = cash_usd.is_some();
+        self.ledger.cash_usd = cash_usd.unwrap_or(DEFAULT_START_CASH_USD - cost_usd);
+        self.start_cash_usd = self.ledger.cash_usd + cost_usd;
+        self.peak = (self.ledger.cash_usd + self.ledger.exposure().net_usd, Some(event.as_of));
+    }
+
     fn add_prices(&mut self, event: &Event) {
         match events::closes(event) {
             Ok(closes) => {
@@ -330,7 +399,8 @@ impl Fold {
         self.market_source = self.market_source.take().or(market_source);
         self.strategy = strategy.or(self.strategy.take());
         // Only before the first fill is the recorded cash the start cash.
-        if let Some(cash_usd) = cash_usd.filter(|_| self.cycles == 1 && self.ledger.fills == 0) {
+        let is_start = self.cycles == 1 && self.ledger.fills == 0 && self.begins_after.is_none();
+        if let Some(cash_usd) = cash_usd.filter(|_| is_start) {
             self.start_cash_recorded = true;
             self.start_cash_usd = cash_usd;
             self.ledger.cash_usd = cash_usd;
@@ -458,6 +528,7 @@ impl Fold {
     fn finish(self) -> Report {
         let exposure = self.ledger.exposure();
         Report {
+            begins_after: self.begins_after,
             by_symbol: self.ledger.by_symbol(),
             cash_usd: self.ledger.cash_usd,
             contradiction: self.contradiction,
@@ -522,6 +593,8 @@ impl Report {
     pub fn to_json(&self, verdict: &str) -> Result<Json, JsonError> {
         #[derive(Serialize)]
         struct Document<'a> {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            begins_after: Option<u64>,
             by_symbol: &'a BTreeMap<String, SymbolFigures>,
             cash_usd: f64,
             equity_usd: f64,
@@ -541,6 +614,7 @@ impl Report {
             verdict: &'a str,
         }
         Json::of(&Document {
+            begins_after: self.begins_after,
             by_symbol: &self.by_symbol,
             cash_usd: self.cash_usd,
             equity_usd: self.equity_usd,

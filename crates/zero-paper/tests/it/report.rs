@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use zero_bus::{Bus, Draft, Event, Json, Reader};
-use zero_paper::report::{DEFAULT_START_CASH_USD, EquityPoint, Reading, Report, Row, read};
+use zero_paper::report::{DEFAULT_START_CASH_USD, EquityPoint, Reading, Report, Row, read, read_from};
 
 use crate::market_bus::{START_CASH_USD, write_run};
 
@@ -149,6 +149,36 @@ fn the_figures_of_a_run_on_market_data_equal_sums_over_its_events() {
         let deepest =
             snapshots.map(|event| payload(event)["drawdown_pct"].as_f64().unwrap()).fold(0.0, f64::max);
         assert_near(report.max_drawdown.unwrap().pct, deepest, "drawdown");
+    }
+}
+
+/// The report about a part of a run ends with the same account, and what it adds to the value at
+/// its beginning is what its own fills and prices made.
+#[test]
+fn a_report_from_any_event_on_ends_as_the_whole_one() {
+    for (seed, from) in [(1, 2), (2, 40), (3, 77), (4, 120), (5, 161)] {
+        let dir = tempfile::tempdir().unwrap();
+        write_run(dir.path(), seed, 60);
+        let (whole, events) = (report(dir.path()), events(dir.path()));
+        let reader = Reader::open(dir.path()).unwrap();
+        let read = read_from(&reader, from, &mut |_| Ok::<(), zero_bus::Error>(()), &mut |_| {});
+        let part = read.unwrap().report;
+        let snapshot = &events[part.begins_after.unwrap() as usize - 1];
+        assert!(snapshot.index >= from && snapshot.event_type == "position.snapshot");
+        assert_eq!((part.contradiction, part.ignored), (None, None), "seed {seed}");
+        assert_near(part.cash_usd, whole.cash_usd, "cash");
+        assert_near(part.equity_usd, whole.equity_usd, "equity");
+        assert_near(part.unrealized_pnl_usd, whole.unrealized_pnl_usd, "unrealised");
+        let stated = |key: &str| payload(snapshot)[key].as_f64().unwrap();
+        assert_near(part.start_cash_usd, stated("equity_usd") - stated("unrealized_pnl_usd"), "start");
+        assert_near(part.realized_pnl_usd, whole.realized_pnl_usd - stated("realized_pnl_usd"), "realised");
+        assert_near(part.fees_usd, whole.fees_usd - stated("fees_usd"), "fees");
+        let later = |event_type: &str| {
+            let later = events.iter().filter(|event| event.index > snapshot.index);
+            later.filter(|event| event.event_type == event_type).count() as u64
+        };
+        assert_eq!((part.fills, part.decisions), (later("fill.record"), later("decision.record")));
+        assert_eq!((part.from, part.to), (Some(snapshot.as_of), whole.to));
     }
 }
 

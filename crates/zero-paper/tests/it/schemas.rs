@@ -70,7 +70,7 @@ fn write_retired_run(dir: &Path) {
     let options = |up_to| RetireOptions::new(up_to, "ops", 1.0);
     for options in [(4, options(4).kept_in("/backup")), (8, options(8))] {
         bus.seal(SealOptions::default().up_to(options.0), &mut |_| {}).unwrap();
-        assert!(bus.retire(&options.1, &mut |_| {}).unwrap().is_some());
+        assert!(bus.retire(&options.1, &mut |_| {}).unwrap().retired.is_some());
     }
 }
 

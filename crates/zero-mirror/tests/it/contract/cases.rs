@@ -15,7 +15,7 @@ use super::{Tampering, TestBed, bus_of, holds_all, is_soak, lines_at, lines_of, 
 
 type Case<B> = fn(&mut B) -> String;
 
-pub(crate) fn all<B: TestBed>() -> [(&'static str, Case<B>); 14] {
+pub(crate) fn all<B: TestBed>() -> [(&'static str, Case<B>); 15] {
     [
         ("first fill", first_fill),
         ("catch-up", catches_up),
@@ -27,6 +27,7 @@ pub(crate) fn all<B: TestBed>() -> [(&'static str, Case<B>); 14] {
         ("the destination goes down and returns", server_restarts),
         ("another chain is refused", refuses_forks),
         ("a log shorter than the mirror is refused", refuses_shorter_logs),
+        ("a log whose beginning was retired", continues_after_a_retirement),
         ("several mirrors of one bus", racing_mirrors),
         ("many buses", many_buses),
         ("restored byte for byte", restores_exact_bytes),
@@ -263,6 +264,49 @@ fn refuses_shorter_logs<B: TestBed>(bed: &mut B) -> String {
     }
     holds_all(log.path(), &url);
     format!("{} copies", copies.len())
+}
+
+/// A mirror that has the retired events is not ahead, and goes on. One that lacks some of them, or
+/// holds another chain, is refused.
+fn continues_after_a_retirement<B: TestBed>(bed: &mut B) -> String {
+    let (log, [url, short, forked, new]) = (Log::of(20), [(); 4].map(|()| bed.destination()));
+    let bus = bus_of(log.path());
+    mirror(log.path(), &short, 7).unwrap();
+    let other = log.copy();
+    other.append(21, 60, "another");
+    mirror(other.path(), &forked, 7).unwrap();
+    log.append(21, 60, "more");
+    mirror(log.path(), &url, 7).unwrap();
+    let backup = log.copy();
+    let mut lines = lines_of(log.path());
+    log.retire(40);
+    for (mirrored, added) in [(61, 0), (64, 3), (64, 0)] {
+        if added > 0 {
+            log.append(mirrored - added + 1, mirrored, "later");
+        }
+        let report = mirror(log.path(), &url, 7).unwrap();
+        assert_eq!((report.mirrored, report.events, report.bus), (Some(mirrored), mirrored, Some(bus)));
+    }
+    let mut held = Reader::open(log.path()).unwrap().events(61).unwrap();
+    lines.extend(std::iter::from_fn(|| held.next_with_line().unwrap()).map(|(_, line)| line));
+    assert!(lines_at(&url, bus) == lines);
+    for (url, has) in [(&short, 20), (&new, 0)] {
+        match mirror(log.path(), url, 7) {
+            Err(Error::BehindRetired { mirrored, retired, .. }) => {
+                assert_eq!((mirrored, retired.first_held()), (has, 41));
+            }
+            other => panic!("{other:?}"),
+        }
+        // The copy has what it lacks.
+        mirror(backup.path(), url, 7).unwrap();
+        mirror(log.path(), url, 7).unwrap();
+        assert!(lines_at(url, bus) == lines);
+    }
+    match mirror(log.path(), &forked, 7) {
+        Err(Error::Fork { index: 40, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    "3 runs, 3 refusals".to_owned()
 }
 
 fn racing_mirrors<B: TestBed>(bed: &mut B) -> String {

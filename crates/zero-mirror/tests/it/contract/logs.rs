@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use zero_bus::{Bus, Draft, Json};
+use zero_bus::{Bus, Draft, Json, RetireOptions, SealOptions};
 
 /// A log in a temporary directory.
 pub(crate) struct Log {
@@ -33,6 +33,15 @@ impl Log {
         let unique = self.path().display().to_string();
         let bus = Bus::open(self.path()).unwrap();
         bus.append_batch((from..=to).map(|number| draft(number, writer, &unique)).collect()).unwrap();
+    }
+
+    /// Seals the events up to one in two segments, and retires them.
+    pub(crate) fn retire(&self, up_to: u64) {
+        let bus = Bus::open(self.path()).unwrap();
+        for up_to in [up_to / 2, up_to] {
+            bus.seal(SealOptions::default().up_to(up_to), &mut |_| {}).unwrap();
+        }
+        bus.retire(&RetireOptions::new(up_to, "anna", 1777593600.0), &mut |_| {}).unwrap().retired.unwrap();
     }
 
     /// Copies the log to another directory.
