@@ -13,7 +13,7 @@ use zero_program::output::print;
 
 use crate::progress::Bar;
 
-/// Report a broken tail or a lost record; with --yes, repair it.
+/// Report a broken tail or lost record; with --yes, repair it.
 ///
 /// A tail is quarantined: nothing is deleted, and the bytes are kept in a file next to the log. If
 /// the record of retired events is missing or was changed, it is written again from the events
