@@ -35,7 +35,8 @@ impl StorePool {
     /// unavailable store is accepted, since it may come back.
     pub(super) fn open(open: OpenStore, max_connections: usize, log: Arc<ReceiverLog>) -> Result<Self> {
         let mut first = open()?;
-        match first.head(probe_bus()) {
+        // Reading lines creates a store that is a file, which the head alone does not.
+        match first.head(probe_bus()).and_then(|_| first.lines(probe_bus(), 1)) {
             Err(error @ Error::Unavailable { .. }) => log.print(Topic::Store, &format!("the store: {error}")),
             probed => drop(probed?),
         }
