@@ -5,7 +5,9 @@ use std::path::Path;
 
 use zero_bus::Value;
 
-use crate::support::proofs::{KEYS, checkpoint, cosign_stored, rewrite_log, set_up, write_policy};
+use crate::support::proofs::{
+    KEYS, checkpoint, cosign_stored, create_keys, rewrite_log, set_up, write_policy,
+};
 use crate::support::{Finished, append_events, bus, runs, temp_dir, tree};
 
 /// 2026-05-01T00:00:00Z.
@@ -158,12 +160,7 @@ fn public_exports_carry_the_checkpoint_of_their_figures() {
     let temp = temp_dir();
     let dir = temp.path();
     runs::run_cycles(dir, "3", &[]).success();
-    for arguments in [
-        &["key", "new", "--name", "example.com/bus", "-o", "log.key"][..],
-        &["secret", "new", "bus", "-o", "bus.secret"],
-    ] {
-        bus(dir, arguments).success();
-    }
+    create_keys(dir);
     let signed = bus(dir, &[&["checkpoint", "bus"], &KEYS[..]].concat()).success();
     let export = |export: &str, options: &[&str]| {
         let common = ["public", export, "bus", "--handle", "desk", "--generated-at", "0"];

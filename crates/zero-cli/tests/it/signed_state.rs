@@ -8,7 +8,9 @@ use std::process::Command;
 use zero_proof::SignedCheckpoint;
 use zero_proof::key::SignatureType;
 
-use crate::support::proofs::{KEYS, checkpoint, cosign_stored, read_key, rewrite_log, set_up, write_policy};
+use crate::support::proofs::{
+    KEYS, checkpoint, cosign_stored, create_keys, read_key, rewrite_log, set_up, write_policy,
+};
 use crate::support::{Finished, append_events, bus, runs, temp_dir, tree};
 
 const STATE: &str = "bus.checkpoints/signed";
@@ -181,12 +183,7 @@ fn status_and_doctor_compare_a_log_that_they_cannot_read() {
     let temp = temp_dir();
     let dir = temp.path();
     runs::run_cycles(dir, "3", &[]).success();
-    for arguments in [
-        &["key", "new", "--name", "example.com/bus", "-o", "log.key"][..],
-        &["secret", "new", "bus", "-o", "bus.secret"],
-    ] {
-        bus(dir, arguments).success();
-    }
+    create_keys(dir);
     checkpoint(dir);
     let vkey = read_key(dir, "log.key").verifier_key(SignatureType::Ed25519).unwrap();
     fs::write(dir.join("policy"), format!("log {vkey}\nquorum none\n")).unwrap();

@@ -15,11 +15,16 @@ pub(crate) const KEYS: [&str; 4] = ["--key", "log.key", "--secret", "bus.secret"
 /// A bus with events, a key, a secret, and a policy without witnesses.
 pub(crate) fn set_up(dir: &Path, events: usize) {
     append_events(dir, events);
-    bus(dir, &["key", "new", "--name", "example.com/bus", "-o", "log.key"]).success();
-    bus(dir, &["secret", "new", "bus", "-o", "bus.secret"]).success();
+    create_keys(dir);
     let key = read_key(dir, "log.key");
     let vkey = key.verifier_key(SignatureType::Ed25519).unwrap();
     fs::write(dir.join("policy"), format!("log {vkey}\nquorum none\n")).unwrap();
+}
+
+/// Creates the log key and the disclosure secret that [`KEYS`] names.
+pub(crate) fn create_keys(dir: &Path) {
+    bus(dir, &["key", "new", "--name", "example.com/bus", "-o", "log.key"]).success();
+    bus(dir, &["secret", "new", "bus", "-o", "bus.secret"]).success();
 }
 
 pub(crate) fn read_key(dir: &Path, name: &str) -> SigningKey {
