@@ -45,7 +45,7 @@ impl Reader {
             log => log.map_err(reading())?,
         };
         let Some(first) = first_in_active(&log).map_err(reading())? else { return Ok(None) };
-        // Without any file in the directory of the segments, nobody asked whether it does.
+        // `LogFile::open` answers this only if the directory of the segments holds a file.
         let lacks_its_beginning =
             log.lacks_its_beginning() || (log.spans().is_empty() && log.retired().is_none());
         if first == 1 || !lacks_its_beginning {

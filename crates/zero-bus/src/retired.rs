@@ -174,7 +174,7 @@ impl Retired {
         Self { parts: self.parts.iter().cloned().chain([part]).collect() }
     }
 
-    /// Returns the parts whose events all come before an event; `None` if there are none.
+    /// Returns the parts that end before an event; `None` if no part does.
     pub(crate) fn before(mut self, index: u64) -> Option<Self> {
         self.parts.truncate(self.parts.partition_point(|part| part.payload.last < index));
         (!self.parts.is_empty()).then_some(self)

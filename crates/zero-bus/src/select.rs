@@ -179,6 +179,6 @@ fn read_chunks<C: Default, E: From<Error> + Send>(
 pub struct Selected {
     /// The index of the last verified event.
     pub last: u64,
-    /// Length of the torn tail after it in bytes; 0 if there is none.
+    /// Bytes of the torn tail after it; 0 without one.
     pub torn_bytes: u64,
 }

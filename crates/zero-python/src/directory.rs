@@ -53,8 +53,8 @@ impl LockProbe {
         Self(OpenOptions::new().read(true).write(true).open(path.join(LOCK)).ok())
     }
 
-    /// Returns whether nobody holds the lock at this moment, not even another thread of this
-    /// process. Only one thread at a time may call this. Costs three system calls.
+    /// Returns whether the lock is free at this moment: no process and no other thread holds it.
+    /// Only one thread at a time may call this. Costs three system calls.
     pub(crate) fn is_free(&self) -> bool {
         let Some(file) = &self.0 else { return false };
         // If the lock file was replaced, this one says nothing about the lock.
